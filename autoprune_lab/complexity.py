@@ -1,0 +1,82 @@
+"""Complexity estimators: Evidence -> one number per sample, in bits. Any function of that type is one.
+
+A text row's attention over the visual tokens, renormalised to sum to 1, is p(v|t). A row whose visual mass is below
+`_LEAST_MASS` saw no visual token (it stands before the image, or softmax underflowed): that head leaves it out.
+A head without rows, and so a sample without visual tokens, has 0 bits.
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from autoprune_lab.evidence import Evidence
+
+_LEAST_MASS = 1e-30  # below it float32 has no digits left to renormalise with
+_OFFICIAL_EPS = 1e-6
+_LN2 = 0.6931471805599453
+
+
+def mutual_information(evidence: Evidence) -> Float[Tensor, "batch"]:
+    """I(text; vision) in bits, mean over heads: how differently the text rows look at the image.
+
+    MI = mean_t KL(p(v|t) || p(v)) with p(v) = mean_t p(v|t), text rows uniform; computed as H(mean_t p) - mean_t H(p),
+    in float32. 0 <= MI <= log2(min(rows, vision)).
+
+    Source: arXiv 2509.23931 (AutoPrune), mutual information between visual and text tokens.
+    Differs: the official code sums over heads, does not renormalise the rows (a row's visual mass then counts as
+    information) and adds 1e-6 to the denominator (a bias that grows with the prompt): `mutual_information_official`.
+    """
+    return rows_mutual_information(evidence.attention, evidence.text_mask)
+
+
+def attention_entropy(evidence: Evidence) -> Float[Tensor, "batch"]:
+    """Mean over heads and text rows of the entropy of p(v|t), in bits; in [0, log2(vision)], 0 = one token each."""
+    return rows_entropy(evidence.attention, evidence.text_mask)
+
+
+def rows_mutual_information(
+    attention: Float[Tensor, "batch heads rows vision"], text_mask: Bool[Tensor, "batch rows"]
+) -> Float[Tensor, "batch"]:
+    """`mutual_information` of plain tensors: attention >= 0, exactly 0 at padding; rows need not sum to 1."""
+    p, seen = _conditional(attention, text_mask)
+    n_rows = seen.sum(-1).clamp(min=1)
+    marginal = p.sum(-2) / n_rows[..., None]
+    per_head = _entropy(marginal) - _entropy(p).sum(-1) / n_rows
+    return per_head.clamp(min=0).mean(-1)
+
+
+def rows_entropy(
+    attention: Float[Tensor, "batch heads rows vision"], text_mask: Bool[Tensor, "batch rows"]
+) -> Float[Tensor, "batch"]:
+    """`attention_entropy` of plain tensors."""
+    p, seen = _conditional(attention, text_mask)
+    return (_entropy(p).sum(-1) / seen.sum(-1).clamp(min=1)).mean(-1)
+
+
+def mutual_information_official(attention: Float[Tensor, "heads text vision"]) -> float:
+    """The number the official AutoPrune code computes: eps-biased, rows as they are, *summed* over heads; may be < 0.
+
+    Per head: p(t) = 1/T, p(t,v) = A/T, MI = sum p(t,v) * log2(max(p(t,v) / (p(t) p(v) + 1e-6), 1e-6)); float32.
+
+    Source: github.com/AutoLab-SAI-SJTU/AutoPrune at e4a9918.
+    """
+    n_text = attention.shape[1]
+    if n_text == 0:
+        raise ValueError("attention has 0 text rows: mutual information needs at least one")
+    joint = attention.float() / n_text
+    ratio = joint / (joint.sum(1, keepdim=True) / n_text + _OFFICIAL_EPS)
+    return float((joint * torch.log2(ratio.clamp(min=_OFFICIAL_EPS))).sum())
+
+
+def _conditional(attention: Tensor, text_mask: Tensor) -> tuple[Tensor, Tensor]:
+    """p(v|t) in float32, (batch, heads, rows, vision), and which rows see the image, (batch, heads, rows)."""
+    a = attention.float()
+    mass = a.sum(-1)
+    seen = ~(mass < _LEAST_MASS) & text_mask[:, None]  # written so that NaN counts as seen and stays visible
+    p = torch.where(seen[..., None], a / mass[..., None], 0.0)
+    return p, seen
+
+
+def _entropy(p: Tensor) -> Tensor:
+    """Entropy of the last axis, in bits; 0 * log 0 = 0."""
+    return torch.special.entr(p).sum(-1) / _LN2

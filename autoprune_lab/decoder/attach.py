@@ -1,0 +1,124 @@
+"""Attaches a pruner to a model for the length of a with-block."""
+
+import functools
+import inspect
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from weakref import WeakSet
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from autoprune_lab.decoder.anatomy import Anatomy
+from autoprune_lab.decoder.session import Session
+from autoprune_lab.decoder.tap import disarm
+from autoprune_lab.pruner import Pruner
+from autoprune_lab.trace import Trace
+
+_ATTACHED: WeakSet[nn.Module] = WeakSet()
+_LOCK = threading.Lock()
+
+
+@contextmanager
+def attached(pruner: Pruner, model: PreTrainedModel, keep_indices: bool) -> Iterator[Trace]:
+    """See `Pruner.attach`."""
+    anatomy = Anatomy.of(model)
+    _check_probe(pruner, len(anatomy.layers))
+    session = Session(anatomy, pruner, keep_indices)
+    with _alone(anatomy.decoder), ExitStack() as undo:
+        _hook(session, undo)
+        _guard_generate(model, undo)
+        yield session.trace
+
+
+def _check_probe(pruner: Pruner, n_layers: int) -> None:
+    if pruner.probe_layer >= n_layers - 1:
+        raise ValueError(
+            f"probe_layer={pruner.probe_layer} leaves nothing to prune in {n_layers} layers: "
+            f"choose 0 to {n_layers - 2}"
+        )
+
+
+@contextmanager
+def _alone(decoder: nn.Module) -> Iterator[None]:
+    with _LOCK:
+        if decoder in _ATTACHED:
+            raise ValueError("a pruner is already attached to this model: leave its with-block first")
+        _ATTACHED.add(decoder)
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _ATTACHED.discard(decoder)
+
+
+def _hook(session: Session, undo: ExitStack) -> None:
+    anatomy = session.anatomy
+
+    def before(module: nn.Module, hook: Callable[..., Any]) -> None:
+        undo.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
+
+    def after(module: nn.Module, hook: Callable[..., Any]) -> None:
+        undo.callback(module.register_forward_hook(hook).remove)
+
+    before(anatomy.model, lambda module, args, kwargs: session.call(_named(module, args, kwargs)))
+    before(anatomy.decoder, lambda module, args, kwargs: session.begin(_named(module, args, kwargs)))
+    for index, layer in enumerate(anatomy.layers):
+        before(layer, functools.partial(_enter, session, index))
+        undo.callback(disarm, layer.self_attn)
+    if session.tower is not None:
+        after(session.tower.layer, lambda module, args, output: session.see(args[0], output))
+    after(anatomy.decoder, functools.partial(_leave, session))
+
+
+def _enter(session: Session, index: int, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    hidden, kwargs = session.run.enter(index, args[0], kwargs)
+    return (hidden, *args[1:]), kwargs
+
+
+def _leave(session: Session, module: nn.Module, args: Any, output: Any) -> Any:
+    if isinstance(output, tuple):
+        return (session.end(output[0]), *output[1:])
+    output.last_hidden_state = session.end(output.last_hidden_state)
+    return output
+
+
+def _named(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """All arguments of a forward call, by name."""
+    if not args:
+        return kwargs
+    names = list(inspect.signature(module.forward).parameters)
+    return dict(zip(names, args, strict=False)) | kwargs
+
+
+def _guard_generate(model: PreTrainedModel, undo: ExitStack) -> None:
+    """Refuse chunked prefill, which would prune the first chunk only. `generate` is shadowed on the instance."""
+    generate = getattr(model, "generate", None)
+    if generate is None:
+        return
+
+    @functools.wraps(generate)
+    def guarded(*args: Any, **kwargs: Any) -> Tensor | Any:
+        configs = (kwargs.get("generation_config"), *args[1:2], model.generation_config)
+        chunks = [
+            kwargs.get("prefill_chunk_size"),
+            *(getattr(c, "prefill_chunk_size", None) for c in configs),
+        ]
+        if any(chunk is not None for chunk in chunks):
+            raise ValueError(
+                "prefill_chunk_size is not supported while a pruner is attached: "
+                "only whole prompts are planned, leave it out"
+            )
+        return generate(*args, **kwargs)
+
+    before = vars(model).get("generate")
+    model.generate = guarded
+    undo.callback(_unshadow, model, before)
+
+
+def _unshadow(model: PreTrainedModel, before: Any) -> None:
+    vars(model).pop("generate")
+    if before is not None:
+        model.generate = before

@@ -1,0 +1,87 @@
+"""Layout: which token stands where, at the start and after each cut."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """The tokens that enter a run of layers, in their original order; one row of slots per sample.
+
+    `index` is a slot's position in the full prompt, `valid` is False at padding. After a cut samples are aligned at
+    the right, shorter ones padded at the left (with dropped tokens, so that `index` stays a permutation).
+    `n_valid` and `n_vision` are the real tokens of each sample, known on the host.
+    """
+
+    index: Int[Tensor, "batch slots"]
+    valid: Bool[Tensor, "batch slots"]
+    visual: Bool[Tensor, "batch slots"]
+    n_valid: Int[np.ndarray, "batch"]
+    n_vision: Int[np.ndarray, "batch"]
+
+    @property
+    def ragged(self) -> bool:
+        """Is there padding?"""
+        return bool((self.n_valid < self.index.shape[1]).any())
+
+    def narrow(
+        self, keep: Bool[Tensor, "batch slots"], n_vision: Int[np.ndarray, "batch"]
+    ) -> tuple["Stage", Tensor]:
+        """The stage of the tokens in `keep` (padding left out), and the slots (batch, new slots) to gather."""
+        n_valid = self.n_valid - self.n_vision + n_vision
+        order = keep.byte().argsort(dim=1, stable=True)  # kept slots last, each group in its order
+        slots = order[:, keep.shape[1] - int(n_valid.max()) :]
+        valid = keep.gather(1, slots)
+        visual = self.visual.gather(1, slots) & valid
+        return Stage(self.index.gather(1, slots), valid, visual, n_valid, n_vision), slots
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """A batch of prompts: its first stage, and what the full prompt says about each position.
+
+    `rows`: text tokens after the sample's first visual token. `rank`: a visual token's index within its sample.
+    """
+
+    stage: Stage
+    rows: Bool[Tensor, "batch positions"]
+    rank: Int[Tensor, "batch positions"]
+    n_rows: Int[np.ndarray, "batch"]
+
+    @classmethod
+    def read(cls, input_ids: Tensor, attention_mask: Tensor | None, image_token_id: int) -> "Prompt":
+        """Find visual and padding tokens; costs one host synchronisation."""
+        valid = (
+            torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
+        )
+        visual = (input_ids == image_token_id) & valid
+        seen = visual.cumsum(1)
+        rows = valid & ~visual & (seen > 0)
+        n_valid, n_vision, n_rows = torch.stack([m.sum(1) for m in (valid, visual, rows)]).cpu().numpy()
+        index = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
+        return cls(Stage(index, valid, visual, n_valid, n_vision), rows, seen - 1, n_rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Picks:
+    """Chosen slots of each sample, padded at the right: `slots` (batch, width), `real` False at padding."""
+
+    slots: Int[Tensor, "batch width"]
+    real: Bool[Tensor, "batch width"]
+
+    @classmethod
+    def of(cls, chosen: Bool[Tensor, "batch slots"], counts: Int[np.ndarray, "batch"]) -> "Picks":
+        """The True slots in their order; `counts` are their numbers, known on the host."""
+        order = (~chosen).byte().argsort(dim=1, stable=True)
+        slots = order[:, : int(counts.max())]
+        return cls(slots, chosen.gather(1, slots))
+
+
+def widen(stage: Stage, keep_visual: Tensor, picks: Picks) -> Bool[Tensor, "batch slots"]:
+    """Slots that stay: all real text, and the visual tokens that `keep_visual` (batch, width) says yes to."""
+    stays = stage.valid & ~stage.visual
+    return stays.scatter(1, picks.slots, torch.where(picks.real, keep_visual, stays.gather(1, picks.slots)))

@@ -1,0 +1,138 @@
+"""One prefill: plans, then cuts visual tokens at the entrance of the layers where the planned count falls."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from autoprune_lab.decoder.anatomy import Anatomy
+from autoprune_lab.decoder.layout import Prompt, Stage, widen
+from autoprune_lab.decoder.masks import PrefillView
+from autoprune_lab.decoder.source import DecoderSource
+from autoprune_lab.decoder.tap import Tapped, arm
+from autoprune_lab.evidence import Evidence
+from autoprune_lab.flops import scoring_flops
+from autoprune_lab.geometry import Geometry
+from autoprune_lab.pruner import Pruner
+
+Counts = Int[np.ndarray, "batch layers"]
+
+
+class Prefill:
+    """State of one forward call over full prompts; `stages` grows by one entry a layer."""
+
+    def __init__(self, anatomy: Anatomy, pruner: Pruner, prompt: Prompt, cls_scores: Any) -> None:
+        self.anatomy, self.pruner, self.prompt, self.cls_scores = anatomy, pruner, prompt, cls_scores
+        self.stage, self.stages = prompt.stage, list[Stage]()
+        self.view = PrefillView(self.stage, anatomy.implementation)
+        self.cache: Any = None
+        self.tapped: Tapped | None = None
+        self.geometries = _geometries(anatomy, self.stage)
+        self.complexities = np.zeros(len(self.geometries))  # 0 bits without an image, or if nobody asks
+        self.planned: Counts | None = None
+        self.scoring_flops = np.zeros(len(self.geometries), dtype=np.int64)
+
+    def enter(self, layer: int, hidden: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+        """What layer `layer` gets instead of `hidden` (batch, slots, hidden) and `kwargs`."""
+        self.cache = kwargs.get("past_key_values")
+        if self.tapped is not None:
+            hidden = self._look(layer, hidden)
+        self.stages.append(self.stage)
+        if self._is_tapped(layer):
+            arm(self.anatomy.layers[layer].self_attn, self._record)
+        return hidden, kwargs if self.stage is self.prompt.stage else self.view.narrow(kwargs, hidden)
+
+    def restore(self, hidden: Tensor) -> Tensor:
+        """The decoder's output at full length: zeros where tokens were dropped."""
+        if self.stage is self.prompt.stage:
+            return hidden
+        full = hidden.new_zeros(*self.prompt.rows.shape, hidden.shape[-1])
+        index = self.stage.index[..., None].expand_as(hidden)
+        return full.scatter(1, index, hidden.masked_fill(~self.stage.valid[..., None], 0.0))
+
+    def _record(self, tapped: Tapped) -> None:
+        self.tapped = tapped
+
+    def _look(self, layer: int, hidden: Tensor) -> Tensor:
+        """Plan and cut with the evidence of the layer before; the evidence is forgotten afterwards."""
+        source = DecoderSource(self.prompt, self.stage, self.tapped, hidden, self.cls_scores)
+        evidence = source.evidence(layer - 1)
+        self.tapped = None
+        if self.planned is None:
+            self._plan(evidence, source)
+        falls = self.planned[:, layer] < self.stage.n_vision
+        return self._cut(layer, hidden, evidence, source, falls) if must_cut(falls) else hidden
+
+    def _is_tapped(self, layer: int) -> bool:
+        """Will the next layer look at this one?"""
+        if not self.stage.n_vision.any():
+            return False
+        if self.planned is None:
+            return layer == self.pruner.probe_layer
+        return layer + 1 < len(self.anatomy.layers) and must_cut(
+            self.planned[:, layer + 1] < self.stage.n_vision
+        )
+
+    def _plan(self, evidence: Evidence, source: DecoderSource) -> None:
+        if self.pruner.policy.adaptive:
+            sighted = self.stage.n_vision > 0
+            bits = self.pruner.complexity(evidence).double().cpu().numpy()
+            self.complexities = np.where(sighted, bits, 0.0)
+            _refuse_nan(bool(np.isnan(self.complexities).any()), "complexity", self.pruner.complexity, evidence)
+            self._charge(source, sighted)
+        self.planned = self.pruner.plan(self.complexities, self.geometries)
+
+    def _cut(
+        self,
+        layer: int,
+        hidden: Tensor,
+        evidence: Evidence,
+        source: DecoderSource,
+        falls: Bool[np.ndarray, "batch"],
+    ) -> Tensor:
+        scores = self.pruner.scorer(evidence)
+        real = scores.masked_fill(~evidence.vision_mask, 0.0)
+        _refuse_nan(bool(torch.isnan(real).any()), "scores", self.pruner.scorer, evidence)
+        self._charge(source, falls)
+        counts = self.planned[:, layer]
+        survivors = self.pruner.recovery(evidence, scores, torch.as_tensor(counts, device=scores.device))
+        if survivors.hidden is not None:
+            hidden = _replace_visual(hidden, survivors.hidden, source)
+        self.stage, slots = self.stage.narrow(widen(self.stage, survivors.keep, source.vision), counts)
+        self.view = PrefillView(self.stage, self.anatomy.implementation)
+        return torch.take_along_dim(hidden, slots[..., None], dim=1)
+
+    def _charge(self, source: DecoderSource, asked: Bool[np.ndarray, "batch"]) -> None:
+        """Write down what evidence cost the samples that asked for it (a batch computes it for all)."""
+        for i, rows in enumerate(source.take_scored_rows() * asked):
+            self.scoring_flops[i] += scoring_flops(self.geometries[i], int(rows), int(self.stage.n_valid[i]))
+
+
+def must_cut(falls: Bool[np.ndarray, "batch"]) -> bool:
+    """Is there a sample whose planned count falls here?"""
+    return bool(falls.any())
+
+
+def _geometries(anatomy: Anatomy, stage: Stage) -> list[Geometry]:
+    decoder = Geometry.from_config(anatomy.config, 0, 0)
+    return [
+        decoder.with_tokens(int(vision), int(valid - vision))
+        for valid, vision in zip(stage.n_valid, stage.n_vision, strict=True)
+    ]
+
+
+def _replace_visual(hidden: Tensor, visual: Tensor, source: DecoderSource) -> Tensor:
+    picks = source.vision
+    index = picks.slots[..., None].expand_as(visual)
+    return hidden.scatter(1, index, torch.where(picks.real[..., None], visual, hidden.gather(1, index)))
+
+
+def _refuse_nan(found: bool, what: str, function: Any, evidence: Evidence) -> None:
+    if found:
+        name = getattr(function, "__name__", repr(function))
+        raise ValueError(
+            f"{what} by {name} on the attention of layer {evidence.layer} holds NaN: "
+            "check the inputs, or load the model in bfloat16 or float32"
+        )

@@ -1,0 +1,133 @@
+"""Session: follows the forward calls of one attached model, and tells prefill from decoding."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import Cache
+
+from autoprune_lab.decoder.anatomy import Anatomy
+from autoprune_lab.decoder.decode import Decode
+from autoprune_lab.decoder.layout import Prompt, Stage
+from autoprune_lab.decoder.prefill import Prefill
+from autoprune_lab.decoder.tower import Tower, per_beam
+from autoprune_lab.flops import prefill_flops
+from autoprune_lab.pruner import Pruner
+from autoprune_lab.trace import SampleTrace, Trace
+
+_STAGES = (
+    "_autoprune_lab_stages"  # a pruned cache carries how it was pruned: no registry, gone with the cache
+)
+
+
+class Session:
+    """One with-block on one model."""
+
+    def __init__(self, anatomy: Anatomy, pruner: Pruner, keep_indices: bool) -> None:
+        self.anatomy, self.pruner, self.keep_indices = anatomy, pruner, keep_indices
+        self.tower = Tower.of(anatomy)
+        self.trace = Trace()
+        self.arguments: dict[str, Any] = {}
+        self.run: Prefill | Decode | None = None
+        self.seen: tuple[Tensor, Tensor] | None = None  # the watched tower layer's last input and output
+
+    def call(self, arguments: dict[str, Any]) -> None:
+        """The model is called: remember what only it is told."""
+        self.arguments, self.run = arguments, None
+
+    def see(self, hidden: Tensor, output: Tensor) -> None:
+        """The vision tower ran the layer whose [CLS] attention may be wanted."""
+        self.seen = hidden, output
+
+    def begin(self, arguments: dict[str, Any]) -> None:
+        """The decoder starts."""
+        cache, mask = arguments.get("past_key_values"), self.arguments.get("attention_mask")
+        _check(self.arguments, cache)
+        if cache is None or cache.get_seq_length() == 0:
+            prompt = Prompt.read(self.arguments["input_ids"], mask, self.anatomy.image_token_id)
+            self.run = Prefill(self.anatomy, self.pruner, prompt, self._cls_scores)
+        else:
+            self.run = Decode.of(_stages(cache), mask, self.anatomy.implementation)
+
+    def end(self, hidden: Tensor) -> Tensor:
+        """The decoder is done: write the trace, give its output the full length again."""
+        run, self.run, self.arguments, self.seen = self.run, None, {}, None
+        if isinstance(run, Prefill):
+            self.trace.samples.extend(_samples(run, self.keep_indices))
+            if run.cache is not None:
+                setattr(run.cache, _STAGES, run.stages)
+        return run.restore(hidden)
+
+    def _cls_scores(self) -> Tensor:
+        name = type(self.anatomy.model).__name__
+        if self.tower is None:
+            raise ValueError(f"cls_attention: the vision tower of {name} has no [CLS]; choose another scorer")
+        hidden = self._tower_hidden(self.tower.input_index)
+        if hidden is None:
+            raise ValueError(
+                "cls_attention: give pixel_values, or vision features made with output_hidden_states=True"
+            )
+        return per_beam(self.tower.cls_attention(hidden), self.run.prompt.stage.n_vision, name)
+
+    def _tower_hidden(self, index: int) -> Tensor | None:
+        """The tower layer's input: from this call, from `generate` encoding just before it, or kept with the features."""
+        features = (self.arguments.get("mm_encoder_outputs") or {}).get("image")
+        if features is None or self.arguments.get("pixel_values") is not None:
+            return self.seen and self.seen[0]
+        states = getattr(features, "hidden_states", None)
+        if states is None:
+            return None
+        if self.seen is not None and states[index + 1] is self.seen[1]:
+            return self.seen[0]
+        return states[index]
+
+
+def _check(arguments: dict[str, Any], cache: Cache | None) -> None:
+    mask = arguments.get("attention_mask")
+    if arguments.get("input_ids") is None:
+        raise ValueError(
+            "pruning finds visual tokens by input_ids: call the attached model itself, with input_ids"
+        )
+    if mask is not None and mask.ndim != 2:
+        raise ValueError(
+            f"attention_mask has {mask.ndim} axes: pruning needs the (batch, tokens) padding mask"
+        )
+    if cache is not None and cache.is_compileable:
+        raise ValueError("a static cache is not supported while a pruner is attached: use a DynamicCache")
+
+
+def _stages(cache: Cache) -> list[Stage] | None:
+    """How the prompt in `cache` was pruned; None: it was not. ValueError if that was forgotten."""
+    stages = getattr(cache, _STAGES, None)
+    if stages is None and len({layer.get_seq_length() for layer in cache.layers}) > 1:
+        raise ValueError("this cache was pruned, but not by an attached pruner: start again from the prompt")
+    return stages
+
+
+def _samples(run: Prefill, keep_indices: bool) -> list[SampleTrace]:
+    """One record a sample; the counts are read off the stages that ran, not off the plan."""
+    counts = torch.stack([stage.visual.sum(1) for stage in run.stages], dim=1).cpu().numpy()
+    planned = np.zeros_like(counts) if run.planned is None else run.planned
+    kept = _kept(run) if keep_indices else [None] * len(counts)
+    return [
+        SampleTrace(
+            geometry=geometry,
+            planned=planned[i],
+            counts=counts[i],
+            decoder_flops=prefill_flops(geometry, counts[i]),
+            scoring_flops=int(run.scoring_flops[i]),
+            complexity=float(run.complexities[i]) if run.pruner.policy.adaptive else None,
+            kept=kept[i],
+        )
+        for i, geometry in enumerate(run.geometries)
+    ]
+
+
+def _kept(run: Prefill) -> list[list[np.ndarray]]:
+    """Per sample and layer: the indices of its visual tokens, within the sample."""
+    views = {
+        id(stage): (run.prompt.rank.gather(1, stage.index).cpu(), stage.visual.cpu()) for stage in run.stages
+    }
+    per_layer = [views[id(stage)] for stage in run.stages]
+    return [[rank[i][visual[i]].numpy() for rank, visual in per_layer] for i in range(len(run.geometries))]

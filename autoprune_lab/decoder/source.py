@@ -1,0 +1,70 @@
+"""Evidence from a live decoder: everything is computed on request, and its cost written down."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from autoprune_lab.decoder.layout import Picks, Prompt, Stage
+from autoprune_lab.decoder.tap import Tapped, probabilities
+from autoprune_lab.evidence import Evidence
+
+
+class DecoderSource:
+    """The `Source` behind one stage's evidence.
+
+    `hidden_states` (batch, slots, hidden) leave the tapped layer; `cls_scores` gives the tower's [CLS] attention of
+    all visual tokens of the batch, in reading order.
+    """
+
+    def __init__(
+        self, prompt: Prompt, stage: Stage, tapped: Tapped, hidden: Tensor, cls_scores: Callable[[], Tensor]
+    ) -> None:
+        self.prompt, self.stage, self.tapped = prompt, stage, tapped
+        self.hidden_states, self.cls_scores = hidden, cls_scores
+        self.vision = Picks.of(stage.visual, stage.n_vision)
+        self.rows = Picks.of(prompt.rows.gather(1, stage.index) & stage.valid, prompt.n_rows)
+        self._scored_rows: list[Int[np.ndarray, "batch"]] = []
+
+    def evidence(self, layer: int) -> Evidence:
+        """The evidence of `layer`, nothing computed yet."""
+        original = self.prompt.rank.gather(1, self.stage.index.gather(1, self.vision.slots))
+        index = original.masked_fill(~self.vision.real, -1)
+        return Evidence(layer, self.vision.real, self.rows.real, index, self)
+
+    def attention(self) -> Tensor:
+        """(batch, heads, rows, vision)."""
+        self._scored_rows.append(self.prompt.n_rows)
+        real = self.rows.real[:, :, None] & self.vision.real[:, None]
+        return self._visual_columns(self.rows.slots, real)
+
+    def last_row(self) -> Tensor:
+        """(batch, heads, vision)."""
+        self._scored_rows.append(np.ones_like(self.prompt.n_rows))
+        slots = torch.arange(self.stage.valid.shape[1], device=self.stage.valid.device)
+        last = (self.stage.valid * slots).argmax(dim=1, keepdim=True)
+        return self._visual_columns(last, self.vision.real[:, None])[:, :, 0]
+
+    def hidden(self) -> Tensor:
+        """(batch, vision, hidden)."""
+        return torch.take_along_dim(self.hidden_states, self.vision.slots[..., None], dim=1)
+
+    def cls_attention(self) -> Tensor:
+        """(batch, vision)."""
+        full = self.prompt.stage.visual
+        scores = torch.zeros(full.shape, device=full.device).masked_scatter(full, self.cls_scores().float())
+        here = scores.gather(1, self.stage.index.gather(1, self.vision.slots))
+        return here * self.vision.real
+
+    def take_scored_rows(self) -> Int[np.ndarray, "batch"]:
+        """Attention rows computed per sample since the last call of this function."""
+        rows = sum(self._scored_rows, np.zeros_like(self.prompt.n_rows))
+        self._scored_rows = []
+        return rows
+
+    def _visual_columns(self, rows: Tensor, real: Tensor) -> Tensor:
+        attention = probabilities(self.tapped, rows)
+        columns = torch.take_along_dim(attention, self.vision.slots[:, None, None], dim=3)
+        return torch.where(real[:, None], columns, 0.0)

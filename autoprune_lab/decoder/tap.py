@@ -1,0 +1,96 @@
+"""The tap: takes the queries and keys out of one attention call, whatever the attention implementation.
+
+An armed attention module reads its implementation from a stand-in config that names the tap. The tap puts the real config
+back, hands a reference of queries and keys to the recorder, and calls the real implementation: one call is tapped,
+nothing is computed, and no other module or model is involved.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+_NAME = "autoprune_lab_tap"
+
+
+@dataclass(frozen=True, eq=False)
+class Tapped:
+    """References to one attention call: query (batch, heads, n, dim), key (batch, kv_heads, n, dim), its mask."""
+
+    query: Tensor
+    key: Tensor
+    mask: Tensor | None
+    scaling: float
+    causal: bool
+
+
+class _Armed:
+    """Stands in for an attention module's config during one call."""
+
+    _attn_implementation = _NAME
+
+    def __init__(self, config: Any, record: Callable[[Tapped], None]) -> None:
+        self.config, self.record = config, record
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.config, name)
+
+
+def arm(attention: nn.Module, record: Callable[[Tapped], None]) -> None:
+    """Let `record` see the next call of `attention`, once."""
+    disarm(attention)
+    attention.config = _Armed(attention.config, record)
+
+
+def disarm(attention: nn.Module) -> None:
+    """Forget an `arm` whose call never came (an exception came first)."""
+    if isinstance(attention.config, _Armed):
+        attention.config = attention.config.config
+
+
+def probabilities(tapped: Tapped, rows: Tensor) -> Tensor:
+    """Attention of the query positions `rows` (batch, r) over all keys: (batch, heads, r, n), float32.
+
+    A row that sees no key at all is NaN.
+    """
+    query = torch.take_along_dim(tapped.query, rows[:, None, :, None], dim=2)
+    batch, heads, n_rows, dim = query.shape
+    kv_heads, n_keys = tapped.key.shape[1:3]
+    grouped = query.reshape(batch, kv_heads, heads // kv_heads * n_rows, dim)
+    logits = (grouped @ tapped.key.transpose(-1, -2)).view(batch, heads, n_rows, n_keys) * tapped.scaling
+    return _hide(logits.float(), tapped, rows).softmax(-1)
+
+
+def _hide(logits: Tensor, tapped: Tapped, rows: Tensor) -> Tensor:
+    """Apply the call's own mask: None, 2-D (flash), or 4-D of booleans (sdpa) or addends (eager)."""
+    mask = tapped.mask
+    if mask is not None and mask.ndim == 4:
+        of_rows = torch.take_along_dim(mask, rows[:, None, :, None], dim=2)
+        return logits.masked_fill(~of_rows, -torch.inf) if mask.dtype == torch.bool else logits + of_rows
+    if tapped.causal:
+        keys = torch.arange(logits.shape[-1], device=logits.device)
+        logits = logits.masked_fill(keys > rows[:, None, :, None], -torch.inf)
+    if mask is not None:
+        logits = logits.masked_fill(~mask.bool()[:, None, None], -torch.inf)
+    return logits
+
+
+def _tapped_attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+) -> tuple[Tensor, Tensor | None]:
+    armed: _Armed = module.config
+    disarm(module)
+    scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
+    causal = bool(getattr(module, "is_causal", True))
+    armed.record(Tapped(query, key, attention_mask, scaling, causal))
+    eager = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
+    attend = ALL_ATTENTION_FUNCTIONS.get_interface(module.config._attn_implementation, eager)
+    return attend(module, query, key, value, attention_mask, **kwargs)
+
+
+AttentionInterface.register(_NAME, _tapped_attention)

@@ -1,0 +1,87 @@
+"""Model x pruner x task -> Records, one row a sample."""
+
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from tqdm import tqdm
+
+from autoprune_lab.flops import unpruned_flops
+from autoprune_lab.geometry import Geometry
+from autoprune_lab.models.checkpoint import VLM
+from autoprune_lab.prompts import Batch, PreparedTask
+from autoprune_lab.pruner import Pruner
+from autoprune_lab.records import Record, Records
+from autoprune_lab.trace import SampleTrace
+
+
+def evaluate(
+    vlm: VLM, prepared: PreparedTask, pruner: Pruner | None = None, progress: bool = False
+) -> Records:
+    """Answer every sample greedily, pruned by `pruner` (None: unpruned), and score the answers.
+
+    Rows come in the task's order. `seconds` is the wall time of generating, vision tower excluded where the prepared
+    task holds its features.
+    """
+    rows: dict[int, Record] = {}
+    start = time.perf_counter()
+    for batch in tqdm(prepared.batches, desc="answering", unit="batch", disable=not progress, leave=False):
+        answers, traces = _answer(vlm, prepared, batch, pruner)
+        for place, answer, trace in zip(batch.places, answers, traces, strict=True):
+            rows[place] = _record(prepared, place, answer, trace)
+    seconds = time.perf_counter() - start
+    return Records(tuple(rows[i] for i in range(len(rows))), seconds)
+
+
+def read_complexities(vlm: VLM, prepared: PreparedTask, pruner: Pruner) -> Float[np.ndarray, "samples"]:
+    """Every sample's complexity in bits, from one prefill each; zeros for a policy that is not adaptive.
+
+    They depend on the model, the task, the estimator and the probe layer, not on the policy or budget.
+    """
+    bits = np.zeros(len(prepared.samples))
+    if not pruner.policy.adaptive:
+        return bits
+    for batch in prepared.batches:
+        with torch.inference_mode(), pruner.attach(vlm.model) as trace:
+            vlm.model(**batch.arguments(), logits_to_keep=1)
+        bits[list(batch.places)] = [sample.complexity for sample in trace.samples]
+    return bits
+
+
+def _answer(
+    vlm: VLM, prepared: PreparedTask, batch: Batch, pruner: Pruner | None
+) -> tuple[list[str], Sequence[SampleTrace]]:
+    with torch.inference_mode(), pruner.attach(vlm.model) if pruner else nullcontext() as trace:
+        tokens = vlm.model.generate(
+            **batch.arguments(), max_new_tokens=prepared.task.max_new_tokens, do_sample=False
+        )
+    new = tokens[:, batch.inputs["input_ids"].shape[1] :]
+    answers = vlm.processor.batch_decode(new, skip_special_tokens=True)
+    traces = trace.samples if trace is not None else [_unpruned(prepared.geometries[i]) for i in batch.places]
+    return answers, traces
+
+
+def _unpruned(geometry: Geometry) -> SampleTrace:
+    everything = np.full(geometry.n_layers, geometry.n_vision)
+    return SampleTrace(geometry, everything, everything, unpruned_flops(geometry), 0)
+
+
+def _record(prepared: PreparedTask, place: int, answer: str, trace: SampleTrace) -> Record:
+    sample = prepared.samples[place]
+    return Record(
+        id=sample.id,
+        kind=sample.kind,
+        prediction=answer.strip(),
+        answers=sample.answers,
+        score=prepared.task.score(answer, sample),
+        complexity=trace.complexity,
+        n_vision=trace.geometry.n_vision,
+        n_text=trace.geometry.n_text,
+        mean_tokens=float(trace.counts.mean()),
+        decoder_flops=trace.decoder_flops,
+        unpruned_flops=unpruned_flops(trace.geometry),
+        scoring_flops=trace.scoring_flops,
+    )

@@ -1,0 +1,65 @@
+"""Evidence: what scorers and complexity estimators may look at. What nobody asks for is never computed."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Computes one kind of evidence on request; the decoder has one, and a test may bring its own."""
+
+    def attention(self) -> Tensor:
+        """Text-to-visual attention, (batch, heads, rows, vision)."""
+
+    def last_row(self) -> Tensor:
+        """Attention of the last prompt token, (batch, heads, vision)."""
+
+    def hidden(self) -> Tensor:
+        """Visual hidden states, (batch, vision, hidden)."""
+
+    def cls_attention(self) -> Tensor:
+        """The vision tower's [CLS] attention, (batch, vision)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """One decoder layer's view of a batch, just before some visual tokens may be dropped.
+
+    Samples differ in their number of visual tokens and text rows: both axes are padded at the right, `vision_mask` and
+    `text_mask` say what is real. Text rows are the text tokens after the sample's first visual token, the only
+    ones that can see it. `index` is each visual token's index within its sample, counted before any
+    pruning; -1 at padding.
+    """
+
+    layer: int
+    vision_mask: Bool[Tensor, "batch vision"]
+    text_mask: Bool[Tensor, "batch rows"]
+    index: Int[Tensor, "batch vision"]
+    source: Source
+
+    @cached_property
+    def attention(self) -> Float[Tensor, "batch heads rows vision"]:
+        """Probabilities in `layer`: softmax over *all* visible keys, visual columns kept, 0 at padding; float32."""
+        return self.source.attention()
+
+    @cached_property
+    def last_row(self) -> Float[Tensor, "batch heads vision"]:
+        """The same for the last prompt token only; far cheaper than `attention`."""
+        return self.source.last_row()
+
+    @cached_property
+    def hidden(self) -> Float[Tensor, "batch vision hidden"]:
+        """Visual hidden states that leave `layer`, in the model's dtype; arbitrary at padding."""
+        return self.source.hidden()
+
+    @cached_property
+    def cls_attention(self) -> Float[Tensor, "batch vision"]:
+        """[CLS] -> patch attention, mean over heads, at the tower layer whose output the decoder reads; 0 at padding.
+
+        Raises ValueError for a vision tower without [CLS].
+        """
+        return self.source.cls_attention()

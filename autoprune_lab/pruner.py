@@ -1,0 +1,103 @@
+"""Pruner: one arm of an experiment."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from autoprune_lab.budget import Budget
+from autoprune_lab.complexity import mutual_information
+from autoprune_lab.curve import FULL, RetentionCurve
+from autoprune_lab.evidence import Evidence
+from autoprune_lab.geometry import Geometry
+from autoprune_lab.policy import Policy, Signal, check_shape
+from autoprune_lab.pruner_file import read, write
+from autoprune_lab.recovery import Survivors, drop
+from autoprune_lab.scoring import last_token_attention
+from autoprune_lab.trace import Trace
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Pruner:
+    """Shape (policy), size (budget), choice (scorer), remains (recovery) of pruning, and what it looks at.
+
+    `probe_layer`: its text-to-visual attention gives the complexity; pruning is free from the next layer on. Without a
+    budget the policy's shape is the curve itself.
+    """
+
+    policy: Policy
+    budget: Budget | None = None
+    scorer: Callable[[Evidence], Tensor] = last_token_attention
+    complexity: Callable[[Evidence], Tensor] = mutual_information
+    recovery: Callable[[Evidence, Tensor, Tensor], Survivors] = drop
+    probe_layer: int = 1
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a negative probe layer."""
+        if self.probe_layer < 0:
+            raise ValueError(f"probe_layer={self.probe_layer} must be at least 0")
+
+    def plan(
+        self, complexities: Float[np.ndarray, "batch"], geometries: Sequence[Geometry]
+    ) -> Int[np.ndarray, "batch layers"]:
+        """Visual tokens entering each layer of each sample; arithmetic only. Complexities are in bits.
+
+        A sample without visual tokens gets zeros. Raises BudgetError where the budget cannot be met.
+        """
+        n_layers = geometries[0].n_layers
+        shapes = self._shapes(complexities, n_layers)
+        n_vision = np.array([geometry.n_vision for geometry in geometries])
+        counts = np.zeros(shapes.shape, dtype=np.int64)
+        sighted = np.flatnonzero(n_vision)
+        if not sighted.size:
+            return counts
+        if self.budget is not None:
+            prompts = [geometries[i] for i in sighted]
+            counts[sighted] = self.budget.fit_batch(shapes[sighted], prompts, self.probe_layer + 1)
+        else:
+            shapes[:, : self.probe_layer + 1] = FULL
+            for i in sighted:
+                counts[i] = RetentionCurve.from_shape(shapes[i]).tokens(int(n_vision[i]))
+        return counts
+
+    def attach(self, model: "PreTrainedModel", keep_indices: bool = False) -> AbstractContextManager[Trace]:
+        """Prune inside `forward` and `generate` of `model` while the with-block lasts; yields the `Trace`.
+
+        A prompt is pruned when its cache is empty; what is cached later (a second turn) is kept whole. Prompts are padded
+        on either side, `attention_mask` says where. The cache stays usable by any later block on the same model.
+        Raises ValueError for a model or a call that cannot be pruned faithfully.
+        """
+        from autoprune_lab.decoder.attach import attached  # here: plans and files need no transformers
+
+        return attached(self, model, keep_indices)
+
+    def save(self, path: str | Path) -> None:
+        """Write the pruner as one YAML file, readable by `load` and by Hydra's `instantiate`."""
+        write(self, Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path, packages: Sequence[str] = ()) -> "Pruner":
+        """Read a saved pruner; it may name code of autoprune_lab, policies and the given `packages` only."""
+        pruner = read(Path(path), ("autoprune_lab", "policies", *packages))
+        if not isinstance(pruner, cls):
+            raise ValueError(f"{path} describes a {type(pruner).__name__}, expected a Pruner")
+        return pruner
+
+    def _shapes(
+        self, complexities: Float[np.ndarray, "batch"], n_layers: int
+    ) -> Float[np.ndarray, "batch layers"]:
+        """One checked shape per sample; a policy that is not adaptive is asked once."""
+        asked = complexities if self.policy.adaptive else complexities[:1] * 0.0
+        signals = [Signal(n_layers, float(bits)) for bits in asked]
+        shapes = [self.policy.shape(signal) for signal in signals]
+        for shape, signal in zip(shapes, signals, strict=True):
+            check_shape(shape, signal, self.policy)
+        return np.broadcast_to(shapes, (len(complexities), n_layers)).copy()

@@ -1,0 +1,103 @@
+"""Records: what one evaluation gave, row by row, and its summaries with 95 % intervals."""
+
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+from scipy.stats import norm
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Z95 = float(norm.ppf(0.975))
+
+
+@dataclass(frozen=True)
+class Record:
+    """One answered sample; FLOPs are those of the prefill, `mean_tokens` is over the layers, complexity in bits."""
+
+    id: str
+    kind: str
+    prediction: str
+    answers: tuple[str, ...]
+    score: float
+    complexity: float | None
+    n_vision: int
+    n_text: int
+    mean_tokens: float
+    decoder_flops: int
+    unpruned_flops: int
+    scoring_flops: int
+
+
+@dataclass(frozen=True)
+class Records:
+    """Rows in the task's order; `seconds` of wall time for all of them."""
+
+    rows: tuple[Record, ...]
+    seconds: float
+
+    def __post_init__(self) -> None:
+        if not self.rows:
+            raise ValueError("no records: the task has no samples")
+
+    @cached_property
+    def scores(self) -> dict[str, Float[np.ndarray, "_"]]:
+        """Every sample's score, by kind, in the order in which kinds first appear."""
+        kinds = dict.fromkeys(row.kind for row in self.rows)
+        return {kind: np.array([row.score for row in self.rows if row.kind == kind]) for kind in kinds}
+
+    @property
+    def score(self) -> float:
+        """Mean over the kinds of each kind's mean score."""
+        return float(np.mean(list(self.by_kind().values())))
+
+    def by_kind(self) -> dict[str, float]:
+        """Mean score of each kind."""
+        return {kind: float(scores.mean()) for kind, scores in self.scores.items()}
+
+    def interval(self, kind: str | None = None) -> tuple[float, float]:
+        """95 % interval of one kind's score (Wilson), or of the mean over kinds (normal, kinds as strata)."""
+        if kind is not None:
+            return wilson(float(self.scores[kind].mean()), len(self.scores[kind]))
+        halves = [np.subtract(*wilson(s.mean(), len(s))[::-1]) / 2 for s in self.scores.values()]
+        half = float(np.sqrt(np.square(halves).sum()) / len(halves))
+        return max(0.0, self.score - half), min(1.0, self.score + half)
+
+    @property
+    def flops_ratio(self) -> float:
+        """Pruned / unpruned prefill FLOPs of the decoder, summed over the samples; scoring not included."""
+        return sum(row.decoder_flops for row in self.rows) / sum(row.unpruned_flops for row in self.rows)
+
+    @property
+    def scoring_ratio(self) -> float:
+        """What evidence cost, in the same unit as `flops_ratio`."""
+        return sum(row.scoring_flops for row in self.rows) / sum(row.unpruned_flops for row in self.rows)
+
+    @property
+    def mean_tokens(self) -> float:
+        """Visual tokens entering a layer, mean over layers and samples."""
+        return float(np.mean([row.mean_tokens for row in self.rows]))
+
+    @property
+    def samples_per_second(self) -> float:
+        """Samples answered per second of wall time."""
+        return len(self.rows) / self.seconds
+
+    def to_frame(self) -> "pd.DataFrame":
+        """One row a sample."""
+        import pandas as pd
+
+        return pd.DataFrame([asdict(row) for row in self.rows])
+
+
+def wilson(mean: float, n: int) -> tuple[float, float]:
+    """Wilson's 95 % score interval for a mean of `n` scores in [0, 1]; exact form for 0/1 scores, safe for others.
+
+    Source: E. B. Wilson, JASA 22 (1927), p. 209.
+    """
+    centre = (mean + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
+    half = Z95 / (1 + Z95**2 / n) * np.sqrt(mean * (1 - mean) / n + Z95**2 / (4 * n**2))
+    return float(max(0.0, centre - half)), float(min(1.0, centre + half))

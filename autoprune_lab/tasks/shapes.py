@@ -1,0 +1,58 @@
+"""The embedded task: questions about rendered scenes that need one, two or three looks at the picture."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from PIL import Image
+
+from autoprune_lab.tasks.base import Sample, Task
+from autoprune_lab.testbed.shapes.draw import draw
+from autoprune_lab.testbed.shapes.questions import ANSWERS, CHANCE, KINDS, ask
+from autoprune_lab.testbed.shapes.scene import make_scene
+
+# First entry of every seed; training draws from single-number seeds of 1000 and more (testbed/training).
+SPLITS = {"tune": 3, "report": 4}
+
+
+@dataclass(frozen=True)
+class ShapesTask(Task):
+    """`per_kind` samples of each of the eight kinds; answers balanced, splits disjoint, all from seeds."""
+
+    split: str = "tune"
+    per_kind: int = 50
+
+    name = "shapes"
+    max_new_tokens = 4  # three digits and the end token
+
+    def __post_init__(self) -> None:
+        if self.split not in SPLITS:
+            raise ValueError(f"task.split {self.split!r} is unknown; choose from {', '.join(SPLITS)}")
+        if not isinstance(self.per_kind, int) or self.per_kind < 1:
+            raise ValueError(f"task.per_kind {self.per_kind!r} must be a whole number of at least 1")
+
+    def samples(self) -> tuple[Sample, ...]:
+        """Kind by kind, `per_kind` each; sample i is the same whatever `per_kind`."""
+        return tuple(_sample(self.split, kind, i) for kind in KINDS for i in range(self.per_kind))
+
+    def score(self, prediction: str, sample: Sample) -> float:
+        """1 when the text equals the answer; spaces between digits do not count."""
+        return float("".join(prediction.split()) in sample.answers)
+
+    def chance(self) -> Mapping[str, float]:
+        """See CHANCE in testbed/shapes/questions.py."""
+        return CHANCE
+
+
+@cache
+def _sample(split: str, kind: str, i: int) -> Sample:
+    """Scenes are drawn until one allows the answer whose turn it is."""
+    rng = np.random.default_rng((SPLITS[split], KINDS.index(kind), i))
+    wanted = ANSWERS[kind][i % len(ANSWERS[kind])] if ANSWERS[kind] else None
+    question = None
+    while question is None:
+        scene = make_scene(rng)
+        question = ask(scene, kind, rng, wanted)
+    picture = Image.fromarray(draw(scene))
+    return Sample(f"{split}-{kind}-{i}", (picture,), question.text, (question.answer,), kind)

@@ -1,0 +1,123 @@
+"""Builds the embedded VLM: a stock LLaVA with a [CLS] tower, small enough to ship and to train on two cores."""
+
+import torch
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
+from transformers import (
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+)
+
+from autoprune_lab.testbed.shapes.questions import ANSWERS, TEMPLATES
+from autoprune_lab.testbed.shapes.scene import IMAGE_SIZE, PATCH
+
+PAD, UNKNOWN, BOS, EOS, IMAGE = "<pad>", "<unk>", "<s>", "</s>", "<image>"
+USER, ASSISTANT = "USER:", "ASSISTANT:"
+# The template of llava-hf/llava-1.5-7b-hf, for one turn with one image.
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ message['role'] | upper }}: "
+    "{% for part in message['content'] if part['type'] == 'image' %}<image>\n{% endfor %}"
+    "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }} {% endfor %}"
+    "{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
+
+N_LAYERS = 16
+HIDDEN = 96
+
+
+def prompt(question: str) -> str:
+    """The LLaVA-1.5 prompt of one question about one image."""
+    return f"{USER} {IMAGE}\n{question} {ASSISTANT}"
+
+
+def vocabulary() -> list[str]:
+    """Special tokens, then every word that the templates and answers can use, sorted."""
+    words = {word for group in TEMPLATES.values() for text in group for word in text.split() if word[0] != "{"}
+    words |= {word for group in ANSWERS.values() for word in group if not word.isdigit()}
+    words |= {"colour", "shape", "size", "thing", "things", "shapes", "left", "right", "of", "above", "below"}
+    return [PAD, UNKNOWN, BOS, EOS, IMAGE, USER, ASSISTANT, *"0123456789", *sorted(words)]
+
+
+def build_processor() -> LlavaProcessor:
+    """Word-level tokenizer (digits one by one) and CLIP image processor."""
+    words = vocabulary()
+    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=UNKNOWN))
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.WhitespaceSplit(),
+            pre_tokenizers.Split(Regex("[0-9]"), behavior="isolated"),
+        ]
+    )
+    core.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A", special_tokens=[(BOS, words.index(BOS))]
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token=PAD,
+        unk_token=UNKNOWN,
+        bos_token=BOS,
+        eos_token=EOS,
+        extra_special_tokens={"image_token": IMAGE},
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )
+    size = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
+    image_processor = CLIPImageProcessor(
+        size=size, crop_size=size, do_resize=False, image_mean=[0.5] * 3, image_std=[0.5] * 3
+    )
+    return LlavaProcessor(
+        image_processor=image_processor,
+        tokenizer=tokenizer,
+        patch_size=PATCH,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        image_token=IMAGE,
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def build_model(seed: int, n_layers: int = N_LAYERS, hidden: int = HIDDEN) -> LlavaForConditionalGeneration:
+    """The untrained model: CLIP 3 x 128 with [CLS], 144 visual tokens, Llama `n_layers` x `hidden`."""
+    words = vocabulary()
+    vision = CLIPVisionConfig(
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        image_size=IMAGE_SIZE,
+        patch_size=PATCH,
+        projection_dim=128,
+    )
+    text = LlamaConfig(
+        vocab_size=len(words),
+        hidden_size=hidden,
+        intermediate_size=hidden * 11 // 4,
+        num_hidden_layers=n_layers,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=1024,
+        bos_token_id=words.index(BOS),
+        eos_token_id=words.index(EOS),
+        pad_token_id=words.index(PAD),
+        tie_word_embeddings=False,
+    )
+    config = LlavaConfig(
+        vision_config=vision,
+        text_config=text,
+        image_token_index=words.index(IMAGE),
+        image_token_id=words.index(IMAGE),
+        vision_feature_layer=-1,
+        image_seq_length=(IMAGE_SIZE // PATCH) ** 2,
+        tie_word_embeddings=False,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = LlavaForConditionalGeneration(config).float()
+    model.generation_config.eos_token_id = words.index(EOS)
+    model.generation_config.pad_token_id = words.index(PAD)
+    model.generation_config.bos_token_id = words.index(BOS)
+    return model

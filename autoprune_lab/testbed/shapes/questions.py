@@ -1,0 +1,221 @@
+"""Questions about a scene: eight kinds that need one, two or three looks at the picture."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from autoprune_lab.testbed.shapes.scene import COLOURS, IMAGE_SIZE, SHAPES, SIZES, Scene, Thing
+
+YES_NO = ("yes", "no")
+QUADRANTS = ("upper-left", "upper-right", "lower-left", "lower-right")
+COUNTS = ("0", "1", "2", "3", "4")
+SIDES = ("left of", "right of", "above", "below")
+
+ANSWERS: dict[str, tuple[str, ...]] = {
+    "exist": YES_NO,
+    "attribute": (*COLOURS, *SHAPES, *SIZES),
+    "where": QUADRANTS,
+    "count": COUNTS,
+    "relation": YES_NO,
+    "same": (*COLOURS, *SHAPES),
+    "read": (),  # any number from 10 to 999
+    "chain": (*COLOURS, *SHAPES),
+}
+# Accuracy of the best answer that ignores the picture. Where colours, shapes and sizes are asked for in turn, the
+# question tells which: three groups of answers, each hit once in its own size.
+CHANCE = {
+    "exist": 1 / 2,
+    "attribute": 3 / 13,
+    "where": 1 / 4,
+    "count": 1 / 5,
+    "relation": 1 / 2,
+    "same": 2 / 11,
+    "read": 1 / 180,
+    "chain": 2 / 11,
+}
+KINDS = tuple(ANSWERS)
+
+# {a} and {b} are things; {value} is a colour or a shape; {of} is the asked attribute.
+TEMPLATES: dict[str, tuple[str, ...]] = {
+    "exist": (
+        "is there a {a} ?",
+        "does the picture show a {a} ?",
+        "look closely : can you see a {a} anywhere ?",
+        "tell me if a {a} is in the scene .",
+    ),
+    "attribute": (
+        "what {of} is the {a} ?",
+        "what is the {of} of the {a} ?",
+        "please name the {of} of the {a} .",
+        "the picture shows one {a} ; which {of} does it have ?",
+    ),
+    "where": (
+        "where is the {a} ?",
+        "in which corner is the {a} ?",
+        "please say which part of the picture holds the {a} .",
+    ),
+    "count": (
+        "how many {a} are there ?",
+        "count the {a} .",
+        "please tell me how many {a} the picture shows .",
+    ),
+    "relation": (
+        "is the {a} {side} the {b} ?",
+        "does the {a} lie {side} the {b} ?",
+        "look closely : is the {a} somewhere {side} the {b} ?",
+    ),
+    "same": (
+        "what {of} is the other thing with the same {link} as the {a} ?",
+        "find the {a} ; what is the {of} of the thing that shares its {link} ?",
+        "which {of} does the partner of the {a} by {link} have ?",
+    ),
+    "read": (
+        "what number is written ?",
+        "read the number .",
+        "please tell me which number the picture shows .",
+    ),
+    "chain": (
+        "what {of} is the other thing with the same {clue} as the other thing with the same {link} as the {a} ?",
+        "find the {a} , then its partner by {link} , then that one 's partner by {clue} ; what {of} does it have ?",
+        "from the {a} go by {link} , then by {clue} : what {of} is there ?",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Noun:
+    """A phrase that names things: the index of its last word, and the things."""
+
+    word: int
+    things: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question, its answer, and where a reader would look (used in training only)."""
+
+    kind: str
+    text: str
+    answer: str
+    nouns: tuple[Noun, ...] = ()
+    hops: tuple[int, ...] = ()  # things to look at after the named one: B, then C
+
+
+def ask(scene: Scene, kind: str, rng: np.random.Generator, answer: str | None = None) -> Question | None:
+    """One question of `kind`; None when the scene allows none with the wanted `answer`."""
+    options = [case for case in _CASES[kind](scene) if answer is None or case[0] == answer]
+    if not options:
+        return None
+    if kind in ("attribute", "count") and answer is None:  # every answer alike, not every thing alike
+        wanted = sorted({case[0] for case in options})
+        choice = wanted[int(rng.integers(len(wanted)))]
+        options = [case for case in options if case[0] == choice]
+    found, slots, things, hops = options[int(rng.integers(len(options)))]
+    template = TEMPLATES[kind][int(rng.integers(len(TEMPLATES[kind])))]
+    text, nouns = _fill(template, slots, things)
+    return Question(kind, text, found, nouns, hops)
+
+
+Case = tuple[str, dict[str, str], dict[str, tuple[int, ...]], tuple[int, ...]]
+
+
+def _fill(
+    template: str, slots: dict[str, str], things: dict[str, tuple[int, ...]]
+) -> tuple[str, tuple[Noun, ...]]:
+    words: list[str] = []
+    nouns: list[Noun] = []
+    for word in template.split():
+        slot = word.strip("{}") if word.startswith("{") else None
+        words += slots[slot].split() if slot else [word]
+        if slot in things:
+            nouns.append(Noun(len(words) - 1, things[slot]))
+    return " ".join(words), tuple(nouns)
+
+
+def _phrase(thing: Thing) -> str:
+    return f"{thing.colour} {thing.shape}"
+
+
+def _exist(scene: Scene) -> Iterator[Case]:
+    present = {(t.shape, t.colour): i for i, t in enumerate(scene.things)}
+    shapes = {t.shape for t in scene.things}
+    colours = {t.colour for t in scene.things}
+    for shape in SHAPES:
+        for colour in COLOURS:
+            thing = present.get((shape, colour))
+            if thing is not None:
+                yield "yes", {"a": f"{colour} {shape}"}, {"a": (thing,)}, ()
+            elif shape in shapes and colour in colours:  # both parts are there, but not together
+                yield "no", {"a": f"{colour} {shape}"}, {"a": ()}, ()
+
+
+def _attribute(scene: Scene) -> Iterator[Case]:
+    for i, thing in enumerate(scene.things):
+        yield thing.size, {"of": "size", "a": _phrase(thing)}, {"a": (i,)}, ()
+        if _alone(scene, i, "shape"):
+            yield thing.colour, {"of": "colour", "a": thing.shape}, {"a": (i,)}, ()
+        if _alone(scene, i, "colour"):
+            yield thing.shape, {"of": "shape", "a": f"{thing.colour} thing"}, {"a": (i,)}, ()
+
+
+def _where(scene: Scene) -> Iterator[Case]:
+    for i, thing in enumerate(scene.things):
+        x, y = thing.centre
+        quadrant = QUADRANTS[2 * (y > IMAGE_SIZE / 2) + (x > IMAGE_SIZE / 2)]
+        yield quadrant, {"a": _phrase(thing)}, {"a": (i,)}, ()
+
+
+def _count(scene: Scene) -> Iterator[Case]:
+    for attribute, values in (("colour", COLOURS), ("shape", SHAPES)):
+        for value in values:
+            found = tuple(i for i, t in enumerate(scene.things) if t.get(attribute) == value)
+            if len(found) < len(COUNTS):
+                name = f"{value} things" if attribute == "colour" else f"{value} shapes"
+                yield str(len(found)), {"a": name}, {"a": found}, ()
+
+
+def _relation(scene: Scene) -> Iterator[Case]:
+    for i, a in enumerate(scene.things):
+        for j, b in enumerate(scene.things):
+            dx, dy = (q - p for p, q in zip(a.centre, b.centre, strict=True))
+            for side, gap in zip(SIDES, (dx, -dx, dy, -dy), strict=True):
+                if i != j and abs(gap) >= 14:
+                    slots = {"a": _phrase(a), "b": _phrase(b), "side": side}
+                    yield YES_NO[gap < 0], slots, {"a": (i,), "b": (j,)}, ()
+
+
+def _same(scene: Scene) -> Iterator[Case]:
+    slots = {"of": scene.clue, "link": scene.link, "a": _clue_phrase(scene)}
+    yield scene.things[1].get(scene.clue), slots, {"a": (0,)}, (1,)
+
+
+def _chain(scene: Scene) -> Iterator[Case]:
+    slots = {"of": scene.link, "link": scene.link, "clue": scene.clue, "a": _clue_phrase(scene)}
+    yield scene.things[2].get(scene.link), slots, {"a": (0,)}, (1, 2)
+
+
+def _read(scene: Scene) -> Iterator[Case]:
+    yield scene.number, {}, {}, ()
+
+
+def _clue_phrase(scene: Scene) -> str:
+    first = scene.things[0]
+    return f"{first.colour} thing" if scene.clue == "colour" else first.shape
+
+
+def _alone(scene: Scene, i: int, attribute: str) -> bool:
+    value = scene.things[i].get(attribute)
+    return sum(thing.get(attribute) == value for thing in scene.things) == 1
+
+
+_CASES = {
+    "exist": _exist,
+    "attribute": _attribute,
+    "where": _where,
+    "count": _count,
+    "relation": _relation,
+    "same": _same,
+    "read": _read,
+    "chain": _chain,
+}

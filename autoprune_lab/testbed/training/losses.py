@@ -1,0 +1,161 @@
+"""What training asks for beside the right answer. All of it is thrown away afterwards.
+
+The decoder learns to look in steps: layers 2 and 3 find the named thing, 4 and 5 the second one (and what is to be
+counted), 6 carries it to the last row, 7 and 8 make the second hop (or read a digit), 10 and 11 the third.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from autoprune_lab.testbed.build import vocabulary
+from autoprune_lab.testbed.shapes.questions import KINDS
+from autoprune_lab.testbed.shapes.scene import COLOURS, GRID, SHAPES, SIZES
+from autoprune_lab.testbed.training.lessons import N_PATCHES, NONE, PREFIX, Lessons
+from autoprune_lab.testbed.training.reader import Reading
+
+FIRST, SECOND, ROUTE, HOP2, HOP3, GLANCE = (2, 3), (4, 5), (6,), (7, 8), (10, 11), (1, 2, 3, 4, 5)
+WATCHED = frozenset({0, *FIRST, *SECOND, *ROUTE, *HOP2, *HOP3, *GLANCE})
+LOOKING_HEADS = slice(0, 2)
+NOUN, OTHER, LAST = 0, 1, 2  # rows of a segment
+TINY = 1e-6
+PLACE_CODE = 12  # projector dimensions that hold the row and column code
+DENSE = (1 + len(SHAPES), 1 + len(COLOURS) * len(SIZES), 2, 11, 4)
+
+
+class Probes(nn.Module):
+    """Linear read-outs that exist in training only."""
+
+    def __init__(self, hidden: int, vision_hidden: int) -> None:
+        super().__init__()
+        self.dense = nn.ModuleList(nn.Linear(hidden, n) for n in DENSE)
+        self.presence = nn.Linear(vision_hidden, len(SHAPES) * len(COLOURS))
+        attributes = (len(SHAPES), len(COLOURS), len(SIZES))
+        self.things = nn.ModuleList(
+            nn.ModuleList(nn.Linear(hidden, n) for n in attributes) for _ in range(3)
+        )
+        self.count = nn.Linear(hidden, 5)
+        self.early = nn.Linear(hidden, len(vocabulary()))
+        self.digit = nn.Linear(hidden, len(vocabulary()))
+
+
+def vision_loss(probes: Probes, projected: Tensor, cls: Tensor, lessons: Lessons) -> tuple[Tensor, Tensor]:
+    """Dense labels, place code, rms near 1, and what the [CLS] token knows; also accuracy on labelled patches."""
+    loss = F.binary_cross_entropy_with_logits(probes.presence(_unit(cls)), lessons.presence)
+    right = []
+    for i, head in enumerate(probes.dense):
+        wanted = lessons.patches[:, i]
+        logits = head(_unit(projected))
+        weight = torch.where(wanted > 0, 3.0, 1.0)
+        loss = loss + (F.cross_entropy(logits.transpose(1, 2), wanted, reduction="none") * weight).mean()
+        right.append((logits.argmax(-1) == wanted)[wanted > 0].float().mean())
+    place = (_unit(projected)[..., :PLACE_CODE] - place_code().to(projected.device)).square().mean()
+    rms = projected.square().mean(-1).sqrt().clamp(min=TINY).log().square().mean()
+    return loss + place + 0.1 * rms, torch.stack(right).detach()
+
+
+def place_code() -> Tensor:
+    """Sine and cosine of row and column at three frequencies: (patches, 12)."""
+    angle = torch.arange(GRID)[:, None] * math.pi / GRID * torch.tensor([1.0, 2.0, 4.0])
+    code = torch.cat([angle.sin(), angle.cos()], dim=1)
+    rows, columns = code[:, None].expand(-1, GRID, -1), code[None].expand(GRID, -1, -1)
+    return torch.cat([rows, columns], dim=-1).reshape(N_PATCHES, PLACE_CODE)
+
+
+def answer_loss(reading: Reading) -> Tensor:
+    """Cross-entropy of the answer tokens, the end token included."""
+    return F.cross_entropy(reading.logits, reading.targets)
+
+
+def looking_loss(reading: Reading, lessons: Lessons) -> Tensor:
+    """The looking heads' rows fall where the question points."""
+    counting = (lessons.kind == KINDS.index("count"))[..., None]
+    reading_kind = (lessons.kind == KINDS.index("read"))[..., None]
+    rows = torch.arange(lessons.look.shape[2], device=counting.device)
+    first = (rows == NOUN) & ~counting
+    second = (rows == OTHER) | ((rows == NOUN) & counting)
+    loss = torch.zeros((), device=counting.device)
+    for layer in FIRST:
+        loss = loss + _miss(reading, layer, lessons.look, first & ~reading_kind, counting)
+    for layer in SECOND:
+        loss = loss + _miss(reading, layer, lessons.look, second & ~reading_kind, counting)
+    for layer in HOP2:
+        look = lessons.look.clone()
+        look[:, :, LAST, :-1] += lessons.hop[:, :, 0]
+        loss = loss + _miss(reading, layer, look, (rows >= LAST).expand(*counting.shape[:2], -1), counting)
+    for layer in HOP3:
+        look = torch.zeros_like(lessons.look)
+        look[:, :, LAST, :-1] = lessons.hop[:, :, 1]
+        loss = loss + _miss(reading, layer, look, (rows == LAST).expand(*counting.shape[:2], -1), counting)
+    return loss / 2
+
+
+def _miss(reading: Reading, layer: int, look: Tensor, rows: Tensor, counting: Tensor) -> Tensor:
+    """Minus log of the mass on the wanted places; for counting, cross-entropy against equal shares."""
+    seen = reading.attention[layer][:, LOOKING_HEADS]
+    places = torch.cat([seen[..., 2:PREFIX], seen[..., :1]], dim=-1)
+    mass = (places * (look > 0)[:, None]).sum(-1).clamp(min=TINY).log()
+    share = (places.clamp(min=TINY).log() * look[:, None]).sum(-1)
+    value = torch.where(counting[:, None], share + _entropy(look)[:, None], mass)
+    active = (rows & (look.sum(-1) > 0))[:, None].expand_as(value)
+    return -value[active].mean()
+
+
+def _entropy(look: Tensor) -> Tensor:
+    return -torch.special.xlogy(look, look).sum(-1)
+
+
+def routing_loss(reading: Reading, lessons: Lessons, rows: Tensor) -> Tensor:
+    """The last row fetches what the named thing's row found: head 2 the first noun, head 3 the second."""
+    loss = torch.zeros((), device=rows.device)
+    named = lessons.kind != KINDS.index("read")
+    two = lessons.kind == KINDS.index("relation")
+    for layer in ROUTE:
+        seen = reading.attention[layer][:, :, :, LAST]
+        for head, row, asked in ((2, NOUN, named), (3, OTHER, two)):
+            mass = seen[:, head].gather(-1, rows[:, :, row, None])[..., 0]
+            loss = loss - mass[asked].clamp(min=TINY).log().mean()
+    return loss
+
+
+def glance_loss(reading: Reading, lessons: Lessons) -> Tensor:
+    """In the early layers one head of the last row looks over everything that is painted on the background."""
+    painted = ((lessons.patches[:, 0] > 0) | (lessons.patches[:, 3] > 0))[:, None]
+    loss = torch.zeros((), device=painted.device)
+    for layer in GLANCE:
+        mass = (reading.attention[layer][:, 3, :, LAST, 2:PREFIX] * painted).sum(-1)
+        loss = loss - mass.clamp(min=TINY).log().mean()
+    return loss / len(GLANCE)
+
+
+def blind_start_loss(reading: Reading) -> Tensor:
+    """Visual mass of the text rows in layer 0, where no tool can prune."""
+    return reading.attention[0][..., 2:PREFIX].sum(-1).mean()
+
+
+def exit_loss(probes: Probes, reading: Reading, lessons: Lessons) -> Tensor:
+    """What a row has looked at can be read from it right after it looked."""
+    loss = torch.zeros((), device=lessons.kind.device)
+    for i, (layer, row) in enumerate(((FIRST[-1], NOUN), (HOP2[-1], LAST), (HOP3[-1], LAST))):
+        found = _unit(reading.hidden[layer][:, :, row])
+        for j, head in enumerate(probes.things[i]):
+            loss = loss + F.cross_entropy(
+                head(found).flatten(0, 1), lessons.things[:, :, i, j].flatten(), ignore_index=NONE
+            )
+    answer = lessons.targets.gather(-1, lessons.rows[:, :, 2:])  # what follows the last row and the digit rows
+    at_once = (lessons.kind != KINDS.index("same")) & (lessons.kind != KINDS.index("chain"))
+    is_read = lessons.kind == KINDS.index("read")
+    early = _unit(reading.hidden[ROUTE[-1]][:, :, LAST])[at_once & ~is_read]
+    loss = loss + F.cross_entropy(probes.early(early), answer[..., 0][at_once & ~is_read])
+    digits = _unit(reading.hidden[HOP2[-1]][:, :, LAST:])[is_read]
+    loss = loss + F.cross_entropy(probes.digit(digits).flatten(0, 1), answer[is_read].flatten(), ignore_index=NONE)
+    counting = lessons.kind == KINDS.index("count")
+    counted = probes.count(_unit(reading.hidden[SECOND[-1]][:, :, NOUN])[counting])
+    zero = vocabulary().index("0")
+    return loss + F.cross_entropy(counted, answer[..., 0][counting] - zero)
+
+
+def _unit(x: Tensor) -> Tensor:
+    return x * x.square().mean(-1, keepdim=True).add(TINY).rsqrt()

@@ -1,0 +1,46 @@
+"""Muon for the matrices, AdamW for the rest, one linear schedule for both."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+
+class Optimiser:
+    """Two optimisers and a schedule: short warm-up, flat, then linear to zero over the last half."""
+
+    def __init__(
+        self,
+        parts: Iterable[tuple[nn.Module, float, bool]],
+        muon_lr: float,
+        adam_lr: float,
+        decay: float,
+        steps: int,
+    ) -> None:
+        """`parts`: (module, factor on the learning rate, may its matrices go to Muon)."""
+        matrices, rest = [], []
+        for module, scale, inner in parts:
+            for name, parameter in module.named_parameters():
+                hidden = inner and parameter.ndim == 2 and "embed" not in name
+                (matrices if hidden else rest).append(
+                    {"params": [parameter], "lr": (muon_lr if hidden else adam_lr) * scale}
+                )
+        self.parts = [
+            torch.optim.Muon(matrices, weight_decay=decay),
+            torch.optim.AdamW(rest, betas=(0.9, 0.98), weight_decay=0.01),
+        ]
+        self.steps = steps
+        self.schedules = [torch.optim.lr_scheduler.LambdaLR(part, self._factor) for part in self.parts]
+        self.parameters = [p for part in self.parts for group in part.param_groups for p in group["params"]]
+
+    def _factor(self, step: int) -> float:
+        return min(1.0, (step + 1) / 40, 2 * max(self.steps - step, 0) / self.steps)
+
+    def step(self, loss: torch.Tensor) -> None:
+        """Backward, clip, update, advance the schedule."""
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        for part, schedule in zip(self.parts, self.schedules, strict=True):
+            part.step()
+            part.zero_grad(set_to_none=True)
+            schedule.step()

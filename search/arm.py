@@ -1,0 +1,76 @@
+"""From config to objects: every part is named by `_target_` and checked against the target's own signature."""
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from search.config import ConfigError, close
+
+if TYPE_CHECKING:
+    from autoprune_lab.pruner import Pruner
+
+
+def build(node: DictConfig, key: str) -> Any:
+    """The object that a config node describes; `key` is the node's path, for the message.
+
+    Raises ConfigError with the target's own reason when it refuses its arguments.
+    """
+    check_targets(OmegaConf.to_container(node, resolve=True), key)
+    try:
+        return instantiate(node, _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, ValueError | TypeError):
+            raise ConfigError(f"{key}: {_one_line(error.__cause__)}") from error
+        raise
+
+
+def build_pruner(config: DictConfig) -> "Pruner":
+    """The arm that `config.pruner` describes; raises ConfigError where a part refuses its settings."""
+    from autoprune_lab.pruner import Pruner
+
+    pruner = build(config.pruner, "pruner")
+    if not isinstance(pruner, Pruner):
+        raise ConfigError(f"pruner._target_ gives a {type(pruner).__name__}, expected a Pruner")
+    return pruner
+
+
+def check_targets(node: Any, key: str) -> None:
+    """Raise ConfigError for a `_target_` that is not found, or a field that it does not take; creates nothing."""
+    if isinstance(node, list):
+        for i, item in enumerate(node):
+            check_targets(item, f"{key}.{i}")
+    if not isinstance(node, dict):
+        return
+    for name, item in node.items():
+        check_targets(item, f"{key}.{name}")
+    if "_target_" not in node:
+        return
+    try:
+        signature = inspect.signature(get_object(node["_target_"]))
+    except Exception as error:
+        raise ConfigError(f"{key}._target_ '{node['_target_']}' was not found: {_one_line(error)}") from error
+    given = [name for name in node if not name.startswith("_")]
+    takes = list(signature.parameters)
+    for name in given:
+        if name not in takes:
+            owner = node["_target_"].rpartition(".")[2]
+            raise ConfigError(
+                f"unknown field '{key}.{name}'{close(name, takes)}; {owner} takes: {', '.join(takes)}"
+            )
+
+
+def wants_whole_number(config: DictConfig, path: str) -> bool:
+    """Is the field at `path` declared as int by the class or function that takes it?"""
+    parent, _, name = path.rpartition(".")
+    owner = OmegaConf.select(config, parent)
+    if not OmegaConf.is_dict(owner) or "_target_" not in owner:
+        return False
+    parameter = inspect.signature(get_object(owner["_target_"])).parameters.get(name)
+    return parameter is not None and parameter.annotation in (int, "int")
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,209 @@
+"""Composes the experiment's config with Hydra; every mistake in it becomes one line that names the key."""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+
+class ConfigError(ValueError):
+    """A mistake in what the user asked for: one line with the key, the bound and the remedy."""
+
+
+@dataclass
+class BudgetSettings:
+    """The bound: a share of the prefill FLOPs in (0, 1], or a mean number of visual tokens > 0."""
+
+    flops_ratio: float | None = None
+    mean_tokens: float | None = None
+
+
+@dataclass
+class SearchSettings:
+    """`n_trials` in all, optuna's sampler as `_target_`, and settings to try first."""
+
+    n_trials: int = 60
+    sampler: dict[str, Any] = field(default_factory=dict)
+    baselines: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class ReportSettings:
+    """What is evaluated after a study: FLOPs ratios, points of the front, task fields, arms as overrides."""
+
+    ratios: list[float] = field(default_factory=list)
+    points: int = 6
+    task: dict[str, Any] = field(default_factory=dict)
+    arms: dict[str, list[str]] = field(default_factory=dict)
+
+
+@dataclass
+class Schema:
+    """The types of config.yaml. What has a `_target_` is checked against the target's own signature."""
+
+    study: str
+    folder: str
+    out: str
+    seed: int
+    batch_size: int
+    model: dict[str, Any]
+    task: dict[str, Any]
+    pruner: dict[str, Any]
+    budget: BudgetSettings
+    search: SearchSettings
+    report: ReportSettings
+    tracking: Any
+    space: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One composed experiment: the config, its typed form, and which option of each group was chosen."""
+
+    config: DictConfig
+    typed: Schema
+    choices: Mapping[str, str | None]
+    overrides: tuple[str, ...]
+    folders: tuple[Path, ...]
+
+    @property
+    def out(self) -> Path:
+        """The study's own folder."""
+        return Path(self.typed.out)
+
+
+def conf_dir() -> Path:
+    """The shipped configs: inside an installed package, else beside it in the repository."""
+    import autoprune_lab
+
+    package = Path(next(iter(autoprune_lab.__path__)))
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def compose(overrides: Sequence[str] = (), folders: Sequence[Path] = ()) -> Settings:
+    """Compose config.yaml with `overrides`; `folders` are config folders beside the shipped one.
+
+    Raises ConfigError for an unknown option or field, a missing or a wrong value.
+    """
+    config, choices = _compose(overrides, folders)
+    if OmegaConf.is_missing(config, "study"):
+        config.study = choices["policy"]
+    if missing := sorted(OmegaConf.missing_keys(config)):
+        raise ConfigError(f"{missing[0]} has no value: add {missing[0]}=VALUE to the command")
+    try:
+        OmegaConf.resolve(config)
+        typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Schema), config))
+    except OmegaConfBaseException as error:
+        key = f"{error.full_key}: " if error.full_key else ""
+        raise ConfigError(key + _first_line(error)) from error
+    assert isinstance(typed, Schema)
+    _check_values(typed)
+    return Settings(config, typed, choices, tuple(overrides), tuple(folders))
+
+
+def close(word: str, known: Iterable[str]) -> str:
+    """' Did you mean ...?' for a mistyped word, or nothing."""
+    matches = difflib.get_close_matches(word, list(known), n=3)
+    return f"; did you mean {' or '.join(matches)}?" if matches else ""
+
+
+def fields_of(node: Any, prefix: str = "") -> list[str]:
+    """Dotted paths of all leaves of a config."""
+    if OmegaConf.is_dict(node) or isinstance(node, dict):
+        items = [(str(key), node._get_node(key) if OmegaConf.is_config(node) else node[key]) for key in node]
+    elif OmegaConf.is_list(node):
+        items = [(str(i), node._get_node(i)) for i in range(len(node))]
+    else:
+        return [prefix]
+    return [path for key, item in items for path in fields_of(item, f"{prefix}.{key}" if prefix else key)]
+
+
+def _compose(overrides: Sequence[str], folders: Sequence[Path]) -> tuple[DictConfig, dict[str, str | None]]:
+    for folder in folders:
+        if not folder.is_dir():
+            raise ConfigError(f"config folder {folder} does not exist")
+    paths = ",".join(f'"file://{folder.resolve()}"' for folder in folders)
+    extra = [f"hydra.searchpath=[{paths}]"] if folders else []
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir().resolve())):
+            config = hydra_compose("config", overrides=[*overrides, *extra], return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_explain(error, overrides, folders)) from error
+    choices = {str(key): value for key, value in config.hydra.runtime.choices.items()}
+    OmegaConf.set_struct(config, False)
+    del config["hydra"]
+    OmegaConf.set_struct(config, True)
+    _check_space_option(overrides, folders)
+    return config, choices
+
+
+def _check_space_option(overrides: Sequence[str], folders: Sequence[Path]) -> None:
+    """The group is optional (a policy need not have a space), so Hydra passes over a mistyped option."""
+    named = [override.removeprefix("space=") for override in overrides if override.startswith("space=")]
+    known = {file.stem for folder in (conf_dir(), *folders) for file in (folder / "space").glob("*.yaml")}
+    for name in named:
+        if name not in known | {"null"}:
+            raise ConfigError(
+                f"unknown space '{name}'{close(name, known)}; available: {', '.join(sorted(known))}"
+            )
+
+
+def _explain(error: Exception, overrides: Sequence[str], folders: Sequence[Path]) -> str:
+    """Hydra's message in one line, with what would have been right."""
+    text = str(error)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        listed = ", ".join(error.options)
+        return f"unknown {group} '{option}'{close(option, error.options)}; available: {listed}"
+    if isinstance(error, OverrideParseException):
+        return f"cannot read '{error.override}': write KEY=VALUE, for example policy=fixed"
+    unknown = re.match(r"Could not (?:override|delete from config\.?) '([^']+)'", text)
+    if unknown is None:
+        return _first_line(error)
+    key = unknown.group(1)
+    others = [override for override in overrides if not override.lstrip("+~").startswith(key)]
+    try:
+        config, choices = _compose(others if len(others) < len(overrides) else (), folders)
+    except ConfigError:
+        config, choices = _compose((), ())
+    known = [*(name for name in choices if not name.startswith("hydra")), *fields_of(config)]
+    parent = key.rpartition(".")[0]
+    beside = sorted({name[len(parent) + 1 :].split(".")[0] for name in known if name.startswith(f"{parent}.")})
+    listed = f"; fields of {parent}: {', '.join(beside)}" if parent and beside else ""
+    return f"unknown field '{key}'{close(key, known)}{listed}"
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _check_values(typed: Schema) -> None:
+    """The ranges of what has no class of its own to check it."""
+    bound = typed.budget
+    if bound.flops_ratio is not None and not 0 < bound.flops_ratio <= 1:
+        raise ConfigError(
+            f"budget.flops_ratio={bound.flops_ratio} is outside (0, 1]: give the share of the unpruned "
+            "prefill FLOPs that may be spent, for example 0.35"
+        )
+    if bound.mean_tokens is not None and not 0 < bound.mean_tokens < float("inf"):
+        raise ConfigError(f"budget.mean_tokens={bound.mean_tokens} must be a finite number above 0")
+    for ratio in typed.report.ratios:
+        if not 0 < ratio <= 1:
+            raise ConfigError(f"report.ratios: {ratio} is outside (0, 1]")
+    least = {
+        "search.n_trials": typed.search.n_trials,
+        "batch_size": typed.batch_size,
+        "report.points": typed.report.points,
+    }
+    for key, value in least.items():
+        if value < 1:
+            raise ConfigError(f"{key}={value} must be at least 1")

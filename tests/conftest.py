@@ -1,0 +1,18 @@
+"""Options and helpers that several test files share."""
+
+import sys
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--policies",
+        action="append",
+        metavar="PKG",
+        help="importable package whose policies must keep the contract; repeatable (default: policies)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    sys.path.insert(0, str(config.invocation_params.dir))  # a package beside the caller is importable

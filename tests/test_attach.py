@@ -1,0 +1,199 @@
+"""What attaching refuses, and what it leaves behind: nothing."""
+
+import threading
+
+import pytest
+import torch
+from tiny_models import PATCHES, batch, sample, tiny_llava
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, StaticCache
+
+from autoprune_lab import scoring
+from autoprune_lab.budget import Budget, BudgetError
+from autoprune_lab.pruner import Pruner
+from policies.layerwise import LayerwisePolicy
+from policies.logistic_adaptive import LogisticAdaptivePolicy
+
+STAIRS = Pruner(LayerwisePolicy((0.5,), (0.5,)))
+ADAPTIVE = Pruner(LogisticAdaptivePolicy(), Budget(flops_ratio=0.8), scorer=scoring.cls_attention)
+
+
+@pytest.fixture
+def model():
+    model = tiny_llava()
+    with torch.no_grad():
+        model(**batch([sample(1)]))  # transformers installs hooks of its own in the first call
+    return model
+
+
+def state(model):
+    """Everything of a model that attaching could change."""
+    return [
+        (name, id(getattr(module, "config", None)), getattr(getattr(module, "config", None), "_attn_implementation", None),
+         list(module._forward_pre_hooks), list(module._forward_hooks), sorted(vars(module)))
+        for name, module in model.named_modules()
+    ]  # fmt: skip
+
+
+def test_nothing_is_left_after_the_block(model):
+    before = state(model)
+    with torch.no_grad(), ADAPTIVE.attach(model):
+        assert state(model) != before
+        model.generate(**batch([sample(1)]), max_new_tokens=2)
+    assert state(model) == before
+
+
+def _raise(*arguments):
+    raise RuntimeError("planted")
+
+
+@pytest.mark.parametrize("where", ["scorer", "decoder layer", "vision tower", "block"])
+def test_nothing_is_left_after_an_exception(model, where):
+    inputs, pruner = batch([sample(1)]), Pruner(STAIRS.policy, scorer=_raise) if where == "scorer" else STAIRS
+    broken = {
+        "decoder layer": model.get_decoder().layers[1].input_layernorm,  # its attention is armed and never called
+        "vision tower": model.base_model.vision_tower.encoder.layers[-1],
+    }
+    before = state(model)
+    with torch.no_grad():
+        expected = model(**inputs).logits
+        hook = broken[where].register_forward_pre_hook(_raise) if where in broken else None
+        with pytest.raises(RuntimeError, match="planted"), pruner.attach(model):
+            if where == "block":
+                _raise()
+            model(**inputs)
+        if hook is not None:
+            hook.remove()
+        assert state(model) == before
+        assert torch.equal(model(**inputs).logits, expected)
+
+
+def test_an_attached_model_works_again_after_an_exception(model):
+    inputs = batch([sample(1)])
+    calls = []
+
+    def fails_once(evidence):
+        calls.append(1)
+        return _raise() if len(calls) == 1 else scoring.feature_norm(evidence)
+
+    with torch.no_grad(), Pruner(STAIRS.policy, scorer=fails_once).attach(model) as trace:
+        with pytest.raises(RuntimeError, match="planted"):
+            model(**inputs)
+        model(**inputs)
+    assert [s.counts[-1] for s in trace.samples] == [PATCHES // 2]
+
+
+def test_two_models_do_not_touch_each_other(model):
+    other, results = tiny_llava(seed=1), {}
+    inputs = batch([sample(1), sample(2, n_images=2)])
+    with torch.no_grad():
+        with STAIRS.attach(model):
+            alone = model.generate(**inputs, max_new_tokens=12)
+        plain = other.generate(**inputs, max_new_tokens=12)
+
+        def work():
+            results["unpruned"] = [other.generate(**inputs, max_new_tokens=12) for _ in range(5)]
+
+        thread = threading.Thread(target=work)
+        with STAIRS.attach(model) as trace:
+            thread.start()
+            results["pruned"] = [model.generate(**inputs, max_new_tokens=12) for _ in range(5)]
+            thread.join()
+    assert all(torch.equal(got, alone) for got in results["pruned"])
+    assert all(torch.equal(got, plain) for got in results["unpruned"])
+    assert len(trace.samples) == 10
+
+
+def test_attaching_twice_is_refused_and_harmless(model):
+    with STAIRS.attach(model):
+        before = state(model)
+        with pytest.raises(ValueError, match="already attached"), STAIRS.attach(model):
+            pass
+        assert state(model) == before
+
+
+@pytest.mark.parametrize("options", [{"prefill_chunk_size": 8}, {"generation_config": GenerationConfig(prefill_chunk_size=8)}])
+def test_chunked_prefill_is_refused(model, options):
+    with STAIRS.attach(model), pytest.raises(ValueError, match="prefill_chunk_size"):
+        model.generate(**batch([sample(1)]), max_new_tokens=2, **options)
+
+
+def _embeddings_only(model):
+    model(inputs_embeds=torch.zeros(1, 9, 48))
+
+
+def _decoder_alone(model):
+    model.get_decoder()(inputs_embeds=torch.zeros(1, 9, 48))
+
+
+def _mask_of_four_axes(model):
+    inputs = batch([sample(1)])
+    n = inputs["input_ids"].shape[1]
+    model(**inputs | {"attention_mask": torch.zeros(1, 1, n, n)})
+
+
+def _static_cache(model):
+    cache = StaticCache(config=model.config.text_config, max_cache_len=64)
+    model(**batch([sample(1)]), past_key_values=cache)
+
+
+def _foreign_cache(model):
+    cache = model(**batch([sample(1)])).past_key_values
+    del cache._autoprune_lab_stages
+    model(input_ids=torch.tensor([[5]]), past_key_values=cache)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (_embeddings_only, "input_ids"), (_decoder_alone, "input_ids"), (_mask_of_four_axes, "4 axes"),
+        (_static_cache, "static cache"), (_foreign_cache, "start again from the prompt"),
+    ],
+)  # fmt: skip
+def test_calls_that_cannot_be_pruned_are_refused(model, call, message):
+    with torch.no_grad(), STAIRS.attach(model), pytest.raises(ValueError, match=message):
+        call(model)
+
+
+def test_cls_attention_without_the_tower_s_states_is_refused(model):
+    inputs = batch([sample(1)])
+    with torch.no_grad():
+        features = model.get_image_features(pixel_values=inputs.pop("pixel_values"), return_dict=True)
+        with ADAPTIVE.attach(model), pytest.raises(ValueError, match="output_hidden_states"):
+            model(**inputs, mm_encoder_outputs={"image": features})
+
+
+def test_a_tower_without_cls_is_named(model):
+    model.base_model.vision_tower = torch.nn.Identity()
+    inputs = batch([sample(1, n_images=1)])
+    inputs.pop("pixel_values")
+    with torch.no_grad(), ADAPTIVE.attach(model), pytest.raises(ValueError, match=r"Llava.*no \[CLS\]"):
+        model(**inputs)
+
+
+@pytest.mark.parametrize(("probe", "message"), [(-1, "at least 0"), (5, "0 to 4"), (9, "0 to 4")])
+def test_the_probe_layer_is_validated(model, probe, message):
+    with pytest.raises(ValueError, match=message), Pruner(STAIRS.policy, probe_layer=probe).attach(model):
+        pass
+
+
+def test_unsupported_models_are_refused_by_what_they_lack(model):
+    text = LlamaConfig(hidden_size=16, intermediate_size=16, num_hidden_layers=3, num_attention_heads=2, vocab_size=9)
+    with pytest.raises(ValueError, match="no image_token_id"), STAIRS.attach(LlamaForCausalLM(text)):
+        pass
+    model.get_decoder().config.layer_types = ["full_attention", "sliding_attention"]
+    with pytest.raises(ValueError, match="sliding_attention"), STAIRS.attach(model):
+        pass
+
+
+@pytest.mark.parametrize("pruner", [STAIRS, Pruner(LogisticAdaptivePolicy(x0=3.0))])
+def test_nan_in_attention_names_the_layer(model, pruner):
+    model.get_decoder().layers[1].self_attn.q_proj.weight.data[0, 0] = torch.nan
+    expected = "layer 1" if pruner.policy.adaptive else "layer 2"
+    with torch.no_grad(), pruner.attach(model), pytest.raises(ValueError, match=f"{expected} holds NaN"):
+        model(**batch([sample(1)]))
+
+
+def test_an_unreachable_budget_is_refused(model):
+    pruner = Pruner(STAIRS.policy, Budget(flops_ratio=0.05))
+    with torch.no_grad(), pruner.attach(model), pytest.raises(BudgetError, match="0.05"):
+        model(**batch([sample(1)]))

@@ -1,0 +1,130 @@
+"""A pruner leaves the lab as one YAML file."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pytest
+import yaml
+
+from autoprune_lab import complexity, scoring
+from autoprune_lab.budget import Budget
+from autoprune_lab.geometry import Geometry
+from autoprune_lab.pruner import Pruner
+from autoprune_lab.recovery import drop
+from policies.fixed import FixedPolicy
+from policies.layerwise import LayerwisePolicy
+from policies.logistic_adaptive import LogisticAdaptivePolicy
+
+GEOMETRY = Geometry(8, 64, 128, 4, 4, 16, n_vision=50, n_text=20)
+PRUNERS = [
+    Pruner(FixedPolicy(layer=3, keep=0.25)),
+    Pruner(LayerwisePolicy((0.25, 0.5), (0.5, 0.1)), Budget(mean_tokens=30), scoring.cls_attention),
+    Pruner(
+        LogisticAdaptivePolicy(), Budget(flops_ratio=0.6), scorer=scoring.uniform,
+        complexity=complexity.attention_entropy, recovery=drop, probe_layer=0,
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("pruner", PRUNERS, ids=lambda p: type(p.policy).__name__)
+def test_a_saved_pruner_comes_back_equal(pruner, tmp_path):
+    pruner.save(tmp_path / "tuned.yaml")
+    loaded = Pruner.load(str(tmp_path / "tuned.yaml"))
+    assert loaded == pruner
+    assert hash(loaded) == hash(pruner)
+
+
+def test_bound_arguments_come_back(tmp_path):
+    Pruner(FixedPolicy(), scorer=partial(scoring.random, seed=5)).save(tmp_path / "p.yaml")
+    loaded = Pruner.load(tmp_path / "p.yaml")
+    assert (loaded.scorer.func, loaded.scorer.keywords) == (scoring.random, {"seed": 5})
+
+
+def test_hydra_reads_the_same_file(tmp_path):
+    from hydra.utils import instantiate
+
+    pruner = PRUNERS[1]
+    pruner.save(tmp_path / "p.yaml")
+    built = instantiate(yaml.safe_load((tmp_path / "p.yaml").read_text()))
+    assert (built.policy, built.budget, built.probe_layer) == (pruner.policy, pruner.budget, 1)
+    assert built.scorer.func is scoring.cls_attention
+
+
+def test_a_user_s_own_package_must_be_named(tmp_path, monkeypatch):
+    (tmp_path / "my_shelf.py").write_text(
+        "from dataclasses import dataclass\nfrom policies.fixed import *\nfrom autoprune_lab.policy import Policy\n"
+        "from autoprune_lab.curve import staircase\n\n@dataclass(frozen=True)\nclass Mine(Policy):\n"
+        "    keep: float = 0.5\n    def shape(self, signal):\n        return staircase(signal.n_layers, [2], [self.keep])\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import my_shelf
+
+    pruner = Pruner(my_shelf.Mine(0.3))
+    pruner.save(tmp_path / "p.yaml")
+    with pytest.raises(ValueError, match=r"my_shelf.Mine.*packages"):
+        Pruner.load(tmp_path / "p.yaml")
+    assert Pruner.load(tmp_path / "p.yaml", packages=["my_shelf"]) == pruner
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("_target_: os.system\ncommand: 'true'", "outside"),
+        ("_target_: autoprune_lab.pruner.Path\n", "not a class or function of"),
+        ("_target_: autoprune_lab.pruner.Nothing", "not found"),
+        ("_target_: autoprune_lab.nowhere.Pruner", "not found"),
+        ("_target_: autoprune_lab.budget.Budget\nflops_ratio: 0.5", "describes a Budget"),
+        ("_target_: autoprune_lab.pruner.Pruner\npolicy: {keep: 1}", "_target_"),
+        ("_target_: policies.fixed.FixedPolicy\nkep: 0.5", "kep"),
+        ("_target_: policies.fixed.FixedPolicy\nkeep: 1.5", "outside \\[0, 1\\]"),
+        ("a: [", "p.yaml"),
+        ("!!python/object/apply:os.getcwd []", "p.yaml"),
+    ],
+)
+def test_a_bad_file_is_refused(tmp_path, text, message):
+    (tmp_path / "p.yaml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        Pruner.load(tmp_path / "p.yaml")
+
+
+def test_what_has_no_name_cannot_be_saved(tmp_path):
+    with pytest.raises(ValueError, match="cannot be saved"):
+        Pruner(FixedPolicy(), scorer=lambda evidence: scoring.uniform(evidence)).save(tmp_path / "p.yaml")
+
+
+def test_numpy_numbers_are_saved_as_numbers(tmp_path):
+    Pruner(FixedPolicy(layer=int(np.int64(4)), keep=np.float64(0.25))).save(tmp_path / "p.yaml")
+    assert Pruner.load(tmp_path / "p.yaml") == Pruner(FixedPolicy(4, 0.25))
+
+
+@dataclass(frozen=True)
+class Counting(FixedPolicy):
+    """Not adaptive: must be asked once a batch."""
+
+    def shape(self, signal):
+        calls.append(signal)
+        return super().shape(signal)
+
+
+calls = []
+
+
+def test_plan_is_arithmetic_over_the_batch():
+    geometries = [GEOMETRY, GEOMETRY.with_tokens(0, 9), GEOMETRY.with_tokens(24, 9)]
+    pruner = Pruner(Counting(layer=0, keep=0.5), probe_layer=1)
+    calls.clear()
+    plan = pruner.plan(np.array([1.0, 0.0, 2.0]), geometries)
+    assert len(calls) == 1
+    np.testing.assert_array_equal(plan[:, :3], [[50, 50, 25], [0, 0, 0], [24, 24, 12]])
+
+
+def test_plan_fits_every_sample_with_its_own_complexity():
+    pruner = Pruner(LogisticAdaptivePolicy(k0=2.0, gamma=1.0, x0=4.0), Budget(flops_ratio=0.7), probe_layer=1)
+    geometries = [GEOMETRY, GEOMETRY.with_tokens(0, 9), GEOMETRY, GEOMETRY.with_tokens(30, 5)]
+    bits = np.array([0.0, 0.0, 1.9, 0.5])
+    plan = pruner.plan(bits, geometries)
+    for i in (0, 2, 3):
+        np.testing.assert_array_equal(plan[i], pruner.plan(bits[i : i + 1], geometries[i : i + 1])[0])
+    assert plan[1].sum() == 0
+    assert (plan[0] != plan[2]).any()
