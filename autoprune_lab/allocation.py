@@ -48,11 +48,11 @@ def allocate(weights: Weights, held: Counts, n_vision: Column, cost: Cost) -> Co
     high = 2.0 * np.max(n_vision / weights, axis=1, keepdims=True, initial=1.0)  # after the last one
     for _ in range(_halvings(low, high, n_vision)):
         middle = np.sqrt(low) * np.sqrt(high)
-        fits = cost.total(held + _entered(middle, weights, room)) <= cost.bound
+        fits = cost.total(held + entered(middle, weights, room)) <= cost.bound
         low, high = np.where(fits, middle, low), np.where(fits, high, middle)
-    entered = _entered(low, weights, room)
-    admits = np.where(entered < room, (entered + 1) / weights, np.inf)
-    return np.asarray(held + entered + _last_ones(held + entered, admits, cost))
+    count = entered(low, weights, room)
+    admits = np.where(count < room, (count + 1) / weights, np.inf)
+    return np.asarray(held + count + _last_ones(held + count, admits, cost))
 
 
 def column(values: Sequence[int]) -> Column:
@@ -60,7 +60,7 @@ def column(values: Sequence[int]) -> Column:
     return np.array(values, dtype=np.int64)[:, None]
 
 
-def _entered(scale: Scale, weights: Weights, room: Counts) -> Counts:
+def entered(scale: Scale, weights: Weights, room: Counts) -> Counts:
     """Per layer, how many j = 1 .. room have j / weight <= scale."""
     count = np.minimum(np.floor(scale * weights), room)
     count += (count + 1) / weights <= scale  # floor() may be off by one from the exact comparison

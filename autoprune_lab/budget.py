@@ -96,8 +96,8 @@ class Budget:
 
 
 def _largest(bound: float, wholes: Sequence[int]) -> list[int]:
-    """The largest whole n of each with n / whole <= bound as floats: a ratio once measured can be asked for."""
-    above = (Fraction(bound) + Fraction(math.nextafter(bound, math.inf))) / 2  # below it, n / whole rounds down
+    """The largest n of each whole with n / whole <= bound as floats: a measured ratio can be asked for."""
+    above = (Fraction(bound) + Fraction(math.nextafter(bound, math.inf))) / 2  # what is below rounds to bound
     return [-(-above.numerator * whole // above.denominator) - 1 for whole in wholes]
 
 
@@ -108,14 +108,10 @@ def _full(shapes: Shapes, free_from: int) -> Bool[np.ndarray, "batch layers"]:
 def _check(shapes: Shapes, geometries: Sequence[Geometry], free_from: int) -> None:
     """Raise ValueError where the arguments do not belong together or a shape breaks the contract."""
     if not geometries or shapes.shape[0] != len(geometries):
-        raise ValueError(
-            f"{len(shapes)} shapes for {len(geometries)} geometries: give one each, at least one"
-        )
+        raise ValueError(f"{len(shapes)} shapes for {len(geometries)} geometries: give one each, at least one")
     if any(geometry.n_layers != shapes.shape[1] for geometry in geometries):
         raise ValueError(f"shapes have {shapes.shape[1]} layers, a geometry has another number")
     if free_from < 0:
         raise ValueError(f"free_from={free_from} must be a layer >= 0")
     if not (shapes >= 0).all() or (shapes[:, 1:] > shapes[:, :-1]).any():
-        raise ValueError(
-            "a shape holds NaN, a negative weight or a rise: see autoprune_lab.policy.check_shape"
-        )
+        raise ValueError("a shape holds NaN, a negative weight or a rise: see autoprune_lab.policy.check_shape")

@@ -1,8 +1,8 @@
 """Complexity estimators: Evidence -> one number per sample, in bits. Any function of that type is one.
 
-A text row's attention over the visual tokens, renormalised to sum to 1, is p(v|t). A row whose visual mass is below
-`_LEAST_MASS` saw no visual token (it stands before the image, or softmax underflowed): that head leaves it out.
-A head without rows, and so a sample without visual tokens, has 0 bits.
+A text row's attention over the visual tokens, renormalised to sum to 1, is p(v|t). A row whose visual mass is
+below `_LEAST_MASS` saw no visual token (softmax underflowed, or none is visible): that head leaves the row
+out. A head without rows, and so a sample without visual tokens, has 0 bits.
 """
 
 import torch
@@ -19,18 +19,19 @@ _LN2 = 0.6931471805599453
 def mutual_information(evidence: Evidence) -> Float[Tensor, "batch"]:
     """I(text; vision) in bits, mean over heads: how differently the text rows look at the image.
 
-    MI = mean_t KL(p(v|t) || p(v)) with p(v) = mean_t p(v|t), text rows uniform; computed as H(mean_t p) - mean_t H(p),
-    in float32. 0 <= MI <= log2(min(rows, vision)).
+    MI = mean_t KL(p(v|t) || p(v)) with p(v) = mean_t p(v|t), text rows uniform; computed in float32 as
+    H(mean_t p) - mean_t H(p). 0 <= MI <= log2(min(rows, vision)).
 
     Source: arXiv 2509.23931 (AutoPrune), mutual information between visual and text tokens.
-    Differs: the official code sums over heads, does not renormalise the rows (a row's visual mass then counts as
-    information) and adds 1e-6 to the denominator (a bias that grows with the prompt): `mutual_information_official`.
+    Differs: the official code sums over heads, does not renormalise the rows (a row's visual mass then counts
+    as information) and adds 1e-6 to the denominator (a bias that grows with the prompt length): see
+    `mutual_information_official`.
     """
     return rows_mutual_information(evidence.attention, evidence.text_mask)
 
 
 def attention_entropy(evidence: Evidence) -> Float[Tensor, "batch"]:
-    """Mean over heads and text rows of the entropy of p(v|t), in bits; in [0, log2(vision)], 0 = one token each."""
+    """Mean over heads and text rows of the entropy of p(v|t), in bits; in [0, log2(vision)]."""
     return rows_entropy(evidence.attention, evidence.text_mask)
 
 
@@ -54,9 +55,9 @@ def rows_entropy(
 
 
 def mutual_information_official(attention: Float[Tensor, "heads text vision"]) -> float:
-    """The number the official AutoPrune code computes: eps-biased, rows as they are, *summed* over heads; may be < 0.
+    """The official code's number, in bits: eps-biased, rows as they are, *summed* over heads; may be < 0.
 
-    Per head: p(t) = 1/T, p(t,v) = A/T, MI = sum p(t,v) * log2(max(p(t,v) / (p(t) p(v) + 1e-6), 1e-6)); float32.
+    Per head: p(t) = 1/T, p(t,v) = A/T, MI = sum p(t,v) log2(max(p(t,v) / (p(t) p(v) + 1e-6), 1e-6)); float32.
 
     Source: github.com/AutoLab-SAI-SJTU/AutoPrune at e4a9918.
     """

@@ -29,9 +29,7 @@ class RetentionCurve:
             if not 0 <= value <= 1:
                 raise ValueError(f"keep[{layer}]={value} is outside [0, 1]: give a kept fraction")
             if layer and value > self.keep[layer - 1]:
-                raise ValueError(
-                    f"keep[{layer}]={value} rises above keep[{layer - 1}]={self.keep[layer - 1]}"
-                )
+                raise ValueError(f"keep[{layer}]={value} rises above keep[{layer - 1}]={self.keep[layer - 1]}")
 
     @classmethod
     def from_shape(cls, shape: Shape) -> "RetentionCurve":
@@ -68,9 +66,7 @@ def staircase(n_layers: int, layers: Sequence[int], keep: Sequence[float]) -> Sh
     `layers` never falls and `keep`, >= 0, never rises; a step at or past the last layer does not happen.
     """
     if len(layers) != len(keep) or list(layers) != sorted(layers) or any(layer < 0 for layer in layers):
-        raise ValueError(
-            f"staircase needs one keep per layer and layers >= 0 in order, got {layers=} {keep=}"
-        )
+        raise ValueError(f"staircase needs one keep per layer and layers >= 0 in order, got {layers=} {keep=}")
     if not all(value >= 0 for value in keep) or list(keep) != sorted(keep, reverse=True):
         raise ValueError(f"staircase keep={tuple(keep)} must be >= 0 and never rise")
     shape = np.full(n_layers, FULL)

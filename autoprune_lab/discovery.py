@@ -10,16 +10,12 @@ from autoprune_lab.policy import Policy
 def find_policies(package: str) -> list[type[Policy]]:
     """Every concrete `Policy` defined in the importable `package` (or module), in order of its full name."""
     root = importlib.import_module(package)
-    names = [
-        found.name for found in pkgutil.walk_packages(getattr(root, "__path__", []), prefix=f"{package}.")
-    ]
+    names = [found.name for found in pkgutil.walk_packages(getattr(root, "__path__", []), prefix=f"{package}.")]
     modules = [root, *map(importlib.import_module, names)]
     classes = {
         member
         for module in modules
         for _, member in inspect.getmembers(module, inspect.isclass)
-        if issubclass(member, Policy)
-        and not inspect.isabstract(member)
-        and member.__module__ == module.__name__
+        if issubclass(member, Policy) and not inspect.isabstract(member) and member.__module__ == module.__name__
     }
     return sorted(classes, key=lambda policy: (policy.__module__, policy.__qualname__))

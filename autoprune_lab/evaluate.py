@@ -18,9 +18,7 @@ from autoprune_lab.records import Record, Records
 from autoprune_lab.trace import SampleTrace
 
 
-def evaluate(
-    vlm: VLM, prepared: PreparedTask, pruner: Pruner | None = None, progress: bool = False
-) -> Records:
+def evaluate(vlm: VLM, prepared: PreparedTask, pruner: Pruner | None = None, progress: bool = False) -> Records:
     """Answer every sample greedily, pruned by `pruner` (None: unpruned), and score the answers.
 
     Rows come in the task's order. `seconds` is the wall time of generating, vision tower excluded where the prepared
@@ -55,9 +53,7 @@ def _answer(
     vlm: VLM, prepared: PreparedTask, batch: Batch, pruner: Pruner | None
 ) -> tuple[list[str], Sequence[SampleTrace]]:
     with torch.inference_mode(), pruner.attach(vlm.model) if pruner else nullcontext() as trace:
-        tokens = vlm.model.generate(
-            **batch.arguments(), max_new_tokens=prepared.task.max_new_tokens, do_sample=False
-        )
+        tokens = vlm.model.generate(**batch.arguments(), max_new_tokens=prepared.task.max_new_tokens, do_sample=False)
     new = tokens[:, batch.inputs["input_ids"].shape[1] :]
     answers = vlm.processor.batch_decode(new, skip_special_tokens=True)
     traces = trace.samples if trace is not None else [_unpruned(prepared.geometries[i]) for i in batch.places]

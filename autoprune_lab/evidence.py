@@ -29,10 +29,10 @@ class Source(Protocol):
 class Evidence:
     """One decoder layer's view of a batch, just before some visual tokens may be dropped.
 
-    Samples differ in their number of visual tokens and text rows: both axes are padded at the right, `vision_mask` and
-    `text_mask` say what is real. Text rows are the text tokens after the sample's first visual token, the only
-    ones that can see it. `index` is each visual token's index within its sample, counted before any
-    pruning; -1 at padding.
+    Samples differ in their number of visual tokens and text rows: both axes are padded at the right,
+    `vision_mask` and `text_mask` say what is real. Text rows are the text tokens after the sample's first
+    visual token, the only ones that can see any. `index` is each visual token's index within its sample,
+    counted before any pruning; -1 at padding.
     """
 
     layer: int
@@ -43,7 +43,7 @@ class Evidence:
 
     @cached_property
     def attention(self) -> Float[Tensor, "batch heads rows vision"]:
-        """Probabilities in `layer`: softmax over *all* visible keys, visual columns kept, 0 at padding; float32."""
+        """Float32 probabilities: softmax over *all* visible keys, then the visual columns; 0 at padding."""
         return self.source.attention()
 
     @cached_property
@@ -58,8 +58,8 @@ class Evidence:
 
     @cached_property
     def cls_attention(self) -> Float[Tensor, "batch vision"]:
-        """[CLS] -> patch attention, mean over heads, at the tower layer whose output the decoder reads; 0 at padding.
+        """[CLS] -> patch attention, mean over heads, at the tower layer whose output the decoder reads.
 
-        Raises ValueError for a vision tower without [CLS].
+        0 at padding. Raises ValueError for a vision tower without [CLS].
         """
         return self.source.cls_attention()

@@ -94,9 +94,7 @@ def mean_tokens_leaving(tokens: Int[np.ndarray, "layers"]) -> float:
 def _entering(geometry: Geometry, tokens: Int[np.ndarray, "layers"]) -> Int[np.ndarray, "layers"]:
     """All tokens entering each layer; ValueError when `tokens` has another number of layers."""
     if tokens.shape != (geometry.n_layers,):
-        raise ValueError(
-            f"tokens has shape {tokens.shape}, expected ({geometry.n_layers},): one count per layer"
-        )
+        raise ValueError(f"tokens has shape {tokens.shape}, expected ({geometry.n_layers},): one count per layer")
     return tokens.astype(np.int64) + geometry.n_text
 
 

@@ -60,9 +60,7 @@ class ParetoFront:
             raise ValueError(f"{len(names)} labels for {len(cost)} points: give one each")
         kept = np.flatnonzero(pareto_mask(cost, score))
         order = kept[np.unique(cost[kept], return_index=True)[1]]  # on a front, equal costs are equal points
-        return cls(
-            tuple(cost[order].tolist()), tuple(score[order].tolist()), tuple(str(names[i]) for i in order)
-        )
+        return cls(tuple(cost[order].tolist()), tuple(score[order].tolist()), tuple(str(names[i]) for i in order))
 
     def hypervolume(self, reference_cost: float = 1.0, reference_score: float = 0.0) -> float:
         """Area between the front and a reference point that is dearer and worse; higher is better.
@@ -116,9 +114,7 @@ class ParetoFront:
         end = [] if until is None or not self.costs else [max(until, self.costs[-1])]
         costs, scores = [*self.costs, *end], [*self.scores, *self.scores[-1:][: len(end)]]
         (line,) = axes.step(costs, scores, where="post", color=colour, label=name)
-        line.set(
-            marker=marker, markersize=5, markevery=range(len(self.costs))
-        )  # none where the line just ends
+        line.set(marker=marker, markersize=5, markevery=range(len(self.costs)))  # none where the line just ends
 
 
 def plot_fronts(

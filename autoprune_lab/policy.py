@@ -50,6 +50,4 @@ def check_shape(shape: Shape, signal: Signal, policy: Policy) -> None:
     bad[1:] |= shape[1:] > shape[:-1]
     if bad.any():
         layer = int(bad.argmax())
-        raise ValueError(
-            f"{policy} gave {shape[layer]} at layer {layer}: weights must be >= 0 and never rise"
-        )
+        raise ValueError(f"{policy} gave {shape[layer]} at layer {layer}: weights must be >= 0 and never rise")

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 class Pruner:
     """Shape (policy), size (budget), choice (scorer), remains (recovery) of pruning, and what it looks at.
 
-    `probe_layer`: its text-to-visual attention gives the complexity; pruning is free from the next layer on. Without a
-    budget the policy's shape is the curve itself.
+    `probe_layer`: its text-to-visual attention gives the complexity; pruning is free from the next layer on.
+    Without a budget the policy's shape is the curve itself.
     """
 
     policy: Policy
@@ -71,9 +71,9 @@ class Pruner:
     def attach(self, model: "PreTrainedModel", keep_indices: bool = False) -> AbstractContextManager[Trace]:
         """Prune inside `forward` and `generate` of `model` while the with-block lasts; yields the `Trace`.
 
-        A prompt is pruned when its cache is empty; what is cached later (a second turn) is kept whole. Prompts are padded
-        on either side, `attention_mask` says where. The cache stays usable by any later block on the same model.
-        Raises ValueError for a model or a call that cannot be pruned faithfully.
+        A prompt is pruned when its cache is empty; what comes later (a second turn) is kept whole. Prompts
+        may be padded on either side, `attention_mask` says where. A later block may continue on the pruned
+        cache. Raises ValueError for a model or a call that cannot be pruned faithfully.
         """
         from autoprune_lab.decoder.attach import attached  # here: plans and files need no transformers
 

@@ -1,6 +1,7 @@
-"""Reads and writes an object tree of frozen dataclasses and functions as YAML, in Hydra's `_target_` notation.
+"""Reads and writes a tree of frozen dataclasses and functions as YAML, in Hydra's `_target_` notation.
 
-A class is `_target_` plus its fields; a function is `_target_` plus `_partial_: true` plus bound keyword arguments.
+An object is `_target_` plus its fields; a function is `_target_`, `_partial_: true` and bound keyword
+arguments.
 """
 
 import importlib
@@ -21,7 +22,7 @@ def write(value: object, path: Path) -> None:
 
 
 def read(path: Path, packages: Sequence[str]) -> Any:
-    """Rebuild what `write` wrote; only code of the top-level `packages` may be named. Executes no other code."""
+    """Rebuild what `write` wrote; it may name code of the top-level `packages` only."""
     try:
         node = yaml.safe_load(path.read_text(encoding="utf-8"))
         return _build(node, packages)

@@ -1,4 +1,7 @@
-"""Recovery: which tokens fill the planned counts, and what becomes of the rest. Any function of `drop`'s type is one."""
+"""Recovery: which tokens fill the planned counts, and what becomes of the rest.
+
+Any function of `drop`'s type is one.
+"""
 
 from typing import NamedTuple
 
@@ -12,8 +15,8 @@ from autoprune_lab.evidence import Evidence
 class Survivors(NamedTuple):
     """Exactly the planned count of slots per sample; `hidden`, if given, replaces the visual hidden states.
 
-    A slot that stays keeps its place and position in the sequence. A recovery that merges tokens therefore chooses
-    the slots its merged tokens will live in, and they count like any other.
+    A slot that stays keeps its place and position in the sequence. A recovery that merges tokens therefore
+    chooses the slots its merged tokens will live in, and they count like any other.
     """
 
     keep: Bool[Tensor, "batch vision"]

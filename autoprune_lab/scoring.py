@@ -3,7 +3,6 @@
 Ties are broken towards the lower index. Scores at padding are ignored.
 """
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -16,7 +15,7 @@ def text_attention(evidence: Evidence) -> Float[Tensor, "batch vision"]:
     """Attention that the text pays each visual token: mean over heads and text rows, in [0, 1].
 
     Source: arXiv 2509.23931 (AutoPrune) and 2410.04417 (SparseVLM).
-    Differs: SparseVLM averages over chosen rater rows only; AutoPrune adds the [CLS] attention at its first layer.
+    Differs: SparseVLM averages over chosen rater rows; AutoPrune adds the [CLS] attention at its first layer.
     """
     n_rows = evidence.text_mask.sum(-1, keepdim=True).clamp(min=1)
     return evidence.attention.mean(1).sum(1) / n_rows
@@ -31,7 +30,7 @@ def last_token_attention(evidence: Evidence) -> Float[Tensor, "batch vision"]:
 
 
 def cls_attention(evidence: Evidence) -> Float[Tensor, "batch vision"]:
-    """Attention that the vision tower's [CLS] pays each patch: mean over heads, in [0, 1]; blind to the question.
+    """Attention that the vision tower's [CLS] pays each patch: mean over heads, in [0, 1]; ignores the text.
 
     Source: arXiv 2412.01818 (FasterVLM).
     Differs: FasterVLM cuts before layer 0, here a cut is free from the layer after the probe on.

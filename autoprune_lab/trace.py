@@ -13,9 +13,10 @@ from autoprune_lab.geometry import Geometry
 class SampleTrace:
     """One prefilled sample.
 
-    `complexity` is in bits, None when the policy is not adaptive. `planned` and `counts` are the visual tokens entering
-    each layer as planned and as held by the KV cache. `scoring_flops` is what evidence cost on top of
-    `decoder_flops`. `kept` holds per layer the indices (within the sample, ascending) of its visual tokens, if asked for.
+    `complexity` is in bits, None when the policy is not adaptive. `planned` and `counts` are the visual
+    tokens entering each layer, as planned and as they are in the KV cache. `scoring_flops` is what evidence
+    cost on top of `decoder_flops`. `kept`, if asked for: per layer the ascending indices, within the sample,
+    of its visual tokens.
     """
 
     geometry: Geometry
@@ -34,6 +35,6 @@ class SampleTrace:
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """Samples in the order they were prefilled, over all calls; beam search prefills a sample once per beam."""
+    """Samples in the order they were prefilled, over all calls; beam search prefills each once per beam."""
 
     samples: list[SampleTrace] = field(default_factory=list)

@@ -77,10 +77,7 @@ def main() -> None:
     print(f"{'shape':<26}{'budget':<24}{'ms/sample':>10}{'max':>8}{'one':>8}{'ratio':>9}{'tokens':>9}")
     for row in rows:
         figures = list(row.values())[3:]
-        print(
-            f"{row['shape']:<26}{row['budget']!s:<24}"
-            + "{:>10.4f}{:>8.4f}{:>8.3f}{:>9.5f}{:>9.3f}".format(*figures)
-        )
+        print(f"{row['shape']:<26}{row['budget']!s:<24}" + "{:>10.4f}{:>8.4f}{:>8.3f}{:>9.5f}{:>9.3f}".format(*figures))
     if arguments.out:
         arguments.out.write_text(json.dumps(rows, indent=2) + "\n")
 

@@ -25,9 +25,7 @@ class LayerwisePolicy(Policy):
         """Take any sequence; raise ValueError outside [0, 1], out of order, or for unequal lengths."""
         object.__setattr__(self, "depths", tuple(self.depths))
         object.__setattr__(self, "keep", tuple(self.keep))
-        if list(self.depths) != sorted(self.depths) or not all(
-            0 <= x <= 1 for x in (*self.depths, *self.keep)
-        ):
+        if list(self.depths) != sorted(self.depths) or not all(0 <= x <= 1 for x in (*self.depths, *self.keep)):
             raise ValueError(f"{self}: depths and keep must lie in [0, 1], depths in order")
         self.shape(Signal(n_layers=1))  # raises for unequal lengths and a rising keep
 

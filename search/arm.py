@@ -1,6 +1,8 @@
 """From config to objects: every part is named by `_target_` and checked against the target's own signature."""
 
 import inspect
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.errors import InstantiationException
@@ -37,6 +39,16 @@ def build_pruner(config: DictConfig) -> "Pruner":
     return pruner
 
 
+def load_pruner(path: Path, packages: Sequence[str] = ()) -> "Pruner":
+    """A saved pruner; it may name code of autoprune_lab, policies and `packages`. Raises ConfigError."""
+    from autoprune_lab.pruner import Pruner
+
+    try:
+        return Pruner.load(path, packages)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read the pruner {path}: {_one_line(error)}") from error
+
+
 def check_targets(node: Any, key: str) -> None:
     """Raise ConfigError for a `_target_` that is not found, or a field that it does not take; creates nothing."""
     if isinstance(node, list):
@@ -57,9 +69,7 @@ def check_targets(node: Any, key: str) -> None:
     for name in given:
         if name not in takes:
             owner = node["_target_"].rpartition(".")[2]
-            raise ConfigError(
-                f"unknown field '{key}.{name}'{close(name, takes)}; {owner} takes: {', '.join(takes)}"
-            )
+            raise ConfigError(f"unknown field '{key}.{name}'{close(name, takes)}; {owner} takes: {', '.join(takes)}")
 
 
 def wants_whole_number(config: DictConfig, path: str) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -61,7 +62,7 @@ def open_bench(vlm: VLM, config: DictConfig, progress: bool = False) -> ModelBen
 def _name(function: object) -> Hashable:
     """What a plain function or a partial one computes, as a key."""
     bound = tuple(sorted(getattr(function, "keywords", {}).items()))
-    inner = getattr(function, "func", function)
+    inner: Any = getattr(function, "func", function)
     return f"{inner.__module__}.{inner.__qualname__}", bound
 
 

@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,55 +13,11 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from search.schema import Schema
+
 
 class ConfigError(ValueError):
     """A mistake in what the user asked for: one line with the key, the bound and the remedy."""
-
-
-@dataclass
-class BudgetSettings:
-    """The bound: a share of the prefill FLOPs in (0, 1], or a mean number of visual tokens > 0."""
-
-    flops_ratio: float | None = None
-    mean_tokens: float | None = None
-
-
-@dataclass
-class SearchSettings:
-    """`n_trials` in all, optuna's sampler as `_target_`, and settings to try first."""
-
-    n_trials: int = 60
-    sampler: dict[str, Any] = field(default_factory=dict)
-    baselines: list[dict[str, Any]] = field(default_factory=list)
-
-
-@dataclass
-class ReportSettings:
-    """What is evaluated after a study: FLOPs ratios, points of the front, task fields, arms as overrides."""
-
-    ratios: list[float] = field(default_factory=list)
-    points: int = 6
-    task: dict[str, Any] = field(default_factory=dict)
-    arms: dict[str, list[str]] = field(default_factory=dict)
-
-
-@dataclass
-class Schema:
-    """The types of config.yaml. What has a `_target_` is checked against the target's own signature."""
-
-    study: str
-    folder: str
-    out: str
-    seed: int
-    batch_size: int
-    model: dict[str, Any]
-    task: dict[str, Any]
-    pruner: dict[str, Any]
-    budget: BudgetSettings
-    search: SearchSettings
-    report: ReportSettings
-    tracking: Any
-    space: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -152,9 +108,7 @@ def _check_space_option(overrides: Sequence[str], folders: Sequence[Path]) -> No
     known = {file.stem for folder in (conf_dir(), *folders) for file in (folder / "space").glob("*.yaml")}
     for name in named:
         if name not in known | {"null"}:
-            raise ConfigError(
-                f"unknown space '{name}'{close(name, known)}; available: {', '.join(sorted(known))}"
-            )
+            raise ConfigError(f"unknown space '{name}'{close(name, known)}; available: {', '.join(sorted(known))}")
 
 
 def _explain(error: Exception, overrides: Sequence[str], folders: Sequence[Path]) -> str:

@@ -20,8 +20,9 @@ from autoprune_lab.geometry import Geometry
 from autoprune_lab.policy import Signal
 from autoprune_lab.pruner import Pruner
 from search.arm import build_pruner
-from search.config import BudgetSettings, ConfigError
-from search.space import Space, Values, apply
+from search.config import ConfigError
+from search.schema import BudgetSettings
+from search.space import Space, apply
 
 CONSTRAINT = "bound"  # <= 0: within the bound, in the bound's own unit
 INVALID = 1e6  # how far over a setting counts that no policy accepts
@@ -49,7 +50,9 @@ class Outcome(Protocol):
 class Bench(Protocol):
     """A model with a task in front of it; a test may bring its own."""
 
-    geometries: Sequence[Geometry]
+    @property
+    def geometries(self) -> Sequence[Geometry]:
+        """Sizes of every prompt."""
 
     def complexities(self, pruner: Pruner) -> Float[np.ndarray, "samples"]:
         """Bits per sample at the pruner's probe layer; zeros for a policy that is not adaptive."""
@@ -112,17 +115,10 @@ class Objective:
         budget = pruner.budget
         assert budget is not None
         floors = [
-            budget.floor(
-                pruner.policy.shape(Signal(geometry.n_layers, float(bit))), geometry, pruner.probe_layer + 1
-            )
+            budget.floor(pruner.policy.shape(Signal(geometry.n_layers, float(bit))), geometry, pruner.probe_layer + 1)
             for geometry, bit in zip(self.bench.geometries, bits, strict=True)
         ]
         return max(floors) - float(budget.flops_ratio or budget.mean_tokens or 0.0)
-
-
-def describe(values: Values) -> str:
-    """Settings in one line, by the last part of their path."""
-    return ", ".join(f"{path.removeprefix('pruner.')}={value}" for path, value in values.items())
 
 
 def _refuse(trial: optuna.Trial, over: float, reason: str) -> NoReturn:

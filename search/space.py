@@ -42,11 +42,11 @@ class Dimension:
         """Ask the sampler for a value."""
         if self.type == "categorical":
             return trial.suggest_categorical(self.path, self.choices)
-        assert self.low is not None and self.high is not None
+        low, high = self._range()
         if self.type == "int":
             step = 1 if self.step is None else int(self.step)
-            return trial.suggest_int(self.path, int(self.low), int(self.high), log=self.log, step=step)
-        return trial.suggest_float(self.path, self.low, self.high, log=self.log, step=self.step)
+            return trial.suggest_int(self.path, int(low), int(high), log=self.log, step=step)
+        return trial.suggest_float(self.path, low, high, log=self.log, step=self.step)
 
     def check(self, value: Value, owner: str) -> None:
         """Raise ConfigError, with `owner` to say whose value it is, unless the sampler could suggest it."""
@@ -54,20 +54,24 @@ class Dimension:
             if not any(value == choice and type(value) is type(choice) for choice in self.choices):
                 raise ConfigError(f"{owner}: {self.path}={value!r} is not among {list(self.choices)}")
             return
+        low, high = self._range()
         if not _is_number(value) or (self.type == "int" and not isinstance(value, int)):
             raise ConfigError(f"{owner}: {self.path}={value!r} is not of type {self.type}")
-        assert isinstance(value, int | float) and self.low is not None and self.high is not None
-        if not self.low <= value <= self.high:
-            raise ConfigError(
-                f"{owner}: {self.path}={value} is outside its search space [{self.low}, {self.high}]"
-            )
+        if not low <= float(value or 0) <= high:
+            raise ConfigError(f"{owner}: {self.path}={value} is outside its search space [{low}, {high}]")
 
     def ends(self) -> tuple[Value, Value]:
         """The first and the last value, in the field's own type."""
         if self.type == "categorical":
             return self.choices[0], self.choices[-1]
-        assert self.low is not None and self.high is not None
-        return (int(self.low), int(self.high)) if self.type == "int" else (self.low, self.high)
+        low, high = self._range()
+        return (int(low), int(high)) if self.type == "int" else (low, high)
+
+    def _range(self) -> tuple[float, float]:
+        """Both ends of a checked range."""
+        assert self.low is not None
+        assert self.high is not None
+        return self.low, self.high
 
     def _check_choices(self) -> None:
         if not self.choices or not all(isinstance(c, Value) for c in self.choices):
@@ -76,18 +80,18 @@ class Dimension:
             raise self._error("a categorical has choices only, no low, high, log or step")
 
     def _check_range(self) -> None:
-        for name, end in (("low", self.low), ("high", self.high)):
-            number = isinstance(end, int | float) and not isinstance(end, bool) and math.isfinite(end)
-            if not number or (self.type == "int" and end != int(end or 0)):
-                raise self._error(f"{name}={end!r} must be a {'whole ' if self.type == 'int' else ''}number")
-        assert self.low is not None and self.high is not None
-        if self.low > self.high:
-            raise self._error(f"low={self.low} is above high={self.high}")
         if self.choices:
             raise self._error("choices belong to type categorical")
-        if not isinstance(self.log, bool) or (self.log and (self.low <= 0 or self.step is not None)):
+        for name, end in (("low", self.low), ("high", self.high)):
+            finite = _is_number(end) and math.isfinite(float(end or 0))
+            if not finite or (self.type == "int" and end != int(end or 0)):
+                raise self._error(f"{name}={end!r} must be a {'whole ' if self.type == 'int' else ''}number")
+        low, high = self._range()
+        if low > high:
+            raise self._error(f"low={low} is above high={high}")
+        if not isinstance(self.log, bool) or (self.log and (low <= 0 or self.step is not None)):
             raise self._error(f"log={self.log} needs low > 0 and no step")
-        if self.step is not None and not (isinstance(self.step, int | float) and self.step > 0):
+        if self.step is not None and not (_is_number(self.step) and self.step > 0):
             raise self._error(f"step={self.step!r} must be a number above 0")
 
     def _error(self, reason: str) -> ConfigError:

@@ -36,7 +36,7 @@ class PlainSource:
 
 
 def evidence_of(attention, n_vision=None, n_rows=None, width=8, seed=0):
-    """Evidence of (batch, heads, rows, vision) attention; `n_vision` and `n_rows` per sample, default: all."""
+    """Evidence with this attention; `n_vision` and `n_rows` per sample, default: all."""
     size, _, rows, vision = attention.shape
     n_vision = torch.tensor(n_vision or [vision] * size)[:, None]
     n_rows = torch.tensor(n_rows or [rows] * size)[:, None]

@@ -27,11 +27,10 @@ def model():
 
 def state(model):
     """Everything of a model that attaching could change."""
-    return [
-        (name, id(getattr(module, "config", None)), getattr(getattr(module, "config", None), "_attn_implementation", None),
-         list(module._forward_pre_hooks), list(module._forward_hooks), sorted(vars(module)))
-        for name, module in model.named_modules()
-    ]  # fmt: skip
+    configs = {name: getattr(module, "config", None) for name, module in model.named_modules()}
+    backends = {name: getattr(config, "_attn_implementation", None) for name, config in configs.items()}
+    hooks = [(list(m._forward_pre_hooks), list(m._forward_hooks), sorted(vars(m))) for m in model.modules()]
+    return {name: id(config) for name, config in configs.items()}, backends, hooks
 
 
 def test_nothing_is_left_after_the_block(model):
@@ -50,7 +49,9 @@ def _raise(*arguments):
 def test_nothing_is_left_after_an_exception(model, where):
     inputs, pruner = batch([sample(1)]), Pruner(STAIRS.policy, scorer=_raise) if where == "scorer" else STAIRS
     broken = {
-        "decoder layer": model.get_decoder().layers[1].input_layernorm,  # its attention is armed and never called
+        "decoder layer": model.get_decoder()
+        .layers[1]
+        .input_layernorm,  # its attention is armed and never called
         "vision tower": model.base_model.vision_tower.encoder.layers[-1],
     }
     before = state(model)
@@ -58,9 +59,7 @@ def test_nothing_is_left_after_an_exception(model, where):
         expected = model(**inputs).logits
         hook = broken[where].register_forward_pre_hook(_raise) if where in broken else None
         with pytest.raises(RuntimeError, match="planted"), pruner.attach(model):
-            if where == "block":
-                _raise()
-            model(**inputs)
+            _raise() if where == "block" else model(**inputs)
         if hook is not None:
             hook.remove()
         assert state(model) == before
@@ -111,7 +110,9 @@ def test_attaching_twice_is_refused_and_harmless(model):
         assert state(model) == before
 
 
-@pytest.mark.parametrize("options", [{"prefill_chunk_size": 8}, {"generation_config": GenerationConfig(prefill_chunk_size=8)}])
+@pytest.mark.parametrize(
+    "options", [{"prefill_chunk_size": 8}, {"generation_config": GenerationConfig(prefill_chunk_size=8)}]
+)
 def test_chunked_prefill_is_refused(model, options):
     with STAIRS.attach(model), pytest.raises(ValueError, match="prefill_chunk_size"):
         model.generate(**batch([sample(1)]), max_new_tokens=2, **options)
@@ -162,14 +163,6 @@ def test_cls_attention_without_the_tower_s_states_is_refused(model):
             model(**inputs, mm_encoder_outputs={"image": features})
 
 
-def test_a_tower_without_cls_is_named(model):
-    model.base_model.vision_tower = torch.nn.Identity()
-    inputs = batch([sample(1, n_images=1)])
-    inputs.pop("pixel_values")
-    with torch.no_grad(), ADAPTIVE.attach(model), pytest.raises(ValueError, match=r"Llava.*no \[CLS\]"):
-        model(**inputs)
-
-
 @pytest.mark.parametrize(("probe", "message"), [(-1, "at least 0"), (5, "0 to 4"), (9, "0 to 4")])
 def test_the_probe_layer_is_validated(model, probe, message):
     with pytest.raises(ValueError, match=message), Pruner(STAIRS.policy, probe_layer=probe).attach(model):
@@ -177,7 +170,9 @@ def test_the_probe_layer_is_validated(model, probe, message):
 
 
 def test_unsupported_models_are_refused_by_what_they_lack(model):
-    text = LlamaConfig(hidden_size=16, intermediate_size=16, num_hidden_layers=3, num_attention_heads=2, vocab_size=9)
+    text = LlamaConfig(
+        hidden_size=16, intermediate_size=16, num_hidden_layers=3, num_attention_heads=2, vocab_size=9
+    )
     with pytest.raises(ValueError, match="no image_token_id"), STAIRS.attach(LlamaForCausalLM(text)):
         pass
     model.get_decoder().config.layer_types = ["full_attention", "sliding_attention"]
@@ -195,5 +190,5 @@ def test_nan_in_attention_names_the_layer(model, pruner):
 
 def test_an_unreachable_budget_is_refused(model):
     pruner = Pruner(STAIRS.policy, Budget(flops_ratio=0.05))
-    with torch.no_grad(), pruner.attach(model), pytest.raises(BudgetError, match="0.05"):
+    with torch.no_grad(), pruner.attach(model), pytest.raises(BudgetError, match=r"0\.05"):
         model(**batch([sample(1)]))

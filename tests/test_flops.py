@@ -101,9 +101,7 @@ def test_text_counts_in_every_layer_and_in_every_convention():
 def test_ratio_is_pruned_over_unpruned():
     geometry = LLAVA.with_tokens(576, 64)
     tokens = np.array([576] * 2 + [64] * 30)
-    assert flops.flops_ratio(geometry, tokens) == flops.prefill_flops(
-        geometry, tokens
-    ) / flops.unpruned_flops(geometry)
+    assert flops.flops_ratio(geometry, tokens) == flops.prefill_flops(geometry, tokens) / flops.unpruned_flops(geometry)
     assert flops.flops_ratio(geometry, np.full(32, 576)) == 1.0
 
 

@@ -11,9 +11,7 @@ from autoprune_lab.pareto import COST_LABEL, ParetoFront, pareto_mask, plot_fron
 FRONT = ParetoFront((0.2, 0.4, 0.7), (0.5, 0.8, 0.9), ("a", "b", "c"))
 
 # Few distinct values, so that ties and duplicates are common.
-VALUES = (
-    st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]) | st.floats(-1, 2) | st.just(math.nan) | st.just(math.inf)
-)
+VALUES = st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]) | st.floats(-1, 2) | st.just(math.nan) | st.just(math.inf)
 POINTS = st.lists(st.tuples(VALUES, VALUES), max_size=25)
 
 
@@ -64,9 +62,7 @@ def test_hypervolume_is_the_number_of_dominated_cells(points):
 @given(POINTS, st.floats(-1, 2))
 def test_score_at_is_the_best_affordable_score(points, cost):
     affordable = [p[1] for p in points if all(map(math.isfinite, p)) and p[0] <= cost]
-    np.testing.assert_equal(
-        ParetoFront.of(*columns(points)).score_at(cost), max(affordable, default=math.nan)
-    )
+    np.testing.assert_equal(ParetoFront.of(*columns(points)).score_at(cost), max(affordable, default=math.nan))
 
 
 @settings(max_examples=25)
@@ -111,9 +107,7 @@ def test_a_drawn_front_is_the_score_attained_at_each_cost():
 
 def test_plot_fronts_overlays_labels_and_writes(tmp_path):
     fronts = {"ours": FRONT, "empty": ParetoFront((), (), ())}
-    figure = plot_fronts(
-        fronts, {"FastV": [(0.3, 0.6), (0.8, 0.7)], "none": []}, path=tmp_path / "fronts.png"
-    )
+    figure = plot_fronts(fronts, {"FastV": [(0.3, 0.6), (0.8, 0.7)], "none": []}, path=tmp_path / "fronts.png")
     (axes,) = figure.axes
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["ours", "empty", "FastV", "none"]
     assert axes.get_xlabel() == COST_LABEL

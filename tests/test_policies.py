@@ -150,9 +150,7 @@ def test_file_imports_only_numpy_and_the_contract(policy_class):
 
 def test_config_agrees_with_the_dataclass(policy_class):
     found, policy = configs(policy_class), policy_class()
-    assert found or not policy_class.__module__.startswith("policies."), (
-        "a policy of the shelf needs its yaml"
-    )
+    assert found or not policy_class.__module__.startswith("policies."), "a policy of the shelf needs its yaml"
     for config in found:
         values = yaml.safe_load(config.read_text())
         assert values.pop("_target_") == f"{policy_class.__module__}.{policy_class.__qualname__}"

@@ -78,9 +78,7 @@ def check(package: Path) -> subprocess.CompletedProcess[str]:
         "no:cacheprovider",
         str(CONTRACT),
     ]
-    return subprocess.run(
-        [*command, "--policies", package.name], cwd=package.parent, capture_output=True, text=True
-    )
+    return subprocess.run([*command, "--policies", package.name], cwd=package.parent, capture_output=True, text=True)
 
 
 def test_a_good_policy_of_a_users_own_package_passes(tmp_path):

@@ -53,9 +53,10 @@ def test_hydra_reads_the_same_file(tmp_path):
 
 def test_a_user_s_own_package_must_be_named(tmp_path, monkeypatch):
     (tmp_path / "my_shelf.py").write_text(
-        "from dataclasses import dataclass\nfrom policies.fixed import *\nfrom autoprune_lab.policy import Policy\n"
+        "from dataclasses import dataclass\nfrom autoprune_lab.policy import Policy\n"
         "from autoprune_lab.curve import staircase\n\n@dataclass(frozen=True)\nclass Mine(Policy):\n"
-        "    keep: float = 0.5\n    def shape(self, signal):\n        return staircase(signal.n_layers, [2], [self.keep])\n"
+        "    keep: float = 0.5\n"
+        "    def shape(self, signal):\n        return staircase(signal.n_layers, [2], [self.keep])\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     import my_shelf

@@ -34,6 +34,13 @@ def test_logistic_has_the_published_defaults():
     np.testing.assert_allclose(LogisticAdaptivePolicy().shape(Signal(32, 1.5)), expected, rtol=1e-12)
 
 
+def test_logistic_is_the_official_curve_up_to_its_scale():
+    """Fractions the official code keeps (32 layers, 64 of 576 tokens, MI 0); it moves the midpoint by k0."""
+    official = [0.7795325919, 0.7420668329, 0.3366532637, 0.0233740505, 0.0014624267]
+    ours = LogisticAdaptivePolicy(x0=14.9 + 0.4).shape(Signal(32))[[1, 8, 16, 24, 31]]
+    np.testing.assert_allclose(ours * 0.75 * 1.04278564453125, official, rtol=1e-7)
+
+
 def test_logistic_is_flat_once_complexity_takes_the_whole_slope():
     assert np.ptp(LogisticAdaptivePolicy().shape(Signal(32, 2.5))) == 0.0
 

@@ -1,4 +1,4 @@
-"""The trace tells what really happened: cache lengths, FLOPs as torch counts them, attention as eager gives it."""
+"""The trace tells what happened: cache lengths, FLOPs as torch counts them; evidence as eager gives it."""
 
 import numpy as np
 import pytest
@@ -11,8 +11,8 @@ from autoprune_lab import scoring
 from autoprune_lab.budget import Budget
 from autoprune_lab.complexity import rows_mutual_information
 from autoprune_lab.flops import unpruned_flops
+from autoprune_lab.policy import Signal
 from autoprune_lab.pruner import Pruner
-from autoprune_lab.recovery import Survivors, drop, top_n
 from policies.layerwise import LayerwisePolicy
 from policies.logistic_adaptive import LogisticAdaptivePolicy
 
@@ -20,6 +20,7 @@ ADAPTIVE = Pruner(
     LogisticAdaptivePolicy(k0=1.5, gamma=0.5, x0=3.0), Budget(flops_ratio=0.75),
     scorer=scoring.text_attention, probe_layer=1,
 )  # fmt: skip
+CLS = Pruner(LayerwisePolicy((0.5,), (0.5,)), scorer=scoring.cls_attention)
 ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
 
@@ -43,7 +44,7 @@ def test_counts_are_the_budget_s_and_the_cache_s(model, one):
     with torch.no_grad(), ADAPTIVE.attach(model) as trace:
         cache = model(**batch([one])).past_key_values
     record = trace.samples[0]
-    shape = ADAPTIVE.policy.shape(_signal(record.complexity))
+    shape = ADAPTIVE.policy.shape(Signal(N_LAYERS, record.complexity))
     fit = ADAPTIVE.budget.fit(shape, record.geometry, free_from=2)
     np.testing.assert_array_equal(record.counts, fit)
     np.testing.assert_array_equal(record.planned, fit)
@@ -51,12 +52,6 @@ def test_counts_are_the_budget_s_and_the_cache_s(model, one):
     np.testing.assert_array_equal(record.counts, lengths)
     assert record.counts[-1] < record.geometry.n_vision == PATCHES * len(one.pixels)
     assert record.flops_ratio <= 0.75
-
-
-def _signal(complexity):
-    from autoprune_lab.policy import Signal
-
-    return Signal(N_LAYERS, complexity)
 
 
 @pytest.mark.parametrize("n_kv_heads", [4, 2])
@@ -86,7 +81,9 @@ def _attention_flops(query, key, value, *args, out_shape=None, **kwargs):
 
 def test_the_tap_equals_eager_attention_also_in_pruned_layers(model):
     seen = []
-    pruner = Pruner(LayerwisePolicy((2 / 6, 4 / 6), (0.5, 0.2)), scorer=seen_by(scoring.last_token_attention, seen))
+    pruner = Pruner(
+        LayerwisePolicy((2 / 6, 4 / 6), (0.5, 0.2)), scorer=seen_by(scoring.last_token_attention, seen)
+    )
     samples = [sample(1), sample(2, n_images=2, after=5)]
     with torch.no_grad(), pruner.attach(model) as trace:
         model(**batch(samples))
@@ -156,6 +153,15 @@ def test_cls_attention_equals_the_tower_s(model, call):
     assert not seen[0].cls_attention[beams].any()
 
 
+def test_a_tower_without_cls_is_named():
+    model = tiny_llava()
+    model.base_model.vision_tower = torch.nn.Identity()
+    inputs = batch([sample(1, n_images=1)])
+    inputs.pop("pixel_values")
+    with torch.no_grad(), CLS.attach(model), pytest.raises(ValueError, match=r"Llava.*no \[CLS\]"):
+        model(**inputs)
+
+
 def test_features_computed_earlier_give_the_same_answer(model):
     one = sample(2, n_images=2)
     inputs = batch([one])
@@ -176,24 +182,3 @@ def test_a_batch_without_images_is_not_pruned_but_traced(model):
     assert [s.counts.sum() for s in trace.samples] == [0, 0]
     assert [s.flops_ratio for s in trace.samples] == [1.0, 1.0]
     assert [s.complexity for s in trace.samples] == [0.0, 0.0]
-
-
-def test_a_recovery_may_rewrite_the_tokens_that_stay(model):
-    def zeros(evidence, scores, counts):
-        return Survivors(drop(evidence, scores, counts).keep, torch.zeros_like(evidence.hidden))
-
-    inputs = batch([sample(1)])
-    plain = Pruner(LayerwisePolicy((0.5,), (0.5,)))
-    blank = Pruner(LayerwisePolicy((0.5,), (0.5,)), recovery=zeros)
-    logits = []
-    for pruner in (plain, blank):
-        with torch.no_grad(), pruner.attach(model) as trace:
-            logits.append(model(**inputs).logits[0, -1])
-        assert trace.samples[0].counts[-1] == PATCHES // 2
-    assert (logits[0] - logits[1]).abs().max() > 0.05
-
-
-def test_top_n_breaks_ties_towards_the_lower_index():
-    scores = torch.tensor([[1.0, 2.0, 1.0, 2.0, 1.0], [0.0, 0.0, 0.0, 0.0, 0.0]])
-    keep = top_n(scores, torch.tensor([3, 2]))
-    assert keep.int().tolist() == [[1, 1, 0, 1, 0], [1, 1, 0, 0, 0]]

@@ -37,7 +37,7 @@ def tiny_llava(seed: int = 0, n_kv_heads: int = 2, attention: str = "sdpa") -> L
 
 
 def sample(seed: int, n_images: int = 1, before: int = 4, after: int = 8) -> Sample:
-    """`before` text tokens, then per image PATCHES visual tokens and `after` text tokens (with 0 images: just text)."""
+    """`before` text tokens, then per image PATCHES visual and `after` text tokens (0 images: text only)."""
     generator = torch.Generator().manual_seed(seed)
     text = [torch.randint(3, IMAGE, (n,), generator=generator) for n in (before, *[after] * max(n_images, 1))]
     parts = [

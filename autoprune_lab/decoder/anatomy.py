@@ -10,7 +10,7 @@ _INNER_NAMES = ("language_model", "text_model")
 
 @dataclass(frozen=True, eq=False)
 class Anatomy:
-    """`decoder` owns `layers`; `config` is its (text) config; `tower` is the vision tower, where there is one."""
+    """`decoder` owns `layers`, `config` is its (text) config, `tower` the vision tower if there is one."""
 
     model: PreTrainedModel
     decoder: nn.Module

@@ -94,7 +94,7 @@ def _named(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 
 
 def _guard_generate(model: PreTrainedModel, undo: ExitStack) -> None:
-    """Refuse chunked prefill, which would prune the first chunk only. `generate` is shadowed on the instance."""
+    """Refuse chunked prefill, which would prune the first chunk only; shadows `generate` on the instance."""
     generate = getattr(model, "generate", None)
     if generate is None:
         return

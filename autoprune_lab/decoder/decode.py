@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from autoprune_lab.decoder.layout import Stage
@@ -12,7 +11,11 @@ from autoprune_lab.decoder.masks import decode_mask
 
 @dataclass(frozen=True, eq=False)
 class Decode:
-    """State of one forward call; `stages` per layer, None: unpruned; `since` (batch, tokens since the prompt) is False at padding, None: no padding."""
+    """State of one forward call.
+
+    `stages` per layer, None: unpruned. `since` (batch, tokens since the prompt): False at padding, None: no
+    padding.
+    """
 
     stages: list[Stage] | None
     since: Tensor | None

@@ -12,9 +12,9 @@ from torch import Tensor
 class Stage:
     """The tokens that enter a run of layers, in their original order; one row of slots per sample.
 
-    `index` is a slot's position in the full prompt, `valid` is False at padding. After a cut samples are aligned at
-    the right, shorter ones padded at the left (with dropped tokens, so that `index` stays a permutation).
-    `n_valid` and `n_vision` are the real tokens of each sample, known on the host.
+    `index` is a slot's position in the full prompt, `valid` is False at padding. After a cut samples are
+    aligned at the right, shorter ones padded at the left (with dropped tokens, so that no position appears
+    twice). `n_valid` and `n_vision` are the real tokens of each sample, known on the host.
     """
 
     index: Int[Tensor, "batch slots"]
@@ -31,7 +31,7 @@ class Stage:
     def narrow(
         self, keep: Bool[Tensor, "batch slots"], n_vision: Int[np.ndarray, "batch"]
     ) -> tuple["Stage", Tensor]:
-        """The stage of the tokens in `keep` (padding left out), and the slots (batch, new slots) to gather."""
+        """The stage of the tokens in `keep`, padding left out; and the slots (batch, new slots) to gather."""
         n_valid = self.n_valid - self.n_vision + n_vision
         order = keep.byte().argsort(dim=1, stable=True)  # kept slots last, each group in its order
         slots = order[:, keep.shape[1] - int(n_valid.max()) :]
@@ -44,7 +44,7 @@ class Stage:
 class Prompt:
     """A batch of prompts: its first stage, and what the full prompt says about each position.
 
-    `rows`: text tokens after the sample's first visual token. `rank`: a visual token's index within its sample.
+    `rows`: text after the sample's first visual token. `rank`: a visual token's index within its sample.
     """
 
     stage: Stage

@@ -9,7 +9,7 @@ from autoprune_lab.decoder.layout import Stage
 
 
 class PrefillView:
-    """Gathers a layer's own keyword arguments down to a stage; each distinct tensor is gathered once per stage."""
+    """Gathers a layer's own keyword arguments down to a stage; each distinct tensor once per stage."""
 
     def __init__(self, stage: Stage, implementation: str) -> None:
         self.stage, self.implementation = stage, implementation
@@ -18,7 +18,7 @@ class PrefillView:
     def narrow(self, kwargs: dict[str, Any], hidden: Tensor) -> dict[str, Any]:
         """`kwargs` as transformers built them for the full prompt -> as the stage needs them.
 
-        `position_ids` go: only the rotary embeddings matter, and flash attention mistakes gapped positions for packing.
+        `position_ids` go: layers need the rotary embeddings only, and flash attention takes gaps for packing.
         """
         mask, rotary = kwargs.get("attention_mask"), kwargs.get("position_embeddings")
         return kwargs | {
@@ -45,7 +45,7 @@ def narrow_rotary(rotary: tuple[Tensor, Tensor], stage: Stage) -> tuple[Tensor, 
 
 
 def narrow_mask(mask: Tensor, stage: Stage) -> Tensor:
-    """Rows and columns of the mask transformers built, padding hidden; keeps any pattern without knowing it."""
+    """Rows and columns of the mask transformers built, padding hidden: any pattern survives."""
     if mask.ndim == 2:
         return mask.gather(1, stage.index) * stage.valid
     mask = torch.take_along_dim(mask, stage.index[:, None, :, None], dim=2)
@@ -63,7 +63,7 @@ def causal_mask(stage: Stage, implementation: str, dtype: torch.dtype) -> Tensor
 def decode_mask(
     stage: Stage, n_past: int, n_new: int, since: Tensor | None, implementation: str, dtype: torch.dtype
 ) -> Tensor | None:
-    """The mask of `n_new` tokens over a layer's own cache: the stage's slots, then everything since the prompt.
+    """The mask of `n_new` tokens over a layer's own cache: the stage's slots, then all since the prompt.
 
     `since` (batch, n_past + n_new - slots) is False at padding; None: no padding there.
     """

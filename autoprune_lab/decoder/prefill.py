@@ -1,5 +1,6 @@
 """One prefill: plans, then cuts visual tokens at the entrance of the layers where the planned count falls."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from autoprune_lab.evidence import Evidence
 from autoprune_lab.flops import scoring_flops
 from autoprune_lab.geometry import Geometry
 from autoprune_lab.pruner import Pruner
+from autoprune_lab.recovery import Survivors
 
 Counts = Int[np.ndarray, "batch layers"]
 
@@ -23,12 +25,14 @@ Counts = Int[np.ndarray, "batch layers"]
 class Prefill:
     """State of one forward call over full prompts; `stages` grows by one entry a layer."""
 
-    def __init__(self, anatomy: Anatomy, pruner: Pruner, prompt: Prompt, cls_scores: Any) -> None:
+    def __init__(
+        self, anatomy: Anatomy, pruner: Pruner, prompt: Prompt, cls_scores: Callable[[], Tensor]
+    ) -> None:
         self.anatomy, self.pruner, self.prompt, self.cls_scores = anatomy, pruner, prompt, cls_scores
         self.stage, self.stages = prompt.stage, list[Stage]()
         self.view = PrefillView(self.stage, anatomy.implementation)
         self.cache: Any = None
-        self.tapped: Tapped | None = None
+        self.armed, self.tapped = False, None
         self.geometries = _geometries(anatomy, self.stage)
         self.complexities = np.zeros(len(self.geometries))  # 0 bits without an image, or if nobody asks
         self.planned: Counts | None = None
@@ -37,10 +41,11 @@ class Prefill:
     def enter(self, layer: int, hidden: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
         """What layer `layer` gets instead of `hidden` (batch, slots, hidden) and `kwargs`."""
         self.cache = kwargs.get("past_key_values")
-        if self.tapped is not None:
+        if self.armed:
             hidden = self._look(layer, hidden)
         self.stages.append(self.stage)
-        if self._is_tapped(layer):
+        self.armed = self._is_tapped(layer)
+        if self.armed:
             arm(self.anatomy.layers[layer].self_attn, self._record)
         return hidden, kwargs if self.stage is self.prompt.stage else self.view.narrow(kwargs, hidden)
 
@@ -57,6 +62,11 @@ class Prefill:
 
     def _look(self, layer: int, hidden: Tensor) -> Tensor:
         """Plan and cut with the evidence of the layer before; the evidence is forgotten afterwards."""
+        if self.tapped is None:
+            raise ValueError(
+                f"{type(self.anatomy.model).__name__} is not supported: the attention of layer {layer - 1} "
+                "does not go through transformers' attention interface"
+            )
         source = DecoderSource(self.prompt, self.stage, self.tapped, hidden, self.cls_scores)
         evidence = source.evidence(layer - 1)
         self.tapped = None
@@ -80,7 +90,9 @@ class Prefill:
             sighted = self.stage.n_vision > 0
             bits = self.pruner.complexity(evidence).double().cpu().numpy()
             self.complexities = np.where(sighted, bits, 0.0)
-            _refuse_nan(bool(np.isnan(self.complexities).any()), "complexity", self.pruner.complexity, evidence)
+            _refuse_nan(
+                bool(np.isnan(self.complexities).any()), "complexity", self.pruner.complexity, evidence
+            )
             self._charge(source, sighted)
         self.planned = self.pruner.plan(self.complexities, self.geometries)
 
@@ -92,17 +104,29 @@ class Prefill:
         source: DecoderSource,
         falls: Bool[np.ndarray, "batch"],
     ) -> Tensor:
-        scores = self.pruner.scorer(evidence)
-        real = scores.masked_fill(~evidence.vision_mask, 0.0)
-        _refuse_nan(bool(torch.isnan(real).any()), "scores", self.pruner.scorer, evidence)
-        self._charge(source, falls)
         counts = self.planned[:, layer]
-        survivors = self.pruner.recovery(evidence, scores, torch.as_tensor(counts, device=scores.device))
+        scores = self.pruner.scorer(evidence)
+        self._charge(source, falls)
+        wanted = torch.as_tensor(counts, device=scores.device)
+        survivors = self.pruner.recovery(evidence, scores, wanted)
+        self._check(evidence, scores, survivors, wanted)
         if survivors.hidden is not None:
             hidden = _replace_visual(hidden, survivors.hidden, source)
         self.stage, slots = self.stage.narrow(widen(self.stage, survivors.keep, source.vision), counts)
         self.view = PrefillView(self.stage, self.anatomy.implementation)
         return torch.take_along_dim(hidden, slots[..., None], dim=1)
+
+    def _check(self, evidence: Evidence, scores: Tensor, survivors: Survivors, wanted: Tensor) -> None:
+        """Refuse NaN, and a recovery that leaves another count than planned; one host synchronisation."""
+        nan = (scores.isnan() & evidence.vision_mask).any()
+        real = survivors.keep & evidence.vision_mask
+        nan, miscounted = torch.stack([nan, (real.sum(1) != wanted).any()]).tolist()
+        _refuse_nan(nan, "scores", self.pruner.scorer, evidence)
+        if miscounted:
+            name = getattr(self.pruner.recovery, "__name__", repr(self.pruner.recovery))
+            raise ValueError(
+                f"recovery {name} must keep exactly the planned count of every sample's real slots"
+            )
 
     def _charge(self, source: DecoderSource, asked: Bool[np.ndarray, "batch"]) -> None:
         """Write down what evidence cost the samples that asked for it (a batch computes it for all)."""

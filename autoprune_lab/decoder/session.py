@@ -16,9 +16,8 @@ from autoprune_lab.flops import prefill_flops
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.trace import SampleTrace, Trace
 
-_STAGES = (
-    "_autoprune_lab_stages"  # a pruned cache carries how it was pruned: no registry, gone with the cache
-)
+_STAGES = "_autoprune_lab_stages"
+"""A pruned cache carries how it was pruned under this name: no registry, and gone with the cache."""
 
 
 class Session:
@@ -35,6 +34,10 @@ class Session:
     def call(self, arguments: dict[str, Any]) -> None:
         """The model is called: remember what only it is told."""
         self.arguments, self.run = arguments, None
+        if not arguments.get(
+            "mm_encoder_outputs"
+        ):  # otherwise `generate` has just run the tower for this call
+            self.seen = None
 
     def see(self, hidden: Tensor, output: Tensor) -> None:
         """The vision tower ran the layer whose [CLS] attention may be wanted."""
@@ -71,7 +74,7 @@ class Session:
         return per_beam(self.tower.cls_attention(hidden), self.run.prompt.stage.n_vision, name)
 
     def _tower_hidden(self, index: int) -> Tensor | None:
-        """The tower layer's input: from this call, from `generate` encoding just before it, or kept with the features."""
+        """The tower layer's input: of this call, of `generate` just before it, or kept with the features."""
         features = (self.arguments.get("mm_encoder_outputs") or {}).get("image")
         if features is None or self.arguments.get("pixel_values") is not None:
             return self.seen and self.seen[0]

@@ -15,7 +15,7 @@ from autoprune_lab.evidence import Evidence
 class DecoderSource:
     """The `Source` behind one stage's evidence.
 
-    `hidden_states` (batch, slots, hidden) leave the tapped layer; `cls_scores` gives the tower's [CLS] attention of
+    `hidden` (batch, slots, width) leaves the tapped layer; `cls_scores` gives the tower's [CLS] attention of
     all visual tokens of the batch, in reading order.
     """
 
@@ -26,7 +26,7 @@ class DecoderSource:
         self.hidden_states, self.cls_scores = hidden, cls_scores
         self.vision = Picks.of(stage.visual, stage.n_vision)
         self.rows = Picks.of(prompt.rows.gather(1, stage.index) & stage.valid, prompt.n_rows)
-        self._scored_rows: list[Int[np.ndarray, "batch"]] = []
+        self._scored_rows = list[np.ndarray]()
 
     def evidence(self, layer: int) -> Evidence:
         """The evidence of `layer`, nothing computed yet."""

@@ -1,8 +1,8 @@
 """The tap: takes the queries and keys out of one attention call, whatever the attention implementation.
 
-An armed attention module reads its implementation from a stand-in config that names the tap. The tap puts the real config
-back, hands a reference of queries and keys to the recorder, and calls the real implementation: one call is tapped,
-nothing is computed, and no other module or model is involved.
+An armed attention module reads its implementation from a stand-in config that names the tap. The tap puts the
+real config back, hands references of queries and keys to the recorder, and calls the real implementation: one
+call is tapped, nothing is computed, and no other module or model is involved.
 """
 
 import sys
@@ -20,7 +20,7 @@ _NAME = "autoprune_lab_tap"
 
 @dataclass(frozen=True, eq=False)
 class Tapped:
-    """References to one attention call: query (batch, heads, n, dim), key (batch, kv_heads, n, dim), its mask."""
+    """References of one attention call: query (batch, heads, n, dim), key (batch, kv_heads, n, dim), mask."""
 
     query: Tensor
     key: Tensor

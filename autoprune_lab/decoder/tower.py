@@ -14,7 +14,7 @@ _CLS_PARAMETERS = ("class_embedding", "cls_token")
 
 @dataclass(frozen=True, eq=False)
 class Tower:
-    """The tower layer whose output becomes the visual tokens; `input_index` is its input's place in `hidden_states`."""
+    """The tower layer whose output becomes the visual tokens; its input is `hidden_states[input_index]`."""
 
     layer: nn.Module
     input_index: int
@@ -33,7 +33,7 @@ class Tower:
         return cls(layers[index], index)
 
     def cls_attention(self, hidden: Tensor) -> Tensor:
-        """[CLS] -> patch probabilities, mean over heads: (images * patches,), in the order of the visual tokens.
+        """[CLS] -> patch probabilities, mean over heads: (images * patches,), in the visual tokens' order.
 
         `hidden` (images, 1 + patches, width) is the layer's input.
         """
@@ -64,12 +64,13 @@ class _Reached(Exception):  # noqa: N818 - not an error
 
 
 def per_beam(scores: Tensor, n_vision: np.ndarray, model: str) -> Tensor:
-    """One score a visual token of the batch; `generate` repeats samples for beam search, not what the tower saw."""
+    """One score a visual token: for beam search `generate` repeats the samples, not what the tower saw."""
     beams, rest = divmod(int(n_vision.sum()), len(scores))
     groups = n_vision.reshape(-1, max(beams, 1)) if rest == 0 and len(n_vision) % max(beams, 1) == 0 else None
     if groups is None or (groups != groups[:, :1]).any():
         raise ValueError(
-            f"cls_attention: {model} has {n_vision.sum()} visual tokens for {len(scores)} patches; choose another scorer"
+            f"cls_attention: {model} has {n_vision.sum()} visual tokens for {len(scores)} patches: "
+            "choose another scorer"
         )
     samples = scores.split(groups[:, 0].tolist())
     return torch.cat([sample for sample in samples for _ in range(beams)])

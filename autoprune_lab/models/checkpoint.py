@@ -127,7 +127,9 @@ def _check_safetensors(file: Path) -> None:
             raise CheckpointError(f"{file} is not a safetensors file: its header is not JSON") from None
     end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
     if size != 8 + length + end:
-        raise CheckpointError(f"{file} is truncated: {size} bytes, its header promises {8 + length + end}; copy it again")
+        raise CheckpointError(
+            f"{file} is truncated: {size} bytes, its header promises {8 + length + end}; copy it again"
+        )
 
 
 def _read_json(file: Path) -> dict:

@@ -9,8 +9,9 @@ from PIL import Image
 
 from autoprune_lab.tasks.base import Sample, Task
 from autoprune_lab.testbed.shapes.draw import draw
-from autoprune_lab.testbed.shapes.questions import ANSWERS, CHANCE, KINDS, ask
+from autoprune_lab.testbed.shapes.questions import ask
 from autoprune_lab.testbed.shapes.scene import make_scene
+from autoprune_lab.testbed.shapes.wording import ANSWERS, CHANCE, KINDS
 
 # First entry of every seed; training draws from single-number seeds of 1000 and more (testbed/training).
 SPLITS = {"tune": 3, "report": 4}
@@ -41,7 +42,7 @@ class ShapesTask(Task):
         return float("".join(prediction.split()) in sample.answers)
 
     def chance(self) -> Mapping[str, float]:
-        """See CHANCE in testbed/shapes/questions.py."""
+        """See CHANCE in testbed/shapes/wording.py."""
         return CHANCE
 
 

@@ -12,8 +12,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from autoprune_lab.testbed.shapes.questions import ANSWERS, TEMPLATES
 from autoprune_lab.testbed.shapes.scene import IMAGE_SIZE, PATCH
+from autoprune_lab.testbed.shapes.wording import ANSWERS, TEMPLATES
 
 PAD, UNKNOWN, BOS, EOS, IMAGE = "<pad>", "<unk>", "<s>", "</s>", "<image>"
 USER, ASSISTANT = "USER:", "ASSISTANT:"
@@ -52,9 +52,7 @@ def build_processor() -> LlavaProcessor:
             pre_tokenizers.Split(Regex("[0-9]"), behavior="isolated"),
         ]
     )
-    core.post_processor = processors.TemplateProcessing(
-        single=f"{BOS} $A", special_tokens=[(BOS, words.index(BOS))]
-    )
+    core.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, words.index(BOS))])
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core,
         pad_token=PAD,

@@ -86,7 +86,7 @@ def _digit(value: int) -> ndarray:
 def _background(rng: np.random.Generator) -> ndarray:
     """Soft blotches of a muted tint plus fine grain."""
     tint = rng.uniform(60, 120) + rng.normal(0, 8, 3)
-    coarse = rng.normal(0, 13, (7, 7, 1)).repeat(16, 0).repeat(16, 1)[:IMAGE_SIZE + 16, :IMAGE_SIZE + 16]
+    coarse = rng.normal(0, 13, (7, 7, 1)).repeat(16, 0).repeat(16, 1)[: IMAGE_SIZE + 16, : IMAGE_SIZE + 16]
     kernel = np.ones(16) / 16
     soft = np.apply_along_axis(np.convolve, 0, coarse[..., 0], kernel, "valid")
     soft = np.apply_along_axis(np.convolve, 1, soft, kernel, "valid")[:IMAGE_SIZE, :IMAGE_SIZE, None]

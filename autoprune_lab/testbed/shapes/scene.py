@@ -92,9 +92,7 @@ def _chain_kinds(rng: np.random.Generator, clue: str) -> list[tuple[str, str]]:
     return [(link, first) if clue == "colour" else (first, link) for first, link in pairs]
 
 
-def _other_kinds(
-    rng: np.random.Generator, clue: str, chain: list[tuple[str, str]], n: int
-) -> list[tuple[str, str]]:
+def _other_kinds(rng: np.random.Generator, clue: str, chain: list[tuple[str, str]], n: int) -> list[tuple[str, str]]:
     """`n` more kinds, all different, that leave the chain's clues intact; often several share one value."""
     (shape_a, colour_a), (shape_b, colour_b) = chain[:2]
     taken = set(chain)

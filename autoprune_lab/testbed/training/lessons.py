@@ -14,15 +14,25 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from autoprune_lab.testbed.build import ASSISTANT, BOS, EOS, IMAGE, USER, vocabulary
 from autoprune_lab.testbed.shapes.draw import draw, patch_things
-from autoprune_lab.testbed.shapes.questions import ANSWERS, KINDS, Question, ask
+from autoprune_lab.testbed.shapes.questions import Question, ask
 from autoprune_lab.testbed.shapes.scene import COLOURS, GRID, SHAPES, SIZES, Scene, make_scene
+from autoprune_lab.testbed.shapes.wording import ANSWERS, KINDS
 
 QUESTIONS = 12
 LENGTH = 36  # longest question with its answer, in tokens
 N_PATCHES = GRID * GRID
 PREFIX = 2 + N_PATCHES  # <s> USER: and the picture
 ROWS = ("noun", "second", "last", "digit1", "digit2")  # the rows of a segment that training looks at
-WEIGHTS = {"exist": 1, "attribute": 1.2, "where": 0.8, "count": 1.8, "relation": 1.2, "same": 1.5, "read": 1, "chain": 1.6}
+WEIGHTS = {
+    "exist": 1,
+    "attribute": 1.2,
+    "where": 0.8,
+    "count": 1.8,
+    "relation": 1.2,
+    "same": 1.5,
+    "read": 1,
+    "chain": 1.6,
+}
 NONE = -100
 
 
@@ -59,9 +69,7 @@ def make_lesson(rng: np.random.Generator) -> Lessons:
     parts = [_segment(scene, owner, _question(scene, KINDS[kind], rng)) for kind in kinds]
     columns = [torch.stack(column) for column in zip(*parts, strict=True)]
     pixels = torch.from_numpy(draw(scene)).permute(2, 0, 1).float() / 127.5 - 1
-    return Lessons(
-        pixels, columns[0], columns[1], torch.from_numpy(kinds), *columns[2:], *_dense(scene, owner)
-    )
+    return Lessons(pixels, columns[0], columns[1], torch.from_numpy(kinds), *columns[2:], *_dense(scene, owner))
 
 
 def _question(scene: Scene, kind: str, rng: np.random.Generator) -> Question:
@@ -83,7 +91,14 @@ def _segment(scene: Scene, owner: np.ndarray, question: Question) -> tuple[Tenso
     nouns = [noun.word for noun in question.nouns] + [0, 0]
     digits = (last + 1, last + 2) if question.kind == "read" else (0, 0)
     rows = torch.tensor([*nouns[:2], last, *digits])
-    return tokens, targets, rows, _look(scene, owner, question), _hop(owner, question), _named(scene, question)
+    return (
+        tokens,
+        targets,
+        rows,
+        _look(scene, owner, question),
+        _hop(owner, question),
+        _named(scene, question),
+    )
 
 
 def _look(scene: Scene, owner: np.ndarray, question: Question) -> Tensor:
@@ -114,9 +129,7 @@ def _named(scene: Scene, question: Question) -> Tensor:
     first = question.nouns[0].things if question.nouns and question.kind != "count" else ()
     for i, thing in enumerate((*first, *question.hops)):
         found = scene.things[thing]
-        named[i] = torch.tensor(
-            [SHAPES.index(found.shape), COLOURS.index(found.colour), SIZES.index(found.size)]
-        )
+        named[i] = torch.tensor([SHAPES.index(found.shape), COLOURS.index(found.colour), SIZES.index(found.size)])
     return named
 
 

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from autoprune_lab.testbed.build import vocabulary
-from autoprune_lab.testbed.shapes.questions import KINDS
 from autoprune_lab.testbed.shapes.scene import COLOURS, GRID, SHAPES, SIZES
+from autoprune_lab.testbed.shapes.wording import KINDS
 from autoprune_lab.testbed.training.lessons import N_PATCHES, NONE, PREFIX, Lessons
 from autoprune_lab.testbed.training.reader import Reading
 
@@ -22,6 +22,8 @@ LOOKING_HEADS = slice(0, 2)
 NOUN, OTHER, LAST = 0, 1, 2  # rows of a segment
 TINY = 1e-6
 PLACE_CODE = 12  # projector dimensions that hold the row and column code
+OFFSET = (3, 9)  # the two dimensions of that code that fall steadily with row and column
+SIDE_WORDS = ("left", "right", "above", "below")
 DENSE = (1 + len(SHAPES), 1 + len(COLOURS) * len(SIZES), 2, 11, 4)
 
 
@@ -33,10 +35,11 @@ class Probes(nn.Module):
         self.dense = nn.ModuleList(nn.Linear(hidden, n) for n in DENSE)
         self.presence = nn.Linear(vision_hidden, len(SHAPES) * len(COLOURS))
         attributes = (len(SHAPES), len(COLOURS), len(SIZES))
-        self.things = nn.ModuleList(
-            nn.ModuleList(nn.Linear(hidden, n) for n in attributes) for _ in range(3)
-        )
+        self.things = nn.ModuleList(nn.ModuleList(nn.Linear(hidden, n) for n in attributes) for _ in range(3))
         self.count = nn.Linear(hidden, 5)
+        self.place = nn.Linear(hidden, PLACE_CODE)
+        self.offset = nn.Linear(hidden, len(OFFSET))
+        self.side = nn.Linear(hidden, len(SIDE_WORDS))
         self.early = nn.Linear(hidden, len(vocabulary()))
         self.digit = nn.Linear(hidden, len(vocabulary()))
 
@@ -155,6 +158,33 @@ def exit_loss(probes: Probes, reading: Reading, lessons: Lessons) -> Tensor:
     counted = probes.count(_unit(reading.hidden[SECOND[-1]][:, :, NOUN])[counting])
     zero = vocabulary().index("0")
     return loss + F.cross_entropy(counted, answer[..., 0][counting] - zero)
+
+
+def place_loss(probes: Probes, reading: Reading, lessons: Lessons) -> Tensor:
+    """Where the named things are can be read from their nouns' rows."""
+    single = (lessons.kind != KINDS.index("count")) & (lessons.kind != KINDS.index("read"))
+    loss = torch.zeros((), device=lessons.kind.device)
+    for layer, row in ((FIRST[-1], NOUN), (SECOND[-1], OTHER)):
+        share = lessons.look[:, :, row, :-1]
+        asked = single & (share.sum(-1) > 0)
+        wanted = share[asked] @ place_code().to(share.device)
+        loss = loss + (probes.place(_unit(reading.hidden[layer][:, :, row]))[asked] - wanted).square().mean()
+    return loss
+
+
+def relation_loss(probes: Probes, reading: Reading, lessons: Lessons) -> Tensor:
+    """The last row knows the offset between the two things, which side is asked for, and soon the answer."""
+    asked = lessons.kind == KINDS.index("relation")
+    if not asked.any():
+        return torch.zeros((), device=asked.device)
+    codes = lessons.look[:, :, [NOUN, OTHER], :-1][asked] @ place_code()[:, list(OFFSET)].to(asked.device)
+    words = torch.tensor([vocabulary().index(word) for word in SIDE_WORDS], device=asked.device)
+    side = (lessons.tokens[asked][..., None] == words).any(1).long().argmax(-1)
+    fetched = _unit(reading.hidden[ROUTE[-1]][:, :, LAST][asked])
+    offset = (probes.offset(fetched) - (codes[:, 1] - codes[:, 0])).square().mean()
+    answer = lessons.targets.gather(-1, lessons.rows[:, :, LAST, None])[asked][:, 0]
+    later = probes.digit(_unit(reading.hidden[HOP2[-1]][:, :, LAST][asked]))
+    return offset + 0.3 * F.cross_entropy(probes.side(fetched), side) + 0.3 * F.cross_entropy(later, answer)
 
 
 def _unit(x: Tensor) -> Tensor:

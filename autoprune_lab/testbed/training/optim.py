@@ -7,7 +7,7 @@ from torch import nn
 
 
 class Optimiser:
-    """Two optimisers and a schedule: short warm-up, flat, then linear to zero over the last half."""
+    """Two optimisers and a schedule: short warm-up, flat for a fifth of the steps, then linear to zero."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class Optimiser:
         self.parameters = [p for part in self.parts for group in part.param_groups for p in group["params"]]
 
     def _factor(self, step: int) -> float:
-        return min(1.0, (step + 1) / 40, 2 * max(self.steps - step, 0) / self.steps)
+        return min(1.0, (step + 1) / 40, 1.25 * max(self.steps - step, 0) / self.steps)
 
     def step(self, loss: torch.Tensor) -> None:
         """Backward, clip, update, advance the schedule."""
@@ -43,4 +43,17 @@ class Optimiser:
         for part, schedule in zip(self.parts, self.schedules, strict=True):
             part.step()
             part.zero_grad(set_to_none=True)
+            schedule.step()
+
+    def state(self) -> list[dict]:
+        """What `load` needs to go on."""
+        return [part.state_dict() for part in self.parts]
+
+    def load(self, states: list[dict] | None, step: int) -> None:
+        """Go on at `step`, with the saved momenta where there are any."""
+        for part, state in zip(self.parts, states or [], strict=False):
+            if [len(g["params"]) for g in state["param_groups"]] == [len(g["params"]) for g in part.param_groups]:
+                part.load_state_dict(state)
+        for schedule in self.schedules:
+            schedule.last_epoch = step - 1
             schedule.step()

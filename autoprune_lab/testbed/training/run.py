@@ -8,7 +8,7 @@ import torch
 from transformers import LlavaForConditionalGeneration
 
 from autoprune_lab.testbed.build import build_model, build_processor
-from autoprune_lab.testbed.shapes.questions import KINDS
+from autoprune_lab.testbed.shapes.wording import KINDS
 from autoprune_lab.testbed.training import losses
 from autoprune_lab.testbed.training.lessons import Lessons, lesson_batches
 from autoprune_lab.testbed.training.optim import Optimiser
@@ -29,7 +29,7 @@ def train(out: Path, seed: int = 0, vision_steps: int = VISION_STEPS, steps: int
     if eyes.exists():
         state = torch.load(eyes)
         model.load_state_dict(state["model"])
-        probes.load_state_dict(state["probes"])
+        probes.load_state_dict(state["probes"], strict=False)
     else:
         train_vision(model, probes, seed, vision_steps)
         torch.save({"model": model.state_dict(), "probes": probes.state_dict()}, eyes)
@@ -73,9 +73,7 @@ def train_vision(model: LlavaForConditionalGeneration, probes: losses.Probes, se
             print(f"vision {step:5d} {time.time() - start:6.0f}s loss {loss.item():.3f} | {scores}", flush=True)
 
 
-def train_whole(
-    model: LlavaForConditionalGeneration, probes: losses.Probes, seed: int, steps: int, out: Path
-) -> None:
+def train_whole(model: LlavaForConditionalGeneration, probes: losses.Probes, seed: int, steps: int, out: Path) -> None:
     """Stage 2: decoder from scratch on answers, guided by where to look; the guidance fades from two thirds on."""
     parts = [
         (model.model.language_model, 1.0, True),
@@ -85,8 +83,10 @@ def train_whole(
         (model.model.multi_modal_projector, 0.1, True),
     ]
     optimiser = Optimiser(parts, muon_lr=0.02, adam_lr=3e-3, decay=0.6, steps=steps)
+    first = _resume(model, probes, optimiser, out / "whole.pt")
     start, hits = time.time(), torch.zeros(2, len(KINDS))
-    for step, lessons in zip(range(steps), lesson_batches(2000 + seed, BATCH), strict=False):
+    lessons_from = lesson_batches(2000 + seed + 7919 * first, BATCH)  # a resumed run sees new lessons
+    for step, lessons in zip(range(first, steps), lessons_from, strict=False):
         reading = read(model, lessons, losses.WATCHED)
         guide = min(1.0, 3 * (1 - step / steps))
         terms = _terms(probes, reading, lessons)
@@ -96,8 +96,25 @@ def train_whole(
         if step % 50 == 0 or step == steps - 1:
             _report(step, time.time() - start, terms, hits, reading, out)
             hits.zero_()
-        if step % 400 == 399:
-            torch.save({"model": model.state_dict(), "probes": probes.state_dict()}, out / "whole.pt")
+        if step % 200 == 199:
+            state = {
+                "model": model.state_dict(),
+                "probes": probes.state_dict(),
+                "optimiser": optimiser.state(),
+            }
+            torch.save({**state, "step": step + 1}, out / "whole.pt")
+
+
+def _resume(model: LlavaForConditionalGeneration, probes: losses.Probes, optimiser: Optimiser, file: Path) -> int:
+    """Load a checkpoint of an interrupted run; returns the step to go on from, 0 without one."""
+    if not file.exists():
+        return 0
+    state = torch.load(file)
+    model.load_state_dict(state["model"])
+    probes.load_state_dict(state["probes"], strict=False)
+    optimiser.load(state.get("optimiser"), state.get("step", 400))
+    print(f"resumed from step {state.get('step', 400)}")
+    return int(state.get("step", 400))
 
 
 def _terms(probes: losses.Probes, reading: Reading, lessons: Lessons) -> dict[str, torch.Tensor]:
@@ -107,6 +124,8 @@ def _terms(probes: losses.Probes, reading: Reading, lessons: Lessons) -> dict[st
         "look": 0.5 * losses.looking_loss(reading, lessons),
         "route": 0.3 * losses.routing_loss(reading, lessons, rows),
         "exit": 0.3 * losses.exit_loss(probes, reading, lessons),
+        "place": 1.0 * losses.place_loss(probes, reading, lessons),
+        "relation": 1.0 * losses.relation_loss(probes, reading, lessons),
         "glance": 0.1 * losses.glance_loss(reading, lessons),
         "blind": 0.03 * losses.blind_start_loss(reading),
         "vision": 0.1 * losses.vision_loss(probes, reading.projected, reading.cls, lessons)[0],
@@ -136,8 +155,11 @@ def _report(
     with (out / "log.jsonl").open("a") as file:
         file.write(json.dumps(row) + "\n")
     text = " ".join(f"{kind[:5]} {value:.2f}" for kind, value in row["right"].items())
-    print(f"{step:5d} {seconds:6.0f}s answer {row['answer']} look {row['look']} route {row['route']} "
-          f"exit {row['exit']} glance {row['glance']} | {text} | rms {row['vision_rms']}", flush=True)
+    print(
+        f"{step:5d} {seconds:6.0f}s answer {row['answer']} look {row['look']} route {row['route']} "
+        f"exit {row['exit']} place {row['place']} relation {row['relation']} glance {row['glance']} | {text} | rms {row['vision_rms']}",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,51 @@
+# One venv for everything. `make study` and `make test` work on a fresh machine.
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+READY := $(VENV)/.ready
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help study test test-all lint format train bench notebooks wheel clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+study: $(READY)  ## the main job: tune a policy on the embedded model, print and draw its Pareto front
+	$(BIN)/autoprune study $(ARGS)
+
+test: $(READY)  ## the fast test suite
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) -m 'not slow and not gpu' $(ARGS)
+
+test-all: $(READY)  ## the slow tests too
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) -m 'not gpu' $(ARGS)
+
+lint: $(READY)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)  ## let ruff rewrite
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+train: $(READY)  ## train the embedded model again, seeds 0, 1, 2, into runs/train
+	for seed in 0 1 2; do $(BIN)/autoprune train --seed $$seed --out runs/train/shapes-s$$seed || exit 1; done
+
+bench: $(READY)  ## the testbed figures of docs/testbed.md and the speed of the budget
+	$(BIN)/python -m benchmarks.testbed --out benchmarks/results/testbed-shapes-s0.json --pictures docs/pictures
+	$(BIN)/python -m benchmarks.budget --out benchmarks/results/budget.json
+
+notebooks: $(READY)  ## run every notebook on the studies under runs/
+	$(BIN)/python -m jupyter nbconvert --to notebook --execute --output-dir runs/notebooks notebooks/*.ipynb
+
+wheel: $(READY)  ## build the wheel into dist/
+	$(BIN)/pip wheel --quiet --no-deps -w dist .
+
+clean:  ## remove what these targets made, the studies too
+	rm -rf $(VENV) dist build runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

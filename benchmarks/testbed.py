@@ -1,0 +1,177 @@
+"""Is the embedded model a pruning testbed? Depth of need, selection and schedules, on the report split.
+
+    python -m benchmarks.testbed --model embedded:shapes-s0 --out benchmarks/results/testbed-shapes-s0.json
+
+Prints one table per question and writes them as JSON; `--pictures docs/pictures` also draws one scene per kind and
+the depth-of-need figure. All numbers are from the embedded model.
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import pandas as pd
+from torch import Tensor
+from tqdm import tqdm
+
+from autoprune_lab import scoring
+from autoprune_lab.budget import Budget, BudgetError
+from autoprune_lab.evaluate import evaluate
+from autoprune_lab.evidence import Evidence
+from autoprune_lab.models.checkpoint import VLM, load_model
+from autoprune_lab.policy import Policy
+from autoprune_lab.prompts import PreparedTask, prepare
+from autoprune_lab.pruner import Pruner
+from autoprune_lab.tasks.shapes import ShapesTask
+from policies.fixed import FixedPolicy
+from policies.layerwise import LayerwisePolicy
+from policies.logistic_adaptive import LogisticAdaptivePolicy
+
+SCORERS: dict[str, Callable[[Evidence], Tensor]] = {
+    "last_token_attention": scoring.last_token_attention,
+    "text_attention": scoring.text_attention,
+    "cls_attention": scoring.cls_attention,
+    "feature_norm": scoring.feature_norm,
+    "uniform": scoring.uniform,
+    "random": scoring.random,
+}
+SCHEDULES: dict[str, Policy] = {
+    **{f"fixed, cut at layer {layer}": FixedPolicy(layer=layer) for layer in (2, 3, 4, 6, 8)},
+    "layerwise, halved at 1/4, 1/2, 3/4": LayerwisePolicy(),
+    "layerwise, halved at 1/8, 1/4, 1/2": LayerwisePolicy(depths=(0.125, 0.25, 0.5)),
+    "logistic, midpoint 14.9 of 32": LogisticAdaptivePolicy(),
+    "logistic, midpoint 8 of 32": LogisticAdaptivePolicy(x0=8.0),
+    "logistic, midpoint 22 of 32": LogisticAdaptivePolicy(x0=22.0),
+}
+RATIOS = (0.5, 0.35, 0.25)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One model on one set of samples."""
+
+    vlm: VLM
+    prepared: PreparedTask
+
+    @property
+    def n_layers(self) -> int:
+        """Decoder layers."""
+        return self.prepared.geometries[0].n_layers
+
+    def row(self, name: str, pruner: Pruner | None) -> dict[str, float | str]:
+        """Accuracy in percent per kind and on average, and the FLOPs ratio."""
+        records = evaluate(self.vlm, self.prepared, pruner)
+        scores = {kind: round(100 * value, 1) for kind, value in records.by_kind().items()}
+        return {
+            "": name,
+            **scores,
+            "mean": round(100 * records.score, 1),
+            "FLOPs": round(records.flops_ratio, 3),
+        }
+
+    def quality(self) -> pd.DataFrame:
+        """Unpruned accuracy with 95 % intervals."""
+        records = evaluate(self.vlm, self.prepared, progress=True)
+        rows = [
+            {"": kind, "accuracy": round(100 * score, 1), "95 %": _percent(records.interval(kind))}
+            for kind, score in records.by_kind().items()
+        ]
+        mean = {"": "mean", "accuracy": round(100 * records.score, 1), "95 %": _percent(records.interval())}
+        return pd.DataFrame([*rows, mean])
+
+    def depth(self) -> pd.DataFrame:
+        """All visual tokens go after K layers, for every K."""
+        rows = [
+            self.row(f"K={k}", Pruner(FixedPolicy(layer=k, keep=0.0), probe_layer=min(k - 1, 1)))
+            for k in tqdm(range(1, self.n_layers), desc="depth of need")
+        ]
+        return pd.DataFrame([*rows, self.row("all layers", None)])
+
+    def selection(self, layer: int) -> pd.DataFrame:
+        """A quarter of the tokens stays from `layer` on, chosen by each scorer."""
+        policy = FixedPolicy(layer=layer, keep=0.25)
+        return pd.DataFrame(
+            [self.row(name, Pruner(policy, scorer=scorer)) for name, scorer in tqdm(SCORERS.items(), desc="selection")]
+        )
+
+    def schedules(self, ratio: float) -> pd.DataFrame:
+        """Every schedule scaled to the same FLOPs ratio; those that cannot get there say so."""
+        rows = []
+        for name, policy in tqdm(SCHEDULES.items(), desc=f"schedules at {ratio}"):
+            try:
+                rows.append(self.row(name, Pruner(policy, Budget(flops_ratio=ratio))))
+            except BudgetError:
+                rows.append({"": name + " (out of reach)"})
+        return pd.DataFrame(rows)
+
+
+def _percent(interval: tuple[float, float]) -> str:
+    return f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}"
+
+
+def draw_kinds(folder: Path) -> None:
+    """One sample of each kind with its question and answer."""
+    task = ShapesTask("report", 1)
+    figure, axes = plt.subplots(2, 4, figsize=(13, 8.4), layout="constrained")
+    for axis, sample in zip(axes.flat, task.samples(), strict=True):
+        axis.imshow(sample.images[0])
+        axis.set_title(sample.kind, fontweight="bold")
+        words = sample.question.split()
+        lines = [" ".join(words[i : i + 8]) for i in range(0, len(words), 8)]
+        axis.set_xlabel("\n".join([*lines, f"→ {sample.answers[0]}"]), fontsize=10)
+        axis.set_xticks([])
+        axis.set_yticks([])
+    figure.savefig(folder / "kinds.png", dpi=110)
+
+
+def draw_depth(table: pd.DataFrame, folder: Path) -> None:
+    """Accuracy against the layer after which all visual tokens go."""
+    figure, axis = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
+    kinds = [name for name in table.columns if name not in ("", "mean", "FLOPs")]
+    for i, kind in enumerate(kinds):
+        axis.plot(range(1, len(table) + 1), table[kind], marker="osD^vP*X"[i], markersize=5, label=kind)
+    axis.set(xlabel="layers that see the picture", ylabel="accuracy, %", title="Embedded model: depth of need")
+    axis.grid(alpha=0.3)
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    figure.savefig(folder / "depth.png", dpi=110)
+
+
+def main() -> None:
+    """Run all four parts."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="embedded:shapes-s0")
+    parser.add_argument("--quality-per-kind", type=int, default=500)
+    parser.add_argument("--per-kind", type=int, default=100)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--pictures", type=Path)
+    args = parser.parse_args()
+    vlm = load_model(args.model)
+    tables = {
+        "quality": Bench(vlm, prepare(vlm, ShapesTask("report", args.quality_per_kind), args.batch_size)).quality()
+    }
+    print(tables["quality"].to_string(index=False), "\n")
+    bench = Bench(vlm, prepare(vlm, ShapesTask("report", args.per_kind), args.batch_size, progress=True))
+    parts = {
+        "depth": bench.depth,
+        f"selection at layer {bench.n_layers // 3}": lambda: bench.selection(bench.n_layers // 3),
+    }
+    parts |= {f"schedules at {ratio}": lambda ratio=ratio: bench.schedules(ratio) for ratio in RATIOS}
+    for name, part in parts.items():
+        tables[name] = part()
+        print(f"\n{name}\n{tables[name].to_string(index=False)}\n", flush=True)
+    if args.out:
+        args.out.write_text(json.dumps({name: table.to_dict("records") for name, table in tables.items()}, indent=1))
+    if args.pictures:
+        draw_kinds(args.pictures)
+        draw_depth(tables["depth"], args.pictures)
+
+
+if __name__ == "__main__":
+    main()

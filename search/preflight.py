@@ -1,0 +1,110 @@
+"""Finds every mistake that can be found before a model is loaded. Writes nothing."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from omegaconf import DictConfig
+
+from autoprune_lab.budget import Budget
+from autoprune_lab.curve import Shape
+from autoprune_lab.geometry import Geometry
+from autoprune_lab.policy import Signal
+from autoprune_lab.pruner import Pruner
+from search.arm import build, build_pruner, check_targets
+from search.config import ConfigError, Settings, compose
+from search.schema import BudgetSettings
+from search.space import Space, Values, apply
+
+
+def check_evaluation(settings: Settings, pruner: Pruner) -> Path:
+    """Check model, task and that the pruner's budget is reachable; return the checkpoint's folder.
+
+    Raises ConfigError, or the CheckpointError or BudgetError that says why.
+    """
+    folder, geometries = _prompts(settings)
+    if pruner.budget is not None:
+        shape = pruner.policy.shape(Signal(geometries[0].n_layers))
+        _check_reachable(pruner.budget, shape, geometries, pruner.probe_layer)
+    return folder
+
+
+@dataclass(frozen=True)
+class CheckedStudy:
+    """All that a study needs beside its settings."""
+
+    space: Space
+    baselines: list[Values]
+    arms: dict[str, Pruner]
+    checkpoint: Path
+
+
+def check_study(settings: Settings) -> CheckedStudy:
+    """Check everything from the space's ends to the checkpoint's files. Raises as `check_evaluation` does."""
+    config, typed = settings.config, settings.typed
+    pruner = build_pruner(config)
+    space = Space.from_config(config)
+    _check_ends(space, settings)
+    baselines = [
+        space.complete(baseline, config, f"search.baselines[{i}]") for i, baseline in enumerate(typed.search.baselines)
+    ]
+    check_targets(typed.search.sampler, "search.sampler")
+    check_targets(typed.tracking, "tracking")
+    arms = {name: arm(settings, name, overrides) for name, overrides in typed.report.arms.items()}
+    build(report_config(settings).task, "report.task")
+    folder, geometries = _prompts(settings)
+    for bound in _bounds(typed.budget):
+        _check_reachable(bound, np.zeros(geometries[0].n_layers), geometries, pruner.probe_layer)
+    return CheckedStudy(space, baselines, arms, folder)
+
+
+def arm(settings: Settings, name: str, overrides: list[str]) -> Pruner:
+    """A pruner to compare with: the shipped config changed by `overrides`, probing where this experiment does."""
+    try:
+        other = build_pruner(compose([*overrides], settings.folders).config)
+    except ConfigError as error:
+        raise ConfigError(f"report.arms.{name}: {error}") from error
+    return replace(other, probe_layer=settings.config.pruner.probe_layer)
+
+
+def report_config(settings: Settings) -> DictConfig:
+    """The study's config with the fields of `report.task` changed in its task."""
+    changed = {f"task.{name}": value for name, value in settings.typed.report.task.items()}
+    return apply(settings.config, changed)
+
+
+def _check_ends(space: Space, settings: Settings) -> None:
+    for i, end in enumerate(("low", "high")):
+        try:
+            build_pruner(apply(settings.config, {d.path: d.ends()[i] for d in space.dimensions}))
+        except ConfigError as error:
+            raise ConfigError(f"space: with every dimension at its {end} end, {error}") from error
+
+
+def _bounds(limit: BudgetSettings) -> list[Budget]:
+    given = [Budget(flops_ratio=limit.flops_ratio)] if limit.flops_ratio is not None else []
+    return given + ([Budget(mean_tokens=limit.mean_tokens)] if limit.mean_tokens is not None else [])
+
+
+def _prompts(settings: Settings) -> tuple[Path, list[Geometry]]:
+    """The checkpoint's folder, and the sizes of the task's prompts: no weights are read."""
+    from transformers import AutoConfig
+
+    from autoprune_lab.models.checkpoint import check_checkpoint, load_processor
+    from autoprune_lab.prompts import prompt_lengths
+
+    check_targets(settings.typed.model, "model")
+    task = build(settings.config.task, "task")
+    folder = check_checkpoint(str(settings.typed.model["path"]))
+    model = AutoConfig.from_pretrained(folder)
+    lengths = prompt_lengths(load_processor(folder), model.image_token_id, task.samples())
+    text = model.get_text_config()
+    return folder, [Geometry.from_config(text, *pair) for pair in dict.fromkeys(lengths)]
+
+
+def _check_reachable(budget: Budget, shape: Shape, geometries: list[Geometry], probe: int) -> None:
+    """Raise BudgetError for the prompt with the highest floor, if that is above the bound."""
+    sighted = [geometry for geometry in geometries if geometry.n_vision]
+    if sighted:
+        dearest = max(sighted, key=lambda geometry: budget.floor(shape, geometry, probe + 1))
+        budget.fit(shape, dearest, probe + 1)

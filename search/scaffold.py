@@ -1,0 +1,34 @@
+"""Writes the two files of a new policy."""
+
+import re
+from importlib import resources
+from pathlib import Path
+
+from search.config import ConfigError
+
+
+def new_policy(name: str, package: Path) -> str:
+    """Write package/NAME.py and package/conf/policy/NAME.yaml; return what to do next.
+
+    Raises ConfigError, with nothing written, for a name that is no module name or is taken.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise ConfigError(f"'{name}' cannot name a policy: use lower-case letters, digits and underscores")
+    if not package.name.isidentifier() or package.is_absolute() or len(package.parts) != 1:
+        raise ConfigError(f"--package {package} must be a package in the current folder, such as my_policies")
+    code, config = package / f"{name}.py", package / "conf" / "policy" / f"{name}.yaml"
+    for file in (code, config):
+        if file.exists():
+            raise ConfigError(f"{file} exists already: take another name")
+    class_name = "".join(part.capitalize() for part in name.split("_")) + "Policy"
+    template = resources.files("search").joinpath("policy_template.txt").read_text(encoding="utf-8")
+    config.parent.mkdir(parents=True, exist_ok=True)
+    (package / "__init__.py").touch()
+    code.write_text(template.format(title=name, class_name=class_name), encoding="utf-8")
+    target = f"_target_: {package.name}.{name}.{class_name}"
+    config.write_text(f"# @package pruner.policy\n{target}\nstart: 0.25\nend: 0.1\n", encoding="utf-8")
+    return (
+        f"written:\n  {code}\n  {config}\n"
+        f"check it:\n  pytest tests/test_policies.py --policies {package.name}\n"
+        f"use it:\n  autoprune evaluate policy={name} --config-dir {package / 'conf'}"
+    )

@@ -1,0 +1,50 @@
+"""The types of config.yaml; what has a `_target_` is checked against the target's own signature instead."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class BudgetSettings:
+    """The bound: a share of the prefill FLOPs in (0, 1], or a mean number of visual tokens > 0."""
+
+    flops_ratio: float | None = None
+    mean_tokens: float | None = None
+
+
+@dataclass
+class SearchSettings:
+    """`n_trials` in all, optuna's sampler as `_target_`, and settings to try first."""
+
+    n_trials: int = 60
+    sampler: dict[str, Any] = field(default_factory=dict)
+    baselines: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class ReportSettings:
+    """What is evaluated after a study: FLOPs ratios, points of the front, task fields, arms as overrides."""
+
+    ratios: list[float] = field(default_factory=list)
+    points: int = 6
+    task: dict[str, Any] = field(default_factory=dict)
+    arms: dict[str, list[str]] = field(default_factory=dict)
+
+
+@dataclass
+class Schema:
+    """Every top-level key of config.yaml."""
+
+    study: str
+    folder: str
+    out: str
+    seed: int
+    batch_size: int
+    model: dict[str, Any]
+    task: dict[str, Any]
+    pruner: dict[str, Any]
+    budget: BudgetSettings
+    search: SearchSettings
+    report: ReportSettings
+    tracking: Any
+    space: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,31 @@
+"""Plain text tables."""
+
+import math
+from collections.abc import Sequence
+
+Cell = str | float | int | bool | None
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
+    """Columns aligned, the first to the left, the others to the right."""
+    texts = [list(headers), *([_text(cell) for cell in row] for row in rows)]
+    widths = [max(len(line[i]) for line in texts) for i in range(len(headers))]
+    lines = [
+        "  ".join(cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(pairs))
+        for pairs in (list(zip(line, widths, strict=True)) for line in texts)
+    ]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def interval(low: float, high: float) -> str:
+    """'[0.912, 0.956]'."""
+    return f"[{low:.3f}, {high:.3f}]"
+
+
+def _text(cell: Cell) -> str:
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+        return "-"
+    if isinstance(cell, bool):
+        return "yes" if cell else ""
+    return f"{cell:.3f}" if isinstance(cell, float) else str(cell)

@@ -1,0 +1,108 @@
+"""The training code: its packed forward is the model's own, its losses point where they should."""
+
+import numpy as np
+import pytest
+import torch
+
+from autoprune_lab.models.checkpoint import VLM
+from autoprune_lab.prompts import prompt_text
+from autoprune_lab.tasks.base import Sample
+from autoprune_lab.testbed.build import build_model, build_processor
+from autoprune_lab.testbed.training import losses
+from autoprune_lab.testbed.training.lessons import PREFIX, collate, make_lesson
+from autoprune_lab.testbed.training.reader import pack, read
+
+
+@pytest.fixture(scope="module")
+def vlm() -> VLM:
+    return VLM(build_model(0).eval(), build_processor(), "untrained")
+
+
+@pytest.fixture(scope="module")
+def lessons():
+    rng = np.random.default_rng(3)
+    return collate([make_lesson(rng) for _ in range(3)])
+
+
+def test_a_packed_question_reads_like_a_prompt_of_its_own(vlm: VLM, lessons):
+    """Logits of the packed forward equal those of stock LLaVA on the separate, processed prompt."""
+    with torch.no_grad():
+        reading = read(vlm.model, lessons, losses.WATCHED)
+    words = {i: word for word, i in vlm.processor.tokenizer.get_vocab().items()}
+    for scene in range(2):
+        for q in (0, 5):
+            last = int(lessons.rows[scene, q, losses.LAST])
+            text = " ".join(words[int(t)] for t in lessons.tokens[scene, q, :last])
+            inputs = vlm.processor(
+                text=prompt_text(vlm.processor, Sample("", (None,), text, (), "")),
+                images=_picture(lessons.pixels[scene]),
+                return_tensors="pt",
+            )
+            assert inputs["input_ids"].shape[1] == PREFIX + last + 1
+            with torch.no_grad():
+                logits = vlm.model(**inputs).logits[0, -1]
+            mine = reading.logits[reading.segment == scene * lessons.tokens.shape[1] + q][0]
+            torch.testing.assert_close(mine, logits, atol=2e-5, rtol=0)
+
+
+def _picture(pixels: torch.Tensor):
+    from PIL import Image
+
+    return Image.fromarray(((pixels.permute(1, 2, 0) + 1) * 127.5).round().numpy().astype("uint8"))
+
+
+def test_watched_attention_rows_are_probabilities_under_the_mask(vlm: VLM, lessons):
+    with torch.no_grad():
+        reading = read(vlm.model, lessons, frozenset({2}))
+    rows = reading.attention[2]
+    torch.testing.assert_close(rows.sum(-1), torch.ones(rows.shape[:-1]))
+    packed = pack(lessons)
+    foreign = ~packed.mask[torch.arange(3)[:, None, None], 0, packed.rows]
+    assert rows.masked_select(foreign[:, None].expand_as(rows)).max() == 0
+
+
+def test_looking_loss_falls_when_the_rows_look_right(vlm: VLM, lessons):
+    """Replacing the attention of every watched layer by the wanted one brings the loss to (almost) zero."""
+    with torch.no_grad():
+        reading = read(vlm.model, lessons, losses.WATCHED)
+    before = float(losses.looking_loss(reading, lessons))
+    wanted = lessons.look.clone()
+    for layer, hop in ((7, 0), (10, 1)):
+        perfect = wanted.clone()
+        perfect[:, :, losses.LAST, :-1] += lessons.hop[:, :, hop]
+        for same in (layer, layer + 1):
+            reading.attention[same] = _placed(perfect, reading.attention[same])
+    for layer in (2, 3, 4, 5):
+        reading.attention[layer] = _placed(wanted, reading.attention[layer])
+    after = float(losses.looking_loss(reading, lessons))
+    assert before > 5
+    assert after < 0.01
+
+
+def _placed(look: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    rows = torch.zeros_like(like)
+    share = look / look.sum(-1, keepdim=True).clamp(min=1e-9)
+    rows[..., 2:PREFIX] = share[:, None, ..., :-1]
+    rows[..., 0] = share[:, None, ..., -1]
+    return rows
+
+
+def test_a_few_steps_learn_to_see(lessons):
+    """Twenty steps of stage one on one batch more than halve its loss."""
+    from autoprune_lab.testbed.training.optim import Optimiser
+    from autoprune_lab.testbed.training.reader import look_at_picture
+
+    torch.manual_seed(0)
+    model, probes = build_model(1), losses.Probes(96, 128)
+    parts = [
+        (model.model.vision_tower, 1.0, True),
+        (model.model.multi_modal_projector, 1.0, True),
+        (probes, 1.0, False),
+    ]
+    optimiser = Optimiser(parts, 0.015, 2e-3, 0.1, steps=400)
+    values = []
+    for _ in range(20):
+        loss, _ = losses.vision_loss(probes, *look_at_picture(model, lessons.pixels), lessons)
+        optimiser.step(loss)
+        values.append(loss.item())
+    assert values[-1] < values[0] / 2
