@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         print(help_texts.MAIN)
         return 0
-    if sys.path[0] != "":
+    if "" not in sys.path:
         sys.path.insert(0, "")  # a user's own package in the current folder
     try:
         return _run(words[0], words[1:])

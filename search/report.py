@@ -62,7 +62,7 @@ def evaluate_report(
     rows = [_row("unpruned", 1.0, bench.run(None))]
     for number in chosen(front, report.ratios, report.points):
         cost = front.costs[front.labels.index(str(number))]
-        rows.append({**_row("front", cost, bench.run(tuned[number])), "trial": number})
+        rows.append(_row("front", cost, bench.run(tuned[number]), number))
     for name, pruner in arms.items():
         rows += [_arm_row(name, pruner, ratio, bench) for ratio in report.ratios]
     frame = pd.DataFrame(rows)
@@ -76,7 +76,8 @@ def trials_table(trials: pd.DataFrame, most: int = 100) -> str:
     """Trial, FLOPs ratio, score, on the front?; by rising cost; refused trials only counted."""
     run = trials[trials["feasible"]].sort_values(["flops_ratio", "score"])
     shown = run if len(run) <= most else run[run["front"]]
-    rows = [(int(row.trial), float(row.flops_ratio), float(row.score), bool(row.front)) for row in shown.itertuples()]
+    columns = [shown[name].tolist() for name in ("trial", "flops_ratio", "score", "front")]
+    rows = list(zip(*columns, strict=True))
     refused = len(trials) - len(run)
     note = f"{len(trials)} trials, {int(run['front'].sum())} on the front, {refused} over the bound"
     return table(["trial", "FLOPs ratio", "score", "on the front?"], rows) + f"\n{note}"
@@ -109,10 +110,11 @@ def _arm_row(name: str, pruner: Pruner, ratio: float, bench: ModelBench) -> dict
         return {"arm": name, "bound": ratio, "flops_ratio": math.nan, "score": math.nan, "note": note}
 
 
-def _row(name: str, bound: float, records: Records) -> dict[str, Any]:
+def _row(name: str, bound: float, records: Records, trial: int | None = None) -> dict[str, Any]:
     low, high = records.interval()
     return {
         "arm": name,
+        "trial": trial,
         "bound": bound,
         "flops_ratio": records.flops_ratio,
         "mean_tokens": records.mean_tokens,

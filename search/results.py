@@ -54,7 +54,7 @@ def trials_frame(study: optuna.Study) -> pd.DataFrame:
                 **{key: value for key, value in trial.user_attrs.items() if key != "planned_ratio"},
             }
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=None if rows else ["trial", "state", "flops_ratio", "score", "feasible", "front"])
 
 
 def write(study: optuna.Study, settings: Settings) -> ParetoFront:
@@ -88,13 +88,21 @@ class StudyResult:
         front = ParetoFront.from_csv(path / FRONT)
         return cls(path.resolve().name, path, front, pd.read_csv(path / TRIALS), report)
 
+    @classmethod
+    def find(cls, folder: Path | str) -> "list[StudyResult]":
+        """Every finished study right below a folder, by name; those put aside by --fresh are left out."""
+        places = sorted(file.parent for file in Path(folder).glob(f"*/{FRONT}") if ".old-" not in file.parent.name)
+        if not places:
+            raise ConfigError(f"no finished study below {folder}: run autoprune study first")
+        return [cls.read(place) for place in places]
+
     @property
     def report_front(self) -> ParetoFront:
         """The front's points as measured on the report split, as far as they do not dominate each other there."""
         if self.report.empty:
             return ParetoFront((), (), ())
         rows = self.report[self.report["arm"] == "front"]
-        return ParetoFront.of(rows["flops_ratio"], rows["score"], rows["trial"].tolist())
+        return ParetoFront.of(rows["flops_ratio"], rows["score"], [int(number) for number in rows["trial"]])
 
     @property
     def arms(self) -> Mapping[str, list[tuple[float, float]]]:
@@ -128,6 +136,12 @@ def overlay(studies: Sequence[StudyResult], path: Path | str | None = None, repo
     fronts = {study.name: study.report_front if report else study.front for study in studies}
     points = studies[0].arms if report and studies else {}
     return plot_fronts(fronts, points, path=path, title=f"Pareto fronts, {split}")
+
+
+def report_columns(study: StudyResult) -> pd.DataFrame:
+    """The study's report, one row a point, without the scores of single kinds."""
+    columns = ["arm", "trial", "bound", "flops_ratio", "mean_tokens", "score", "low", "high"]
+    return study.report.reindex(columns=columns)
 
 
 def draw(result: StudyResult) -> None:

@@ -30,5 +30,8 @@ def new_policy(name: str, package: Path) -> str:
     return (
         f"written:\n  {code}\n  {config}\n"
         f"check it:\n  pytest tests/test_policies.py --policies {package.name}\n"
-        f"use it:\n  autoprune evaluate policy={name} --config-dir {package / 'conf'}"
+        f"measure it:\n  autoprune evaluate policy={name} --config-dir {package / 'conf'}\n"
+        f"search it (budget and scorer; its own fields once {package}/conf/space/{name}.yaml lists them):\n"
+        f"  autoprune study policy={name} --config-dir {package / 'conf'} "
+        f"'+space.pruner.policy.end={{type: float, low: 0, high: 0.5}}'"
     )

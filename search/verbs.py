@@ -1,5 +1,6 @@
 """What the commands do, once their words are understood. Heavy imports stay inside."""
 
+import sys
 from collections.abc import Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -38,7 +39,7 @@ def study(settings: Settings, fresh: bool = False) -> None:
     studies.enqueue(opened, checked.baselines)
     with _tracked(opened, settings) as observers:
         if studies.n_ended(opened) < settings.typed.search.n_trials:
-            prepared = bench.open_bench(model(), settings.config, progress=True)
+            prepared = bench.open_bench(model(), settings.config, progress=sys.stderr.isatty())
             objective = Objective(settings.config, settings.typed.budget, checked.space, prepared)
             studies.run(opened, objective, settings, observers)
         front = results.write(opened, settings)
@@ -48,7 +49,7 @@ def study(settings: Settings, fresh: bool = False) -> None:
             front,
             tuned,
             checked.arms,
-            lambda: bench.open_bench(model(), preflight.report_config(settings), progress=True),
+            lambda: bench.open_bench(model(), preflight.report_config(settings), progress=sys.stderr.isatty()),
         )
         results.draw(results.StudyResult.read(settings.out))
     _print_study(settings, results.StudyResult.read(settings.out), beside)
@@ -61,7 +62,7 @@ def evaluate(settings: Settings, pruner_file: Path | None, packages: Sequence[st
 
     pruner = load_pruner(pruner_file, packages) if pruner_file else build_pruner(settings.config)
     preflight.check_evaluation(settings, pruner)
-    opened = bench.open_bench(bench.load(settings.config), settings.config, progress=True)
+    opened = bench.open_bench(bench.load(settings.config), settings.config, progress=sys.stderr.isatty())
     runs = {"pruned": opened.run(pruner)} | ({"unpruned": opened.run(None)} if baseline else {})
     print(f"model  {settings.typed.model['path']}\npolicy {pruner.policy}\nbudget {pruner.budget}\n")
     print(evaluation_table(runs))

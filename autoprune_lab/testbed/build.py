@@ -80,8 +80,26 @@ def build_processor() -> LlavaProcessor:
 
 def build_model(seed: int, n_layers: int = N_LAYERS, hidden: int = HIDDEN) -> LlavaForConditionalGeneration:
     """The untrained model: CLIP 3 x 128 with [CLS], 144 visual tokens, Llama `n_layers` x `hidden`."""
-    words = vocabulary()
-    vision = CLIPVisionConfig(
+    image = vocabulary().index(IMAGE)
+    config = LlavaConfig(
+        vision_config=_vision_config(),
+        text_config=_text_config(n_layers, hidden),
+        image_token_index=image,
+        image_token_id=image,
+        vision_feature_layer=-1,
+        image_seq_length=(IMAGE_SIZE // PATCH) ** 2,
+        tie_word_embeddings=False,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = LlavaForConditionalGeneration(config).float()
+    for name, value in _special_ids().items():
+        setattr(model.generation_config, name, value)
+    return model
+
+
+def _vision_config() -> CLIPVisionConfig:
+    return CLIPVisionConfig(
         hidden_size=128,
         intermediate_size=384,
         num_hidden_layers=3,
@@ -90,32 +108,22 @@ def build_model(seed: int, n_layers: int = N_LAYERS, hidden: int = HIDDEN) -> Ll
         patch_size=PATCH,
         projection_dim=128,
     )
-    text = LlamaConfig(
-        vocab_size=len(words),
+
+
+def _text_config(n_layers: int, hidden: int) -> LlamaConfig:
+    return LlamaConfig(
+        vocab_size=len(vocabulary()),
         hidden_size=hidden,
         intermediate_size=hidden * 11 // 4,
         num_hidden_layers=n_layers,
         num_attention_heads=4,
         num_key_value_heads=4,
         max_position_embeddings=1024,
-        bos_token_id=words.index(BOS),
-        eos_token_id=words.index(EOS),
-        pad_token_id=words.index(PAD),
         tie_word_embeddings=False,
+        **_special_ids(),
     )
-    config = LlavaConfig(
-        vision_config=vision,
-        text_config=text,
-        image_token_index=words.index(IMAGE),
-        image_token_id=words.index(IMAGE),
-        vision_feature_layer=-1,
-        image_seq_length=(IMAGE_SIZE // PATCH) ** 2,
-        tie_word_embeddings=False,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = LlavaForConditionalGeneration(config).float()
-    model.generation_config.eos_token_id = words.index(EOS)
-    model.generation_config.pad_token_id = words.index(PAD)
-    model.generation_config.bos_token_id = words.index(BOS)
-    return model
+
+
+def _special_ids() -> dict[str, int]:
+    words = vocabulary()
+    return {f"{name}_token_id": words.index(word) for name, word in (("bos", BOS), ("eos", EOS), ("pad", PAD))}

@@ -27,7 +27,7 @@ WEIGHTS = {
     "exist": 1,
     "attribute": 1.2,
     "where": 0.8,
-    "count": 1.8,
+    "count": 3,
     "relation": 1.2,
     "same": 1.5,
     "read": 1,

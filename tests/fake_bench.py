@@ -1,0 +1,82 @@
+"""A bench without a model: the score is arithmetic on the plan, so a study takes milliseconds. And a narrow model."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from autoprune_lab.flops import prefill_flops, unpruned_flops
+from autoprune_lab.geometry import Geometry
+from search.arm import build_pruner
+from search.cli import main
+from search.config import compose
+from search.objective import Objective
+from search.space import Space
+
+SMALL = Geometry(
+    n_layers=16, hidden=96, intermediate=264, n_heads=4, n_kv_heads=4, head_dim=24, n_vision=144, n_text=12
+)
+
+
+@dataclass(frozen=True)
+class FakeOutcome:
+    score: float
+    flops_ratio: float
+    mean_tokens: float
+
+    def by_kind(self):
+        return {"easy": self.score, "hard": self.score / 2}
+
+
+@dataclass
+class FakeBench:
+    """Early layers matter more; `stop_at` interrupts that run, as Ctrl-C would."""
+
+    stop_at: int | None = None
+    nan_at: int | None = None
+    geometries: tuple = tuple(replace(SMALL, n_text=n) for n in (9, 12, 15))
+    runs: list = field(default_factory=list)
+
+    def complexities(self, pruner):
+        return np.array([0.2, 1.0, 2.5]) if pruner.policy.adaptive else np.zeros(3)
+
+    def run(self, pruner):
+        if len(self.runs) == self.stop_at:
+            self.stop_at = None
+            raise KeyboardInterrupt
+        self.runs.append(pruner)
+        counts = pruner.plan(self.complexities(pruner), self.geometries)
+        spent = sum(prefill_flops(g, row) for g, row in zip(self.geometries, counts, strict=True))
+        weights = np.linspace(1, 0.2, counts.shape[1])
+        score = float((np.sqrt(counts / 144) * weights).sum() / weights.sum() / len(counts))
+        score = float("nan") if len(self.runs) == self.nan_at else score
+        return FakeOutcome(score, spent / sum(map(unpruned_flops, self.geometries)), float(counts.mean()))
+
+
+def settings(tmp_path: Path, *overrides: str):
+    return compose([f"folder={tmp_path}", "tracking=none", "study=s", *overrides])
+
+
+def objective(settings, bench: FakeBench) -> Objective:
+    build_pruner(settings.config)
+    return Objective(settings.config, settings.typed.budget, Space.from_config(settings.config), bench)
+
+
+def save_narrow_model(folder: Path) -> Path:
+    """An untrained model in the layout of the embedded one, but narrow."""
+    from autoprune_lab.testbed.build import build_model, build_processor
+
+    build_model(0, n_layers=SMALL.n_layers, hidden=16).save_pretrained(folder)
+    build_processor().save_pretrained(folder)
+    return folder
+
+
+def refused(argv, words, capsys, folder):
+    """One line with the words, exit code 2, nothing printed, nothing written."""
+    before = sorted(folder.rglob("*"))
+    assert main(argv) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert len(shown.err.splitlines()) == 1
+    assert all(word in shown.err for word in words), shown.err
+    assert sorted(folder.rglob("*")) == before

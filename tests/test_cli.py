@@ -1,0 +1,190 @@
+"""The command line, from help to a whole study on an untrained model."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from fake_bench import refused, save_narrow_model
+
+from search import bench
+from search.cli import main
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    return save_narrow_model(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def no_model(monkeypatch):
+    def refuse(config):
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(bench, "load", refuse)
+
+
+def quick(checkpoint, *words):
+    return [
+        "experiment=quick",
+        f"model.path={checkpoint}",
+        "task.per_kind=1",
+        "report.task.per_kind=1",
+        "report.ratios=[0.5,0.3]",
+        "~report.arms.random",
+        "~report.arms.uniform",
+        "report.points=2",
+        "search.n_trials=4",
+        "tracking=none",
+        *words,
+    ]
+
+
+@pytest.mark.parametrize("verb", ["", "study", "evaluate", "compare", "train", "new-policy"])
+def test_help_says_how_to_begin(verb, capsys):
+    assert main([*([verb] if verb else []), "--help"]) == 0
+    shown = capsys.readouterr()
+    assert f"autoprune {verb or 'study'} " in shown.out
+    assert shown.err == ""
+
+
+def test_help_is_quick():
+    code = (
+        "import sys; from search.cli import main; main(['--help']); main(['study', '--help']);"
+        "sys.exit(any(name in sys.modules for name in ('torch', 'optuna', 'mlflow', 'hydra', 'pandas')))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_cfg_prints_the_config_and_runs_nothing(here, capsys, no_model):
+    assert main(["study", "policy=fixed", "--cfg", "job", "budget.flops_ratio=0.4"]) == 0
+    shown = capsys.readouterr().out
+    assert "policies.fixed.FixedPolicy" in shown
+    assert "high: 0.4" in shown
+    assert list(here.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory, checkpoint):
+    """A study of four trials, stopped as by Ctrl-C in its third and then gone on with."""
+    folder = tmp_path_factory.mktemp("studied")
+    argv = ["study", *quick(checkpoint, f"folder={folder}")]
+    ran = []
+    run = bench.ModelBench.run
+
+    def stop_in_third(self, pruner):
+        ran.append(pruner)
+        if len(ran) == 3:
+            raise KeyboardInterrupt
+        return run(self, pruner)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench.ModelBench, "run", stop_in_third)
+        stopped = main(argv)
+        n_before = len(ran)
+        went_on = main(argv)
+    return folder, argv, (stopped, n_before, went_on, len(ran))
+
+
+def test_ctrl_c_keeps_finished_trials_and_the_same_command_goes_on(studied):
+    folder, _, (stopped, n_before, went_on, n_ran) = studied
+    assert (stopped, n_before, went_on) == (130, 3, 0)
+    trials = (folder / "logistic_adaptive" / "trials.csv").read_text().splitlines()
+    assert len(trials) == 1 + 4
+    n_unpruned, n_front, n_arms = 1, 1, 2 * 2
+    assert n_ran >= 3 + 2 + n_unpruned + n_front + n_arms  # the third trial twice
+
+
+def test_a_finished_study_prints_its_result_without_the_model(studied, capsys, no_model):
+    _, argv, _ = studied
+    assert main(argv) == 0
+    shown = capsys.readouterr().out
+    for words in ("on the front?", "95 % interval", "unpruned", "layerwise", "front.png", "tuned"):
+        assert words in shown
+
+
+def test_the_study_leaves_its_files(studied):
+    place = studied[0] / "logistic_adaptive"
+    names = {"config.yaml", "trials.csv", "front.csv", "front.json", "front.png", "report.csv", "report.json"}
+    assert names <= {file.name for file in place.iterdir()}
+    assert list((place / "tuned").glob("trial-*.yaml"))
+
+
+def test_other_settings_under_the_same_name_are_refused(studied, capsys, no_model):
+    folder, argv, _ = studied
+    refused(
+        [*argv, "pruner.probe_layer=2"], ["pruner.probe_layer was 1, now 2", "study=NAME", "--fresh"], capsys, folder
+    )
+
+
+def test_a_tuned_pruner_can_be_evaluated(studied, checkpoint, capsys):
+    tuned = sorted((studied[0] / "logistic_adaptive" / "tuned").glob("*.yaml"))[0]
+    assert main(["evaluate", f"model.path={checkpoint}", "task.per_kind=1", "--pruner", str(tuned)]) == 0
+    shown = capsys.readouterr().out
+    for words in ("chain", "mean of kinds", "FLOPs ratio", "mean tokens", "samples/s", "unpruned"):
+        assert words in shown
+    assert "LogisticAdaptivePolicy" in shown
+
+
+def test_compare_overlays_studies(studied, here, capsys):
+    place = str(studied[0] / "logistic_adaptive")
+    assert main(["compare", place, place, "--at", "0.5", "--split", "report", "--out", "a/b.png"]) == 0
+    shown = capsys.readouterr().out
+    assert "hypervolume" in shown
+    assert "score@0.5" in shown
+    assert (here / "a" / "b.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_fresh_keeps_the_old_study(checkpoint, here):
+    none = ("~report.arms.fixed", "~report.arms.layerwise", "report.ratios=[]", "report.points=1")
+    first = ["study", *quick(checkpoint, "search.n_trials=1", *none)]
+    assert main(first) == 0
+    assert main([*first, "pruner.probe_layer=2", "--fresh"]) == 0
+    assert sorted(p.name for p in (here / "runs").iterdir()) == ["logistic_adaptive", "logistic_adaptive.old-1"]
+
+
+def test_a_real_interrupt_ends_cleanly(checkpoint, tmp_path):
+    code = "import sys; from search.cli import main; sys.exit(main())"
+    words = [sys.executable, "-c", code, "study", *quick(checkpoint, "search.n_trials=100000", f"folder={tmp_path}")]
+    journal = tmp_path / "logistic_adaptive" / "journal.log"
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 500
+    while not (journal.is_file() and '"state": 1' in journal.read_text()) and time.monotonic() < deadline:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert "finished trials are kept" in errors
+    assert "To go on: autoprune study experiment=quick" in errors
+
+
+def test_a_new_policy_works_and_passes_the_contract(here, checkpoint, capsys):
+    assert main(["new-policy", "my_stairs"]) == 0
+    assert {p.relative_to(here).as_posix() for p in here.rglob("*.*")} == {
+        "my_policies/__init__.py",
+        "my_policies/my_stairs.py",
+        "my_policies/conf/policy/my_stairs.yaml",
+    }
+    own = ["policy=my_stairs", "--config-dir", "my_policies/conf"]
+    assert main(["evaluate", *own, f"model.path={checkpoint}", "task.per_kind=1", "--no-baseline"]) == 0
+    assert "MyStairsPolicy(start=0.25" in capsys.readouterr().out
+    refused(["new-policy", "my_stairs"], ["my_stairs.py exists"], capsys, here)
+
+
+def test_the_contract_runs_on_a_package_of_ones_own(here):
+    assert main(["new-policy", "my_stairs", "--package", "own_shelf"]) == 0
+    contract = os.path.join(os.path.dirname(__file__), "test_policies.py")
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", contract, "--policies", "own_shelf"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert "passed" in done.stdout

@@ -1,0 +1,108 @@
+"""Every file of conf/ composes, names code that exists, and lists all of its fields."""
+
+import inspect
+
+import pytest
+from hydra.utils import get_object, instantiate
+from omegaconf import OmegaConf
+
+from search.arm import build, build_pruner, check_targets
+from search.config import ConfigError, compose, conf_dir
+from search.preflight import arm
+from search.space import Space
+
+GROUPS = ("policy", "budget", "scorer", "complexity", "recovery", "search", "tracking", "experiment", "task", "model")
+OPTIONS = [
+    (group, file.stem) for group in GROUPS for file in sorted((conf_dir() / group).glob("*.yaml")) if group != "task"
+]
+
+
+@pytest.mark.parametrize(("group", "option"), [*OPTIONS, ("task", "shapes")])
+def test_every_option_composes_and_its_targets_take_its_fields(group, option):
+    words = [f"{group}={option}", *(["model.path=here"] if group == "model" else [])]
+    settings = compose(words)
+    assert settings.choices[group] == option
+    plain = OmegaConf.to_container(settings.config)
+    for key in ("model", "task", "pruner", "search", "tracking"):
+        check_targets(plain[key], key)
+    build_pruner(settings.config)
+
+
+def test_every_group_is_tested():
+    folders = {folder.name for folder in conf_dir().iterdir() if folder.is_dir()}
+    assert folders == {*GROUPS, "space"}
+
+
+@pytest.mark.parametrize("option", [file.stem for file in sorted((conf_dir() / "space").glob("*.yaml"))])
+def test_every_space_fits_its_policy_and_holds_its_baselines(option):
+    settings = compose([f"policy={option}"])
+    space = Space.from_config(settings.config)
+    assert {d.path.split(".")[1] for d in space.dimensions} == {"policy", "budget", "scorer"}
+    assert settings.typed.search.baselines
+    for baseline in settings.typed.search.baselines:
+        assert set(space.complete(baseline, settings.config, "b")) == {d.path for d in space.dimensions}
+
+
+@pytest.mark.parametrize("option", ["tpe", "random", "nsga2"])
+def test_every_sampler_is_made_with_the_seed_of_the_study(option):
+    sampler = compose([f"search={option}", "seed=7"]).typed.search.sampler
+    assert sampler["seed"] == 7
+    assert type(instantiate(sampler)).__name__ == sampler["_target_"].rpartition(".")[2]
+
+
+@pytest.mark.parametrize(("group", "option"), [o for o in OPTIONS if o[0] in ("scorer", "complexity", "recovery")])
+def test_parts_with_parameters_list_them(group, option):
+    node = compose([f"{group}={option}"]).config.pruner[group]
+    function = get_object(node._target_)
+    named = {n for n, p in inspect.signature(function).parameters.items() if p.default is not p.empty}
+    assert named == {key for key in node if not key.startswith("_")}
+
+
+def test_the_arms_of_the_report_can_be_built_and_probe_where_the_study_does():
+    settings = compose(["pruner.probe_layer=2"])
+    arms = {name: arm(settings, name, words) for name, words in settings.typed.report.arms.items()}
+    assert [type(pruner.policy).__name__ for pruner in arms.values()][:2] == ["FixedPolicy", "LayerwisePolicy"]
+    assert {pruner.probe_layer for pruner in arms.values()} == {2}
+
+
+def test_the_report_uses_another_split():
+    typed = compose().typed
+    assert typed.task["split"] == "tune"
+    assert typed.report.task["split"] == "report"
+
+
+def test_the_study_is_named_after_its_policy():
+    assert str(compose(["policy=fixed"]).out) == "runs/fixed"
+    assert str(compose(["study=mine", "folder=/else"]).out) == "/else/mine"
+
+
+def test_a_config_folder_of_ones_own(tmp_path):
+    (tmp_path / "policy").mkdir()
+    (tmp_path / "policy" / "deep.yaml").write_text(
+        "# @package pruner.policy\n_target_: policies.fixed.FixedPolicy\nlayer: 5\nkeep: 0.1\n"
+    )
+    assert build_pruner(compose(["policy=deep"], [tmp_path]).config).policy.layer == 5
+
+
+def test_a_target_that_does_not_exist_is_named():
+    config = compose(["pruner.policy._target_=policies.fixed.FixdPolicy"]).config
+    with pytest.raises(ConfigError, match=r"pruner.policy._target_ 'policies.fixed.FixdPolicy' was not found"):
+        build_pruner(config)
+
+
+def test_a_target_that_is_no_pruner_is_named():
+    with pytest.raises(ConfigError, match="expected a Pruner"):
+        build_pruner(OmegaConf.create({"pruner": {"_target_": "policies.fixed.FixedPolicy"}}))
+
+
+def test_a_field_that_the_target_does_not_take_is_named():
+    config = compose(["policy=fixed", "+pruner.policy.layers=3"]).config
+    with pytest.raises(ConfigError, match=r"pruner.policy.layers'; did you mean layer"):
+        build_pruner(config)
+
+
+def test_a_value_that_the_target_refuses_is_told_in_its_words():
+    with pytest.raises(ConfigError, match=r"^pruner: .*layer=-1 must be >= 0"):
+        build_pruner(compose(["policy=fixed", "pruner.policy.layer=-1"]).config)
+    with pytest.raises(ConfigError, match=r"^task: .*per_kind"):
+        build(compose(["task.per_kind=0"]).config.task, "task")

@@ -1,0 +1,121 @@
+"""The typed search space: every mistake is one line that names the key."""
+
+import optuna
+import pytest
+
+from search.arm import build_pruner
+from search.config import ConfigError, compose
+from search.space import Dimension, Space, apply
+
+K0 = "space.pruner.policy.k0"
+
+
+def space(*overrides: str) -> Space:
+    return Space.from_config(compose(overrides).config)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ([f"{K0}.low=3"], ["space.pruner.policy.k0", "low=3", "high=2"]),
+        ([f"{K0}.low=-1"], ["space.pruner.policy.k0", "log"]),
+        ([f"{K0}.low=nan"], ["space.pruner.policy.k0", "low=nan", "number"]),
+        ([f"{K0}.high=many"], ["space.pruner.policy.k0", "high='many'", "number"]),
+        ([f"{K0}.type=flaot"], ["space.pruner.policy.k0", "flaot", "did you mean float"]),
+        ([f"+{K0}.lo=1"], ["space.pruner.policy.k0", "unknown key 'lo'"]),
+        ([f"+{K0}.step=0.1"], ["space.pruner.policy.k0", "no step"]),
+        ([f"{K0}={{low: 1, high: 2}}"], ["space.pruner.policy.k0", "no type"]),
+        ([f"{K0}=3"], ["space.pruner.policy.k0", "mapping"]),
+        ([f"+{K0}.choices=[1]"], ["space.pruner.policy.k0", "categorical"]),
+        (["+space.pruner.policy.k9={type: float, low: 0, high: 1}"], ["pruner.policy.k9", "did you mean", "k0"]),
+        (["+space.batch_size={type: int, low: 1, high: 9}"], ["batch_size", "pruner"]),
+        ([f"{K0}={{type: categorical, choices: [a, b]}}"], ["space.pruner.policy.k0", "categorical", "0.4"]),
+        ([f"{K0}={{type: categorical, choices: []}}"], ["space.pruner.policy.k0", "at least one"]),
+        ([f"{K0}={{type: categorical, choices: [0.1], low: 0}}"], ["space.pruner.policy.k0", "choices only"]),
+        (["policy=fixed", "space.pruner.policy.layer.type=float"], ["pruner.policy.layer", "float", "int"]),
+        (["policy=fixed", "space.pruner.policy.layer.low=2.5"], ["pruner.policy.layer", "whole number"]),
+        (["space.pruner.budget.flops_ratio.low=0.6"], ["pruner.budget.flops_ratio", "low=0.6", "high=0.5"]),
+        (["budget=none", "scorer=random", "space=null"], ["empty"]),
+    ],
+)
+def test_a_wrong_space_is_refused_by_name(overrides, words):
+    with pytest.raises(ConfigError) as error:
+        space(*overrides)
+    assert all(word in str(error.value) for word in words), str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_the_high_end_follows_the_bound():
+    ends = {d.path: d.ends() for d in space("budget.flops_ratio=0.4").dimensions}
+    assert ends["pruner.budget.flops_ratio"] == (0.22, 0.4)
+
+
+def test_a_key_may_hold_the_whole_path(tmp_path):
+    (tmp_path / "space").mkdir()
+    (tmp_path / "space" / "mine.yaml").write_text(
+        "# @package space\npruner.policy.layer: {type: int, low: 2, high: 5}\n"
+    )
+    config = compose(["policy=fixed", "space=mine", "budget=none", "scorer=random"], [tmp_path]).config
+    assert [d.path for d in Space.from_config(config).dimensions] == ["pruner.policy.layer"]
+
+
+def test_the_same_path_twice_is_refused(tmp_path):
+    (tmp_path / "space").mkdir()
+    (tmp_path / "space" / "mine.yaml").write_text(
+        "# @package space\npruner.policy.layer: {type: int, low: 2, high: 5}\n"
+        "pruner:\n  policy:\n    layer: {type: int, low: 2, high: 5}\n"
+    )
+    with pytest.raises(ConfigError, match="twice"):
+        Space.from_config(compose(["policy=fixed", "space=mine"], [tmp_path]).config)
+
+
+def test_suggestions_reach_the_pruner_and_leave_the_config_alone():
+    config = compose(["policy=layerwise"]).config
+    searched = Space.from_config(config)
+    trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=3)).ask()
+    values = searched.suggest(trial)
+    pruner = build_pruner(apply(config, values))
+    assert set(trial.params) == set(values)
+    assert pruner.policy.keep == tuple(values[f"pruner.policy.keep.{i}"] for i in range(3))
+    assert pruner.budget.flops_ratio == values["pruner.budget.flops_ratio"]
+    assert values["pruner.scorer._target_"].endswith(getattr(pruner.scorer, "func", pruner.scorer).__name__)
+    assert build_pruner(config).policy.keep == (0.5, 0.25, 0.125)
+
+
+def test_a_baseline_is_the_config_with_its_changes():
+    config = compose(["policy=fixed", "budget.flops_ratio=0.3"]).config
+    values = Space.from_config(config).complete({"pruner.policy.layer": 3}, config, "b")
+    assert values == {
+        "pruner.policy.layer": 3,
+        "pruner.budget.flops_ratio": 0.3,
+        "pruner.scorer._target_": "autoprune_lab.scoring.last_token_attention",
+    }
+
+
+def test_a_config_outside_the_space_is_left_to_the_sampler():
+    config = compose(["pruner.policy.x0=31"]).config
+    assert "pruner.policy.x0" not in Space.from_config(config).complete({}, config, "b")
+
+
+@pytest.mark.parametrize(
+    ("baseline", "words"),
+    [
+        ({"pruner.policy.layer": 9}, ["pruner.policy.layer=9", "[2", "8"]),
+        ({"pruner.policy.layer": 2.5}, ["pruner.policy.layer=2.5", "int"]),
+        ({"pruner.policy.layer": True}, ["pruner.policy.layer=True", "int"]),
+        ({"pruner.policy.layr": 3}, ["pruner.policy.layr", "did you mean pruner.policy.layer"]),
+        ({"pruner.scorer._target_": "autoprune_lab.scoring.random"}, ["pruner.scorer._target_", "not among"]),
+    ],
+)
+def test_a_baseline_outside_the_space_is_refused(baseline, words):
+    config = compose(["policy=fixed"]).config
+    with pytest.raises(ConfigError) as error:
+        Space.from_config(config).complete(baseline, config, "search.baselines[0]")
+    assert all(word in str(error.value) for word in ["search.baselines[0]", *words]), str(error.value)
+
+
+def test_choices_keep_their_type():
+    dimension = Dimension("a", "categorical", choices=(True, 1.5))
+    dimension.check(True, "x")
+    with pytest.raises(ConfigError, match="not among"):
+        dimension.check(1, "x")
