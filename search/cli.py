@@ -1,6 +1,7 @@
 """The command `autoprune`: reads the words of the command line; what they do is in verbs.py."""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -95,7 +96,7 @@ def _study(parser: Parser, words: list[str]) -> int:
     try:
         verbs.study(settings, given.fresh)
     except KeyboardInterrupt:
-        command = " ".join(["autoprune study", *(word for word in words if word != "--fresh")])
+        command = shlex.join(["autoprune", "study", *(word for word in words if word != "--fresh")])
         print(f"\nstopped; finished trials are kept in {settings.out}. To go on: {command}", file=sys.stderr)
         return INTERRUPTED
     return 0

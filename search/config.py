@@ -92,11 +92,12 @@ def _compose(overrides: Sequence[str], folders: Sequence[Path]) -> tuple[DictCon
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir().resolve())):
             config = hydra_compose("config", overrides=[*overrides, *extra], return_hydra_config=True)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise ConfigError(_explain(error, overrides, folders)) from error
     choices = {str(key): value for key, value in config.hydra.runtime.choices.items()}
     OmegaConf.set_struct(config, False)
     del config["hydra"]
+    config.setdefault("space", {})
     OmegaConf.set_struct(config, True)
     _check_space_option(overrides, folders)
     return config, choices
@@ -123,7 +124,7 @@ def _explain(error: Exception, overrides: Sequence[str], folders: Sequence[Path]
     unknown = re.match(r"Could not (?:override|delete from config\.?) '([^']+)'", text)
     if unknown is None:
         return _first_line(error)
-    key = unknown.group(1)
+    key = str(getattr(error.__cause__, "full_key", None) or unknown.group(1))
     others = [override for override in overrides if not override.lstrip("+~").startswith(key)]
     try:
         config, choices = _compose(others if len(others) < len(overrides) else (), folders)

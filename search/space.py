@@ -65,7 +65,7 @@ class Dimension:
         if self.type == "categorical":
             return self.choices[0], self.choices[-1]
         low, high = self._range()
-        return (int(low), int(high)) if self.type == "int" else (low, high)
+        return (int(low), int(high)) if self.type == "int" else (float(low), float(high))
 
     def _range(self) -> tuple[float, float]:
         """Both ends of a checked range."""
@@ -141,6 +141,9 @@ class Space:
                 dimension.check(values[path], name)
             except ConfigError:
                 del values[path]  # left to the sampler
+                continue
+            if dimension.type == "float":
+                values[path] = float(values[path] or 0)
         return values
 
 

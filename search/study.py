@@ -72,9 +72,9 @@ def open_study(out: Path, name: str, settings: Mapping[str, Any]) -> optuna.Stud
         study = optuna.create_study(study_name=name, storage=_storage(out), directions=["minimize", "maximize"])
         study.set_user_attr("settings", dict(settings))
     check_same(study, settings)
-    for trial in study.get_trials(states=(TrialState.RUNNING,)):
+    for trial in study.get_trials(states=(TrialState.RUNNING,)):  # killed; nobody else works on this study
         study.tell(trial.number, state=TrialState.FAIL)
-        study.enqueue_trial(trial.params, user_attrs={**_labels(trial), RETRY: trial.number})
+        _queue_again(study, trial)
     return study
 
 
@@ -109,9 +109,7 @@ def run(
         bar.set_postfix_str(best_line(study))
         while done < wanted:
             study.sampler = _sampler(settings, done)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                study.optimize(objective, n_trials=1, callbacks=list(observers))
+            _run_one(study, objective, observers)
             done += 1
             bar.update()
             bar.set_postfix_str(best_line(study))
@@ -133,9 +131,40 @@ def best_line(study: optuna.Study) -> str:
     return f"best score {best.values[1]:.3f} at FLOPs ratio {best.values[0]:.3f}"
 
 
-def _labels(trial: FrozenTrial) -> dict[str, Any]:
-    """What says where a trial came from; its results are not copied to its repetition."""
-    return {key: value for key, value in trial.user_attrs.items() if key == "baseline"}
+def _run_one(study: optuna.Study, objective: Objective, observers: Sequence[Observer]) -> None:
+    """One trial; Ctrl-C or an error in the middle of it queues it again before it goes on its way."""
+    begun: list[int] = []
+
+    def noted(trial: optuna.Trial) -> tuple[float, float]:
+        begun.append(trial.number)
+        return objective(trial)
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.optimize(noted, n_trials=1, callbacks=list(observers))
+    except BaseException:
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
+            if trial.number in begun:
+                _queue_again(study, trial)
+        raise
+
+
+def _queue_again(study: optuna.Study, trial: FrozenTrial) -> None:
+    """The same settings in a new trial. It gets the sampler's own notes (a generation, say), but no result.
+
+    The old trial's constraint least of all: optuna would keep it and ignore the new one.
+    """
+    notes = {key: value for key, value in trial.system_attrs.items() if not key.startswith("constraints")}
+    settings = {**notes.get("fixed_params", {}), **trial.params}
+    label = {key: value for key, value in trial.user_attrs.items() if key == "baseline"}
+    study.add_trial(
+        optuna.trial.create_trial(
+            state=TrialState.WAITING,
+            system_attrs={**notes, "fixed_params": settings},
+            user_attrs={**label, RETRY: trial.number},
+        )
+    )
 
 
 def _sampler(settings: Settings, done: int) -> optuna.samplers.BaseSampler:

@@ -26,7 +26,7 @@ def study(settings: Settings, fresh: bool = False) -> None:
     from search import study as studies
     from search.objective import Objective
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # below it, Ctrl-C prints a traceback
     checked = preflight.check_study(settings)
     made_of = studies.settings_print(settings, bench.weights_mark(checked.checkpoint))
     before = studies.existing(settings.out, settings.typed.study)

@@ -157,7 +157,7 @@ def test_a_real_interrupt_ends_cleanly(checkpoint, tmp_path):
     journal = tmp_path / "logistic_adaptive" / "journal.log"
     process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 500
-    while not (journal.is_file() and '"state": 1' in journal.read_text()) and time.monotonic() < deadline:
+    while not (journal.is_file() and '"state":1' in journal.read_text()) and time.monotonic() < deadline:
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.2)
     process.send_signal(signal.SIGINT)

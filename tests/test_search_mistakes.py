@@ -63,7 +63,7 @@ MISTAKES = {
         ["search.baselines[0]", "pruner.policy.x0=99", "[2", "28"],
     ),
     "baseline key": (["study", "search.baselines=[{pruner.policy.x9: 1}]"], ["pruner.policy.x9", "pruner.policy.x0"]),
-    "arm": (["study", "report.arms.fixed=[policy=fixd]"], ["report.arms.fixed", "unknown policy 'fixd'"]),
+    "arm": (["study", "report.arms.fixed=['policy=fixd']"], ["report.arms.fixed", "unknown policy 'fixd'"]),
     "report ratio": (["study", "report.ratios=[2]"], ["report.ratios: 2"]),
     "pruner file": (["evaluate", "--pruner", "none.yaml"], ["none.yaml"]),
     "no study": (["compare", "nothing"], ["nothing", "trials.csv"]),
@@ -85,7 +85,7 @@ def test_a_mistake_is_one_line(name, here, capsys, no_model, checkpoint):
 def test_a_budget_below_the_floor_names_the_floor(verb, here, capsys, no_model, checkpoint):
     low = ["space.pruner.budget.flops_ratio.low=0.1"] if verb == "study" else []
     argv = [verb, f"model.path={checkpoint}", "task.per_kind=2", "budget.flops_ratio=0.13", *low]
-    refused(argv, ["flops_ratio=0.13 is unreachable", "alone cost 0.2", "raise the bound"], capsys, here)
+    refused(argv, ["flops_ratio=0.13 is unreachable", "alone cost 0.1", "raise the bound"], capsys, here)
 
 
 def test_a_budget_below_a_deep_cut_names_that_floor(here, capsys, no_model, checkpoint):

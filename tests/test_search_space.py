@@ -8,6 +8,7 @@ from search.config import ConfigError, compose
 from search.space import Dimension, Space, apply
 
 K0 = "space.pruner.policy.k0"
+WITHOUT = f"~{K0}"
 
 
 def space(*overrides: str) -> Space:
@@ -17,25 +18,34 @@ def space(*overrides: str) -> Space:
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        ([f"{K0}.low=3"], ["space.pruner.policy.k0", "low=3", "high=2"]),
-        ([f"{K0}.low=-1"], ["space.pruner.policy.k0", "log"]),
-        ([f"{K0}.low=nan"], ["space.pruner.policy.k0", "low=nan", "number"]),
-        ([f"{K0}.high=many"], ["space.pruner.policy.k0", "high='many'", "number"]),
-        ([f"{K0}.type=flaot"], ["space.pruner.policy.k0", "flaot", "did you mean float"]),
-        ([f"+{K0}.lo=1"], ["space.pruner.policy.k0", "unknown key 'lo'"]),
-        ([f"+{K0}.step=0.1"], ["space.pruner.policy.k0", "no step"]),
-        ([f"{K0}={{low: 1, high: 2}}"], ["space.pruner.policy.k0", "no type"]),
-        ([f"{K0}=3"], ["space.pruner.policy.k0", "mapping"]),
-        ([f"+{K0}.choices=[1]"], ["space.pruner.policy.k0", "categorical"]),
+        ([f"{K0}.low=3"], [K0, "low=3", "high=2"]),
+        ([f"{K0}.low=-1"], [K0, "log"]),
+        ([f"{K0}.low=nan"], [K0, "low=nan", "number"]),
+        ([f"{K0}.high=many"], [K0, "high='many'", "number"]),
+        ([f"{K0}.type=flaot"], [K0, "flaot", "did you mean float"]),
+        ([f"+{K0}.lo=1"], [K0, "unknown key 'lo'"]),
+        ([f"+{K0}.step=0.1"], [K0, "no step"]),
+        ([WITHOUT, f"+{K0}={{low: 1, high: 2}}"], [K0, "no type"]),
+        ([f"{K0}=3"], [K0, "mapping"]),
+        ([f"+{K0}.choices=[1]"], [K0, "categorical"]),
         (["+space.pruner.policy.k9={type: float, low: 0, high: 1}"], ["pruner.policy.k9", "did you mean", "k0"]),
         (["+space.batch_size={type: int, low: 1, high: 9}"], ["batch_size", "pruner"]),
-        ([f"{K0}={{type: categorical, choices: [a, b]}}"], ["space.pruner.policy.k0", "categorical", "0.4"]),
-        ([f"{K0}={{type: categorical, choices: []}}"], ["space.pruner.policy.k0", "at least one"]),
-        ([f"{K0}={{type: categorical, choices: [0.1], low: 0}}"], ["space.pruner.policy.k0", "choices only"]),
+        (
+            [WITHOUT, f"+{K0}={{type: categorical, choices: [a, b]}}"],
+            [K0, "categorical", "0.4"],
+        ),
+        (
+            [WITHOUT, f"+{K0}={{type: categorical, choices: []}}"],
+            [K0, "at least one"],
+        ),
+        (
+            [WITHOUT, f"+{K0}={{type: categorical, choices: [0.1], low: 0}}"],
+            [K0, "choices only"],
+        ),
         (["policy=fixed", "space.pruner.policy.layer.type=float"], ["pruner.policy.layer", "float", "int"]),
         (["policy=fixed", "space.pruner.policy.layer.low=2.5"], ["pruner.policy.layer", "whole number"]),
         (["space.pruner.budget.flops_ratio.low=0.6"], ["pruner.budget.flops_ratio", "low=0.6", "high=0.5"]),
-        (["budget=none", "scorer=random", "space=null"], ["empty"]),
+        (["budget=none", "scorer=random", "~space"], ["empty"]),
     ],
 )
 def test_a_wrong_space_is_refused_by_name(overrides, words):
@@ -112,6 +122,14 @@ def test_a_baseline_outside_the_space_is_refused(baseline, words):
     with pytest.raises(ConfigError) as error:
         Space.from_config(config).complete(baseline, config, "search.baselines[0]")
     assert all(word in str(error.value) for word in ["search.baselines[0]", *words]), str(error.value)
+
+
+def test_a_whole_number_is_a_float_where_a_float_is_searched():
+    config = compose(["space.pruner.policy.x0.low=2"]).config
+    searched = Space.from_config(config)
+    values = searched.complete({"pruner.policy.x0": 15}, config, "b")
+    low = {d.path: d.ends()[0] for d in searched.dimensions}["pruner.policy.x0"]
+    assert [(type(value), value) for value in (values["pruner.policy.x0"], low)] == [(float, 15.0), (float, 2.0)]
 
 
 def test_choices_keep_their_type():

@@ -55,12 +55,27 @@ def test_an_interrupted_study_goes_on_as_if_it_had_not_stopped(tmp_path, search)
     with pytest.raises(KeyboardInterrupt):
         run(settings(tmp_path / "cut", *words), FakeBench(stop_at=9))
     cut = studies.existing(tmp_path / "cut" / "s", "s")
-    assert sum(t.state == TrialState.RUNNING for t in cut.trials) == 1
+    assert [t.state for t in cut.trials][-2:] == [TrialState.FAIL, TrialState.WAITING]
     resumed = run(settings(tmp_path / "cut", *words), FakeBench())
     assert points(resumed) == points(whole)
     assert sum(t.state == TrialState.FAIL for t in resumed.trials) == 1
     (repeated,) = [t for t in resumed.trials if studies.RETRY in t.user_attrs]
     assert repeated.state.is_finished()
+
+
+def test_a_killed_trial_is_run_again_once(tmp_path):
+    words = ("search.n_trials=6",)
+    whole = run(settings(tmp_path / "whole", *words), FakeBench())
+    given = settings(tmp_path / "killed", *words)
+    study = run(settings(tmp_path / "killed", "search.n_trials=4"), FakeBench())
+    study.sampler = studies._sampler(given, 4)
+    left = study.ask(whole.trials[4].distributions)  # what kill -9 leaves: a trial that runs for ever
+    left.set_constraint("bound", 5.0)
+    resumed = run(given, FakeBench())
+    assert points(resumed) == points(whole)
+    (repeated,) = [t for t in resumed.trials if studies.RETRY in t.user_attrs]
+    assert repeated.params == left.params
+    assert repeated.constraints["bound"] <= 0
 
 
 def test_an_interrupted_baseline_keeps_its_name(tmp_path):

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from autoprune_lab.models.checkpoint import VLM
+from autoprune_lab.models.checkpoint import VLM, load_model
 from autoprune_lab.prompts import prompt_text
 from autoprune_lab.tasks.base import Sample
 from autoprune_lab.testbed.build import build_model, build_processor
-from autoprune_lab.testbed.training import losses
+from autoprune_lab.testbed.training import losses, run
 from autoprune_lab.testbed.training.lessons import PREFIX, collate, make_lesson
 from autoprune_lab.testbed.training.reader import pack, read
 
@@ -106,3 +106,27 @@ def test_a_few_steps_learn_to_see(lessons):
         optimiser.step(loss)
         values.append(loss.item())
     assert values[-1] < values[0] / 2
+
+
+def test_an_interrupted_training_goes_on_and_leaves_a_checkpoint_folder(tmp_path, monkeypatch):
+    """Stopped after a checkpoint and started again, it runs the remaining steps only and saves what it trained."""
+    monkeypatch.setattr(run, "BATCH", 2)
+    monkeypatch.setattr(run, "VISION_BATCH", 2)
+    monkeypatch.setattr(run, "CHECKPOINT_EVERY", 2)
+    monkeypatch.setattr(run, "build_model", lambda seed: build_model(seed, n_layers=12))
+    steps = []
+    original = run._report
+    monkeypatch.setattr(run, "_report", lambda step, *rest: (steps.append(step), original(step, *rest)))
+    with monkeypatch.context() as broken:
+        broken.setattr(run, "save", _fail)
+        with pytest.raises(InterruptedError):
+            run.train(tmp_path, seed=5, vision_steps=2, steps=3)
+    run.train(tmp_path, seed=5, vision_steps=2, steps=4)
+    assert steps == [0, 2, 3]  # from scratch it would report step 0 again
+    vlm = load_model(str(tmp_path))
+    assert vlm.model.config.text_config.num_hidden_layers == 12
+    assert not list(tmp_path.glob("*.pt"))
+
+
+def _fail(*args: object) -> None:
+    raise InterruptedError

@@ -30,7 +30,9 @@ class Optimiser:
             torch.optim.AdamW(rest, betas=(0.9, 0.98), weight_decay=0.01),
         ]
         self.steps = steps
-        self.schedules = [torch.optim.lr_scheduler.LambdaLR(part, self._factor) for part in self.parts]
+        self.schedules = [
+            torch.optim.lr_scheduler.LambdaLR(part, lambda step: self._factor(step)) for part in self.parts
+        ]
         self.parameters = [p for part in self.parts for group in part.param_groups for p in group["params"]]
 
     def _factor(self, step: int) -> float:
@@ -47,13 +49,9 @@ class Optimiser:
 
     def state(self) -> list[dict]:
         """What `load` needs to go on."""
-        return [part.state_dict() for part in self.parts]
+        return [part.state_dict() for part in (*self.parts, *self.schedules)]
 
-    def load(self, states: list[dict] | None, step: int) -> None:
-        """Go on at `step`, with the saved momenta where there are any."""
-        for part, state in zip(self.parts, states or [], strict=False):
-            if [len(g["params"]) for g in state["param_groups"]] == [len(g["params"]) for g in part.param_groups]:
-                part.load_state_dict(state)
-        for schedule in self.schedules:
-            schedule.last_epoch = step - 1
-            schedule.step()
+    def load(self, states: list[dict]) -> None:
+        """Go on where `state` was taken."""
+        for part, state in zip((*self.parts, *self.schedules), states, strict=True):
+            part.load_state_dict(state)

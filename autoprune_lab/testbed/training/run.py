@@ -16,25 +16,28 @@ from autoprune_lab.testbed.training.reader import Reading, look_at_picture, pack
 
 VISION_STEPS, VISION_BATCH = 1200, 32
 STEPS, BATCH = 2000, 16
+CHECKPOINT_EVERY = 200
 
 
 def train(out: Path, seed: int = 0, vision_steps: int = VISION_STEPS, steps: int = STEPS) -> None:
-    """Train from scratch and save as a fp16 `save_pretrained` folder at `out`."""
+    """Train from scratch and save as a fp16 `save_pretrained` folder at `out`; goes on where it was interrupted."""
     torch.manual_seed(seed)
     model = build_model(seed)
     _place_positions(model)
     probes = losses.Probes(model.config.text_config.hidden_size, model.config.vision_config.hidden_size)
     out.mkdir(parents=True, exist_ok=True)
-    eyes = out / "vision.pt"
+    eyes, whole = out / "vision.pt", out / "whole.pt"
     if eyes.exists():
         state = torch.load(eyes)
         model.load_state_dict(state["model"])
-        probes.load_state_dict(state["probes"], strict=False)
+        probes.load_state_dict(state["probes"])
     else:
         train_vision(model, probes, seed, vision_steps)
         torch.save({"model": model.state_dict(), "probes": probes.state_dict()}, eyes)
-    train_whole(model, probes, seed, steps, out)
+    train_whole(model, probes, seed, steps, whole)
     save(model, out)
+    eyes.unlink()
+    whole.unlink(missing_ok=True)
 
 
 def save(model: LlavaForConditionalGeneration, out: Path) -> None:
@@ -73,7 +76,9 @@ def train_vision(model: LlavaForConditionalGeneration, probes: losses.Probes, se
             print(f"vision {step:5d} {time.time() - start:6.0f}s loss {loss.item():.3f} | {scores}", flush=True)
 
 
-def train_whole(model: LlavaForConditionalGeneration, probes: losses.Probes, seed: int, steps: int, out: Path) -> None:
+def train_whole(
+    model: LlavaForConditionalGeneration, probes: losses.Probes, seed: int, steps: int, checkpoint: Path
+) -> None:
     """Stage 2: decoder from scratch on answers, guided by where to look; the guidance fades from two thirds on."""
     parts = [
         (model.model.language_model, 1.0, True),
@@ -83,7 +88,7 @@ def train_whole(model: LlavaForConditionalGeneration, probes: losses.Probes, see
         (model.model.multi_modal_projector, 0.1, True),
     ]
     optimiser = Optimiser(parts, muon_lr=0.02, adam_lr=3e-3, decay=0.6, steps=steps)
-    first = _resume(model, probes, optimiser, out / "whole.pt")
+    first = _resume(model, probes, optimiser, checkpoint)
     start, hits = time.time(), torch.zeros(2, len(KINDS))
     lessons_from = lesson_batches(2000 + seed + 7919 * first, BATCH)  # a resumed run sees new lessons
     for step, lessons in zip(range(first, steps), lessons_from, strict=False):
@@ -94,15 +99,15 @@ def train_whole(model: LlavaForConditionalGeneration, probes: losses.Probes, see
         optimiser.step(loss)
         hits += _hits(reading, lessons)
         if step % 50 == 0 or step == steps - 1:
-            _report(step, time.time() - start, terms, hits, reading, out)
+            _report(step, time.time() - start, terms, hits, reading, checkpoint.with_name("log.jsonl"))
             hits.zero_()
-        if step % 200 == 199:
+        if (step + 1) % CHECKPOINT_EVERY == 0:
             state = {
                 "model": model.state_dict(),
                 "probes": probes.state_dict(),
                 "optimiser": optimiser.state(),
             }
-            torch.save({**state, "step": step + 1}, out / "whole.pt")
+            torch.save({**state, "step": step + 1}, checkpoint)
 
 
 def _resume(model: LlavaForConditionalGeneration, probes: losses.Probes, optimiser: Optimiser, file: Path) -> int:
@@ -111,10 +116,10 @@ def _resume(model: LlavaForConditionalGeneration, probes: losses.Probes, optimis
         return 0
     state = torch.load(file)
     model.load_state_dict(state["model"])
-    probes.load_state_dict(state["probes"], strict=False)
-    optimiser.load(state.get("optimiser"), state.get("step", 400))
-    print(f"resumed from step {state.get('step', 400)}")
-    return int(state.get("step", 400))
+    probes.load_state_dict(state["probes"])
+    optimiser.load(state["optimiser"])
+    print(f"resumed from step {state['step']}")
+    return int(state["step"])
 
 
 def _terms(probes: losses.Probes, reading: Reading, lessons: Lessons) -> dict[str, torch.Tensor]:
@@ -142,7 +147,7 @@ def _hits(reading: Reading, lessons: Lessons) -> torch.Tensor:
 
 
 def _report(
-    step: int, seconds: float, terms: dict[str, torch.Tensor], hits: torch.Tensor, reading: Reading, out: Path
+    step: int, seconds: float, terms: dict[str, torch.Tensor], hits: torch.Tensor, reading: Reading, log: Path
 ) -> None:
     scores = (hits[0] / hits[1].clamp(min=1)).tolist()
     row = {
@@ -152,23 +157,8 @@ def _report(
         "right": {kind: round(value, 3) for kind, value in zip(KINDS, scores, strict=True)},
         "vision_rms": [round(value, 2) for value in reading.vision_rms.tolist()[::3]],
     }
-    with (out / "log.jsonl").open("a") as file:
+    with log.open("a") as file:
         file.write(json.dumps(row) + "\n")
     text = " ".join(f"{kind[:5]} {value:.2f}" for kind, value in row["right"].items())
-    print(
-        f"{step:5d} {seconds:6.0f}s answer {row['answer']} look {row['look']} route {row['route']} "
-        f"exit {row['exit']} place {row['place']} relation {row['relation']} glance {row['glance']} | {text} | rms {row['vision_rms']}",
-        flush=True,
-    )
-
-
-if __name__ == "__main__":
-    import argparse
-
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--vision-steps", type=int, default=VISION_STEPS)
-    parser.add_argument("--steps", type=int, default=STEPS)
-    args = parser.parse_args()
-    train(args.out, args.seed, args.vision_steps, args.steps)
+    guides = " ".join(f"{name} {value.item():.3f}" for name, value in terms.items())
+    print(f"{step:5d} {seconds:6.0f}s {guides} | {text} | rms {row['vision_rms']}", flush=True)
