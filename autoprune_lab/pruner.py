@@ -91,9 +91,7 @@ class Pruner:
             raise ValueError(f"{path} describes a {type(pruner).__name__}, expected a Pruner")
         return pruner
 
-    def _shapes(
-        self, complexities: Float[np.ndarray, "batch"], n_layers: int
-    ) -> Float[np.ndarray, "batch layers"]:
+    def _shapes(self, complexities: Float[np.ndarray, "batch"], n_layers: int) -> Float[np.ndarray, "batch layers"]:
         """One checked shape per sample; a policy that is not adaptive is asked once."""
         asked = complexities if self.policy.adaptive else complexities[:1] * 0.0
         signals = [Signal(n_layers, float(bits)) for bits in asked]

@@ -47,9 +47,7 @@ def _plain(value: Any) -> Any:
         return value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise ValueError(
-        f"{value!r} cannot be saved: use frozen dataclasses, functions, partials, numbers and strings"
-    )
+    raise ValueError(f"{value!r} cannot be saved: use frozen dataclasses, functions, partials, numbers and strings")
 
 
 def _name(value: Any) -> str:
@@ -78,9 +76,7 @@ def _find(name: str, packages: Sequence[str]) -> Any:
     """The class or function that one of `packages` itself defines under `name`."""
     module, _, attribute = name.rpartition(".")
     if module.split(".")[0] not in packages:
-        raise ValueError(
-            f"`{name}` is outside {sorted(packages)}: name its package in load(..., packages=...)"
-        )
+        raise ValueError(f"`{name}` is outside {sorted(packages)}: name its package in load(..., packages=...)")
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:

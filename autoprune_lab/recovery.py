@@ -23,16 +23,12 @@ class Survivors(NamedTuple):
     hidden: Float[Tensor, "batch vision hidden"] | None = None
 
 
-def drop(
-    evidence: Evidence, scores: Float[Tensor, "batch vision"], counts: Int[Tensor, "batch"]
-) -> Survivors:
+def drop(evidence: Evidence, scores: Float[Tensor, "batch vision"], counts: Int[Tensor, "batch"]) -> Survivors:
     """Keep each sample's `counts` best scored tokens and forget the rest."""
     return Survivors(top_n(scores.masked_fill(~evidence.vision_mask, -torch.inf), counts))
 
 
-def top_n(
-    scores: Float[Tensor, "batch vision"], counts: Int[Tensor, "batch"]
-) -> Bool[Tensor, "batch vision"]:
+def top_n(scores: Float[Tensor, "batch vision"], counts: Int[Tensor, "batch"]) -> Bool[Tensor, "batch vision"]:
     """True at each row's `counts` highest scores, ties towards the lower index; NaN counts as highest."""
     order = scores.argsort(dim=1, descending=True, stable=True)
     wanted = torch.arange(scores.shape[1], device=scores.device) < counts[:, None]

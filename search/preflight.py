@@ -40,9 +40,12 @@ class CheckedStudy:
 
 
 def check_study(settings: Settings) -> CheckedStudy:
-    """Check everything from the space's ends to the checkpoint's files. Raises as `check_evaluation` does."""
+    """Check everything from the checkpoint's files to the space's ends. Raises as `check_evaluation` does."""
     config, typed = settings.config, settings.typed
     pruner = build_pruner(config)
+    folder, geometries = _prompts(settings)
+    for bound in _bounds(typed.budget):
+        _check_reachable(bound, np.zeros(geometries[0].n_layers), geometries, pruner.probe_layer)
     space = Space.from_config(config)
     _check_ends(space, settings)
     baselines = [
@@ -52,9 +55,6 @@ def check_study(settings: Settings) -> CheckedStudy:
     check_targets(typed.tracking, "tracking")
     arms = {name: arm(settings, name, overrides) for name, overrides in typed.report.arms.items()}
     build(report_config(settings).task, "report.task")
-    folder, geometries = _prompts(settings)
-    for bound in _bounds(typed.budget):
-        _check_reachable(bound, np.zeros(geometries[0].n_layers), geometries, pruner.probe_layer)
     return CheckedStudy(space, baselines, arms, folder)
 
 

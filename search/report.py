@@ -62,9 +62,11 @@ def evaluate_report(
     rows = [_row("unpruned", 1.0, bench.run(None))]
     for number in chosen(front, report.ratios, report.points):
         cost = front.costs[front.labels.index(str(number))]
-        rows.append(_row("front", cost, bench.run(tuned[number]), number))
+        rows.append(_row_of("front", cost, tuned[number], bench, number))
     for name, pruner in arms.items():
-        rows += [_arm_row(name, pruner, ratio, bench) for ratio in report.ratios]
+        rows += [
+            _row_of(name, ratio, replace(pruner, budget=Budget(flops_ratio=ratio)), bench) for ratio in report.ratios
+        ]
     frame = pd.DataFrame(rows)
     frame.to_csv(out / REPORT, index=False)
     text = json.dumps({"made_of": made_of, "rows": json.loads(frame.to_json(orient="records"))}, indent=2)
@@ -100,14 +102,14 @@ def _best_within(front: ParetoFront, ratio: float) -> int | None:
     return affordable[-1] if affordable else None
 
 
-def _arm_row(name: str, pruner: Pruner, ratio: float, bench: ModelBench) -> dict[str, Any]:
-    """An arm at a FLOPs ratio, or why it cannot be had at that."""
+def _row_of(name: str, bound: float, pruner: Pruner, bench: ModelBench, trial: int | None = None) -> dict[str, Any]:
+    """A pruner's row, or why it has no score: this split may hold a longer prompt than the trials saw."""
     try:
-        return _row(name, ratio, bench.run(replace(pruner, budget=Budget(flops_ratio=ratio))))
+        return _row(name, bound, bench.run(pruner), trial)
     except BudgetError as error:
         floor = str(error).partition("alone cost ")[2].partition(";")[0]
-        note = f"unreachable, floor {floor}"
-        return {"arm": name, "bound": ratio, "flops_ratio": math.nan, "score": math.nan, "note": note}
+        none = dict.fromkeys(("flops_ratio", "mean_tokens", "score", "low", "high"), math.nan)
+        return {"arm": name, "trial": trial, "bound": bound, **none, "note": f"unreachable, floor {floor}"}
 
 
 def _row(name: str, bound: float, records: Records, trial: int | None = None) -> dict[str, Any]:

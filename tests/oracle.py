@@ -44,11 +44,7 @@ class Oracle:
 
     def _drop(self, alive: torch.Tensor, count: int) -> torch.Tensor:
         n = len(self.prompt)
-        rows = (
-            [n - 1]
-            if self.rank_by == "last"
-            else [i for i in range(self.visual[0], n) if self.prompt[i] != IMAGE]
-        )
+        rows = [n - 1] if self.rank_by == "last" else [i for i in range(self.visual[0], n) if self.prompt[i] != IMAGE]
         scores = self.attention[-1][:, rows].mean(dim=(0, 1))
         present = [int(i) for i in self.visual if alive[i]]
         best = sorted(present, key=lambda i: (-scores[i].item(), i))[:count]

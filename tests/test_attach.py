@@ -49,9 +49,7 @@ def _raise(*arguments):
 def test_nothing_is_left_after_an_exception(model, where):
     inputs, pruner = batch([sample(1)]), Pruner(STAIRS.policy, scorer=_raise) if where == "scorer" else STAIRS
     broken = {
-        "decoder layer": model.get_decoder()
-        .layers[1]
-        .input_layernorm,  # its attention is armed and never called
+        "decoder layer": model.get_decoder().layers[1].input_layernorm,  # its attention is armed and never called
         "vision tower": model.base_model.vision_tower.encoder.layers[-1],
     }
     before = state(model)
@@ -170,9 +168,7 @@ def test_the_probe_layer_is_validated(model, probe, message):
 
 
 def test_unsupported_models_are_refused_by_what_they_lack(model):
-    text = LlamaConfig(
-        hidden_size=16, intermediate_size=16, num_hidden_layers=3, num_attention_heads=2, vocab_size=9
-    )
+    text = LlamaConfig(hidden_size=16, intermediate_size=16, num_hidden_layers=3, num_attention_heads=2, vocab_size=9)
     with pytest.raises(ValueError, match="no image_token_id"), STAIRS.attach(LlamaForCausalLM(text)):
         pass
     model.get_decoder().config.layer_types = ["full_attention", "sliding_attention"]

@@ -51,9 +51,7 @@ def test_official_estimator_gives_the_official_numbers(case):
 @pytest.mark.parametrize("case", GOLDEN, ids=lambda case: case["name"])
 def test_without_eps_and_sum_ours_is_the_exact_value(case):
     attention = torch.from_numpy(golden_attention(case))
-    mass = (
-        attention[0, 0].sum().item()
-    )  # the same in every row, or our value would not follow from the golden one
+    mass = attention[0, 0].sum().item()  # the same in every row, or our value would not follow from the golden one
     torch.testing.assert_close(attention.sum(-1), torch.full(attention.shape[:2], mass), atol=0, rtol=1e-4)
     exact = case["mi_sum_exact_eps0"] / mass / len(attention)
     mask = torch.ones(1, attention.shape[1], dtype=torch.bool)

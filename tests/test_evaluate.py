@@ -61,7 +61,7 @@ def test_answers_do_not_depend_on_batching_or_kept_features(vlm: VLM, prepared, 
 def test_complexities_are_those_of_the_evaluation(vlm: VLM, prepared):
     bits = read_complexities(vlm, prepared, PRUNER)
     rows = evaluate(vlm, prepared, PRUNER).rows
-    np.testing.assert_array_equal(bits, [row.complexity for row in rows])
+    np.testing.assert_allclose(bits, [row.complexity for row in rows], atol=1e-5)
     assert (bits > 0).all()
     assert (read_complexities(vlm, prepared, Pruner(FixedPolicy())) == 0).all()
 
@@ -86,7 +86,7 @@ def _records(scores: dict[str, list[float]]) -> Records:
 
 
 def test_summaries():
-    records = _records({"a": [1, 1, 0, 1], "b": [0, 1]})
+    records = _records({"a": [1.0, 1.0, 0.0, 1.0], "b": [0.0, 1.0]})
     assert records.by_kind() == {"a": 0.75, "b": 0.5}
     assert records.score == 0.625  # kinds weigh alike, not samples
     assert records.samples_per_second == 3
@@ -102,5 +102,5 @@ def test_summaries():
 def test_wilson_interval_against_a_published_example():
     """8 of 10: Wilson's interval is (0.4902, 0.9433) (Brown, Cai & DasGupta 2001 use the same formula)."""
     assert wilson(0.8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
-    assert wilson(1.0, 10)[1] == 1.0
+    assert wilson(1.0, 10)[1] == pytest.approx(1.0)
     assert wilson(1.0, 10)[0] == pytest.approx(0.7225, abs=1e-4)

@@ -104,9 +104,7 @@ def test_a_planted_bug_is_caught_by_the_oracle(model, monkeypatch, bug):
         (MIXED, "right", 1e-5),
     ],  # right: columns move, sums re-round
 )
-def test_keep_all_through_the_gather_path_equals_the_unpruned_model(
-    model, monkeypatch, samples, side, tolerance
-):
+def test_keep_all_through_the_gather_path_equals_the_unpruned_model(model, monkeypatch, samples, side, tolerance):
     gathered = []
     narrow = masks.narrow_rotary
     monkeypatch.setattr(prefill, "must_cut", lambda falls: True)
@@ -136,9 +134,7 @@ def test_a_padded_batch_equals_the_single_runs(model, arm, side):
         torch.testing.assert_close(mine[kept_text], singles[i][kept_text], atol=2e-5, rtol=0)
         assert a.scoring_flops == b.scoring_flops
         assert a.decoder_flops == b.decoder_flops
-        assert (a.complexity, b.complexity) == (None, None) or a.complexity == pytest.approx(
-            b.complexity, abs=1e-5
-        )
+        assert (a.complexity, b.complexity) == (None, None) or a.complexity == pytest.approx(b.complexity, abs=1e-5)
         assert all(np.array_equal(x, y) for x, y in zip(a.kept, b.kept, strict=True))
 
 

@@ -39,9 +39,7 @@ def test_a_sample_s_scores_do_not_depend_on_its_batch(scorer):
             together.source.cls_[1:2, :7],
         ),
     )  # fmt: skip
-    if (
-        scorer is scoring.last_token_attention
-    ):  # the plain source's last row is the padded one: give it the real one
+    if scorer is scoring.last_token_attention:  # the plain source's last row is the padded one: give it the real one
         together.source.attention_ = together.source.attention_[:, :, :4]
     torch.testing.assert_close(scorer(together)[1, :7], scorer(one)[0], atol=1e-6, rtol=1e-6)
 
@@ -69,9 +67,7 @@ def test_text_attention_is_the_mean_over_heads_and_real_rows():
 
 def test_last_token_attention_and_feature_norm():
     evidence = evidence_of(random_attention(4, 1, 2, 5, 6))
-    torch.testing.assert_close(
-        scoring.last_token_attention(evidence)[0], evidence.attention[0, :, -1].mean(0)
-    )
+    torch.testing.assert_close(scoring.last_token_attention(evidence)[0], evidence.attention[0, :, -1].mean(0))
     torch.testing.assert_close(scoring.feature_norm(evidence)[0], evidence.hidden[0].pow(2).sum(-1).sqrt())
 
 

@@ -1,9 +1,16 @@
 """What is read back from a study's folder, and which points of the front are measured again."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
+from fake_bench import settings
 
+from autoprune_lab.budget import Budget, BudgetError
 from autoprune_lab.pareto import ParetoFront
+from autoprune_lab.pruner import Pruner
+from autoprune_lab.records import Record, Records
+from policies.fixed import FixedPolicy
 from search import report, results
 from search.config import ConfigError
 from search.table import table
@@ -105,3 +112,31 @@ def test_the_report_table_says_why_an_arm_is_missing():
 def test_a_table_is_aligned():
     lines = table(["name", "value"], [("a", 0.5), ("longer", None), ("b", True)]).splitlines()
     assert lines == ["name    value", "------  -----", "a       0.500", "longer      -", "b         yes"]
+
+
+class Short:
+    """A bench whose prompts no budget below 0.4 suits."""
+
+    def run(self, pruner):
+        if pruner is not None and pruner.budget.flops_ratio < 0.4:
+            raise BudgetError("budget is unreachable: text and layers alone cost 0.4; raise the bound")
+        return Records((record("a", 1.0), record("a", 0.0)), 1.0)
+
+
+def record(kind, score):
+    return Record("id", kind, "", (), score, None, 144, 12, 70.0, 50, 100, 0)
+
+
+def test_what_cannot_be_reached_on_the_report_split_is_said_not_raised(tmp_path):
+    given = settings(tmp_path, "report.ratios=[0.5,0.3]")
+    given.out.mkdir()
+    front, fixed = ParetoFront((0.3, 0.45), (0.5, 0.6), ("1", "2")), Pruner(FixedPolicy())
+    tuned = {1: replace(fixed, budget=Budget(0.3)), 2: replace(fixed, budget=Budget(0.45))}
+    rows = report.evaluate_report(given, front, tuned, {"fixed": fixed}, Short)
+    assert rows["arm"].tolist() == ["unpruned", "front", "front", "fixed", "fixed"]
+    assert rows["score"].notna().tolist() == [True, False, True, True, False]
+    assert rows["note"].tolist()[1] == "unreachable, floor 0.4"
+    assert "unreachable" in report.report_table(rows)
+    front.to_csv(given.out / "front.csv")
+    pd.DataFrame({"trial": [1]}).to_csv(given.out / "trials.csv")
+    assert results.StudyResult.read(given.out).report_front.labels == ("2",)

@@ -57,7 +57,7 @@ def test_a_wrong_space_is_refused_by_name(overrides, words):
 
 def test_the_high_end_follows_the_bound():
     ends = {d.path: d.ends() for d in space("budget.flops_ratio=0.4").dimensions}
-    assert ends["pruner.budget.flops_ratio"] == (0.22, 0.4)
+    assert ends["pruner.budget.flops_ratio"] == (0.24, 0.4)
 
 
 def test_a_key_may_hold_the_whole_path(tmp_path):

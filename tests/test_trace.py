@@ -81,9 +81,7 @@ def _attention_flops(query, key, value, *args, out_shape=None, **kwargs):
 
 def test_the_tap_equals_eager_attention_also_in_pruned_layers(model):
     seen = []
-    pruner = Pruner(
-        LayerwisePolicy((2 / 6, 4 / 6), (0.5, 0.2)), scorer=seen_by(scoring.last_token_attention, seen)
-    )
+    pruner = Pruner(LayerwisePolicy((2 / 6, 4 / 6), (0.5, 0.2)), scorer=seen_by(scoring.last_token_attention, seen))
     samples = [sample(1), sample(2, n_images=2, after=5)]
     with torch.no_grad(), pruner.attach(model) as trace:
         model(**batch(samples))

@@ -42,11 +42,7 @@ def sample(seed: int, n_images: int = 1, before: int = 4, after: int = 8) -> Sam
     text = [torch.randint(3, IMAGE, (n,), generator=generator) for n in (before, *[after] * max(n_images, 1))]
     parts = [
         text[0],
-        *(
-            part
-            for words in text[1:]
-            for part in ([torch.full((PATCHES,), IMAGE)] * bool(n_images) + [words])
-        ),
+        *(part for words in text[1:] for part in ([torch.full((PATCHES,), IMAGE)] * bool(n_images) + [words])),
     ]
     return Sample(torch.cat(parts), torch.randn(n_images, 3, 4 * SIDE, 4 * SIDE, generator=generator))
 

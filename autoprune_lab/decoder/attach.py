@@ -36,8 +36,7 @@ def attached(pruner: Pruner, model: PreTrainedModel, keep_indices: bool) -> Iter
 def _check_probe(pruner: Pruner, n_layers: int) -> None:
     if pruner.probe_layer >= n_layers - 1:
         raise ValueError(
-            f"probe_layer={pruner.probe_layer} leaves nothing to prune in {n_layers} layers: "
-            f"choose 0 to {n_layers - 2}"
+            f"probe_layer={pruner.probe_layer} leaves nothing to prune in {n_layers} layers: choose 0 to {n_layers - 2}"
         )
 
 

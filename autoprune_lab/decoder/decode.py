@@ -26,9 +26,7 @@ class Decode:
     def of(cls, stages: list[Stage] | None, attention_mask: Tensor | None, implementation: str) -> "Decode":
         """`attention_mask` covers the prompt as it was before pruning and everything since."""
         since = (
-            None
-            if stages is None or attention_mask is None
-            else attention_mask[:, stages[0].index.shape[1] :].bool()
+            None if stages is None or attention_mask is None else attention_mask[:, stages[0].index.shape[1] :].bool()
         )
         if since is not None and bool(since.all()):
             since = None

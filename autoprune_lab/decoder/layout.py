@@ -28,9 +28,7 @@ class Stage:
         """Is there padding?"""
         return bool((self.n_valid < self.index.shape[1]).any())
 
-    def narrow(
-        self, keep: Bool[Tensor, "batch slots"], n_vision: Int[np.ndarray, "batch"]
-    ) -> tuple["Stage", Tensor]:
+    def narrow(self, keep: Bool[Tensor, "batch slots"], n_vision: Int[np.ndarray, "batch"]) -> tuple["Stage", Tensor]:
         """The stage of the tokens in `keep`, padding left out; and the slots (batch, new slots) to gather."""
         n_valid = self.n_valid - self.n_vision + n_vision
         order = keep.byte().argsort(dim=1, stable=True)  # kept slots last, each group in its order
@@ -55,9 +53,7 @@ class Prompt:
     @classmethod
     def read(cls, input_ids: Tensor, attention_mask: Tensor | None, image_token_id: int) -> "Prompt":
         """Find visual and padding tokens; costs one host synchronisation."""
-        valid = (
-            torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
-        )
+        valid = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
         visual = (input_ids == image_token_id) & valid
         seen = visual.cumsum(1)
         rows = valid & ~visual & (seen > 0)

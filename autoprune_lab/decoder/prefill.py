@@ -25,9 +25,7 @@ Counts = Int[np.ndarray, "batch layers"]
 class Prefill:
     """State of one forward call over full prompts; `stages` grows by one entry a layer."""
 
-    def __init__(
-        self, anatomy: Anatomy, pruner: Pruner, prompt: Prompt, cls_scores: Callable[[], Tensor]
-    ) -> None:
+    def __init__(self, anatomy: Anatomy, pruner: Pruner, prompt: Prompt, cls_scores: Callable[[], Tensor]) -> None:
         self.anatomy, self.pruner, self.prompt, self.cls_scores = anatomy, pruner, prompt, cls_scores
         self.stage, self.stages = prompt.stage, list[Stage]()
         self.view = PrefillView(self.stage, anatomy.implementation)
@@ -81,18 +79,14 @@ class Prefill:
             return False
         if self.planned is None:
             return layer == self.pruner.probe_layer
-        return layer + 1 < len(self.anatomy.layers) and must_cut(
-            self.planned[:, layer + 1] < self.stage.n_vision
-        )
+        return layer + 1 < len(self.anatomy.layers) and must_cut(self.planned[:, layer + 1] < self.stage.n_vision)
 
     def _plan(self, evidence: Evidence, source: DecoderSource) -> None:
         if self.pruner.policy.adaptive:
             sighted = self.stage.n_vision > 0
             bits = self.pruner.complexity(evidence).double().cpu().numpy()
             self.complexities = np.where(sighted, bits, 0.0)
-            _refuse_nan(
-                bool(np.isnan(self.complexities).any()), "complexity", self.pruner.complexity, evidence
-            )
+            _refuse_nan(bool(np.isnan(self.complexities).any()), "complexity", self.pruner.complexity, evidence)
             self._charge(source, sighted)
         self.planned = self.pruner.plan(self.complexities, self.geometries)
 
@@ -124,9 +118,7 @@ class Prefill:
         _refuse_nan(nan, "scores", self.pruner.scorer, evidence)
         if miscounted:
             name = getattr(self.pruner.recovery, "__name__", repr(self.pruner.recovery))
-            raise ValueError(
-                f"recovery {name} must keep exactly the planned count of every sample's real slots"
-            )
+            raise ValueError(f"recovery {name} must keep exactly the planned count of every sample's real slots")
 
     def _charge(self, source: DecoderSource, asked: Bool[np.ndarray, "batch"]) -> None:
         """Write down what evidence cost the samples that asked for it (a batch computes it for all)."""

@@ -34,9 +34,7 @@ class Session:
     def call(self, arguments: dict[str, Any]) -> None:
         """The model is called: remember what only it is told."""
         self.arguments, self.run = arguments, None
-        if not arguments.get(
-            "mm_encoder_outputs"
-        ):  # otherwise `generate` has just run the tower for this call
+        if not arguments.get("mm_encoder_outputs"):  # otherwise `generate` has just run the tower for this call
             self.seen = None
 
     def see(self, hidden: Tensor, output: Tensor) -> None:
@@ -68,9 +66,7 @@ class Session:
             raise ValueError(f"cls_attention: the vision tower of {name} has no [CLS]; choose another scorer")
         hidden = self._tower_hidden(self.tower.input_index)
         if hidden is None:
-            raise ValueError(
-                "cls_attention: give pixel_values, or vision features made with output_hidden_states=True"
-            )
+            raise ValueError("cls_attention: give pixel_values, or vision features made with output_hidden_states=True")
         return per_beam(self.tower.cls_attention(hidden), self.run.prompt.stage.n_vision, name)
 
     def _tower_hidden(self, index: int) -> Tensor | None:
@@ -89,13 +85,9 @@ class Session:
 def _check(arguments: dict[str, Any], cache: Cache | None) -> None:
     mask = arguments.get("attention_mask")
     if arguments.get("input_ids") is None:
-        raise ValueError(
-            "pruning finds visual tokens by input_ids: call the attached model itself, with input_ids"
-        )
+        raise ValueError("pruning finds visual tokens by input_ids: call the attached model itself, with input_ids")
     if mask is not None and mask.ndim != 2:
-        raise ValueError(
-            f"attention_mask has {mask.ndim} axes: pruning needs the (batch, tokens) padding mask"
-        )
+        raise ValueError(f"attention_mask has {mask.ndim} axes: pruning needs the (batch, tokens) padding mask")
     if cache is not None and cache.is_compileable:
         raise ValueError("a static cache is not supported while a pruner is attached: use a DynamicCache")
 
@@ -129,8 +121,6 @@ def _samples(run: Prefill, keep_indices: bool) -> list[SampleTrace]:
 
 def _kept(run: Prefill) -> list[list[np.ndarray]]:
     """Per sample and layer: the indices of its visual tokens, within the sample."""
-    views = {
-        id(stage): (run.prompt.rank.gather(1, stage.index).cpu(), stage.visual.cpu()) for stage in run.stages
-    }
+    views = {id(stage): (run.prompt.rank.gather(1, stage.index).cpu(), stage.visual.cpu()) for stage in run.stages}
     per_layer = [views[id(stage)] for stage in run.stages]
     return [[rank[i][visual[i]].numpy() for rank, visual in per_layer] for i in range(len(run.geometries))]

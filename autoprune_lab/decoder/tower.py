@@ -53,9 +53,7 @@ class Tower:
             return reached.tapped
         finally:
             disarm(self.layer.self_attn)
-        raise ValueError(
-            f"{type(self.layer).__name__} did not call its self_attn: cls_attention is not supported"
-        )
+        raise ValueError(f"{type(self.layer).__name__} did not call its self_attn: cls_attention is not supported")
 
 
 class _Reached(Exception):  # noqa: N818 - not an error
