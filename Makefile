@@ -41,8 +41,8 @@ bench: $(READY)  ## the testbed figures of docs/testbed.md and the speed of the 
 	$(BIN)/python -m benchmarks.testbed --out benchmarks/results/testbed-shapes-s0.json --pictures docs/pictures
 	$(BIN)/python -m benchmarks.budget --out benchmarks/results/budget.json
 
-notebooks: $(READY)  ## run every notebook on the studies under runs/
-	$(BIN)/python -m jupyter nbconvert --to notebook --execute --output-dir runs/notebooks notebooks/*.ipynb
+notebooks: $(READY)  ## run every notebook on the studies under runs/ (outputs are not stored)
+	$(BIN)/jupyter-execute notebooks/*.ipynb
 
 wheel: $(READY)  ## build the wheel into dist/
 	$(BIN)/pip wheel --quiet --no-deps -w dist .

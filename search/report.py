@@ -81,7 +81,8 @@ def trials_table(trials: pd.DataFrame, most: int = 100) -> str:
     columns = [shown[name].tolist() for name in ("trial", "flops_ratio", "score", "front")]
     rows = list(zip(*columns, strict=True))
     refused = len(trials) - len(run)
-    note = f"{len(trials)} trials, {int(run['front'].sum())} on the front, {refused} over the bound"
+    speed = f", {60 / run['seconds'].mean():.0f} run a minute" if len(run) else ""
+    note = f"{len(trials)} trials, {int(run['front'].sum())} on the front, {refused} over the bound{speed}"
     return table(["trial", "FLOPs ratio", "score", "on the front?"], rows) + f"\n{note}"
 
 

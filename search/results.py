@@ -17,7 +17,7 @@ from search.config import ConfigError, Settings
 from search.study import feasible
 
 TRIALS, FRONT, REPORT, CONFIG = "trials.csv", "front.csv", "report.csv", "config.yaml"
-PICTURE = "front.png"
+PICTURE, REPORT_PICTURE = "front.png", "report.png"
 
 
 def front_of(study: optuna.Study) -> ParetoFront:
@@ -150,12 +150,12 @@ def draw(result: StudyResult) -> None:
     dots = {"trials": list(zip(run["flops_ratio"], run["score"], strict=True))}
     plot_fronts({"front": result.front}, dots, path=result.folder / PICTURE, title=f"{result.name}, tune split")
     fronts = {"front": result.report_front}
-    plot_fronts(fronts, result.arms, path=result.folder / "report.png", title=f"{result.name}, report split")
+    plot_fronts(fronts, result.arms, path=result.folder / REPORT_PICTURE, title=f"{result.name}, report split")
 
 
 def artifacts(folder: Path) -> dict[str, Path]:
     """What a study's folder offers to others: tables, pictures, tuned pruners; name to file."""
-    names = (CONFIG, TRIALS, FRONT, "front.json", PICTURE, REPORT, "report.json", "report.png")
+    names = (CONFIG, TRIALS, FRONT, "front.json", PICTURE, REPORT, "report.json", REPORT_PICTURE)
     files = [folder / name for name in names] + sorted(folder.glob("tuned/*.yaml"))
     return {file.relative_to(folder).as_posix(): file for file in files if file.is_file()}
 

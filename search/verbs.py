@@ -136,11 +136,13 @@ def _put_aside(out: Path) -> None:
 
 def _print_study(settings: Settings, result: Any, beside: Any) -> None:
     from search.report import TUNED, report_table, trials_table
-    from search.results import PICTURE
+    from search.results import PICTURE, REPORT_PICTURE
 
     out = settings.out
     print(f"\nstudy {settings.typed.study}: tune split\n\n{trials_table(result.trials)}")
     print(f"\nthe front and other arms: report split, no trial saw these samples\n\n{report_table(beside)}")
-    print(f"\npicture        {out / PICTURE}\ntuned pruners  {out / TUNED}/trial-*.yaml\ntables         {out}/*.csv")
+    print(
+        f"\npictures       {out / PICTURE} {out / REPORT_PICTURE}\ntuned pruners  {out / TUNED}/trial-*.yaml\ntables         {out}/*.csv"
+    )
     if settings.typed.tracking is not None:
         print(f"MLflow         mlflow ui --backend-store-uri {settings.typed.tracking['uri']}")
