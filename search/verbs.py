@@ -141,8 +141,7 @@ def _print_study(settings: Settings, result: Any, beside: Any) -> None:
     out = settings.out
     print(f"\nstudy {settings.typed.study}: tune split\n\n{trials_table(result.trials)}")
     print(f"\nthe front and other arms: report split, no trial saw these samples\n\n{report_table(beside)}")
-    print(
-        f"\npictures       {out / PICTURE} {out / REPORT_PICTURE}\ntuned pruners  {out / TUNED}/trial-*.yaml\ntables         {out}/*.csv"
-    )
+    print(f"\npictures       {out / PICTURE} {out / REPORT_PICTURE}")
+    print(f"tuned pruners  {out / TUNED}/trial-*.yaml\ntables         {out}/*.csv")
     if settings.typed.tracking is not None:
         print(f"MLflow         mlflow ui --backend-store-uri {settings.typed.tracking['uri']}")
