@@ -61,7 +61,7 @@ examples:
   autoprune study                                          the default study
   autoprune study experiment=quick                         the whole line in about a minute
   autoprune study policy=fixed study=fastv_space           another policy, under a name of your own
-  autoprune study search.n_trials=120                      the same study, made longer
+  autoprune study search.n_trials=300                      the same study, made longer
   autoprune study budget.flops_ratio=0.35 study=tight      a tighter bound
   autoprune study policy=mine --config-dir my_policies/conf""",
     "evaluate": """\
