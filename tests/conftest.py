@@ -1,6 +1,7 @@
 """Options and helpers that several test files share."""
 
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -21,3 +22,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     sys.path.insert(0, str(config.invocation_params.dir))  # a package beside the caller is importable
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model of the embedded layout, in a folder."""
+    from fake_bench import save_narrow_model
+
+    return save_narrow_model(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading a model is a failure."""
+    from search import bench
+
+    def refuse(config: object) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(bench, "load", refuse)

@@ -7,29 +7,10 @@ import sys
 import time
 
 import pytest
-from fake_bench import refused, save_narrow_model
+from fake_bench import refused
 
 from search import bench
 from search.cli import main
-
-
-@pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory):
-    return save_narrow_model(tmp_path_factory.mktemp("checkpoint"))
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def no_model(monkeypatch):
-    def refuse(config):
-        raise AssertionError("a model was loaded")
-
-    monkeypatch.setattr(bench, "load", refuse)
 
 
 def quick(checkpoint, *words):

@@ -6,29 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from fake_bench import refused, save_narrow_model
-
-from search import bench
-
-
-@pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory):
-    return save_narrow_model(tmp_path_factory.mktemp("checkpoint"))
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def no_model(monkeypatch):
-    def refuse(config):
-        raise AssertionError("a model was loaded")
-
-    monkeypatch.setattr(bench, "load", refuse)
-
+from fake_bench import refused
 
 MISTAKES = {
     "verb": (["stdy"], ["unknown command 'stdy'", "did you mean study"]),
