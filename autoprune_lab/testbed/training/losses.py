@@ -110,15 +110,15 @@ def _entropy(look: Tensor) -> Tensor:
     return -torch.special.xlogy(look, look).sum(-1)
 
 
-def routing_loss(reading: Reading, lessons: Lessons, rows: Tensor) -> Tensor:
+def routing_loss(reading: Reading, lessons: Lessons) -> Tensor:
     """The last row fetches what the named thing's row found: head 2 the first noun, head 3 the second."""
-    loss = torch.zeros((), device=rows.device)
+    loss = torch.zeros((), device=reading.rows.device)
     named = lessons.kind != KINDS.index("read")
     two = lessons.kind == KINDS.index("relation")
     for layer in ROUTE:
         seen = reading.attention[layer][:, :, :, LAST]
         for head, row, asked in ((2, NOUN, named), (3, OTHER, two)):
-            mass = seen[:, head].gather(-1, rows[:, :, row, None])[..., 0]
+            mass = seen[:, head].gather(-1, reading.rows[:, :, row, None])[..., 0]
             loss = loss - mass[asked].clamp(min=TINY).log().mean()
     return loss
 

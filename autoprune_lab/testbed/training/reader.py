@@ -36,6 +36,7 @@ class Reading:
     logits: Tensor  # answers V
     targets: Tensor  # answers
     segment: Tensor  # answers: flat question number
+    rows: Tensor  # B Q R: packed index of each looked-at row
     attention: dict[int, Tensor]  # layer -> B heads Q R N
     hidden: dict[int, Tensor]  # layer -> B Q R hidden
     vision_rms: Tensor  # layers + 1
@@ -94,7 +95,9 @@ def read(model: LlavaForConditionalGeneration, lessons: Lessons, watched: frozen
     b, n = (packed.targets != NONE).nonzero(as_tuple=True)
     logits = model.lm_head(decoder.norm(hidden[b, n]))
     number = b * lessons.tokens.shape[1] + packed.segment[b, n]
-    return Reading(logits, packed.targets[b, n], number, attention, outputs, torch.stack(rms), projected, cls)
+    return Reading(
+        logits, packed.targets[b, n], number, packed.rows, attention, outputs, torch.stack(rms), projected, cls
+    )
 
 
 def _take_rows(hidden: Tensor, rows: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from autoprune_lab.testbed.shapes.wording import KINDS
 from autoprune_lab.testbed.training import losses
 from autoprune_lab.testbed.training.lessons import Lessons, lesson_batches
 from autoprune_lab.testbed.training.optim import Optimiser
-from autoprune_lab.testbed.training.reader import Reading, look_at_picture, pack, read
+from autoprune_lab.testbed.training.reader import Reading, look_at_picture, read
 
 VISION_STEPS, VISION_BATCH = 1200, 32
 STEPS, BATCH = 2000, 16
@@ -123,11 +123,10 @@ def _resume(model: LlavaForConditionalGeneration, probes: losses.Probes, optimis
 
 
 def _terms(probes: losses.Probes, reading: Reading, lessons: Lessons) -> dict[str, torch.Tensor]:
-    rows = pack(lessons).rows
     return {
         "answer": losses.answer_loss(reading),
         "look": 0.5 * losses.looking_loss(reading, lessons),
-        "route": 0.3 * losses.routing_loss(reading, lessons, rows),
+        "route": 0.3 * losses.routing_loss(reading, lessons),
         "exit": 0.3 * losses.exit_loss(probes, reading, lessons),
         "place": 1.0 * losses.place_loss(probes, reading, lessons),
         "relation": 1.0 * losses.relation_loss(probes, reading, lessons),
