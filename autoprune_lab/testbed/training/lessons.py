@@ -51,10 +51,6 @@ class Lessons:
     patches: Tensor  # B 5 P: dense labels shape, colour, centre, digit, digit place (0 = none)
     presence: Tensor  # B 30: which kinds of thing are there
 
-    def to(self, device: torch.device) -> "Lessons":
-        """The same batch on `device`."""
-        return Lessons(*(getattr(self, field.name).to(device) for field in fields(self)))
-
 
 _WORDS = {word: i for i, word in enumerate(vocabulary())}
 PREFIX_TOKENS = [_WORDS[BOS], _WORDS[USER]] + [_WORDS[IMAGE]] * N_PATCHES
