@@ -1,4 +1,7 @@
-"""Hands out whole tokens to layers, in the order in which a growing scale admits them, up to a cost."""
+"""Hands out whole tokens to layers, in the order in which a growing scale admits them, up to a cost.
+
+A layer may also stand for a stair: k layers of one count, at k times the cost.
+"""
 
 import math
 from collections.abc import Sequence
@@ -11,6 +14,7 @@ Column = Int[np.ndarray, "batch 1"]
 Counts = Int[np.ndarray, "batch layers"]
 Weights = Float[np.ndarray, "batch layers"]
 Scale = Float[np.ndarray, "batch 1"]
+Price = Int[np.ndarray, "batch #layers"]
 
 _LEAST_WEIGHT = 1e-290  # of the largest weight: below it a layer stays empty, and no scale can overflow
 
@@ -19,8 +23,8 @@ _LEAST_WEIGHT = 1e-290  # of the largest weight: below it a layer stays empty, a
 class Cost:
     """A layer of m = tokens + text costs linear * m + quadratic * m**2; their sum must not pass `bound`."""
 
-    linear: Column
-    quadratic: Column
+    linear: Price
+    quadratic: Price
     text: Column
     bound: Column
 

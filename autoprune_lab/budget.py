@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from autoprune_lab.allocation import Cost, allocate, column
-from autoprune_lab.curve import Shape
+from autoprune_lab.allocation import Cost, Counts, allocate, column
+from autoprune_lab.curve import FULL, RetentionCurve, Shape
+from autoprune_lab.cuts import check_max_cuts, fewer_cuts
 from autoprune_lab.flops import layer_terms, unpruned_flops
 from autoprune_lab.geometry import Geometry
 
@@ -40,28 +41,32 @@ class Budget:
         if self.mean_tokens is not None and not 0 < self.mean_tokens < math.inf:
             raise ValueError(f"mean_tokens={self.mean_tokens} must be finite and above 0")
 
-    def fit(self, shape: Shape, geometry: Geometry, free_from: int) -> Int[np.ndarray, "layers"]:
+    def fit(
+        self, shape: Shape, geometry: Geometry, free_from: int, max_cuts: int | None = None
+    ) -> Int[np.ndarray, "layers"]:
         """Whole visual tokens entering each layer, for one sample; see `fit_batch`."""
-        return np.asarray(self.fit_batch(shape[None], [geometry], free_from)[0])
+        return np.asarray(self.fit_batch(shape[None], [geometry], free_from, max_cuts)[0])
 
     def fit_batch(
-        self, shapes: Shapes, geometries: Sequence[Geometry], free_from: int
-    ) -> Int[np.ndarray, "batch layers"]:
+        self, shapes: Shapes, geometries: Sequence[Geometry], free_from: int, max_cuts: int | None = None
+    ) -> Counts:
         """Whole visual tokens entering each layer, never rising, never over the bound.
 
         Layers before `free_from`, and layers whose shape is `FULL`, keep every token. For the others, let a
         common scale grow from 0: token j of layer l enters at j / (shape[l] * n_vision), at equal scales the
         lower layer's first. The longest such sequence within the bound is kept: unless the layers of weight
-        above 0 are full, less than one token of one layer is wasted.
+        above 0 are full, less than one token of one layer is wasted. A larger bound takes no token away.
+        With `max_cuts`, a sample falls at the entrance of so many layers at most; see `cuts.fewer_cuts`.
         Raises BudgetError, naming the floor, when the full layers alone are over the bound.
         """
-        _check(shapes, geometries, free_from)
+        _check(shapes, geometries, free_from, max_cuts)
         full, n_vision = _full(shapes, free_from), column([g.n_vision for g in geometries])
         held, cost = np.where(full, n_vision, 0), self._cost(geometries)
         over = np.flatnonzero(cost.total(held) > cost.bound)
         if over.size:
             raise BudgetError(self._refusal(shapes[over[0]], geometries[over[0]], free_from))
-        return allocate(np.where(full, 0.0, shapes), held, n_vision, cost)
+        counts = allocate(np.where(full, 0.0, shapes), held, n_vision, cost)
+        return counts if max_cuts is None else fewer_cuts(counts, n_vision, cost, max_cuts)
 
     def floor(self, shape: Shape, geometry: Geometry, free_from: int) -> float:
         """The least bound that `fit` can reach, in the budget's own unit: every free layer empty."""
@@ -95,6 +100,22 @@ class Budget:
         )
 
 
+def unscaled(shapes: Shapes, geometries: Sequence[Geometry], free_from: int, max_cuts: int | None = None) -> Counts:
+    """Whole visual tokens entering each layer where no budget scales the shapes: each curve's own, rounded down.
+
+    Layers before `free_from` keep every token. With `max_cuts`, a sample falls at the entrance of so many layers at
+    most and costs no more FLOPs than its own curve; see `cuts.fewer_cuts`.
+    """
+    _check(shapes, geometries, free_from, max_cuts)
+    full, n_vision = _full(shapes, free_from), [geometry.n_vision for geometry in geometries]
+    curves = [RetentionCurve.from_shape(shape) for shape in np.where(full, FULL, shapes)]
+    counts = np.stack([curve.tokens(n) for curve, n in zip(curves, n_vision, strict=True)])
+    if max_cuts is None:
+        return counts
+    cost = Budget(flops_ratio=1)._cost(geometries)
+    return fewer_cuts(counts, column(n_vision), replace(cost, bound=cost.total(counts)), max_cuts)
+
+
 def _largest(bound: float, wholes: Sequence[int]) -> list[int]:
     """The largest n of each whole with n / whole <= bound as floats: a measured ratio can be asked for."""
     above = (Fraction(bound) + Fraction(math.nextafter(bound, math.inf))) / 2  # what is below rounds to bound
@@ -105,7 +126,7 @@ def _full(shapes: Shapes, free_from: int) -> Bool[np.ndarray, "batch layers"]:
     return np.asarray(np.isinf(shapes) | (np.arange(shapes.shape[1]) < free_from))
 
 
-def _check(shapes: Shapes, geometries: Sequence[Geometry], free_from: int) -> None:
+def _check(shapes: Shapes, geometries: Sequence[Geometry], free_from: int, max_cuts: int | None = None) -> None:
     """Raise ValueError where the arguments do not belong together or a shape breaks the contract."""
     if not geometries or shapes.shape[0] != len(geometries):
         raise ValueError(f"{len(shapes)} shapes for {len(geometries)} geometries: give one each, at least one")
@@ -113,5 +134,6 @@ def _check(shapes: Shapes, geometries: Sequence[Geometry], free_from: int) -> No
         raise ValueError(f"shapes have {shapes.shape[1]} layers, a geometry has another number")
     if free_from < 0:
         raise ValueError(f"free_from={free_from} must be a layer >= 0")
+    check_max_cuts(max_cuts)
     if not (shapes >= 0).all() or (shapes[:, 1:] > shapes[:, :-1]).any():
         raise ValueError("a shape holds NaN, a negative weight or a rise: see autoprune_lab.policy.check_shape")

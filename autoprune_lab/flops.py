@@ -2,8 +2,9 @@
 
 Counted are the decoder's linear maps and its two attention products, every query against every key (causal
 skipping is not credited), exactly as `torch.utils.flop_counter.FlopCounterMode` counts them. Not counted:
-norms, softmax, rotary embedding, lm_head, vision tower. `tokens` are always the *visual* tokens entering each
-layer; text comes from the geometry. Sums are int64: good to a million tokens in 80 layers, 8192 wide.
+norms, softmax, rotary embedding, lm_head, vision tower (`SampleTrace.vision_flops`). `tokens` are always the
+*visual* tokens entering each layer; text comes from the geometry. Sums are int64: good to a million tokens in 80
+layers, 8192 wide.
 """
 
 import numpy as np
@@ -78,6 +79,15 @@ def macs_3ndm(geometry: Geometry, tokens: Int[np.ndarray, "layers"]) -> int:
     return _paper_macs(geometry, tokens, mlp_matrices=3)
 
 
+def visual_only(geometry: Geometry) -> Geometry:
+    """The prompt without its text, for the papers that count visual tokens alone: any convention takes it.
+
+    Source: arXiv 2410.17247 (PyramidDrop), section 4.1: "the FLOPs of the image token part", with `macs_3ndm`.
+    Differs: text is never pruned, so a ratio without it is too low.
+    """
+    return geometry.with_tokens(geometry.n_vision, 0)
+
+
 def mean_tokens_entering(tokens: Int[np.ndarray, "layers"]) -> float:
     """Mean over layers of the visual tokens entering each: what FLOPs follow, and what `Budget` bounds."""
     return float(tokens.mean())
@@ -86,6 +96,7 @@ def mean_tokens_entering(tokens: Int[np.ndarray, "layers"]) -> float:
 def mean_tokens_leaving(tokens: Int[np.ndarray, "layers"]) -> float:
     """Mean over layers of the visual tokens left *after* each layer: most papers' "average tokens".
 
+    Source: the official code of AutoPrune, its "avg token num".
     Differs: lower than `mean_tokens_entering` by (first - last) / layers; the last layer drops nothing.
     """
     return float(np.append(tokens[1:], tokens[-1]).mean())

@@ -4,15 +4,15 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from autoprune_lab.budget import Budget
+from autoprune_lab.budget import Budget, unscaled
 from autoprune_lab.complexity import mutual_information
-from autoprune_lab.curve import FULL, RetentionCurve
+from autoprune_lab.cuts import check_max_cuts
 from autoprune_lab.evidence import Evidence
 from autoprune_lab.geometry import Geometry
 from autoprune_lab.policy import Policy, Signal, check_shape
@@ -24,13 +24,18 @@ from autoprune_lab.trace import Trace
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+Positions = Literal["original", "compact"]
+
 
 @dataclass(frozen=True)
 class Pruner:
     """Shape (policy), size (budget), choice (scorer), remains (recovery) of pruning, and what it looks at.
 
     `probe_layer`: its text-to-visual attention gives the complexity; pruning is free from the next layer on.
-    Without a budget the policy's shape is the curve itself.
+    -1: nothing is looked at, tokens may go before layer 0. `positions`: kept tokens keep their rotary position
+    (`original`), or are renumbered without gaps after each cut (`compact`, as AutoPrune and SparseVLM do).
+    Without a budget the policy's shape is the curve itself. `max_cuts`: at most so many layers of a sample cut;
+    None cuts wherever the plan falls.
     """
 
     policy: Policy
@@ -39,11 +44,16 @@ class Pruner:
     complexity: Callable[[Evidence], Tensor] = mutual_information
     recovery: Callable[[Evidence, Tensor, Tensor], Survivors] = drop
     probe_layer: int = 1
+    positions: Positions = "original"
+    max_cuts: int | None = None
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a negative probe layer."""
-        if self.probe_layer < 0:
-            raise ValueError(f"probe_layer={self.probe_layer} must be at least 0")
+        """Raise ValueError for a probe layer below -1, unknown positions, or less than one cut."""
+        if self.probe_layer < -1:
+            raise ValueError(f"probe_layer={self.probe_layer} must be at least -1")
+        if self.positions not in get_args(Positions):
+            raise ValueError(f"positions={self.positions!r} must be one of {', '.join(get_args(Positions))}")
+        check_max_cuts(self.max_cuts)
 
     def plan(
         self, complexities: Float[np.ndarray, "batch"], geometries: Sequence[Geometry]
@@ -57,15 +67,10 @@ class Pruner:
         n_vision = np.array([geometry.n_vision for geometry in geometries])
         counts = np.zeros(shapes.shape, dtype=np.int64)
         sighted = np.flatnonzero(n_vision)
-        if not sighted.size:
-            return counts
-        if self.budget is not None:
+        if sighted.size:
             prompts = [geometries[i] for i in sighted]
-            counts[sighted] = self.budget.fit_batch(shapes[sighted], prompts, self.probe_layer + 1)
-        else:
-            shapes[:, : self.probe_layer + 1] = FULL
-            for i in sighted:
-                counts[i] = RetentionCurve.from_shape(shapes[i]).tokens(int(n_vision[i]))
+            fit = self.budget.fit_batch if self.budget else unscaled
+            counts[sighted] = fit(shapes[sighted], prompts, self.probe_layer + 1, self.max_cuts)
         return counts
 
     def attach(self, model: "PreTrainedModel", keep_indices: bool = False) -> AbstractContextManager[Trace]:
@@ -98,4 +103,4 @@ class Pruner:
         shapes = [self.policy.shape(signal) for signal in signals]
         for shape, signal in zip(shapes, signals, strict=True):
             check_shape(shape, signal, self.policy)
-        return np.broadcast_to(shapes, (len(complexities), n_layers)).copy()
+        return np.broadcast_to(shapes, (len(complexities), n_layers))

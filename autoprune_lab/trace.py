@@ -1,12 +1,19 @@
 """Trace: what really happened to each sample while a pruner was attached."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Int
 
 from autoprune_lab.flops import unpruned_flops
 from autoprune_lab.geometry import Geometry
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from autoprune_lab.patches import Picture
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,8 +22,9 @@ class SampleTrace:
 
     `complexity` is in bits, None when the policy is not adaptive. `planned` and `counts` are the visual
     tokens entering each layer, as planned and as they are in the KV cache. `scoring_flops` is what evidence
-    cost on top of `decoder_flops`. `kept`, if asked for: per layer the ascending indices, within the sample,
-    of its visual tokens.
+    cost on top of `decoder_flops`; `vision_flops` is the sample's share of the vision tower, by visual tokens,
+    0 where the features came from elsewhere. `kv_cache_bytes` is what the prefill leaves in the cache, padding
+    not counted. `kept`, if asked for: per layer the ascending indices, within the sample, of its visual tokens.
     """
 
     geometry: Geometry
@@ -24,6 +32,8 @@ class SampleTrace:
     counts: Int[np.ndarray, "layers"]
     decoder_flops: int
     scoring_flops: int
+    vision_flops: int = 0
+    kv_cache_bytes: int = 0
     complexity: float | None = None
     kept: list[Int[np.ndarray, "_"]] | None = None
 
@@ -38,3 +48,21 @@ class Trace:
     """Samples in the order they were prefilled, over all calls; beam search prefills each once per beam."""
 
     samples: list[SampleTrace] = field(default_factory=list)
+
+    def plot(
+        self,
+        images: "Picture | Sequence[Picture]",
+        sample: int = 0,
+        layers: Sequence[int] | None = None,
+        grid: tuple[int, int] | None = None,
+    ) -> "Figure":
+        """Draw which patches of `samples[sample]` enter which layers: kept ones bright, dropped ones dark.
+
+        `images` are the sample's pictures as the model sees them (cropped, where its processor crops), each a
+        PIL image or an array (height, width[, 3]). One column a layer; by default the first layer and those
+        where tokens fall, at most five of them. `grid` is the (rows, columns) of patches of one image; by
+        default a square. Needs `attach(model, keep_indices=True)`; ValueError without, or for another grid.
+        """
+        from autoprune_lab.patches import plot_patches  # here: tracing needs no matplotlib
+
+        return plot_patches(self.samples[sample], images, layers, grid)

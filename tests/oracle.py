@@ -1,68 +1,83 @@
-"""A second, naive implementation of pruning, to compare the real one with.
+"""A second, naive implementation of pruning for any model family, to compare the real one with.
 
-One unpadded sample, full-length hidden states in every layer, eager attention written out, one explicit
-mask per layer, no cache: the whole sequence is computed again for each decoded token.
+One unpadded sample through transformers' own model with eager attention, no cache, full-length hidden states in
+every layer. Hooks change nothing but what each layer is told: an explicit mask in which nothing sees a dropped
+token, and for compact positions another rotary embedding. Decoded tokens stand behind the prompt in one sequence;
+since nothing before them sees them, one pass gives the logits of every step.
 """
+
+from contextlib import ExitStack
+from functools import cache, partial
 
 import numpy as np
 import torch
-from tiny_models import IMAGE, Sample
-from transformers import LlavaForConditionalGeneration
-from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+from families import IMAGE, Family, Sample
+from transformers import PreTrainedModel
+
+
+@cache
+def eager(family: Family) -> PreTrainedModel:
+    """The family's default model with eager attention, built once."""
+    return family.build("eager")
 
 
 class Oracle:
-    def __init__(self, model: LlavaForConditionalGeneration, sample: Sample, rank_by: str) -> None:
-        self.model, self.decoder, self.rank_by = model, model.get_decoder(), rank_by
-        self.prompt = sample.ids
-        self.visual = (sample.ids == IMAGE).nonzero().flatten()
-        with torch.no_grad():
-            images = (
-                model.get_image_features(pixel_values=sample.pixels, return_dict=True).pooler_output
-                if len(sample.pixels)
-                else []
-            )
-            self.features = torch.cat(list(images)) if len(images) else torch.zeros(0, 48)
+    """`rank_by` last: attention of the last prompt token; text: of the text rows; norm: of the layer's input.
+
+    After `logits`, per layer: `kept`, the indices of its visual tokens, and `attention` (heads, tokens, tokens).
+    """
+
+    def __init__(self, family: Family, sample: Sample, rank_by: str, positions: str = "original") -> None:
+        self.family, self.sample, self.rank_by, self.positions = family, sample, rank_by, positions
+        self.n_prompt, self.visual = len(sample.ids), (sample.ids == IMAGE).nonzero().flatten()
         self.kept: list[np.ndarray] = []
         self.attention: list[torch.Tensor] = []
 
     @torch.no_grad()
     def logits(self, ids: torch.Tensor, counts: np.ndarray) -> torch.Tensor:
         """(tokens, vocabulary) for prompt + decoded `ids`; `counts` visual tokens enter each layer."""
-        hidden = self.model.get_input_embeddings()(ids)
-        hidden[self.visual] = self.features
-        cos, sin = self.decoder.rotary_emb(hidden[None], torch.arange(len(ids))[None])
-        alive = torch.ones(len(ids), dtype=torch.bool)
         self.kept, self.attention = [], []
-        for layer, count in zip(self.decoder.layers, counts, strict=True):
-            if count < alive[self.visual].sum():
-                alive = self._drop(alive, int(count))
-            self.kept.append(np.flatnonzero(alive[self.visual].numpy()))
-            allowed = torch.ones(len(ids), len(ids)).tril().bool() & (alive | torch.eye(len(ids)).bool())
-            hidden = self._layer(layer, hidden, cos, sin, allowed)
-        return self.model.lm_head(self.decoder.norm(hidden))
+        self.alive = torch.ones(len(ids), dtype=torch.bool)
+        model = eager(self.family)
+        with ExitStack() as undo:
+            for layer, count in zip(model.get_decoder().layers, counts, strict=True):
+                enter = layer.register_forward_pre_hook(partial(self._enter, int(count)), with_kwargs=True)
+                attend = layer.self_attn.register_forward_hook(lambda m, args, out: self.attention.append(out[1][0]))
+                undo.callback(enter.remove)
+                undo.callback(attend.remove)
+            return model(**self.family.batch([Sample(ids, self.sample.images)]), use_cache=False).logits[0]
 
-    def _drop(self, alive: torch.Tensor, count: int) -> torch.Tensor:
-        n = len(self.prompt)
-        rows = [n - 1] if self.rank_by == "last" else [i for i in range(self.visual[0], n) if self.prompt[i] != IMAGE]
-        scores = self.attention[-1][:, rows].mean(dim=(0, 1))
-        present = [int(i) for i in self.visual if alive[i]]
+    def _enter(self, count, layer, args, kwargs):
+        if count < self.alive[self.visual].sum():
+            self._drop(count, args[0][0])
+        self.kept.append(np.flatnonzero(self.alive[self.visual].numpy()))
+        allowed = self._visible(layer, kwargs["attention_mask"]) & (self.alive | torch.eye(len(self.alive)).bool())
+        told = {"attention_mask": torch.zeros(allowed.shape).masked_fill(~allowed, torch.finfo().min)[None, None]}
+        if self.positions == "compact":
+            row = (self.alive.cumsum(0) - 1).clamp(min=0)  # row p of the full tables is position p
+            told["position_embeddings"] = tuple(table[:, row] for table in kwargs["position_embeddings"])
+        return args, kwargs | told
+
+    def _drop(self, count, hidden):
+        present = [int(i) for i in self.visual if self.alive[i]]
+        scores = self._scores(hidden)
         best = sorted(present, key=lambda i: (-scores[i].item(), i))[:count]
-        alive = alive.clone()
-        alive[self.visual] = False
-        alive[best] = True
-        return alive
+        self.alive[self.visual] = False
+        self.alive[best] = True
 
-    def _layer(self, layer, hidden, cos, sin, allowed):
-        attention, x = layer.self_attn, layer.input_layernorm(hidden)
-        q, k, v = (
-            p(x).view(len(x), -1, attention.head_dim).transpose(0, 1)
-            for p in (attention.q_proj, attention.k_proj, attention.v_proj)
-        )
-        q, k = (t[0] for t in apply_rotary_pos_emb(q[None], k[None], cos, sin))
-        k, v = (t.repeat_interleave(len(q) // len(k), dim=0) for t in (k, v))
-        additive = torch.zeros(allowed.shape).masked_fill(~allowed, -torch.inf)
-        weights = (q @ k.transpose(1, 2) * attention.head_dim**-0.5 + additive).softmax(-1)
-        self.attention.append(weights)
-        hidden = hidden + attention.o_proj((weights @ v).transpose(0, 1).flatten(1))
-        return hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+    def _scores(self, hidden):
+        if self.rank_by == "norm":
+            return hidden.norm(dim=-1)
+        n, ids = self.n_prompt, self.sample.ids
+        rows = [n - 1] if self.rank_by == "last" else [i for i in range(self.visual[0], n) if ids[i] != IMAGE]
+        return self.attention[-1][:, rows].mean(dim=(0, 1))
+
+    def _visible(self, layer, given):
+        """(tokens, tokens): to the prompt what transformers shows it, to decoded tokens all before, in the window."""
+        row = torch.arange(given.shape[-1])
+        distance = row[:, None] - row
+        window = getattr(layer.self_attn, "sliding_window", None) or len(row)
+        visible = (distance >= 0) & (distance < window)
+        prompt = slice(self.n_prompt)
+        visible[prompt, prompt] = given[0, 0, prompt, prompt] == 0
+        return visible

@@ -1,6 +1,7 @@
 """What attaching refuses, and what it leaves behind: nothing."""
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -79,25 +80,20 @@ def test_an_attached_model_works_again_after_an_exception(model):
     assert [s.counts[-1] for s in trace.samples] == [PATCHES // 2]
 
 
-def test_two_models_do_not_touch_each_other(model):
-    other, results = tiny_llava(seed=1), {}
+def test_two_pruned_models_and_a_plain_one_do_not_touch_each_other(model):
     inputs = batch([sample(1), sample(2, n_images=2)])
-    with torch.no_grad():
-        with STAIRS.attach(model):
-            alone = model.generate(**inputs, max_new_tokens=12)
-        plain = other.generate(**inputs, max_new_tokens=12)
+    arms = {"stairs": (model, STAIRS), "adaptive": (tiny_llava(seed=1), ADAPTIVE), "plain": (tiny_llava(seed=2), None)}
 
-        def work():
-            results["unpruned"] = [other.generate(**inputs, max_new_tokens=12) for _ in range(5)]
+    def generate(arm, times=1):
+        own, pruner = arms[arm]
+        with torch.no_grad(), pruner.attach(own) if pruner else nullcontext():
+            return [own.generate(**inputs, max_new_tokens=12) for _ in range(times)]
 
-        thread = threading.Thread(target=work)
-        with STAIRS.attach(model) as trace:
-            thread.start()
-            results["pruned"] = [model.generate(**inputs, max_new_tokens=12) for _ in range(5)]
-            thread.join()
-    assert all(torch.equal(got, alone) for got in results["pruned"])
-    assert all(torch.equal(got, plain) for got in results["unpruned"])
-    assert len(trace.samples) == 10
+    alone = {arm: generate(arm)[0] for arm in arms}
+    with ThreadPoolExecutor(len(arms)) as pool:
+        together = dict(zip(arms, pool.map(lambda arm: generate(arm, times=5), arms), strict=True))
+    assert all(torch.equal(got, alone[arm]) for arm in arms for got in together[arm])
+    assert not torch.equal(alone["stairs"], alone["adaptive"])
 
 
 def test_attaching_twice_is_refused_and_harmless(model):
@@ -135,9 +131,13 @@ def _static_cache(model):
     model(**batch([sample(1)]), past_key_values=cache)
 
 
+def _pictures_without_tokens(model):
+    model(input_ids=torch.tensor([[5, 6]]), pixel_values=sample(1).pixels)
+
+
 def _foreign_cache(model):
     cache = model(**batch([sample(1)])).past_key_values
-    del cache._autoprune_lab_stages
+    del cache._autoprune_lab_pruned
     model(input_ids=torch.tensor([[5]]), past_key_values=cache)
 
 
@@ -145,7 +145,8 @@ def _foreign_cache(model):
     ("call", "message"),
     [
         (_embeddings_only, "input_ids"), (_decoder_alone, "input_ids"), (_mask_of_four_axes, "4 axes"),
-        (_static_cache, "static cache"), (_foreign_cache, "start again from the prompt"),
+        (_pictures_without_tokens, "no visual tokens found"), (_static_cache, "static cache"),
+        (_foreign_cache, "start again from the prompt"),
     ],
 )  # fmt: skip
 def test_calls_that_cannot_be_pruned_are_refused(model, call, message):
@@ -161,7 +162,7 @@ def test_cls_attention_without_the_tower_s_states_is_refused(model):
             model(**inputs, mm_encoder_outputs={"image": features})
 
 
-@pytest.mark.parametrize(("probe", "message"), [(-1, "at least 0"), (5, "0 to 4"), (9, "0 to 4")])
+@pytest.mark.parametrize(("probe", "message"), [(-2, "at least -1"), (5, "-1 to 4"), (9, "-1 to 4")])
 def test_the_probe_layer_is_validated(model, probe, message):
     with pytest.raises(ValueError, match=message), Pruner(STAIRS.policy, probe_layer=probe).attach(model):
         pass
@@ -171,8 +172,8 @@ def test_unsupported_models_are_refused_by_what_they_lack(model):
     text = LlamaConfig(hidden_size=16, intermediate_size=16, num_hidden_layers=3, num_attention_heads=2, vocab_size=9)
     with pytest.raises(ValueError, match="no image_token_id"), STAIRS.attach(LlamaForCausalLM(text)):
         pass
-    model.get_decoder().config.layer_types = ["full_attention", "sliding_attention"]
-    with pytest.raises(ValueError, match="sliding_attention"), STAIRS.attach(model):
+    model.get_decoder().config.layer_types = ["full_attention"] * 5 + ["chunked_attention"]
+    with pytest.raises(ValueError, match="chunked_attention"), STAIRS.attach(model):
         pass
 
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
 from transformers import DynamicCache, LlamaConfig, LlamaModel
 
 from autoprune_lab import flops
+from autoprune_lab.decoder.meter import flop_counter
 from autoprune_lab.geometry import Geometry
 
 LLAVA = Geometry(32, 4096, 11008, 32, 32, 128, n_vision=576, n_text=0)
@@ -19,13 +19,8 @@ SIZES = [
 
 
 def count(run):
-    """FLOPs that torch counts in `run`, CPU attention included: torch has no formula for that kernel."""
-    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-
-    def formula(query, key, value, *_, out_shape=None, **__):
-        return sdpa_flop(query, key, value)
-
-    with FlopCounterMode(display=False, custom_mapping={kernel: formula}) as counter, torch.no_grad():
+    """FLOPs that torch counts in `run`."""
+    with flop_counter() as counter, torch.no_grad():
         run()
     return counter.get_total_flops()
 
@@ -96,6 +91,23 @@ def test_text_counts_in_every_layer_and_in_every_convention():
     visual, text = LLAVA.with_tokens(100, 28), LLAVA.with_tokens(128, 0)
     for cost in (flops.prefill_flops, flops.macs_2ndm, flops.macs_3ndm):
         assert cost(visual, np.full(32, 100)) == cost(text, np.full(32, 128))
+
+
+@pytest.mark.parametrize(
+    ("n_vision", "stages", "printed"),
+    [
+        (576, {576: 32}, 3.82),
+        (576, {576: 2, 288: 30}, 2.01),  # FastV, half of the tokens dropped
+        (576, {576: 8, 288: 8, 144: 8, 72: 8}, 1.78),
+        (576, {576: 8, 230: 8, 92: 8, 36: 8}, 1.54),
+        (2880, {2880: 32}, 20.8),
+        (2880, {2880: 8, 1440: 8, 720: 8, 360: 8}, 9.46),
+    ],
+)
+def test_visual_only_gives_the_figures_of_pyramid_drop_whatever_the_text(n_vision, stages, printed):
+    tokens = np.repeat(list(stages), list(stages.values()))
+    macs = flops.macs_3ndm(flops.visual_only(LLAVA.with_tokens(n_vision, 64)), tokens)
+    assert float(f"{macs / 1e12:.3g}") == printed
 
 
 def test_ratio_is_pruned_over_unpruned():

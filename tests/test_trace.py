@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 from oracle import Oracle
-from tiny_models import IMAGE, N_LAYERS, PATCHES, batch, sample, tiny_llava
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
+from tiny_models import IMAGE, LLAVA, N_LAYERS, PATCHES, batch, sample, tiny_llava
 
 from autoprune_lab import scoring
 from autoprune_lab.budget import Budget
 from autoprune_lab.complexity import rows_mutual_information
-from autoprune_lab.flops import unpruned_flops
+from autoprune_lab.decoder.meter import flop_counter
+from autoprune_lab.flops import decode_flops, unpruned_flops
 from autoprune_lab.policy import Signal
 from autoprune_lab.pruner import Pruner
 from policies.layerwise import LayerwisePolicy
@@ -21,7 +21,7 @@ ADAPTIVE = Pruner(
     scorer=scoring.text_attention, probe_layer=1,
 )  # fmt: skip
 CLS = Pruner(LayerwisePolicy((0.5,), (0.5,)), scorer=scoring.cls_attention)
-ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+LM_HEAD = 2 * 48 * 64  # FLOPs of one position
 
 
 @pytest.fixture(scope="module")
@@ -54,29 +54,29 @@ def test_counts_are_the_budget_s_and_the_cache_s(model, one):
     assert record.flops_ratio <= 0.75
 
 
-@pytest.mark.parametrize("n_kv_heads", [4, 2])
+@pytest.mark.parametrize("n_kv_heads", [4, 2, 1])
 @pytest.mark.parametrize(
     "pruner",
     [ADAPTIVE, Pruner(LayerwisePolicy((0.4, 0.7), (0.5, 0.2))), Pruner(LayerwisePolicy((), ()))],
     ids=["adaptive, text rows", "two cuts, last row", "no cut"],
 )
-def test_flops_are_what_torch_counts(n_kv_heads, pruner):
-    model, one = tiny_llava(n_kv_heads=n_kv_heads), sample(2, n_images=2)
-    inputs = batch([one])
-    with torch.no_grad():
+def test_flops_of_prefill_and_of_a_decoded_token_are_what_torch_counts(n_kv_heads, pruner):
+    model, inputs = tiny_llava(n_kv_heads=n_kv_heads), batch([sample(2, n_images=2)])
+    next_token = {
+        "input_ids": inputs["input_ids"][:, -1:],
+        "attention_mask": torch.ones(1, inputs["input_ids"].shape[1] + 1),
+    }
+    with torch.no_grad(), pruner.attach(model) as trace:
         features = model.get_image_features(pixel_values=inputs.pop("pixel_values"), return_dict=True)
-        counter = FlopCounterMode(display=False, custom_mapping={ATTENTION: _attention_flops})
-        with pruner.attach(model) as trace, counter:
-            model(**inputs, mm_encoder_outputs={"image": features}, logits_to_keep=1)
+        with flop_counter() as prefill:
+            cache = model(**inputs, mm_encoder_outputs={"image": features}, logits_to_keep=1).past_key_values
+        with flop_counter() as decode:
+            model(**next_token, past_key_values=cache)
     record = trace.samples[0]
-    lm_head = 2 * 48 * 64
-    assert counter.get_total_flops() == record.decoder_flops + record.scoring_flops + lm_head
+    assert prefill.get_total_flops() == record.decoder_flops + record.scoring_flops + LM_HEAD
     assert (record.scoring_flops > 0) == (record.decoder_flops < unpruned_flops(record.geometry))
-
-
-def _attention_flops(query, key, value, *args, out_shape=None, **kwargs):
-    key, value = ([*query[:2], *shape[2:]] for shape in (key, value))  # grouped keys serve every head
-    return sdpa_flop(query, key, value)
+    seen = record.counts + record.geometry.n_text + 1
+    assert decode.get_total_flops() == decode_flops(record.geometry, seen) + LM_HEAD
 
 
 def test_the_tap_equals_eager_attention_also_in_pruned_layers(model):
@@ -87,7 +87,7 @@ def test_the_tap_equals_eager_attention_also_in_pruned_layers(model):
         model(**batch(samples))
     assert [evidence.layer for evidence in seen] == [1, 3]
     for i, one in enumerate(samples):
-        oracle = Oracle(model, one, "last")
+        oracle = Oracle(LLAVA, one, "last")
         oracle.logits(one.ids, trace.samples[i].planned)
         rows = [j for j in range(oracle.visual[0], len(one.ids)) if one.ids[j] != IMAGE]
         for evidence in seen:

@@ -12,7 +12,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from autoprune_lab.decoder.anatomy import Anatomy
+from autoprune_lab.decoder.deepstack import adds_features, following
+from autoprune_lab.decoder.positions import check_compact
 from autoprune_lab.decoder.session import Session
+from autoprune_lab.decoder.shadow import shadowed
 from autoprune_lab.decoder.tap import disarm
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.trace import Trace
@@ -26,17 +29,20 @@ def attached(pruner: Pruner, model: PreTrainedModel, keep_indices: bool) -> Iter
     """See `Pruner.attach`."""
     anatomy = Anatomy.of(model)
     _check_probe(pruner, len(anatomy.layers))
+    if pruner.positions == "compact":
+        check_compact(anatomy)
     session = Session(anatomy, pruner, keep_indices)
     with _alone(anatomy.decoder), ExitStack() as undo:
         _hook(session, undo)
-        _guard_generate(model, undo)
+        _guard_generate(session, undo)
         yield session.trace
 
 
 def _check_probe(pruner: Pruner, n_layers: int) -> None:
     if pruner.probe_layer >= n_layers - 1:
         raise ValueError(
-            f"probe_layer={pruner.probe_layer} leaves nothing to prune in {n_layers} layers: choose 0 to {n_layers - 2}"
+            f"probe_layer={pruner.probe_layer} leaves nothing to prune in {n_layers} layers: "
+            f"choose -1 to {n_layers - 2}"
         )
 
 
@@ -67,8 +73,12 @@ def _hook(session: Session, undo: ExitStack) -> None:
     for index, layer in enumerate(anatomy.layers):
         before(layer, functools.partial(_enter, session, index))
         undo.callback(disarm, layer.self_attn)
+    if anatomy.tower is not None:
+        undo.enter_context(session.meter.on(anatomy.tower))
     if session.tower is not None:
         after(session.tower.layer, lambda module, args, output: session.see(args[0], output))
+    if adds_features(anatomy.decoder):
+        undo.enter_context(following(anatomy.decoder, session.stage))
     after(anatomy.decoder, functools.partial(_leave, session))
 
 
@@ -92,8 +102,9 @@ def _named(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     return dict(zip(names, args, strict=False)) | kwargs
 
 
-def _guard_generate(model: PreTrainedModel, undo: ExitStack) -> None:
+def _guard_generate(session: Session, undo: ExitStack) -> None:
     """Refuse chunked prefill, which would prune the first chunk only; shadows `generate` on the instance."""
+    model = session.anatomy.model
     generate = getattr(model, "generate", None)
     if generate is None:
         return
@@ -110,14 +121,7 @@ def _guard_generate(model: PreTrainedModel, undo: ExitStack) -> None:
                 "prefill_chunk_size is not supported while a pruner is attached: "
                 "only whole prompts are planned, leave it out"
             )
+        session.meter.take()  # the tower runs before the model is called
         return generate(*args, **kwargs)
 
-    before = vars(model).get("generate")
-    model.generate = guarded
-    undo.callback(_unshadow, model, before)
-
-
-def _unshadow(model: PreTrainedModel, before: Any) -> None:
-    vars(model).pop("generate")
-    if before is not None:
-        model.generate = before
+    undo.enter_context(shadowed(model, "generate", guarded))

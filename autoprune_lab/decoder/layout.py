@@ -14,12 +14,14 @@ class Stage:
 
     `index` is a slot's position in the full prompt, `valid` is False at padding. After a cut samples are
     aligned at the right, shorter ones padded at the left (with dropped tokens, so that no position appears
-    twice). `n_valid` and `n_vision` are the real tokens of each sample, known on the host.
+    twice). `rank` is a visual token's index within its sample. `n_valid` and `n_vision` are the real tokens of
+    each sample, known on the host.
     """
 
     index: Int[Tensor, "batch slots"]
     valid: Bool[Tensor, "batch slots"]
     visual: Bool[Tensor, "batch slots"]
+    rank: Int[Tensor, "batch slots"]
     n_valid: Int[np.ndarray, "batch"]
     n_vision: Int[np.ndarray, "batch"]
 
@@ -33,21 +35,18 @@ class Stage:
         n_valid = self.n_valid - self.n_vision + n_vision
         order = keep.byte().argsort(dim=1, stable=True)  # kept slots last, each group in its order
         slots = order[:, keep.shape[1] - int(n_valid.max()) :]
+        index, rank = self.index.gather(1, slots), self.rank.gather(1, slots)
         valid = keep.gather(1, slots)
         visual = self.visual.gather(1, slots) & valid
-        return Stage(self.index.gather(1, slots), valid, visual, n_valid, n_vision), slots
+        return Stage(index, valid, visual, rank, n_valid, n_vision), slots
 
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """A batch of prompts: its first stage, and what the full prompt says about each position.
-
-    `rows`: text after the sample's first visual token. `rank`: a visual token's index within its sample.
-    """
+    """A batch of prompts: its first stage, and `rows`: text after the sample's first visual token."""
 
     stage: Stage
     rows: Bool[Tensor, "batch positions"]
-    rank: Int[Tensor, "batch positions"]
     n_rows: Int[np.ndarray, "batch"]
 
     @classmethod
@@ -59,7 +58,25 @@ class Prompt:
         rows = valid & ~visual & (seen > 0)
         n_valid, n_vision, n_rows = torch.stack([m.sum(1) for m in (valid, visual, rows)]).cpu().numpy()
         index = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
-        return cls(Stage(index, valid, visual, n_valid, n_vision), rows, seen - 1, n_rows)
+        return cls(Stage(index, valid, visual, seen - 1, n_valid, n_vision), rows, n_rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Pruned:
+    """What a pruned cache carries: the prompt as it came, the stage of each layer, and how positions run."""
+
+    prompt: Stage
+    stages: list[Stage]
+    positions: str
+
+    @property
+    def width(self) -> int:
+        """Slots of the prompt before pruning."""
+        return self.prompt.index.shape[1]
+
+    def is_cut(self, layer: int) -> bool:
+        """Did fewer tokens than the prompt's enter this layer?"""
+        return self.stages[layer] is not self.prompt
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
-"""What decoder layers are told about positions and visibility after a cut."""
+"""What decoder layers are told about visibility after a cut. Original positions decide it, whatever the rotary does."""
 
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -8,40 +8,15 @@ from torch import Tensor
 from autoprune_lab.decoder.layout import Stage
 
 
-class PrefillView:
-    """Gathers a layer's own keyword arguments down to a stage; each distinct tensor once per stage."""
+class Keys(NamedTuple):
+    """Keys of one layer, (batch, n) each: which are real, and where each stood before any pruning."""
 
-    def __init__(self, stage: Stage, implementation: str) -> None:
-        self.stage, self.implementation = stage, implementation
-        self._gathered: dict[int, tuple[Any, Any]] = {}
+    valid: Tensor
+    index: Tensor
 
-    def narrow(self, kwargs: dict[str, Any], hidden: Tensor) -> dict[str, Any]:
-        """`kwargs` as transformers built them for the full prompt -> as the stage needs them.
-
-        `position_ids` go: layers need the rotary embeddings only, and flash attention takes gaps for packing.
-        """
-        mask, rotary = kwargs.get("attention_mask"), kwargs.get("position_embeddings")
-        return kwargs | {
-            "attention_mask": self._once(mask, lambda: self._mask(mask, hidden)),
-            "position_embeddings": self._once(rotary, lambda: narrow_rotary(rotary, self.stage)),
-            "position_ids": None,
-        }
-
-    def _once(self, source: Any, gather: Any) -> Any:
-        if id(source) not in self._gathered:
-            self._gathered[id(source)] = (source, gather())  # holding the source keeps its id its own
-        return self._gathered[id(source)][1]
-
-    def _mask(self, mask: Tensor | None, hidden: Tensor) -> Tensor | None:
-        if mask is None:
-            return causal_mask(self.stage, self.implementation, hidden.dtype) if self.stage.ragged else None
-        return narrow_mask(mask, self.stage)
-
-
-def narrow_rotary(rotary: tuple[Tensor, Tensor], stage: Stage) -> tuple[Tensor, Tensor]:
-    """(cos, sin), each (1 or batch, positions, dim) -> the rows of the stage's tokens: original positions."""
-    cos, sin = (torch.take_along_dim(part, stage.index[..., None], dim=1) for part in rotary)
-    return cos, sin
+    def last(self, n: int) -> "Keys":
+        """Those that a cache still holds."""
+        return Keys(self.valid[:, -n:], self.index[:, -n:])
 
 
 def narrow_mask(mask: Tensor, stage: Stage) -> Tensor:
@@ -54,25 +29,31 @@ def narrow_mask(mask: Tensor, stage: Stage) -> Tensor:
     return mask.masked_fill(hidden, False if mask.dtype == torch.bool else torch.finfo(mask.dtype).min)
 
 
-def causal_mask(stage: Stage, implementation: str, dtype: torch.dtype) -> Tensor:
-    """The mask of a stage with padding, where transformers needed none for the full prompt."""
-    n = stage.index.shape[1]
-    return _for_backend(visible_keys(stage), n, implementation, dtype)
+def prompt_keys(stage: Stage) -> Keys:
+    """The keys of a pruned prompt."""
+    return Keys(visible_keys(stage), stage.index)
 
 
-def decode_mask(
-    stage: Stage, n_past: int, n_new: int, since: Tensor | None, implementation: str, dtype: torch.dtype
-) -> Tensor | None:
-    """The mask of `n_new` tokens over a layer's own cache: the stage's slots, then all since the prompt.
+def keys_since(stage: Stage, width: int, since: Tensor) -> Keys:
+    """The keys of a pruned prompt, `width` slots wide before, and of all tokens `since`: (batch, n), False at padding.
 
-    `since` (batch, n_past + n_new - slots) is False at padding; None: no padding there.
+    A sliding window goes by the original index, not by the place in the shorter cache.
     """
-    if n_new == 1 and since is None and not stage.ragged:
-        return None
-    visible = visible_keys(stage)
-    if since is None:
-        since = visible.new_ones(len(visible), n_past + n_new - visible.shape[1])
-    return _for_backend(torch.cat([visible, since], dim=1), n_new, implementation, dtype)
+    index = width + torch.arange(since.shape[1], device=since.device).expand_as(since)
+    return Keys(torch.cat([visible_keys(stage), since], dim=1), torch.cat([original_index(stage), index], dim=1))
+
+
+def causal_mask(keys: Keys, n_new: int, window: int | None, implementation: str, dtype: torch.dtype) -> Tensor:
+    """What the last `n_new` of the keys may see of all, no further back than `window`, in the form a backend takes."""
+    if "flash" in implementation:
+        return keys.valid
+    place = torch.arange(keys.valid.shape[1], device=keys.valid.device)
+    allowed = keys.valid[:, None, None] & (place <= place[-n_new:, None])
+    if window is not None:
+        allowed &= keys.index[:, None, -n_new:, None] - keys.index[:, None, None] < window
+    if implementation != "eager":
+        return allowed
+    return torch.zeros_like(allowed, dtype=dtype).masked_fill(~allowed, torch.finfo(dtype).min)
 
 
 def visible_keys(stage: Stage) -> Tensor:
@@ -80,13 +61,6 @@ def visible_keys(stage: Stage) -> Tensor:
     return stage.valid
 
 
-def _for_backend(visible: Tensor, n_new: int, implementation: str, dtype: torch.dtype) -> Tensor:
-    """Causal visibility of the keys (batch, n) to the last `n_new` of them, in the form a backend takes."""
-    if "flash" in implementation:
-        return visible
-    n = visible.shape[1]
-    keys = torch.arange(n, device=visible.device)
-    allowed = visible[:, None, None] & (keys <= keys[n - n_new :, None])
-    if implementation != "eager":
-        return allowed
-    return torch.zeros_like(allowed, dtype=dtype).masked_fill(~allowed, torch.finfo(dtype).min)
+def original_index(stage: Stage) -> Tensor:
+    """Where each slot stood before any pruning, (batch, slots)."""
+    return stage.index

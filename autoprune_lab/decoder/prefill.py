@@ -10,9 +10,9 @@ from torch import Tensor
 
 from autoprune_lab.decoder.anatomy import Anatomy
 from autoprune_lab.decoder.layout import Prompt, Stage, widen
-from autoprune_lab.decoder.masks import PrefillView
 from autoprune_lab.decoder.source import DecoderSource
 from autoprune_lab.decoder.tap import Tapped, arm
+from autoprune_lab.decoder.view import View
 from autoprune_lab.evidence import Evidence
 from autoprune_lab.flops import scoring_flops
 from autoprune_lab.geometry import Geometry
@@ -28,12 +28,12 @@ class Prefill:
     def __init__(self, anatomy: Anatomy, pruner: Pruner, prompt: Prompt, cls_scores: Callable[[], Tensor]) -> None:
         self.anatomy, self.pruner, self.prompt, self.cls_scores = anatomy, pruner, prompt, cls_scores
         self.stage, self.stages = prompt.stage, list[Stage]()
-        self.view = PrefillView(self.stage, anatomy.implementation)
+        self.view = View(anatomy, self.stage, pruner.positions)
         self.cache: Any = None
-        self.armed, self.tapped = False, None
+        self.planned: Counts | None = None
+        self.armed, self.tapped = self._is_tapped(-1), None
         self.geometries = _geometries(anatomy, self.stage)
         self.complexities = np.zeros(len(self.geometries))  # 0 bits without an image, or if nobody asks
-        self.planned: Counts | None = None
         self.scoring_flops = np.zeros(len(self.geometries), dtype=np.int64)
 
     def enter(self, layer: int, hidden: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
@@ -45,7 +45,7 @@ class Prefill:
         self.armed = self._is_tapped(layer)
         if self.armed:
             arm(self.anatomy.layers[layer].self_attn, self._record)
-        return hidden, kwargs if self.stage is self.prompt.stage else self.view.narrow(kwargs, hidden)
+        return hidden, kwargs if self.stage is self.prompt.stage else self.view.narrow(layer, kwargs, hidden)
 
     def restore(self, hidden: Tensor) -> Tensor:
         """The decoder's output at full length: zeros where tokens were dropped."""
@@ -60,7 +60,7 @@ class Prefill:
 
     def _look(self, layer: int, hidden: Tensor) -> Tensor:
         """Plan and cut with the evidence of the layer before; the evidence is forgotten afterwards."""
-        if self.tapped is None:
+        if self.tapped is None and layer > 0:
             raise ValueError(
                 f"{type(self.anatomy.model).__name__} is not supported: the attention of layer {layer - 1} "
                 "does not go through transformers' attention interface"
@@ -74,7 +74,7 @@ class Prefill:
         return self._cut(layer, hidden, evidence, source, falls) if must_cut(falls) else hidden
 
     def _is_tapped(self, layer: int) -> bool:
-        """Will the next layer look at this one?"""
+        """Will the next layer look at this one? -1: at what enters the decoder."""
         if not self.stage.n_vision.any():
             return False
         if self.planned is None:
@@ -107,7 +107,7 @@ class Prefill:
         if survivors.hidden is not None:
             hidden = _replace_visual(hidden, survivors.hidden, source)
         self.stage, slots = self.stage.narrow(widen(self.stage, survivors.keep, source.vision), counts)
-        self.view = PrefillView(self.stage, self.anatomy.implementation)
+        self.view = View(self.anatomy, self.stage, self.pruner.positions)
         return torch.take_along_dim(hidden, slots[..., None], dim=1)
 
     def _check(self, evidence: Evidence, scores: Tensor, survivors: Survivors, wanted: Tensor) -> None:

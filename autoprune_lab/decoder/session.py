@@ -1,5 +1,6 @@
 """Session: follows the forward calls of one attached model, and tells prefill from decoding."""
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -9,14 +10,15 @@ from transformers import Cache
 
 from autoprune_lab.decoder.anatomy import Anatomy
 from autoprune_lab.decoder.decode import Decode
-from autoprune_lab.decoder.layout import Prompt, Stage
+from autoprune_lab.decoder.layout import Prompt, Pruned, Stage
+from autoprune_lab.decoder.meter import Meter, cache_bytes, share
 from autoprune_lab.decoder.prefill import Prefill
 from autoprune_lab.decoder.tower import Tower, per_beam
 from autoprune_lab.flops import prefill_flops
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.trace import SampleTrace, Trace
 
-_STAGES = "_autoprune_lab_stages"
+_PRUNED = "_autoprune_lab_pruned"
 """A pruned cache carries how it was pruned under this name: no registry, and gone with the cache."""
 
 
@@ -26,7 +28,7 @@ class Session:
     def __init__(self, anatomy: Anatomy, pruner: Pruner, keep_indices: bool) -> None:
         self.anatomy, self.pruner, self.keep_indices = anatomy, pruner, keep_indices
         self.tower = Tower.of(anatomy)
-        self.trace = Trace()
+        self.trace, self.meter = Trace(), Meter()
         self.arguments: dict[str, Any] = {}
         self.run: Prefill | Decode | None = None
         self.seen: tuple[Tensor, Tensor] | None = None  # the watched tower layer's last input and output
@@ -34,8 +36,10 @@ class Session:
     def call(self, arguments: dict[str, Any]) -> None:
         """The model is called: remember what only it is told."""
         self.arguments, self.run = arguments, None
+        _check_images(arguments, self.anatomy.image_token_id)
         if not arguments.get("mm_encoder_outputs"):  # otherwise `generate` has just run the tower for this call
             self.seen = None
+            self.meter.take()
 
     def see(self, hidden: Tensor, output: Tensor) -> None:
         """The vision tower ran the layer whose [CLS] attention may be wanted."""
@@ -49,16 +53,20 @@ class Session:
             prompt = Prompt.read(self.arguments["input_ids"], mask, self.anatomy.image_token_id)
             self.run = Prefill(self.anatomy, self.pruner, prompt, self._cls_scores)
         else:
-            self.run = Decode.of(_stages(cache), mask, self.anatomy.implementation)
+            self.run = Decode.of(self.anatomy, _pruned(cache), mask)
 
     def end(self, hidden: Tensor) -> Tensor:
         """The decoder is done: write the trace, give its output the full length again."""
         run, self.run, self.arguments, self.seen = self.run, None, {}, None
         if isinstance(run, Prefill):
-            self.trace.samples.extend(_samples(run, self.keep_indices))
+            self.trace.samples.extend(_samples(run, self.keep_indices, self.meter.take()))
             if run.cache is not None:
-                setattr(run.cache, _STAGES, run.stages)
+                _remember(run.cache, Pruned(run.prompt.stage, run.stages, self.pruner.positions))
         return run.restore(hidden)
+
+    def stage(self) -> Stage | None:
+        """The tokens in the layer that runs; None: all of them."""
+        return self.run.stage if isinstance(self.run, Prefill) else None
 
     def _cls_scores(self) -> Tensor:
         name = type(self.anatomy.model).__name__
@@ -82,6 +90,17 @@ class Session:
         return states[index]
 
 
+def _check_images(arguments: dict[str, Any], image_token_id: int) -> None:
+    """Refuse pictures that no token of the prompt stands for."""
+    ids = arguments.get("input_ids")
+    pictures = arguments.get("pixel_values") is not None or arguments.get("mm_encoder_outputs")
+    if pictures and ids is not None and not (ids == image_token_id).any():
+        raise ValueError(
+            f"no visual tokens found: input_ids hold no image_token_id={image_token_id}; "
+            "make the prompt with the model's own processor"
+        )
+
+
 def _check(arguments: dict[str, Any], cache: Cache | None) -> None:
     mask = arguments.get("attention_mask")
     if arguments.get("input_ids") is None:
@@ -92,19 +111,35 @@ def _check(arguments: dict[str, Any], cache: Cache | None) -> None:
         raise ValueError("a static cache is not supported while a pruner is attached: use a DynamicCache")
 
 
-def _stages(cache: Cache) -> list[Stage] | None:
+def _remember(cache: Cache, pruned: Pruned) -> None:
+    """Write on the cache how its prompt was pruned; a cut before layer 0 must not shorten what the model counts."""
+    setattr(cache, _PRUNED, pruned)
+    if pruned.is_cut(0):
+        cache.get_seq_length = functools.partial(_unpruned_length, cache)
+
+
+def _unpruned_length(cache: Cache, layer_idx: int = 0) -> int:
+    """Tokens that were fed to the model, which positions follow, where layer 0 holds fewer."""
+    pruned = getattr(cache, _PRUNED)
+    length = type(cache).get_seq_length(cache, layer_idx)
+    return length and length + pruned.width - pruned.stages[layer_idx].index.shape[1]
+
+
+def _pruned(cache: Cache) -> Pruned | None:
     """How the prompt in `cache` was pruned; None: it was not. ValueError if that was forgotten."""
-    stages = getattr(cache, _STAGES, None)
-    if stages is None and len({layer.get_seq_length() for layer in cache.layers}) > 1:
+    pruned = getattr(cache, _PRUNED, None)
+    if pruned is None and len({layer.get_seq_length() for layer in cache.layers}) > 1:
         raise ValueError("this cache was pruned, but not by an attached pruner: start again from the prompt")
-    return stages
+    return pruned
 
 
-def _samples(run: Prefill, keep_indices: bool) -> list[SampleTrace]:
+def _samples(run: Prefill, keep_indices: bool, vision_flops: int) -> list[SampleTrace]:
     """One record a sample; the counts are read off the stages that ran, not off the plan."""
     counts = torch.stack([stage.visual.sum(1) for stage in run.stages], dim=1).cpu().numpy()
     planned = np.zeros_like(counts) if run.planned is None else run.planned
     kept = _kept(run) if keep_indices else [None] * len(counts)
+    vision = share(vision_flops, [geometry.n_vision for geometry in run.geometries])
+    held = cache_bytes(run.cache, counts + np.array([[geometry.n_text] for geometry in run.geometries]))
     return [
         SampleTrace(
             geometry=geometry,
@@ -112,6 +147,8 @@ def _samples(run: Prefill, keep_indices: bool) -> list[SampleTrace]:
             counts=counts[i],
             decoder_flops=prefill_flops(geometry, counts[i]),
             scoring_flops=int(run.scoring_flops[i]),
+            vision_flops=vision[i],
+            kv_cache_bytes=int(held[i]),
             complexity=float(run.complexities[i]) if run.pruner.policy.adaptive else None,
             kept=kept[i],
         )
@@ -121,6 +158,6 @@ def _samples(run: Prefill, keep_indices: bool) -> list[SampleTrace]:
 
 def _kept(run: Prefill) -> list[list[np.ndarray]]:
     """Per sample and layer: the indices of its visual tokens, within the sample."""
-    views = {id(stage): (run.prompt.rank.gather(1, stage.index).cpu(), stage.visual.cpu()) for stage in run.stages}
+    views = {id(stage): (stage.rank.cpu(), stage.visual.cpu()) for stage in run.stages}
     per_layer = [views[id(stage)] for stage in run.stages]
     return [[rank[i][visual[i]].numpy() for rank, visual in per_layer] for i in range(len(run.geometries))]

@@ -15,12 +15,12 @@ from autoprune_lab.evidence import Evidence
 class DecoderSource:
     """The `Source` behind one stage's evidence.
 
-    `hidden` (batch, slots, width) leaves the tapped layer; `cls_scores` gives the tower's [CLS] attention of
-    all visual tokens of the batch, in reading order.
+    `hidden` (batch, slots, width) leaves the tapped layer, or enters the decoder where none was `tapped`;
+    `cls_scores` gives the tower's [CLS] attention of all visual tokens of the batch, in reading order.
     """
 
     def __init__(
-        self, prompt: Prompt, stage: Stage, tapped: Tapped, hidden: Tensor, cls_scores: Callable[[], Tensor]
+        self, prompt: Prompt, stage: Stage, tapped: Tapped | None, hidden: Tensor, cls_scores: Callable[[], Tensor]
     ) -> None:
         self.prompt, self.stage, self.tapped = prompt, stage, tapped
         self.hidden_states, self.cls_scores = hidden, cls_scores
@@ -30,9 +30,7 @@ class DecoderSource:
 
     def evidence(self, layer: int) -> Evidence:
         """The evidence of `layer`, nothing computed yet."""
-        original = self.prompt.rank.gather(1, self.stage.index.gather(1, self.vision.slots))
-        index = original.masked_fill(~self.vision.real, -1)
-        return Evidence(layer, self.vision.real, self.rows.real, index, self)
+        return Evidence(layer, self.vision.real, self.rows.real, self._index(), self)
 
     def attention(self) -> Tensor:
         """(batch, heads, rows, vision)."""
@@ -53,10 +51,9 @@ class DecoderSource:
 
     def cls_attention(self) -> Tensor:
         """(batch, vision)."""
-        full = self.prompt.stage.visual
+        full = Picks.of(self.prompt.stage.visual, self.prompt.stage.n_vision).real
         scores = torch.zeros(full.shape, device=full.device).masked_scatter(full, self.cls_scores().float())
-        here = scores.gather(1, self.stage.index.gather(1, self.vision.slots))
-        return here * self.vision.real
+        return scores.gather(1, self._index().clamp(min=0)) * self.vision.real
 
     def take_scored_rows(self) -> Int[np.ndarray, "batch"]:
         """Attention rows computed per sample since the last call of this function."""
@@ -64,7 +61,15 @@ class DecoderSource:
         self._scored_rows = []
         return rows
 
+    def _index(self) -> Tensor:
+        """(batch, vision), -1 at padding."""
+        return self.stage.rank.gather(1, self.vision.slots).masked_fill(~self.vision.real, -1)
+
     def _visual_columns(self, rows: Tensor, real: Tensor) -> Tensor:
+        if self.tapped is None:
+            raise ValueError(
+                "a cut before layer 0 has no attention to go by: choose another scorer, or probe_layer >= 0"
+            )
         attention = probabilities(self.tapped, rows)
         columns = torch.take_along_dim(attention, self.vision.slots[:, None, None], dim=3)
         return torch.where(real[:, None], columns, 0.0)

@@ -1,0 +1,88 @@
+"""What a prefill costs beside the decoder's arithmetic: FLOPs of the vision tower, bytes in the KV cache."""
+
+import functools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
+from transformers import Cache
+
+from autoprune_lab.decoder.shadow import shadowed
+
+_CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+
+
+class Meter:
+    """Counts the FLOPs of a module's forward calls: once per distinct inputs by torch, then from memory.
+
+    Floating-point and boolean inputs are told apart by shape, integers (Qwen's picture grids) by value. Exact
+    for whatever torch computes; attention kernels from elsewhere (the flash_attn package) are not seen.
+    """
+
+    def __init__(self) -> None:
+        self.spent = 0
+        self._known: dict[tuple[Any, ...], int] = {}
+
+    @contextmanager
+    def on(self, module: nn.Module) -> Iterator[None]:
+        """Count the calls of `module` inside the block."""
+        forward = module.forward
+
+        @functools.wraps(forward)
+        def metered(*args: Any, **kwargs: Any) -> Any:
+            key = tuple(_trait(value) for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
+            if key in self._known:
+                output = forward(*args, **kwargs)
+            else:
+                with flop_counter() as counter:
+                    output = forward(*args, **kwargs)
+                self._known[key] = counter.get_total_flops()
+            self.spent += self._known[key]
+            return output
+
+        with shadowed(module, "forward", metered):
+            yield
+
+    def take(self) -> int:
+        """FLOPs since the last call of this function."""
+        spent, self.spent = self.spent, 0
+        return spent
+
+
+def flop_counter() -> FlopCounterMode:
+    """Torch's counter, which alone would miss CPU attention: that kernel has no formula there."""
+    return FlopCounterMode(display=False, custom_mapping={_CPU_ATTENTION: _attention_flops})
+
+
+def share(flops: int, n_vision: Sequence[int]) -> list[int]:
+    """`flops` divided among samples by their visual tokens: exact where all pictures have one size."""
+    everything = sum(n_vision) or 1
+    return [flops * n // everything for n in n_vision]
+
+
+def cache_bytes(cache: Cache | None, n_tokens: Int[np.ndarray, "batch layers"]) -> Int[np.ndarray, "batch"]:
+    """Bytes of each sample's keys and values, its padding left out; 0 without a cache.
+
+    `n_tokens` of a sample entered each layer. A sliding layer holds no more than its window.
+    """
+    held = np.zeros(len(n_tokens), dtype=np.int64)
+    if cache is None:
+        return held
+    for layer, n in zip(cache.layers, n_tokens.T, strict=True):
+        one = layer.keys[:1, :, :1].nbytes + layer.values[:1, :, :1].nbytes
+        held += one * np.minimum(n, layer.keys.shape[2])
+    return held
+
+
+def _trait(value: Tensor) -> tuple[Any, ...]:
+    by_shape = value.is_floating_point() or value.dtype == torch.bool
+    return tuple(value.shape if by_shape else value.flatten().tolist())
+
+
+def _attention_flops(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> int:
+    return sdpa_flop(query, key, value)

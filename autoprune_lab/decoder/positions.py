@@ -1,0 +1,47 @@
+"""Rotary positions after a cut: kept tokens keep their own (`original`), or are renumbered (`compact`)."""
+
+import inspect
+
+import torch
+from torch import Tensor
+
+from autoprune_lab.decoder.anatomy import Anatomy
+from autoprune_lab.decoder.layout import Stage
+
+Rotary = tuple[Tensor, Tensor]
+
+
+def original_rotary(rotary: Rotary, stage: Stage) -> Rotary:
+    """(cos, sin), each (1 or batch, positions, dim) -> the rows of the stage's tokens."""
+    cos, sin = (torch.take_along_dim(part, stage.index[..., None], dim=1) for part in rotary)
+    return cos, sin
+
+
+def compact_positions(stage: Stage) -> Tensor:
+    """0, 1, 2, ... over each sample's real tokens, (batch, slots)."""
+    return (stage.valid.cumsum(1) - 1).clamp(min=0)
+
+
+def compact_positions_since(stage: Stage, since: Tensor, n_new: int) -> Tensor:
+    """Positions of the last `n_new` tokens `since` (batch, n), which go on where the shorter prompt ends."""
+    return stage.valid.sum(1, keepdim=True) + (since.cumsum(1)[:, -n_new:] - 1).clamp(min=0)
+
+
+def rotary_at(anatomy: Anatomy, layer: int, hidden: Tensor, positions: Tensor) -> Rotary:
+    """(cos, sin) of `positions` (batch, n) as layer `layer` uses them."""
+    rotary = anatomy.decoder.rotary_emb
+    by_kind = "layer_type" in inspect.signature(rotary.forward).parameters
+    cos, sin = rotary(hidden, positions, anatomy.kind(layer)) if by_kind else rotary(hidden, positions)
+    return cos, sin
+
+
+def check_compact(anatomy: Anatomy) -> None:
+    """Raise ValueError for a model whose positions cannot be renumbered in one row."""
+    name = type(anatomy.model).__name__
+    if "mrope_section" in (getattr(anatomy.config, "rope_parameters", None) or {}):
+        raise ValueError(
+            f"positions='compact' would flatten the three position axes of {name} (mrope) even where nothing is "
+            "pruned: use positions='original'"
+        )
+    if not hasattr(anatomy.decoder, "rotary_emb"):
+        raise ValueError(f"positions='compact': the decoder of {name} has no `rotary_emb`; use positions='original'")

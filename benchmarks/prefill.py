@@ -1,0 +1,83 @@
+"""What pruning saves of a prefill, and what pruning itself costs.
+
+    python -m benchmarks.prefill                                                  # one CPU core
+    python -m benchmarks.prefill --device cuda --dims llava-1.5-7b --dtype bfloat16 --vision 576 2880 --batch 1 8 32
+
+A LLaVA decoder with random weights is given vision features, so that only the decoder's prefill is timed: CPU seconds
+of the process on a CPU, seconds until the device is done on a GPU. All arms take turns; ratios are medians over the
+rounds. Every pruned arm has its floor: stock layers on as many tokens as the arm had in each layer, simply the first
+ones, so that planning, scoring, gathering and masking cost nothing. Then prompts of unequal lengths and complexities
+run singly and in batches of the largest size (if that is above 1), in several orders.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from transformers import PreTrainedModel
+
+from benchmarks.arms import compare_arms, pruners
+from benchmarks.ragged import compare_orders, unequal_prompts
+from benchmarks.random_llava import DIMS, Prompt, random_llava
+from benchmarks.timing import Workload
+
+RESULTS = Path(__file__).parent / "results"
+Rows = list[dict[str, Any]]
+
+
+def tables(model: PreTrainedModel, args: argparse.Namespace) -> Iterator[tuple[str, Rows]]:
+    """Titles and rows, each as soon as it is measured."""
+    n_layers = model.config.text_config.num_hidden_layers
+    for n_vision, batch in product(args.vision, args.batch):
+        arms = {}
+        for tokens in args.mean_tokens:
+            arms |= pruners(n_layers, n_vision, tokens)
+        prompts = [Prompt(n_vision, seed=seed) for seed in range(batch)]
+        yield f"{n_vision} visual tokens, batch of {batch}", compare_arms(Workload(model, prompts), arms, args.rounds)
+    tokens, batch = args.mean_tokens[0], max(args.batch)
+    for n_vision, sizes in product(args.vision, (1, 4) if batch > 1 else ()):
+        pruner = pruners(n_layers, n_vision, tokens)[f"logistic {tokens}"]
+        prompts = unequal_prompts(n_vision, sizes, args.prompts)
+        title = f"pictures of {sizes} sizes up to {n_vision} visual tokens, logistic {tokens}"
+        yield title, compare_orders(model, pruner, prompts, batch, args.rounds)
+
+
+def main() -> None:
+    """Print the tables and write them, with the settings, as JSON."""
+    args = _arguments()
+    torch.set_num_threads(args.threads)
+    model = random_llava(args.dims, args.device, getattr(torch, args.dtype))
+    settings = {name: value for name, value in vars(args).items() if name != "out"} | {"torch": torch.__version__}
+    if args.device == "cuda":
+        settings["gpu"] = torch.cuda.get_device_name()
+    results: dict[str, Rows] = {}
+    for title, rows in tables(model, args):
+        results[title] = rows
+        table = pd.DataFrame(rows).dropna(axis=1, how="all")
+        print(f"\n{title}\n{table.to_string(index=False, na_rep='', float_format='{:.4g}'.format)}", flush=True)
+    out = args.out or RESULTS / f"prefill-{args.device}-{args.dims}.json"
+    out.write_text(json.dumps({"settings": settings, "tables": results}, indent=1) + "\n")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--dims", choices=DIMS, default="bench")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
+    parser.add_argument("--vision", type=int, nargs="+", default=[576], help="visual tokens of a prompt")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8], help="prompts of a batch")
+    parser.add_argument("--mean-tokens", type=int, nargs="+", default=[64, 128], help="budgets, for 576 visual tokens")
+    parser.add_argument("--prompts", type=int, default=32, help="prompts of unequal lengths")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=1, help="torch's threads on the host")
+    parser.add_argument("--out", type=Path, help="JSON file to write (default: in benchmarks/results)")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

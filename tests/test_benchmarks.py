@@ -1,0 +1,84 @@
+"""The speed benchmark measures what it says: floors of the arm's own lengths, turns in order, padding as computed."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import prefill
+from benchmarks.arms import pruners
+from benchmarks.ragged import alike, entering_tokens, padding_percent, told, unequal_prompts
+from benchmarks.random_llava import Prompt, random_llava
+from benchmarks.timing import Workload, interleaved, sliced
+
+VISION = 36
+
+
+@pytest.fixture(scope="module")
+def model():
+    return random_llava("tiny", "cpu", torch.float32)
+
+
+@torch.inference_mode()
+def test_a_floor_is_the_stock_model_on_the_arm_s_lengths(model):
+    workload = Workload(model, [Prompt(VISION, seed=seed) for seed in range(2)])
+    pruner = pruners(16, VISION, 128)["logistic 128"]
+    widths, samples = workload.look(pruner)
+    np.testing.assert_array_equal(samples[0].counts + 95, widths)
+    with sliced(model, widths):
+        cache = model(**workload.inputs).past_key_values
+    assert [layer.keys.shape[2] for layer in cache.layers] == widths
+    stock = model(**workload.inputs).logits
+    with sliced(model, [VISION + 95] * 16):
+        assert torch.equal(model(**workload.inputs).logits, stock)
+
+
+def test_runs_take_turns_and_the_first_round_warms_up():
+    calls = []
+
+    def run(name):
+        calls.append(name)
+        return np.full(2, len(calls))
+
+    seconds = interleaved([lambda: run("a"), lambda: run("b")], rounds=2)
+    assert calls == ["a", "b", "b", "a", "a", "b"]
+    np.testing.assert_array_equal(seconds[..., 0], [[4, 3], [5, 6]])
+
+
+def test_padding_is_what_the_layers_computed(model):
+    pruner, prompts = pruners(16, VISION, 64)["logistic 64"], unequal_prompts(VISION, sizes=4, n_prompts=6)
+    groups, slots, real = [[0, 1, 2], [3, 4, 5]], 0, 0
+    for group in groups:
+        workload = Workload(model, [prompts[i] for i in group])
+        widths, samples = workload.look(told(pruner, workload.prompts))
+        slots += len(group) * sum(widths)
+        real += sum(int(sample.counts.sum()) + 16 * sample.geometry.n_text for sample in samples)
+        assert [sample.complexity for sample in samples] == [prompt.bits for prompt in workload.prompts]
+    expected = 100 * (1 - real / slots)
+    assert padding_percent(entering_tokens(model, pruner, prompts), groups) == pytest.approx(expected)
+    assert expected > 1
+
+
+def test_alike_curves_share_a_batch():
+    entering = np.array([[9, 1], [5, 5], [9, 1], [5, 5], [9, 2]])
+    assert alike(entering, batch=2) == [[4, 0], [1, 3], [2]]
+    assert padding_percent(entering, [[4, 0], [1, 3], [2]]) < padding_percent(entering, [[0, 1], [2, 3], [4]])
+
+
+def test_the_command_prints_and_writes_every_arm(monkeypatch, tmp_path, capsys):
+    out = tmp_path / "prefill.json"
+    words = f"prefill --dims tiny --vision {VISION} --batch 1 2 --mean-tokens 128 --rounds 1 --prompts 3 --out {out}"
+    monkeypatch.setattr(sys, "argv", words.split())
+    prefill.main()
+    written = json.loads(out.read_text())
+    tables = list(written["tables"].values())
+    assert written["settings"]["dims"] == "tiny"
+    assert [len(rows) for rows in tables] == [5, 5, 4, 4]
+    for unpruned, *arms in tables[:2]:
+        assert unpruned["ms"] > 0
+        assert all(arm["flops_ratio"] < 1 and np.isfinite(arm["over_floor_percent"]) for arm in arms)
+        assert [arm["cuts"] for arm in arms][:2] == [1, 3]
+    assert [row["batch"] for row in tables[2]] == [1, 2, 2, 2]
+    assert "by planned curve" in capsys.readouterr().out

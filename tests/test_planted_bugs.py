@@ -1,0 +1,52 @@
+"""The oracle's own test: each of these bugs, planted in the decoder, must move the logits away from it."""
+
+import pytest
+import torch
+from arms import decode
+
+from autoprune_lab.decoder import decode as decoding
+from autoprune_lab.decoder import deepstack, masks, prefill, view
+
+compact_positions_since, keys_since = decoding.compact_positions_since, decoding.keys_since
+
+
+def _truncated(rotary, stage):
+    return tuple(part[:, : stage.index.shape[1]].expand(len(stage.index), -1, -1) for part in rotary)
+
+
+def _one_further(stage, since, n_new):
+    return compact_positions_since(stage, since, n_new) + 1
+
+
+def _by_place(stage, width, since):
+    valid = keys_since(stage, width, since).valid
+    return masks.Keys(valid, torch.arange(valid.shape[1]).expand_as(valid))
+
+
+def _causal(mask, stage):
+    return masks.causal_mask(masks.prompt_keys(stage), stage.index.shape[1], None, "sdpa", torch.float32)
+
+
+def _first(stage, mask, features):
+    return stage.visual, features[: stage.visual.sum()]
+
+
+PLANTED = {
+    "cut forgotten": (prefill, "must_cut", lambda falls: False, "llava", "original"),
+    "padding attended": (masks, "visible_keys", lambda stage: torch.ones_like(stage.valid), "llava", "original"),
+    "no mask in decoding": (decoding, "causal_mask", lambda *arguments: None, "llava", "original"),
+    "rotary truncated": (view, "original_rotary", _truncated, "qwen2_vl", "original"),
+    "compact positions one further": (decoding, "compact_positions_since", _one_further, "llava", "compact"),
+    "window by place in the cache": (decoding, "keys_since", _by_place, "gemma3", "original"),
+    "image blocks causal": (view, "narrow_mask", _causal, "gemma3", "original"),
+    "prompt causal": (view, "narrow_mask", _causal, "paligemma", "original"),
+    "deepstack misaligned": (deepstack, "narrow_features", _first, "qwen3_vl", "original"),
+}
+
+
+@pytest.mark.parametrize("bug", PLANTED)
+def test_a_planted_bug_is_caught_by_the_oracle(monkeypatch, bug):
+    *patch, name, positions = PLANTED[bug]
+    monkeypatch.setattr(*patch)
+    run = decode(name, "stairs", positions)
+    assert (run.logits - run.expected).abs().max() > 1e-2
