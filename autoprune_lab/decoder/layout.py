@@ -98,3 +98,10 @@ def widen(stage: Stage, keep_visual: Tensor, picks: Picks) -> Bool[Tensor, "batc
     """Slots that stay: all real text, and the visual tokens that `keep_visual` (batch, width) says yes to."""
     stays = stage.valid & ~stage.visual
     return stays.scatter(1, picks.slots, torch.where(picks.real, keep_visual, stays.gather(1, picks.slots)))
+
+
+def take(values: Tensor, index: Tensor, dim: int) -> Tensor:
+    """`torch.take_along_dim` for indices >= 0: that one first writes out the broadcast index, to wrap negative ones."""
+    wide = list(torch.broadcast_shapes(*((*part.shape[:dim], 1, *part.shape[dim + 1 :]) for part in (values, index))))
+    wide[dim] = -1
+    return values.expand(wide).gather(dim, index.expand(wide))

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from autoprune_lab.decoder.layout import Stage
+from autoprune_lab.decoder.layout import Stage, take
 
 
 class Keys(NamedTuple):
@@ -23,8 +23,8 @@ def narrow_mask(mask: Tensor, stage: Stage) -> Tensor:
     """Rows and columns of the mask transformers built, padding hidden: any pattern survives."""
     if mask.ndim == 2:
         return mask.gather(1, stage.index) * stage.valid
-    mask = torch.take_along_dim(mask, stage.index[:, None, :, None], dim=2)
-    mask = torch.take_along_dim(mask, stage.index[:, None, None, :], dim=3)
+    mask = take(mask, stage.index[:, None, :, None], dim=2)
+    mask = take(mask, stage.index[:, None, None, :], dim=3)
     hidden = ~visible_keys(stage)[:, None, None]
     return mask.masked_fill(hidden, False if mask.dtype == torch.bool else torch.finfo(mask.dtype).min)
 

@@ -2,18 +2,17 @@
 
 import inspect
 
-import torch
 from torch import Tensor
 
 from autoprune_lab.decoder.anatomy import Anatomy
-from autoprune_lab.decoder.layout import Stage
+from autoprune_lab.decoder.layout import Stage, take
 
 Rotary = tuple[Tensor, Tensor]
 
 
 def original_rotary(rotary: Rotary, stage: Stage) -> Rotary:
     """(cos, sin), each (1 or batch, positions, dim) -> the rows of the stage's tokens."""
-    cos, sin = (torch.take_along_dim(part, stage.index[..., None], dim=1) for part in rotary)
+    cos, sin = (take(part, stage.index[..., None], dim=1) for part in rotary)
     return cos, sin
 
 

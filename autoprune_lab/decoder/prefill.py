@@ -9,7 +9,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from autoprune_lab.decoder.anatomy import Anatomy
-from autoprune_lab.decoder.layout import Prompt, Stage, widen
+from autoprune_lab.decoder.layout import Prompt, Stage, take, widen
 from autoprune_lab.decoder.source import DecoderSource
 from autoprune_lab.decoder.tap import Tapped, arm
 from autoprune_lab.decoder.view import View
@@ -108,7 +108,7 @@ class Prefill:
             hidden = _replace_visual(hidden, survivors.hidden, source)
         self.stage, slots = self.stage.narrow(widen(self.stage, survivors.keep, source.vision), counts)
         self.view = View(self.anatomy, self.stage, self.pruner.positions)
-        return torch.take_along_dim(hidden, slots[..., None], dim=1)
+        return take(hidden, slots[..., None], dim=1)
 
     def _check(self, evidence: Evidence, scores: Tensor, survivors: Survivors, wanted: Tensor) -> None:
         """Refuse NaN, and a recovery that leaves another count than planned; one host synchronisation."""

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from autoprune_lab.decoder.layout import Picks, Prompt, Stage
+from autoprune_lab.decoder.layout import Picks, Prompt, Stage, take
 from autoprune_lab.decoder.tap import Tapped, probabilities
 from autoprune_lab.evidence import Evidence
 
@@ -47,7 +47,7 @@ class DecoderSource:
 
     def hidden(self) -> Tensor:
         """(batch, vision, hidden)."""
-        return torch.take_along_dim(self.hidden_states, self.vision.slots[..., None], dim=1)
+        return take(self.hidden_states, self.vision.slots[..., None], dim=1)
 
     def cls_attention(self) -> Tensor:
         """(batch, vision)."""
@@ -71,5 +71,5 @@ class DecoderSource:
                 "a cut before layer 0 has no attention to go by: choose another scorer, or probe_layer >= 0"
             )
         attention = probabilities(self.tapped, rows)
-        columns = torch.take_along_dim(attention, self.vision.slots[:, None, None], dim=3)
+        columns = take(attention, self.vision.slots[:, None, None], dim=3)
         return torch.where(real[:, None], columns, 0.0)

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from autoprune_lab.decoder.layout import take
+
 _NAME = "autoprune_lab_tap"
 
 
@@ -58,7 +60,7 @@ def probabilities(tapped: Tapped, rows: Tensor) -> Tensor:
 
     A row that sees no key at all is NaN.
     """
-    query = torch.take_along_dim(tapped.query, rows[:, None, :, None], dim=2)
+    query = take(tapped.query, rows[:, None, :, None], dim=2)
     batch, heads, n_rows, dim = query.shape
     kv_heads, n_keys = tapped.key.shape[1:3]
     grouped = query.reshape(batch, kv_heads, heads // kv_heads * n_rows, dim)
@@ -70,7 +72,7 @@ def _hide(logits: Tensor, tapped: Tapped, rows: Tensor) -> Tensor:
     """Apply the call's own mask: None, 2-D (flash), or 4-D of booleans (sdpa) or addends (eager)."""
     mask = tapped.mask
     if mask is not None and mask.ndim == 4:
-        of_rows = torch.take_along_dim(mask, rows[:, None, :, None], dim=2)
+        of_rows = take(mask, rows[:, None, :, None], dim=2)
         return logits.masked_fill(~of_rows, -torch.inf) if mask.dtype == torch.bool else logits + of_rows
     if tapped.causal:
         keys = torch.arange(logits.shape[-1], device=logits.device)
