@@ -2,8 +2,8 @@
 
     python -m benchmarks.testbed --model embedded:shapes-s0 --out benchmarks/results/testbed-shapes-s0.json
 
-Prints one table per question and writes them as JSON; `--pictures docs/pictures` also draws one scene per kind and
-the depth-of-need figure. All numbers are from the embedded model.
+Prints one table per question and writes them as JSON; `--pictures docs/pictures` also draws one scene per kind,
+the depth-of-need figure and the patches that one question keeps. All numbers are from the embedded model.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
@@ -26,7 +27,7 @@ from autoprune_lab.evaluate import evaluate
 from autoprune_lab.evidence import Evidence
 from autoprune_lab.models.checkpoint import VLM, load_model
 from autoprune_lab.policy import Policy
-from autoprune_lab.prompts import PreparedTask, prepare
+from autoprune_lab.prompts import PreparedTask, prepare, prompt_text
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.tasks.shapes import ShapesTask
 from policies.fixed import FixedPolicy
@@ -142,6 +143,19 @@ def draw_depth(table: pd.DataFrame, folder: Path) -> None:
     figure.savefig(folder / "depth.png", dpi=110)
 
 
+def draw_patches(vlm: VLM, folder: Path) -> None:
+    """Which patches a three-hop question keeps in three stages, and what was asked."""
+    sample = ShapesTask("report", 1).samples()[-1]
+    inputs = vlm.processor(text=[prompt_text(vlm.processor, sample)], images=list(sample.images), return_tensors="pt")
+    pruner = Pruner(LayerwisePolicy(depths=(0.25, 0.5, 0.75), keep=(0.5, 0.25, 0.1)))
+    with torch.no_grad(), pruner.attach(vlm.model, keep_indices=True) as trace:
+        answer = vlm.model.generate(**inputs, max_new_tokens=4)[0, inputs["input_ids"].shape[1] :]
+    figure = trace.plot(sample.images)
+    words = vlm.processor.decode(answer, skip_special_tokens=True)
+    figure.suptitle(f"{sample.question} → {words}", fontsize=10)
+    figure.savefig(folder / "patches.png", dpi=110)
+
+
 def main() -> None:
     """Run all four parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -171,6 +185,7 @@ def main() -> None:
     if args.pictures:
         draw_kinds(args.pictures)
         draw_depth(tables["depth"], args.pictures)
+        draw_patches(vlm, args.pictures)
 
 
 if __name__ == "__main__":
