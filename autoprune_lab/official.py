@@ -11,30 +11,18 @@ Source: github.com/AutoLab-SAI-SJTU/AutoPrune at e4a9918, arXiv 2509.23931.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from autoprune_lab.allocation import column
 from autoprune_lab.geometry import Geometry
+from autoprune_lab.plan import Merging, Plan
 
-Tokens = Int[np.ndarray, "*batch layers"]
 Cuts = Float[np.ndarray, "cuts"]
 
 _WIDEST, _STEPS, _NEAR = 20.0, 200, 0.01  # of the search: largest scale, most halvings, error in tokens that ends it
-
-
-class Plan(NamedTuple):
-    """Visual tokens of each layer: the `kept` best scored of those present, and `merged` ones made of the rest."""
-
-    kept: Tokens
-    merged: Tokens
-
-    @property
-    def tokens(self) -> Tokens:
-        """Both together."""
-        return np.asarray(self.kept + self.merged)
 
 
 @dataclass(frozen=True)
@@ -49,6 +37,8 @@ class OfficialBudget:
     or early ones and by large bounds.
     """
 
+    extra_layers: ClassVar[int] = 1
+
     mean_tokens: float | int
     opening_factor: float | int = 2.5
 
@@ -57,13 +47,27 @@ class OfficialBudget:
         if not 1 <= self.opening_factor * self.mean_tokens < math.inf:
             raise ValueError(f"{self}: layer 0 keeps opening_factor * mean_tokens, which must be at least 1 and finite")
 
-    def plan(self, shapes: Float[np.ndarray, "batch outputs"], geometries: Sequence[Geometry]) -> Plan:
+    def opening(self, n_vision: Int[np.ndarray, "batch"]) -> tuple[int, Int[np.ndarray, "batch"]]:
+        """The layer that the first cut precedes, before any complexity is known, and the tokens that enter it."""
+        return 1, np.minimum(int(self.opening_factor * self.mean_tokens), n_vision)
+
+    def plan(
+        self,
+        shapes: Float[np.ndarray, "batch outputs"],
+        geometries: Sequence[Geometry],
+        free_from: int = 2,
+        max_cuts: int | None = None,
+        merging: Merging | None = None,
+    ) -> Plan:
         """Visual tokens *entering* each layer of each sample, (batch, layers); every sample has n_vision >= 1.
 
         `shapes` are the policy's for one layer more than the decoder has: the last weight is what leaves the last
-        layer, which nothing reads but the search counts. Weights of layers 0 and 1 do not matter. Raises ValueError
-        for other sizes and for a shape that is `FULL` deeper down.
+        layer, which nothing reads but the search counts. Weights of layers 0 and 1 do not matter. `merging` is the
+        official code's own, whatever is given. Raises ValueError for other sizes, for a shape that is `FULL` deeper
+        down, for another probe and for a limit on cuts.
         """
+        if free_from != 2 or max_cuts is not None:
+            raise ValueError(f"{self} goes with probe_layer=1 and no max_cuts")
         if shapes.shape != (len(geometries), geometries[0].n_layers + 1):
             raise ValueError(
                 f"shapes {shapes.shape} for {len(geometries)} samples of {geometries[0].n_layers} layers: "
@@ -79,7 +83,7 @@ class OfficialBudget:
         raw = shape[2:]
         if np.isinf(raw).any():
             raise ValueError(f"{self}: the shape is FULL after layer 1, where this budget cuts: give another policy")
-        n_opening = min(int(self.opening_factor * self.mean_tokens), n_vision)
+        n_opening = int(self.opening(np.array([n_vision]))[1][0])
         return executed(bisect(raw, n_opening, self.mean_tokens) * raw, n_opening)
 
 

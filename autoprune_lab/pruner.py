@@ -10,14 +10,16 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from autoprune_lab.budget import Budget, unscaled
+from autoprune_lab.budget import Budget, unscaled_plan
 from autoprune_lab.complexity import mutual_information
 from autoprune_lab.cuts import check_max_cuts
 from autoprune_lab.evidence import Evidence
 from autoprune_lab.geometry import Geometry
+from autoprune_lab.official import OfficialBudget
+from autoprune_lab.plan import Plan
 from autoprune_lab.policy import Policy, Signal, check_shape
 from autoprune_lab.pruner_file import read, write
-from autoprune_lab.recovery import Survivors, drop
+from autoprune_lab.recovery import Recovery, drop
 from autoprune_lab.scoring import last_token_attention
 from autoprune_lab.trace import Trace
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Positions = Literal["original", "compact"]
+Scorer = Callable[[Evidence], Tensor]
 
 
 @dataclass(frozen=True)
@@ -35,17 +38,19 @@ class Pruner:
     -1: nothing is looked at, tokens may go before layer 0. `positions`: kept tokens keep their rotary position
     (`original`), or are renumbered without gaps after each cut (`compact`, as AutoPrune and SparseVLM do).
     Without a budget the policy's shape is the curve itself. `max_cuts`: at most so many layers of a sample cut;
-    None cuts wherever the plan falls.
+    None cuts wherever the plan falls. `opening_scorer` chooses at the cut that a budget makes before the probe
+    (`OfficialBudget.opening`), if it makes one; None: `scorer` does.
     """
 
     policy: Policy
-    budget: Budget | None = None
-    scorer: Callable[[Evidence], Tensor] = last_token_attention
+    budget: Budget | OfficialBudget | None = None
+    scorer: Scorer = last_token_attention
     complexity: Callable[[Evidence], Tensor] = mutual_information
-    recovery: Callable[[Evidence, Tensor, Tensor], Survivors] = drop
+    recovery: Recovery = drop
     probe_layer: int = 1
     positions: Positions = "original"
     max_cuts: int | None = None
+    opening_scorer: Scorer | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError for a probe layer below -1, unknown positions, or less than one cut."""
@@ -55,23 +60,25 @@ class Pruner:
             raise ValueError(f"positions={self.positions!r} must be one of {', '.join(get_args(Positions))}")
         check_max_cuts(self.max_cuts)
 
-    def plan(
-        self, complexities: Float[np.ndarray, "batch"], geometries: Sequence[Geometry]
-    ) -> Int[np.ndarray, "batch layers"]:
+    def plan(self, complexities: Float[np.ndarray, "batch"], geometries: Sequence[Geometry]) -> Plan:
         """Visual tokens entering each layer of each sample; arithmetic only. Complexities are in bits.
 
         A sample without visual tokens gets zeros. Raises BudgetError where the budget cannot be met.
         """
         n_layers = geometries[0].n_layers
-        shapes = self._shapes(complexities, n_layers)
-        n_vision = np.array([geometry.n_vision for geometry in geometries])
-        counts = np.zeros(shapes.shape, dtype=np.int64)
-        sighted = np.flatnonzero(n_vision)
+        kept, merged = np.zeros((2, len(geometries), n_layers), dtype=np.int64)
+        sighted = np.flatnonzero([geometry.n_vision for geometry in geometries])
         if sighted.size:
+            shapes = self._shapes(complexities[sighted], n_layers + (self.budget.extra_layers if self.budget else 0))
+            sized = self.budget.plan if self.budget else unscaled_plan
             prompts = [geometries[i] for i in sighted]
-            fit = self.budget.fit_batch if self.budget else unscaled
-            counts[sighted] = fit(shapes[sighted], prompts, self.probe_layer + 1, self.max_cuts)
-        return counts
+            merging = getattr(self.recovery, "merging", None)
+            kept[sighted], merged[sighted] = sized(shapes, prompts, self.probe_layer + 1, self.max_cuts, merging)
+        return Plan(kept, merged)
+
+    def opening(self, n_vision: Int[np.ndarray, "batch"]) -> tuple[int, Int[np.ndarray, "batch"]] | None:
+        """The layer and the tokens of a cut that the budget makes before the probe, if it makes one."""
+        return self.budget.opening(n_vision) if isinstance(self.budget, OfficialBudget) else None
 
     def attach(self, model: "PreTrainedModel", keep_indices: bool = False) -> AbstractContextManager[Trace]:
         """Prune inside `forward` and `generate` of `model` while the with-block lasts; yields the `Trace`.

@@ -1,8 +1,10 @@
 """Recovery: which tokens fill the planned counts, and what becomes of the rest.
 
-Any function of `drop`'s type is one.
+Any function of `drop`'s type is one. A recovery that makes new tokens of dropped ones is an object with a method
+`merging`, which tells `Pruner.plan` how many it makes of so many.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -13,19 +15,37 @@ from autoprune_lab.evidence import Evidence
 
 
 class Survivors(NamedTuple):
-    """Exactly the planned count of slots per sample; `hidden`, if given, replaces the visual hidden states.
+    """Exactly the planned count of slots per sample: kept and merged tokens together.
 
-    A slot that stays keeps its place and position in the sequence. A recovery that merges tokens therefore
-    chooses the slots its merged tokens will live in, and they count like any other.
+    A slot that stays keeps its place and position in the sequence. `hidden`, if given, replaces the visual hidden
+    states. `index`, if given, replaces the evidence's: where a recovery moves tokens into other slots, which
+    needs compact positions.
     """
 
     keep: Bool[Tensor, "batch vision"]
     hidden: Float[Tensor, "batch vision hidden"] | None = None
+    index: Int[Tensor, "batch vision"] | None = None
 
 
-def drop(evidence: Evidence, scores: Float[Tensor, "batch vision"], counts: Int[Tensor, "batch"]) -> Survivors:
-    """Keep each sample's `counts` best scored tokens and forget the rest."""
-    return Survivors(top_n(scores.masked_fill(~evidence.vision_mask, -torch.inf), counts))
+Recovery = Callable[
+    [Evidence, Float[Tensor, "batch vision"], Int[Tensor, "batch"], Int[Tensor, "batch"]],
+    Survivors,
+]
+"""(evidence, scores, kept, merged) -> survivors, kept + merged of each sample."""
+
+
+def drop(
+    evidence: Evidence, scores: Float[Tensor, "batch vision"], kept: Int[Tensor, "batch"], merged: Int[Tensor, "batch"]
+) -> Survivors:
+    """Keep each sample's `kept` best scored tokens and forget the rest; `merged` is 0."""
+    return Survivors(best(evidence, scores, kept))
+
+
+def best(
+    evidence: Evidence, scores: Float[Tensor, "batch vision"], counts: Int[Tensor, "batch"]
+) -> Bool[Tensor, "batch vision"]:
+    """True at each sample's `counts` best scored real tokens."""
+    return top_n(scores.masked_fill(~evidence.vision_mask, -torch.inf), counts)
 
 
 def top_n(scores: Float[Tensor, "batch vision"], counts: Int[Tensor, "batch"]) -> Bool[Tensor, "batch vision"]:

@@ -86,7 +86,7 @@ def _shares(workload: Workload, pruner: Pruner, samples: Sequence[SampleTrace], 
     return {f"{name}_percent": 100 * float(seconds[0]) / prefill for name, seconds in spent.items()}
 
 
-def scoring_seconds(workload: Workload, pruner: Pruner, repeats: int = 5) -> Seconds:
+def scoring_seconds(workload: Workload, pruner: Pruner, repeats: int = 3) -> Seconds:
     """What scorer and complexity take of one prefill, the attention rows that they ask for included."""
     total = np.zeros(2)
 

@@ -64,7 +64,7 @@ def entering_tokens(model: PreTrainedModel, pruner: Pruner, prompts: Sequence[Pr
     """Planned tokens, text too, that enter each layer."""
     config = model.config.text_config
     geometries = [Geometry.from_config(config, prompt.n_vision, prompt.n_text) for prompt in prompts]
-    planned = pruner.plan(np.array([prompt.bits for prompt in prompts]), geometries)
+    planned = pruner.plan(np.array([prompt.bits for prompt in prompts]), geometries).tokens
     return planned + np.array([[prompt.n_text] for prompt in prompts])
 
 

@@ -14,7 +14,7 @@ import optuna
 from jaxtyping import Float
 from omegaconf import DictConfig
 
-from autoprune_lab.budget import BudgetError
+from autoprune_lab.budget import Budget, BudgetError
 from autoprune_lab.flops import prefill_flops, unpruned_flops
 from autoprune_lab.geometry import Geometry
 from autoprune_lab.policy import Signal
@@ -98,7 +98,7 @@ class Objective:
 
     def planned(self, pruner: Pruner, bits: Float[np.ndarray, "samples"]) -> tuple[float, float, float]:
         """(distance over the bound, FLOPs ratio, mean tokens) by arithmetic alone."""
-        counts = pruner.plan(bits, self.bench.geometries)
+        counts = pruner.plan(bits, self.bench.geometries).tokens
         pairs = zip(self.bench.geometries, counts, strict=True)
         spent = sum(prefill_flops(geometry, row) for geometry, row in pairs)
         ratio = spent / sum(unpruned_flops(geometry) for geometry in self.bench.geometries)
@@ -113,7 +113,7 @@ class Objective:
     def _missing(self, pruner: Pruner, bits: Float[np.ndarray, "samples"]) -> float:
         """How far the trial's own budget lies below the floor of its dearest sample; above 0."""
         budget = pruner.budget
-        assert budget is not None
+        assert isinstance(budget, Budget)
         floors = [
             budget.floor(pruner.policy.shape(Signal(geometry.n_layers, float(bit))), geometry, pruner.probe_layer + 1)
             for geometry, bit in zip(self.bench.geometries, bits, strict=True)

@@ -23,7 +23,7 @@ def check_evaluation(settings: Settings, pruner: Pruner) -> Path:
     Raises ConfigError, or the CheckpointError or BudgetError that says why.
     """
     folder, geometries = _prompts(settings)
-    if pruner.budget is not None:
+    if isinstance(pruner.budget, Budget):
         shape = pruner.policy.shape(Signal(geometries[0].n_layers))
         _check_reachable(pruner.budget, shape, geometries, pruner.probe_layer)
     return folder

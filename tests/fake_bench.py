@@ -45,7 +45,7 @@ class FakeBench:
             self.stop_at = None
             raise KeyboardInterrupt
         self.runs.append(pruner)
-        counts = pruner.plan(self.complexities(pruner), self.geometries)
+        counts = pruner.plan(self.complexities(pruner), self.geometries).tokens
         spent = sum(prefill_flops(g, row) for g, row in zip(self.geometries, counts, strict=True))
         weights = np.linspace(1, 0.2, counts.shape[1])
         score = float((np.sqrt(counts / 144) * weights).sum() / weights.sum() / len(counts))

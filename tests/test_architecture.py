@@ -9,7 +9,19 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("autoprune_lab", "policies", "search")
 FILES = [path.relative_to(ROOT) for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 SEARCH_TOOLS = {"hydra", "omegaconf", "optuna", "optunahub", "mlflow"}
-NUMPY_CORE = {"curve", "policy", "discovery", "geometry", "flops", "allocation", "budget", "cuts", "official", "pareto"}
+NUMPY_CORE = {
+    "curve",
+    "policy",
+    "discovery",
+    "geometry",
+    "flops",
+    "allocation",
+    "budget",
+    "cuts",
+    "official",
+    "pareto",
+    "plan",
+}
 
 
 def imported(path: Path) -> set[str]:

@@ -106,7 +106,7 @@ def test_without_a_budget_fewer_cuts_cost_no_more_than_the_curve(drawn, n_full, 
 def test_a_pruner_plans_each_sample_with_few_cuts(budget):
     pruner = Pruner(LogisticAdaptivePolicy(), budget, max_cuts=3)
     prompts = [LLAVA, LLAVA.with_tokens(0, 20), LLAVA.with_tokens(300, 30)]
-    plan = pruner.plan(np.array([0.2, 0.0, 1.5]), prompts)
+    plan = pruner.plan(np.array([0.2, 0.0, 1.5]), prompts).tokens
     assert [n_cuts(tokens, prompt.n_vision) for tokens, prompt in zip(plan, prompts, strict=True)] == [3, 0, 3]
 
 

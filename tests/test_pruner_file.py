@@ -115,7 +115,7 @@ def test_plan_is_arithmetic_over_the_batch():
     geometries = [GEOMETRY, GEOMETRY.with_tokens(0, 9), GEOMETRY.with_tokens(24, 9)]
     pruner = Pruner(Counting(layer=0, keep=0.5), probe_layer=1)
     calls.clear()
-    plan = pruner.plan(np.array([1.0, 0.0, 2.0]), geometries)
+    plan = pruner.plan(np.array([1.0, 0.0, 2.0]), geometries).tokens
     assert len(calls) == 1
     np.testing.assert_array_equal(plan[:, :3], [[50, 50, 25], [0, 0, 0], [24, 24, 12]])
 
@@ -124,8 +124,8 @@ def test_plan_fits_every_sample_with_its_own_complexity():
     pruner = Pruner(LogisticAdaptivePolicy(k0=2.0, gamma=1.0, x0=4.0), Budget(flops_ratio=0.7), probe_layer=1)
     geometries = [GEOMETRY, GEOMETRY.with_tokens(0, 9), GEOMETRY, GEOMETRY.with_tokens(30, 5)]
     bits = np.array([0.0, 0.0, 1.9, 0.5])
-    plan = pruner.plan(bits, geometries)
+    plan = pruner.plan(bits, geometries).tokens
     for i in (0, 2, 3):
-        np.testing.assert_array_equal(plan[i], pruner.plan(bits[i : i + 1], geometries[i : i + 1])[0])
+        np.testing.assert_array_equal(plan[i], pruner.plan(bits[i : i + 1], geometries[i : i + 1]).tokens[0])
     assert plan[1].sum() == 0
     assert (plan[0] != plan[2]).any()

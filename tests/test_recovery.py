@@ -15,8 +15,8 @@ def model():
 
 
 def test_a_recovery_may_rewrite_the_tokens_that_stay(model):
-    def zeros(evidence, scores, counts):
-        return Survivors(drop(evidence, scores, counts).keep, torch.zeros_like(evidence.hidden))
+    def zeros(evidence, scores, kept, merged):
+        return Survivors(drop(evidence, scores, kept, merged).keep, torch.zeros_like(evidence.hidden))
 
     inputs = batch([sample(1)])
     plain = Pruner(LayerwisePolicy((0.5,), (0.5,)))
@@ -30,7 +30,7 @@ def test_a_recovery_may_rewrite_the_tokens_that_stay(model):
 
 
 def test_a_recovery_that_miscounts_is_refused(model):
-    def everything(evidence, scores, counts):
+    def everything(evidence, scores, kept, merged):
         return Survivors(evidence.vision_mask)
 
     pruner = Pruner(LayerwisePolicy((0.5,), (0.5,)), recovery=everything)

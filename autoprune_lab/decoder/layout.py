@@ -1,6 +1,6 @@
 """Layout: which token stands where, at the start and after each cut."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -39,6 +39,11 @@ class Stage:
         valid = keep.gather(1, slots)
         visual = self.visual.gather(1, slots) & valid
         return Stage(index, valid, visual, rank, n_valid, n_vision), slots
+
+    def relabelled(self, rank: Int[Tensor, "batch vision"], picks: "Picks") -> "Stage":
+        """The stage whose visual slots hold other tokens than before."""
+        rank = torch.where(picks.real, rank, self.rank.gather(1, picks.slots))
+        return replace(self, rank=self.rank.scatter(1, picks.slots, rank))
 
 
 @dataclass(frozen=True, eq=False)

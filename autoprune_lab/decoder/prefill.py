@@ -16,10 +16,11 @@ from autoprune_lab.decoder.view import View
 from autoprune_lab.evidence import Evidence
 from autoprune_lab.flops import scoring_flops
 from autoprune_lab.geometry import Geometry
+from autoprune_lab.plan import Plan
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.recovery import Survivors
 
-Counts = Int[np.ndarray, "batch layers"]
+Count = Int[np.ndarray, "batch"]
 
 
 class Prefill:
@@ -30,7 +31,8 @@ class Prefill:
         self.stage, self.stages = prompt.stage, list[Stage]()
         self.view = View(anatomy, self.stage, pruner.positions)
         self.cache: Any = None
-        self.planned: Counts | None = None
+        self.plan: Plan | None = None
+        self.opening = pruner.opening(self.stage.n_vision)
         self.armed, self.tapped = self._is_tapped(-1), None
         self.geometries = _geometries(anatomy, self.stage)
         self.complexities = np.zeros(len(self.geometries))  # 0 bits without an image, or if nobody asks
@@ -68,18 +70,31 @@ class Prefill:
         source = DecoderSource(self.prompt, self.stage, self.tapped, hidden, self.cls_scores)
         evidence = source.evidence(layer - 1)
         self.tapped = None
-        if self.planned is None:
+        if self.plan is None and layer == self.pruner.probe_layer + 1:
             self._plan(evidence, source)
-        falls = self.planned[:, layer] < self.stage.n_vision
-        return self._cut(layer, hidden, evidence, source, falls) if must_cut(falls) else hidden
+        if not self._cuts(layer):
+            return hidden
+        kept, merged = self._wanted(layer)
+        scores = self._scores(evidence)
+        self._charge(source, kept < self.stage.n_vision)
+        return self._cut(hidden, evidence, scores, source, kept, merged)
 
     def _is_tapped(self, layer: int) -> bool:
         """Will the next layer look at this one? -1: at what enters the decoder."""
-        if not self.stage.n_vision.any():
+        if layer + 1 == len(self.anatomy.layers) or not self.stage.n_vision.any():
             return False
-        if self.planned is None:
-            return layer == self.pruner.probe_layer
-        return layer + 1 < len(self.anatomy.layers) and must_cut(self.planned[:, layer + 1] < self.stage.n_vision)
+        return self._cuts(layer + 1) or (self.plan is None and layer == self.pruner.probe_layer)
+
+    def _cuts(self, layer: int) -> bool:
+        """Do tokens go at the entrance of `layer`, by the plan or by an opening before it?"""
+        planned = self.plan is not None or (self.opening is not None and self.opening[0] == layer)
+        return planned and must_cut(self._wanted(layer)[0] < self.stage.n_vision)
+
+    def _wanted(self, layer: int) -> tuple[Count, Count]:
+        """Tokens to keep, and tokens to make of the rest."""
+        if self.plan is not None:
+            return self.plan.kept[:, layer], self.plan.merged[:, layer]
+        return self.opening[1], np.zeros_like(self.stage.n_vision)
 
     def _plan(self, evidence: Evidence, source: DecoderSource) -> None:
         if self.pruner.policy.adaptive:
@@ -88,25 +103,23 @@ class Prefill:
             self.complexities = np.where(sighted, bits, 0.0)
             _refuse_nan(bool(np.isnan(self.complexities).any()), "complexity", self.pruner.complexity, evidence)
             self._charge(source, sighted)
-        self.planned = self.pruner.plan(self.complexities, self.geometries)
+        self.plan = self.pruner.plan(self.complexities, self.geometries)
+
+    def _scores(self, evidence: Evidence) -> Tensor:
+        opens = self.plan is None and self.pruner.opening_scorer is not None
+        return (self.pruner.opening_scorer if opens else self.pruner.scorer)(evidence)
 
     def _cut(
-        self,
-        layer: int,
-        hidden: Tensor,
-        evidence: Evidence,
-        source: DecoderSource,
-        falls: Bool[np.ndarray, "batch"],
+        self, hidden: Tensor, evidence: Evidence, scores: Tensor, source: DecoderSource, kept: Count, merged: Count
     ) -> Tensor:
-        counts = self.planned[:, layer]
-        scores = self.pruner.scorer(evidence)
-        self._charge(source, falls)
-        wanted = torch.as_tensor(counts, device=scores.device)
-        survivors = self.pruner.recovery(evidence, scores, wanted)
-        self._check(evidence, scores, survivors, wanted)
+        wanted = torch.as_tensor(np.stack([kept, merged]), device=scores.device)
+        survivors = self.pruner.recovery(evidence, scores, *wanted)
+        self._check(evidence, scores, survivors, wanted.sum(0))
         if survivors.hidden is not None:
             hidden = _replace_visual(hidden, survivors.hidden, source)
-        self.stage, slots = self.stage.narrow(widen(self.stage, survivors.keep, source.vision), counts)
+        if survivors.index is not None:
+            self.stage = self.stage.relabelled(survivors.index, source.vision)
+        self.stage, slots = self.stage.narrow(widen(self.stage, survivors.keep, source.vision), kept + merged)
         self.view = View(self.anatomy, self.stage, self.pruner.positions)
         return take(hidden, slots[..., None], dim=1)
 
@@ -119,6 +132,8 @@ class Prefill:
         if miscounted:
             name = getattr(self.pruner.recovery, "__name__", repr(self.pruner.recovery))
             raise ValueError(f"recovery {name} must keep exactly the planned count of every sample's real slots")
+        if survivors.index is not None and self.pruner.positions == "original":
+            raise ValueError("this recovery moves tokens to other places: it needs positions='compact'")
 
     def _charge(self, source: DecoderSource, asked: Bool[np.ndarray, "batch"]) -> None:
         """Write down what evidence cost the samples that asked for it (a batch computes it for all)."""

@@ -136,7 +136,7 @@ def _pruned(cache: Cache) -> Pruned | None:
 def _samples(run: Prefill, keep_indices: bool, vision_flops: int) -> list[SampleTrace]:
     """One record a sample; the counts are read off the stages that ran, not off the plan."""
     counts = torch.stack([stage.visual.sum(1) for stage in run.stages], dim=1).cpu().numpy()
-    planned = np.zeros_like(counts) if run.planned is None else run.planned
+    planned = np.zeros_like(counts) if run.plan is None else run.plan.tokens
     kept = _kept(run) if keep_indices else [None] * len(counts)
     vision = share(vision_flops, [geometry.n_vision for geometry in run.geometries])
     held = cache_bytes(run.cache, counts + np.array([[geometry.n_text] for geometry in run.geometries]))
