@@ -54,13 +54,22 @@ def rows_entropy(
     return (_entropy(p).sum(-1) / seen.sum(-1).clamp(min=1)).mean(-1)
 
 
-def mutual_information_official(attention: Float[Tensor, "heads text vision"]) -> float:
+def mutual_information_official(evidence: Evidence) -> Float[Tensor, "batch"]:
     """The official code's number, in bits: eps-biased, rows as they are, *summed* over heads; may be < 0.
 
     Per head: p(t) = 1/T, p(t,v) = A/T, MI = sum p(t,v) log2(max(p(t,v) / (p(t) p(v) + 1e-6), 1e-6)); float32.
+    A sample without visual tokens has 0 bits.
 
     Source: github.com/AutoLab-SAI-SJTU/AutoPrune at e4a9918.
     """
+    masks = zip(evidence.attention, evidence.text_mask, evidence.vision_mask, strict=True)
+    real = [attention[:, rows][:, :, vision] for attention, rows, vision in masks]
+    bits = [official_bits(attention) if attention.numel() else 0.0 for attention in real]
+    return torch.tensor(bits, device=evidence.text_mask.device)
+
+
+def official_bits(attention: Float[Tensor, "heads text vision"]) -> float:
+    """`mutual_information_official` of one sample's plain attention."""
     n_text = attention.shape[1]
     if n_text == 0:
         raise ValueError("attention has 0 text rows: mutual information needs at least one")

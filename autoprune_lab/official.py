@@ -89,7 +89,12 @@ class OfficialBudget:
 
 def merged_tokens(dropped: Int[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
     """How many tokens the official code makes of `dropped` ones: one in ten of the best 30 %, at least one of any."""
-    return np.asarray(np.minimum((3 * dropped // 10 + 1) // 10 + 1, dropped))
+    return np.asarray(np.minimum(candidates(dropped) // 10 + 1, dropped))
+
+
+def candidates(dropped: Int[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
+    """How many of `dropped` > 0 tokens the official code makes new ones of: the best 30 %, and one."""
+    return np.asarray(3 * dropped // 10 + 1)
 
 
 def bisect(raw: Cuts, n_opening: int, mean_tokens: float | int) -> float:

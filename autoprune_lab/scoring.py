@@ -3,6 +3,7 @@
 Ties are broken towards the lower index. Scores at padding are ignored.
 """
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -15,10 +16,29 @@ def text_attention(evidence: Evidence) -> Float[Tensor, "batch vision"]:
     """Attention that the text pays each visual token: mean over heads and text rows, in [0, 1].
 
     Source: arXiv 2509.23931 (AutoPrune) and 2410.04417 (SparseVLM).
-    Differs: SparseVLM averages over chosen rater rows; AutoPrune adds the [CLS] attention at its first layer.
+    Differs: SparseVLM averages over chosen rows, see `rater_attention`; AutoPrune adds the [CLS] attention at its
+    first layer.
     """
     n_rows = evidence.text_mask.sum(-1, keepdim=True).clamp(min=1)
     return evidence.attention.mean(1).sum(1) / n_rows
+
+
+def rater_attention(evidence: Evidence) -> Float[Tensor, "batch vision"]:
+    """Attention that the raters pay each visual token: mean over heads and rater rows, in [0, 1].
+
+    Raters are the text rows whose attention to all visual tokens is above the sample's mean over its text rows;
+    every row where none is above.
+
+    Source: arXiv 2410.04417 (SparseVLM).
+    Differs: SparseVLM picks its raters once, before layer 0, by the dot products of the input embeddings (softmax
+    over the text, mean over the visual tokens, above the mean); here each layer that cuts picks its own.
+    """
+    rows = evidence.attention.mean(1)
+    mass = rows.sum(-1)
+    n_rows = evidence.text_mask.sum(-1, keepdim=True).clamp(min=1)
+    above = evidence.text_mask & (mass > mass.sum(-1, keepdim=True) / n_rows)
+    raters = torch.where(above.any(-1, keepdim=True), above, evidence.text_mask).unsqueeze(-1)
+    return (rows * raters).sum(1) / raters.sum(1).clamp(min=1)
 
 
 def last_token_attention(evidence: Evidence) -> Float[Tensor, "batch vision"]:

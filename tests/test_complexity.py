@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from autoprune_lab.complexity import (
     attention_entropy,
     mutual_information,
-    mutual_information_official,
+    official_bits,
     rows_entropy,
     rows_mutual_information,
 )
@@ -43,7 +43,7 @@ def golden_attention(case):
 
 @pytest.mark.parametrize("case", GOLDEN, ids=lambda case: case["name"])
 def test_official_estimator_gives_the_official_numbers(case):
-    assert mutual_information_official(torch.from_numpy(golden_attention(case))) == pytest.approx(
+    assert official_bits(torch.from_numpy(golden_attention(case))) == pytest.approx(
         case["mi_sum_fp32"], abs=2e-6
     )
 
@@ -140,4 +140,4 @@ def test_nan_is_not_hidden(function):
 
 def test_official_estimator_refuses_a_prompt_without_text():
     with pytest.raises(ValueError, match="0 text rows"):
-        mutual_information_official(torch.zeros(2, 0, 4))
+        official_bits(torch.zeros(2, 0, 4))
