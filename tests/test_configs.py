@@ -11,7 +11,10 @@ from search.config import ConfigError, compose, conf_dir
 from search.preflight import arm
 from search.space import Space
 
-GROUPS = ("policy", "budget", "scorer", "complexity", "recovery", "search", "tracking", "experiment", "task", "model")
+GROUPS = (
+    "policy", "budget", "scorer", "complexity", "recovery", "method",
+    "search", "tracking", "experiment", "task", "model",
+)  # fmt: skip
 OPTIONS = [
     (group, file.stem) for group in GROUPS for file in sorted((conf_dir() / group).glob("*.yaml")) if group != "task"
 ]

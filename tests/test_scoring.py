@@ -1,55 +1,99 @@
 """Scorers: what each one measures, and that batch and layer do not change what they say."""
 
+import inspect
 from functools import partial
 
 import pytest
 import torch
 from fake_evidence import evidence_of, random_attention
+from hydra.utils import get_object
+from omegaconf import OmegaConf
 
-from autoprune_lab import scoring
+from autoprune_lab import diversity, scoring
 from autoprune_lab.evidence import Evidence
+from search.config import conf_dir
 
 SCORERS = [
-    scoring.text_attention, scoring.last_token_attention, scoring.cls_attention,
-    scoring.feature_norm, scoring.random, scoring.uniform,
-]  # fmt: skip
+    member
+    for module in (scoring, diversity)
+    for name, member in inspect.getmembers(module, inspect.isfunction)
+    if member.__module__ == module.__name__
+    and not name.startswith("_")
+    and next(iter(inspect.signature(member).parameters)) == "evidence"
+]
+every_scorer = pytest.mark.parametrize("scorer", SCORERS)
 
 
 def top(scorer, evidence, n):
     return sorted(scorer(evidence)[0].argsort(descending=True, stable=True)[:n].tolist())
 
 
-@pytest.mark.parametrize("scorer", SCORERS)
+def uneven_attention(seed, size):
+    """2 heads, 5 text rows and 12 visual tokens; no two rows look equally much at the image."""
+    return random_attention(seed, size, 2, 5, 12) / torch.arange(1.0, 6.0)[:, None]
+
+
+def part_of(evidence, sample, rows, tokens):
+    """One sample's evidence, with these text rows and these visual tokens in this order."""
+    source = evidence.source
+    return Evidence(
+        evidence.layer, evidence.vision_mask[sample, None, tokens], evidence.text_mask[sample, None, rows],
+        evidence.index[sample, None, tokens],
+        type(source)(
+            source.attention_[sample, None][:, :, rows][..., tokens], source.hidden_[sample, None, tokens],
+            source.cls_[sample, None, tokens],
+        ),
+    )  # fmt: skip
+
+
+def test_every_scorer_has_a_config_that_names_it():
+    nodes = [OmegaConf.load(file) for file in (conf_dir() / "scorer").glob("*.yaml")]
+    assert set(SCORERS) <= {get_object(node._target_) for node in nodes if "_target_" in node}
+
+
+@every_scorer
 def test_one_finite_score_per_visual_token_that_tells_them_apart(scorer):
-    evidence = evidence_of(random_attention(0, 3, 2, 5, 12), [12, 4, 0], [5, 3, 0])
+    evidence = evidence_of(uneven_attention(0, 3), [12, 4, 0], [5, 3, 0])
     scores = scorer(evidence)
     assert scores.shape == (3, 12)
     assert scores.isfinite().all()
     assert len(scores[0].unique()) > 6
 
 
-@pytest.mark.parametrize("scorer", SCORERS)
+@every_scorer
 def test_a_sample_s_scores_do_not_depend_on_its_batch(scorer):
-    attention = random_attention(1, 3, 2, 5, 12)
-    together = evidence_of(attention, [12, 7, 9], [5, 4, 2])
-    one = Evidence(
-        together.layer, together.vision_mask[1:2, :7], together.text_mask[1:2, :4], together.index[1:2, :7],
-        type(together.source)(
-            together.source.attention_[1:2, :, :4, :7], together.source.hidden_[1:2, :7],
-            together.source.cls_[1:2, :7],
-        ),
-    )  # fmt: skip
+    together = evidence_of(uneven_attention(1, 3), [12, 7, 9], [5, 4, 2])
+    one = part_of(together, 1, torch.arange(4), torch.arange(7))
     if scorer is scoring.last_token_attention:  # the plain source's last row is the padded one: give it the real one
         together.source.attention_ = together.source.attention_[:, :, :4]
     torch.testing.assert_close(scorer(together)[1, :7], scorer(one)[0], atol=1e-6, rtol=1e-6)
+
+
+@every_scorer
+def test_a_token_s_score_does_not_depend_on_its_place(scorer):
+    evidence = evidence_of(uneven_attention(2, 1))
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
+    moved = part_of(evidence, 0, torch.arange(5), order)
+    torch.testing.assert_close(scorer(moved)[0], scorer(evidence)[0, order], atol=1e-6, rtol=1e-6)
+
+
+@every_scorer
+def test_padding_s_hidden_states_are_never_looked_at_and_nothing_is_changed_in_place(scorer):
+    evidence = evidence_of(uneven_attention(3, 2), [12, 7], [5, 4])
+    before = scorer(evidence).clone()
+    evidence.source.hidden_[1, 7:] = torch.nan
+    kept = evidence.source.hidden_.clone()
+    assert torch.equal(scorer(evidence)[evidence.vision_mask], before[evidence.vision_mask])
+    torch.testing.assert_close(evidence.source.hidden_, kept, rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize(
     ("scorer", "asks"),
     [
         (scoring.text_attention, {"attention"}), (scoring.last_token_attention, {"last_row"}),
-        (scoring.cls_attention, {"cls_attention"}), (scoring.feature_norm, {"hidden"}),
-        (scoring.random, set()), (scoring.uniform, set()),
+        (scoring.rater_attention, {"attention"}), (scoring.cls_attention, {"cls_attention"}),
+        (scoring.feature_norm, {"hidden"}), (diversity.max_min_diversity, {"hidden"}),
+        (diversity.non_duplication, {"hidden"}), (scoring.random, set()), (scoring.uniform, set()),
     ],
 )  # fmt: skip
 def test_a_scorer_computes_nothing_that_it_does_not_need(scorer, asks):
@@ -63,6 +107,76 @@ def test_text_attention_is_the_mean_over_heads_and_real_rows():
     attention = random_attention(3, 1, 2, 5, 4)
     expected = attention[0, :, :3].mean(dim=(0, 1))
     torch.testing.assert_close(scoring.text_attention(evidence_of(attention, None, [3]))[0], expected)
+
+
+@pytest.mark.parametrize(("n_rows", "raters"), [(5, [1, 3]), (4, [1]), (1, [0])])
+def test_rater_attention_is_the_mean_over_rows_that_look_more_than_the_average(n_rows, raters):
+    attention = uneven_attention(4, 1)[:, :, [2, 0, 4, 1, 3]]  # visual mass 1/3, 1, 1/5, 1/2, 1/4 of the first's
+    scores = scoring.rater_attention(evidence_of(attention, None, [n_rows]))
+    torch.testing.assert_close(scores[0], attention[0][:, raters].mean(dim=(0, 1)))
+
+
+def test_rater_attention_leaves_padded_rows_out_of_the_average():
+    attention = uneven_attention(4, 1)[:, :, [0, 1, 1, 4, 4]]  # mean mass 2/3 of three rows, 0.4 of five
+    scores = scoring.rater_attention(evidence_of(attention, None, [3]))
+    torch.testing.assert_close(scores[0], attention[0, :, 0].mean(0))
+
+
+def test_rater_attention_takes_every_row_where_none_looks_more_than_another():
+    attention = torch.tensor([[0.5, 0.0], [0.0, 0.5], [0.5, 0.0]])[None, None]
+    torch.testing.assert_close(scoring.rater_attention(evidence_of(attention))[0], torch.tensor([1 / 3, 1 / 6]))
+
+
+def greedy_max_min(hidden):
+    """DivPrune in plain loops: the order in which tokens are picked."""
+    unit = hidden.double() / hidden.double().norm(dim=-1, keepdim=True)
+    distance, tokens, picked = (1 - unit @ unit.T).tolist(), range(len(hidden)), []
+    while len(picked) < len(hidden):
+        gaps = [min(distance[i][j] for j in (picked or tokens) if j != i) for i in tokens if i not in picked]
+        picked.append([i for i in tokens if i not in picked][gaps.index(max(gaps))])
+    return picked
+
+
+def test_max_min_diversity_picks_in_the_order_of_a_plain_greedy_search():
+    counts = [40, 23, 2]
+    evidence = evidence_of(torch.zeros(3, 1, 1, 40), counts)
+    for scores, hidden, count in zip(diversity.max_min_diversity(evidence), evidence.hidden, counts, strict=True):
+        assert scores[:count].argsort(descending=True).tolist() == greedy_max_min(hidden[:count])
+        assert sorted(scores[:count].tolist()) == list(range(1 - count, 1))
+
+
+def with_hidden(*tokens, n_vision=None):
+    evidence = evidence_of(torch.zeros(1, 1, 1, len(tokens)), n_vision and [n_vision])
+    evidence.source.hidden_ = torch.tensor([tokens])
+    return evidence
+
+
+def test_max_min_diversity_picks_the_first_of_equals():
+    doubles = with_hidden((2.0, 0.0), (1.0, 0.0), (0.0, 1.0), (0.0, 3.0))
+    assert diversity.max_min_diversity(doubles).tolist() == [[0, -2, -1, -3]]
+
+
+def test_padding_is_nobody_s_neighbour():
+    wide_apart = with_hidden((-0.5, 0.87), (1.0, 0.0), (-0.64, -0.77), (0.0, 0.0), n_vision=3)
+    assert diversity.max_min_diversity(wide_apart)[0, :3].tolist() == [-2, 0, -1]
+
+
+@pytest.mark.parametrize(
+    ("pivots", "expected"),
+    [
+        (1, [6, 1, 2, 1 - 0.5**0.5]),
+        (2, [6, 1 - 0.5**0.5, 1 + 0.5**0.5, 3 + 2**0.5]),
+        (9, [6, 4, 4, 3 + 2**0.5]),
+    ],
+)
+def test_non_duplication_puts_pivots_first_then_what_is_least_like_them(pivots, expected):
+    evidence = with_hidden((3.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (1.0, 1.0))
+    torch.testing.assert_close(diversity.non_duplication(evidence, pivots)[0], torch.tensor(expected))
+
+
+def test_non_duplication_needs_a_pivot():
+    with pytest.raises(ValueError, match="pivots=0 must be >= 1"):
+        diversity.non_duplication(with_hidden((1.0, 0.0)), pivots=0)
 
 
 def test_last_token_attention_and_feature_norm():
