@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -14,7 +13,6 @@ from autoprune_lab.curve import FULL, RetentionCurve, Shape
 from autoprune_lab.cuts import check_max_cuts, fewer_cuts
 from autoprune_lab.flops import layer_terms, unpruned_flops
 from autoprune_lab.geometry import Geometry
-from autoprune_lab.plan import Merging, Plan
 
 Shapes = Float[np.ndarray, "batch layers"]
 
@@ -30,8 +28,6 @@ class Budget:
     `flops_ratio`: pruned / unpruned prefill FLOPs of the decoder, text included, in (0, 1].
     `mean_tokens`: mean over layers of the visual tokens *entering* each layer, > 0.
     """
-
-    extra_layers: ClassVar[int] = 0
 
     flops_ratio: float | int | None = None
     mean_tokens: float | int | None = None
@@ -71,17 +67,6 @@ class Budget:
             raise BudgetError(self._refusal(shapes[over[0]], geometries[over[0]], free_from))
         counts = allocate(np.where(full, 0.0, shapes), held, n_vision, cost)
         return counts if max_cuts is None else fewer_cuts(counts, n_vision, cost, max_cuts)
-
-    def plan(
-        self,
-        shapes: Shapes,
-        geometries: Sequence[Geometry],
-        free_from: int,
-        max_cuts: int | None = None,
-        merging: Merging | None = None,
-    ) -> Plan:
-        """What `fit_batch` allows, divided into kept tokens and those that a recovery makes of the rest."""
-        return _divided(self.fit_batch(shapes, geometries, free_from, max_cuts), geometries, merging)
 
     def floor(self, shape: Shape, geometry: Geometry, free_from: int) -> float:
         """The least bound that `fit` can reach, in the budget's own unit: every free layer empty."""
@@ -129,21 +114,6 @@ def unscaled(shapes: Shapes, geometries: Sequence[Geometry], free_from: int, max
         return counts
     cost = Budget(flops_ratio=1)._cost(geometries)
     return fewer_cuts(counts, column(n_vision), replace(cost, bound=cost.total(counts)), max_cuts)
-
-
-def unscaled_plan(
-    shapes: Shapes,
-    geometries: Sequence[Geometry],
-    free_from: int,
-    max_cuts: int | None = None,
-    merging: Merging | None = None,
-) -> Plan:
-    """What `unscaled` allows, divided as `Budget.plan` does."""
-    return _divided(unscaled(shapes, geometries, free_from, max_cuts), geometries, merging)
-
-
-def _divided(tokens: Counts, geometries: Sequence[Geometry], merging: Merging | None) -> Plan:
-    return Plan.within(tokens, np.array([geometry.n_vision for geometry in geometries]), merging)
 
 
 def _largest(bound: float, wholes: Sequence[int]) -> list[int]:

@@ -11,14 +11,13 @@ Source: github.com/AutoLab-SAI-SJTU/AutoPrune at e4a9918, arXiv 2509.23931.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from autoprune_lab.allocation import column
 from autoprune_lab.geometry import Geometry
-from autoprune_lab.plan import Merging, Plan
+from autoprune_lab.plan import Plan
 
 Cuts = Float[np.ndarray, "cuts"]
 
@@ -36,8 +35,6 @@ class OfficialBudget:
     Differs: `Budget` counts what enters and is never passed; this one is missed, either way, by flat curves, by steep
     or early ones and by large bounds.
     """
-
-    extra_layers: ClassVar[int] = 1
 
     mean_tokens: float | int
     opening_factor: float | int = 2.5
@@ -57,14 +54,12 @@ class OfficialBudget:
         geometries: Sequence[Geometry],
         free_from: int = 2,
         max_cuts: int | None = None,
-        merging: Merging | None = None,
     ) -> Plan:
         """Visual tokens *entering* each layer of each sample, (batch, layers); every sample has n_vision >= 1.
 
         `shapes` are the policy's for one layer more than the decoder has: the last weight is what leaves the last
-        layer, which nothing reads but the search counts. Weights of layers 0 and 1 do not matter. `merging` is the
-        official code's own, whatever is given. Raises ValueError for other sizes, for a shape that is `FULL` deeper
-        down, for another probe and for a limit on cuts.
+        layer, which nothing reads but the search counts. Weights of layers 0 and 1 do not matter. Raises ValueError
+        for other sizes, for a shape that is `FULL` deeper down, for another probe and for a limit on cuts.
         """
         if free_from != 2 or max_cuts is not None:
             raise ValueError(f"{self} goes with probe_layer=1 and no max_cuts")

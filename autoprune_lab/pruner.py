@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from autoprune_lab.budget import Budget, unscaled_plan
+from autoprune_lab.budget import Budget, unscaled
 from autoprune_lab.complexity import mutual_information
 from autoprune_lab.cuts import check_max_cuts
 from autoprune_lab.evidence import Evidence
@@ -65,15 +65,11 @@ class Pruner:
 
         A sample without visual tokens gets zeros. Raises BudgetError where the budget cannot be met.
         """
-        n_layers = geometries[0].n_layers
-        kept, merged = np.zeros((2, len(geometries), n_layers), dtype=np.int64)
+        kept, merged = np.zeros((2, len(geometries), geometries[0].n_layers), dtype=np.int64)
         sighted = np.flatnonzero([geometry.n_vision for geometry in geometries])
         if sighted.size:
-            shapes = self._shapes(complexities[sighted], n_layers + (self.budget.extra_layers if self.budget else 0))
-            sized = self.budget.plan if self.budget else unscaled_plan
             prompts = [geometries[i] for i in sighted]
-            merging = getattr(self.recovery, "merging", None)
-            kept[sighted], merged[sighted] = sized(shapes, prompts, self.probe_layer + 1, self.max_cuts, merging)
+            kept[sighted], merged[sighted] = self._plan(complexities[sighted], prompts)
         return Plan(kept, merged)
 
     def opening(self, n_vision: Int[np.ndarray, "batch"]) -> tuple[int, Int[np.ndarray, "batch"]] | None:
@@ -102,6 +98,16 @@ class Pruner:
         if not isinstance(pruner, cls):
             raise ValueError(f"{path} describes a {type(pruner).__name__}, expected a Pruner")
         return pruner
+
+    def _plan(self, complexities: Float[np.ndarray, "batch"], prompts: Sequence[Geometry]) -> Plan:
+        """`plan` of prompts with visual tokens."""
+        n_layers, rest = prompts[0].n_layers, (self.probe_layer + 1, self.max_cuts)
+        if isinstance(self.budget, OfficialBudget):
+            return self.budget.plan(self._shapes(complexities, n_layers + 1), prompts, *rest)
+        fit = self.budget.fit_batch if self.budget else unscaled
+        tokens = fit(self._shapes(complexities, n_layers), prompts, *rest)
+        n_vision = np.array([prompt.n_vision for prompt in prompts])
+        return Plan.within(tokens, n_vision, getattr(self.recovery, "merging", None))
 
     def _shapes(self, complexities: Float[np.ndarray, "batch"], n_layers: int) -> Float[np.ndarray, "batch layers"]:
         """One checked shape per sample; a policy that is not adaptive is asked once."""

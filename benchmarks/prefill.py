@@ -42,7 +42,7 @@ def tables(model: PreTrainedModel, args: argparse.Namespace) -> Iterator[tuple[s
     tokens, batch = args.mean_tokens[0], max(args.batch)
     for n_vision, sizes in product(args.vision, (1, 4) if batch > 1 else ()):
         pruner = pruners(n_layers, n_vision, tokens)[f"logistic {tokens}"]
-        prompts = unequal_prompts(n_vision, sizes, args.prompts)
+        prompts = unequal_prompts(n_vision, sizes, args.unequal * batch)
         title = f"pictures of {sizes} sizes up to {n_vision} visual tokens, logistic {tokens}"
         yield title, compare_orders(model, pruner, prompts, batch, args.rounds)
 
@@ -72,7 +72,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--vision", type=int, nargs="+", default=[576], help="visual tokens of a prompt")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8], help="prompts of a batch")
     parser.add_argument("--mean-tokens", type=int, nargs="+", default=[64, 128], help="budgets, for 576 visual tokens")
-    parser.add_argument("--prompts", type=int, default=32, help="prompts of unequal lengths")
+    parser.add_argument("--unequal", type=int, default=4, help="batches of unequal prompts")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1, help="torch's threads on the host")
     parser.add_argument("--out", type=Path, help="JSON file to write (default: in benchmarks/results)")

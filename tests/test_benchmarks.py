@@ -69,7 +69,7 @@ def test_alike_curves_share_a_batch():
 
 def test_the_command_prints_and_writes_every_arm(monkeypatch, tmp_path, capsys):
     out = tmp_path / "prefill.json"
-    words = f"prefill --dims tiny --vision {VISION} --batch 1 2 --mean-tokens 128 --rounds 1 --prompts 3 --out {out}"
+    words = f"prefill --dims tiny --vision {VISION} --batch 1 2 --mean-tokens 128 --rounds 1 --unequal 2 --out {out}"
     monkeypatch.setattr(sys, "argv", words.split())
     prefill.main()
     written = json.loads(out.read_text())
