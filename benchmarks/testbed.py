@@ -1,4 +1,4 @@
-"""Is the embedded model a pruning testbed? Depth of need, selection and schedules, on the report split.
+"""Is the embedded model a pruning testbed? Depth of need, selection, schedules and cuts, on the report split.
 
     python -m benchmarks.testbed --model embedded:shapes-s0 --out benchmarks/results/testbed-shapes-s0.json
 
@@ -111,6 +111,15 @@ class Bench:
                 rows.append({"": name + " (out of reach)"})
         return pd.DataFrame(rows)
 
+    def cuts(self, ratio: float) -> pd.DataFrame:
+        """The logistic schedules with at most so many cuts, at one FLOPs ratio."""
+        names = [name for name in SCHEDULES if name.startswith("logistic")]
+        arms = [(f"{name}, max_cuts={most}", SCHEDULES[name], most) for name in names for most in (None, 6, 4, 3, 2, 1)]
+        budget = Budget(flops_ratio=ratio)
+        return pd.DataFrame(
+            [self.row(name, Pruner(policy, budget, max_cuts=most)) for name, policy, most in tqdm(arms, desc="cuts")]
+        )
+
 
 def _percent(interval: tuple[float, float]) -> str:
     return f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}"
@@ -157,7 +166,7 @@ def draw_patches(vlm: VLM, folder: Path) -> None:
 
 
 def main() -> None:
-    """Run all four parts."""
+    """Run all parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="embedded:shapes-s0")
     parser.add_argument("--quality-per-kind", type=int, default=500)
@@ -177,6 +186,7 @@ def main() -> None:
         f"selection at layer {bench.n_layers // 3}": lambda: bench.selection(bench.n_layers // 3),
     }
     parts |= {f"schedules at {ratio}": lambda ratio=ratio: bench.schedules(ratio) for ratio in RATIOS}
+    parts["cuts at 0.35"] = lambda: bench.cuts(0.35)
     for name, part in parts.items():
         tables[name] = part()
         print(f"\n{name}\n{tables[name].to_string(index=False)}\n", flush=True)
