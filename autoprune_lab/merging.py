@@ -54,7 +54,7 @@ class ClusterMerge:
                 slots, moved = pool[centres], keep[i].nonzero().flatten()
                 keep[i, slots] = True
                 if not self.in_place:
-                    tokens = torch.cat([evidence.hidden[i, moved], tokens.to(hidden.dtype)])
+                    tokens = torch.cat([evidence.hidden[i, moved], tokens])
                     labels = torch.cat([index[i, moved], index[i, slots]])
                     slots = keep[i].nonzero().flatten()
                     index[i, slots] = labels
