@@ -135,7 +135,8 @@ def _pruned(cache: Cache) -> Pruned | None:
 
 def _samples(run: Prefill, keep_indices: bool, vision_flops: int) -> list[SampleTrace]:
     """One record a sample; the counts are read off the stages that ran, not off the plan."""
-    counts = torch.stack([stage.visual.sum(1) for stage in run.stages], dim=1).cpu().numpy()
+    sums = {stage: stage.visual.sum(1) for stage in dict.fromkeys(run.stages)}
+    counts = torch.stack([sums[stage] for stage in run.stages], dim=1).cpu().numpy()
     planned = np.zeros_like(counts) if run.plan is None else run.plan.tokens
     kept = _kept(run) if keep_indices else [None] * len(counts)
     vision = share(vision_flops, [geometry.n_vision for geometry in run.geometries])
@@ -158,6 +159,6 @@ def _samples(run: Prefill, keep_indices: bool, vision_flops: int) -> list[Sample
 
 def _kept(run: Prefill) -> list[list[np.ndarray]]:
     """Per sample and layer: the indices of its visual tokens, within the sample."""
-    views = {id(stage): (stage.rank.cpu(), stage.visual.cpu()) for stage in run.stages}
-    per_layer = [views[id(stage)] for stage in run.stages]
+    views = {stage: (stage.rank.cpu(), stage.visual.cpu()) for stage in dict.fromkeys(run.stages)}
+    per_layer = [views[stage] for stage in run.stages]
     return [[rank[i][visual[i]].numpy() for rank, visual in per_layer] for i in range(len(run.geometries))]
