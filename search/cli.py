@@ -1,15 +1,39 @@
-"""The command `autoprune`: reads the words of the command line; what they do is in verbs.py."""
+"""The command `autoprune`: finds the commands in search/commands, reads the words, reports mistakes in one line.
+
+A command is a module there, found by its file's name (`new_policy.py` is `new-policy`). It has SUMMARY (one line),
+DESCRIPTION, EXAMPLES, `add_arguments(parser)` and `run(given) -> exit code`; heavy imports stay inside `run`.
+"""
 
 import argparse
-import shlex
+import importlib
+import pkgutil
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from types import ModuleType
 from typing import NoReturn
 
-from search import help_texts
+from search import commands
 
 INTERRUPTED = 130
+
+BEGIN = """\
+autoprune searches for policies that prune the visual tokens of vision-language models.
+"""
+
+END = """
+Everything runs on a small trained model that comes with the package; no GPU and no download is needed.
+What runs is said by KEY=VALUE words after the command:
+
+  policy=fixed                which policy (how many visual tokens each layer keeps)
+  budget.flops_ratio=0.35     how much of the unpruned prefill may be spent
+  model=path model.path=DIR   another checkpoint
+
+Begin with:
+
+  autoprune study experiment=quick
+  autoprune evaluate policy=fixed budget.flops_ratio=0.35
+
+Each command explains itself: autoprune COMMAND --help"""
 
 
 class UsageError(Exception):
@@ -28,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0 for success, 2 for a mistake in what was asked, 130 after Ctrl-C."""
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help", "help"):
-        print(help_texts.MAIN)
+        print(overview())
         return 0
     if "" not in sys.path:
         sys.path.insert(0, "")  # a user's own package in the current folder
@@ -45,123 +69,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _run(verb: str, words: list[str]) -> int:
-    commands = {
-        "study": _study,
-        "evaluate": _evaluate,
-        "compare": _compare,
-        "train": _train,
-        "new-policy": _new_policy,
-    }
-    if verb not in commands:
+def find_commands() -> dict[str, ModuleType]:
+    """Every command by its name, in alphabetical order."""
+    names = sorted(module.name for module in pkgutil.iter_modules(commands.__path__))
+    return {name.replace("_", "-"): importlib.import_module(f"{commands.__name__}.{name}") for name in names}
+
+
+def overview() -> str:
+    """What `autoprune --help` says."""
+    lines = [f"  autoprune {name:<12} {module.SUMMARY}" for name, module in find_commands().items()]
+    return "\n".join([BEGIN, *lines, END])
+
+
+def _run(name: str, words: list[str]) -> int:
+    known = find_commands()
+    if name not in known:
         from search.config import close
 
-        raise UsageError(f"unknown command '{verb}'{close(verb, commands)}; commands: {', '.join(commands)}")
+        raise UsageError(f"unknown command '{name}'{close(name, known)}; commands: {', '.join(known)}")
+    command = known[name]
     parser = Parser(
-        prog=f"autoprune {verb}",
-        description=help_texts.VERBS[verb],
-        epilog=help_texts.EXAMPLES[verb],
+        prog=f"autoprune {name}",
+        description=command.DESCRIPTION,
+        epilog=f"examples:\n{command.EXAMPLES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    command.add_arguments(parser)
     try:
-        return commands[verb](parser, words)
+        given = parser.parse_intermixed_args(words)
     except SystemExit as end:  # argparse printed its help
         return int(end.code or 0)
-
-
-def _configured(parser: Parser) -> None:
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="change a line of the config")
-    parser.add_argument(
-        "--config-dir",
-        action="append",
-        type=Path,
-        default=[],
-        metavar="DIR",
-        help="a folder with configs of your own, laid out like conf/ (repeatable)",
-    )
-    parser.add_argument("--cfg", choices=["job"], help="print the config as it stands, run nothing")
-
-
-def _study(parser: Parser, words: list[str]) -> int:
-    _configured(parser)
-    parser.add_argument("--fresh", action="store_true", help="start over; an old study is kept as NAME.old-N")
-    given = parser.parse_intermixed_args(words)
-    from search.config import compose
-
-    settings = compose(given.overrides, given.config_dir)
-    if given.cfg:
-        return _print_config(settings)
-    from search import verbs
-
-    try:
-        verbs.study(settings, given.fresh)
-    except KeyboardInterrupt:
-        command = shlex.join(["autoprune", "study", *(word for word in words if word != "--fresh")])
-        print(f"\nstopped; finished trials are kept in {settings.out}. To go on: {command}", file=sys.stderr)
-        return INTERRUPTED
-    return 0
-
-
-def _evaluate(parser: Parser, words: list[str]) -> int:
-    _configured(parser)
-    parser.add_argument("--pruner", type=Path, metavar="FILE", help="a tuned pruner instead of the config's")
-    parser.add_argument("--package", action="append", default=[], help="a package that FILE may name code of")
-    parser.add_argument("--no-baseline", action="store_true", help="leave out the unpruned model")
-    given = parser.parse_intermixed_args(words)
-    from search.config import compose
-
-    settings = compose(given.overrides, given.config_dir)
-    if given.cfg:
-        return _print_config(settings)
-    from search import verbs
-
-    verbs.evaluate(settings, given.pruner, given.package, not given.no_baseline)
-    return 0
-
-
-def _compare(parser: Parser, words: list[str]) -> int:
-    parser.add_argument("studies", nargs="+", type=Path, metavar="DIR", help="a study's folder")
-    parser.add_argument("--at", nargs="+", type=float, default=[0.5, 0.35, 0.25], metavar="RATIO")
-    parser.add_argument("--out", type=Path, default=Path("fronts.png"), metavar="PNG", help="the picture")
-    parser.add_argument("--split", choices=["tune", "report"], default="tune", help="which scores to compare")
-    given = parser.parse_intermixed_args(words)
-    from search import verbs
-
-    verbs.compare(given.studies, given.at, given.out, given.split == "report")
-    return 0
-
-
-def _train(parser: Parser, words: list[str]) -> int:
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the model is written")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, help="steps of the second stage (default: the recipe's)")
-    given = parser.parse_intermixed_args(words)
-    if given.steps is not None and given.steps < 1:
-        parser.error(f"--steps {given.steps} must be at least 1")
-    from search import verbs
-
-    verbs.train(given.out, given.seed, given.steps)
-    return 0
-
-
-def _new_policy(parser: Parser, words: list[str]) -> int:
-    parser.add_argument("name", help="lower case with underscores, such as my_staircase")
-    parser.add_argument("--package", type=Path, default=Path("my_policies"), metavar="DIR")
-    given = parser.parse_intermixed_args(words)
-    from search.scaffold import new_policy
-
-    print(new_policy(given.name, given.package))
-    return 0
-
-
-def _print_config(settings: "object") -> int:
-    from omegaconf import OmegaConf
-
-    from search.config import Settings
-
-    assert isinstance(settings, Settings)
-    print(OmegaConf.to_yaml(settings.config), end="")
-    return 0
+    return int(command.run(given))
 
 
 def _is_mistake(error: ValueError) -> bool:

@@ -1,7 +1,6 @@
-"""What the commands do, once their words are understood. Heavy imports stay inside."""
+"""Conducts a study from the first check to the printed result. Heavy imports stay inside."""
 
 import sys
-from collections.abc import Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
 
     import optuna
 
-    from autoprune_lab.records import Records
     from search.tracking import StudyRun
 
 
@@ -53,58 +51,6 @@ def study(settings: Settings, fresh: bool = False) -> None:
         )
         results.draw(results.StudyResult.read(settings.out))
     _print_study(settings, results.StudyResult.read(settings.out), beside)
-
-
-def evaluate(settings: Settings, pruner_file: Path | None, packages: Sequence[str], baseline: bool) -> None:
-    """Print accuracy per kind with intervals, cost and speed, of one pruner and of the unpruned model."""
-    from search import bench, preflight
-    from search.arm import build_pruner, load_pruner
-
-    pruner = load_pruner(pruner_file, packages) if pruner_file else build_pruner(settings.config)
-    preflight.check_evaluation(settings, pruner)
-    opened = bench.open_bench(bench.load(settings.config), settings.config, progress=sys.stderr.isatty())
-    runs = {"pruned": opened.run(pruner)} | ({"unpruned": opened.run(None)} if baseline else {})
-    print(f"model  {settings.typed.model['path']}\npolicy {pruner.policy}\nbudget {pruner.budget}\n")
-    print(evaluation_table(runs))
-
-
-def compare(folders: Sequence[Path], ratios: Sequence[float], picture: Path, report: bool) -> None:
-    """Print one row a study and draw their fronts into one picture."""
-    from search.results import StudyResult, comparison, overlay
-    from search.table import table
-
-    studies = [StudyResult.read(folder) for folder in folders]
-    frame = comparison(studies, ratios, report)
-    rows = [tuple(row) for row in frame.itertuples(index=False)]
-    print(table([str(column) for column in frame.columns], rows))
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    overlay(studies, picture, report)
-    print(f"\npicture  {picture}")
-
-
-def train(out: Path, seed: int, steps: int | None) -> None:
-    """Train the embedded model from scratch."""
-    from autoprune_lab.testbed.training.run import STEPS
-    from autoprune_lab.testbed.training.run import train as train_model
-
-    train_model(out, seed, steps=steps or STEPS)
-
-
-def evaluation_table(runs: "dict[str, Records]") -> str:
-    """One column a run, one line a kind, then the mean, the cost and the speed."""
-    from search.table import interval, table
-
-    def scored(records: "Records", kind: str | None) -> str:
-        score = records.score if kind is None else records.by_kind()[kind]
-        return f"{score:.3f} {interval(*records.interval(kind))}"
-
-    kinds = list(next(iter(runs.values())).by_kind())
-    lines: list[list[Any]] = [[kind, *(scored(records, kind) for records in runs.values())] for kind in kinds]
-    lines.append(["mean of kinds", *(scored(records, None) for records in runs.values())])
-    lines.append(["FLOPs ratio", *(records.flops_ratio for records in runs.values())])
-    lines.append(["mean tokens", *(f"{records.mean_tokens:.1f}" for records in runs.values())])
-    lines.append(["samples/s", *(f"{records.samples_per_second:.1f}" for records in runs.values())])
-    return table(["accuracy", *(f"{name} [95 % interval]" for name in runs)], lines)
 
 
 @contextmanager

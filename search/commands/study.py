@@ -1,0 +1,47 @@
+"""`autoprune study`."""
+
+import argparse
+import shlex
+import sys
+
+from search import composed
+
+INTERRUPTED = 130
+
+SUMMARY = "find good settings of a policy: many trials, and the front of accuracy against cost"
+DESCRIPTION = f"""\
+Search a policy's settings: each trial prunes the model in one way and answers the task's questions. The study
+keeps the trials that nothing beats in both cost and accuracy (the Pareto front), compares the best of them with
+other policies on fresh questions, and writes tables, a picture and the tuned pruners to runs/NAME.
+
+Running the same command again goes on where it stopped (also after Ctrl-C), or prints the result.
+{composed.ABOUT}"""
+EXAMPLES = """\
+  autoprune study                                          the default study
+  autoprune study experiment=quick                         the whole line in about a minute
+  autoprune study policy=fixed study=fastv_space           another policy, under a name of your own
+  autoprune study search.n_trials=300                      the same study, made longer
+  autoprune study budget.flops_ratio=0.35 study=tight      a tighter bound
+  autoprune study policy=mine --config-dir my_policies/conf"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The experiment, and whether an old study of that name is put aside."""
+    composed.add_arguments(parser)
+    parser.add_argument("--fresh", action="store_true", help="start over; an old study is kept as NAME.old-N")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Check, search, compare on the report split, print; after Ctrl-C, say how to go on."""
+    settings = composed.settings(given)
+    if settings is None:
+        return 0
+    from search import conduct
+
+    try:
+        conduct.study(settings, given.fresh)
+    except KeyboardInterrupt:
+        again = shlex.join(composed.command_line(given, "study"))
+        print(f"\nstopped; finished trials are kept in {settings.out}. To go on: {again}", file=sys.stderr)
+        return INTERRUPTED
+    return 0
