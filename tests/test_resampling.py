@@ -1,0 +1,42 @@
+"""The paired bootstrap against what is known of it."""
+
+import numpy as np
+import pytest
+
+from autoprune_lab.resampling import interval, resampled
+
+RNG = np.random.default_rng(0)
+
+
+def test_the_interval_of_a_mean_is_the_normal_one_for_many_samples():
+    scores = RNG.binomial(1, 0.7, (1, 1500)).astype(float)
+    low, high = interval(resampled(scores, ["a"] * 1500)[:, 0])
+    half = 1.96 * scores.std() / np.sqrt(1500)
+    assert low == pytest.approx(scores.mean() - half, abs=0.003)
+    assert high == pytest.approx(scores.mean() + half, abs=0.003)
+
+
+def test_kinds_weigh_alike_and_are_never_exchanged():
+    scores = np.array([[1.0, 1.0, 1.0, 0.0]])
+    assert (resampled(scores, ["a", "a", "a", "b"]) == 0.5).all()
+
+
+def test_arms_see_the_same_samples():
+    one = RNG.binomial(1, 0.5, 400).astype(float)
+    draws = resampled(np.stack([one, one, np.append(one[:-1], 1 - one[-1])]), ["a"] * 400)
+    assert (draws[:, 0] == draws[:, 1]).all()
+    assert np.ptp(draws[:, 0]) > 0.1
+    assert np.abs(draws[:, 0] - draws[:, 2]).max() < 0.03  # one sample of 400, drawn a few times at most
+
+
+def test_same_seed_same_draws():
+    scores = RNG.random((2, 30))
+    first, again, other = (resampled(scores, ["a"] * 30, draws=50, seed=seed) for seed in (1, 1, 2))
+    assert (first == again).all()
+    assert (first != other).any()
+
+
+@pytest.mark.parametrize(("shape", "kinds"), [((1, 3), ["a"]), ((1, 0), [])])
+def test_one_kind_a_sample_is_needed(shape, kinds):
+    with pytest.raises(ValueError, match="one kind a sample"):
+        resampled(np.zeros(shape), kinds)
