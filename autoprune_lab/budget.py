@@ -6,23 +6,27 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 
 from autoprune_lab.allocation import Cost, Counts, allocate, column
-from autoprune_lab.curve import FULL, RetentionCurve, Shape
+from autoprune_lab.curve import Shape, whole_tokens
 from autoprune_lab.cuts import check_max_cuts, fewer_cuts
 from autoprune_lab.flops import layer_terms, unpruned_flops
 from autoprune_lab.geometry import Geometry
-
-Shapes = Float[np.ndarray, "batch layers"]
+from autoprune_lab.plan import Merging, Plan
+from autoprune_lab.sizing import Shapes, Sizing
 
 
 class BudgetError(ValueError):
-    """The bound lies below what text and the layers that stay full cost alone."""
+    """The bound lies below what text and the layers that stay full cost alone, by `missing` in the bound's unit."""
+
+    def __init__(self, message: str, missing: float) -> None:
+        super().__init__(message)
+        self.missing = missing
 
 
 @dataclass(frozen=True)
-class Budget:
+class Budget(Sizing):
     """An upper bound on one sample's prefill. Exactly one of the two is given.
 
     `flops_ratio`: pruned / unpruned prefill FLOPs of the decoder, text included, in (0, 1].
@@ -62,11 +66,22 @@ class Budget:
         _check(shapes, geometries, free_from, max_cuts)
         full, n_vision = _full(shapes, free_from), column([g.n_vision for g in geometries])
         held, cost = np.where(full, n_vision, 0), self._cost(geometries)
-        over = np.flatnonzero(cost.total(held) > cost.bound)
-        if over.size:
-            raise BudgetError(self._refusal(shapes[over[0]], geometries[over[0]], free_from))
+        if (cost.total(held) > cost.bound).any():
+            raise self._refusal(shapes, geometries, free_from)
         counts = allocate(np.where(full, 0.0, shapes), held, n_vision, cost)
         return counts if max_cuts is None else fewer_cuts(counts, n_vision, cost, max_cuts)
+
+    def plan(
+        self,
+        shapes: Shapes,
+        geometries: Sequence[Geometry],
+        free_from: int,
+        max_cuts: int | None = None,
+        merging: Merging | None = None,
+    ) -> Plan:
+        """`fit_batch`, with the tokens that `merging` makes of dropped ones counted in."""
+        counts = self.fit_batch(shapes, geometries, free_from, max_cuts)
+        return Plan.within(counts, np.array([g.n_vision for g in geometries]), merging)
 
     def floor(self, shape: Shape, geometry: Geometry, free_from: int) -> float:
         """The least bound that `fit` can reach, in the budget's own unit: every free layer empty."""
@@ -89,31 +104,40 @@ class Budget:
         linear, quadratic = zip(*terms, strict=True)
         return Cost(column(linear), column(quadratic), column(text), column(bounds))
 
-    def _refusal(self, shape: Shape, geometry: Geometry, free_from: int) -> str:
+    def _refusal(self, shapes: Shapes, geometries: Sequence[Geometry], free_from: int) -> BudgetError:
+        """Names the floor of the sample whose floor is highest."""
+        floors = [self.floor(shape, geometry, free_from) for shape, geometry in zip(shapes, geometries, strict=True)]
+        worst = int(np.argmax(floors))
         name, bound = next((name, value) for name, value in vars(self).items() if value is not None)
-        least = math.ceil(self.floor(shape, geometry, free_from) * 1e4) / 1e4
-        text = f"{geometry.n_text} text tokens and " if name == "flops_ratio" else ""
-        return (
+        text = f"{geometries[worst].n_text} text tokens and " if name == "flops_ratio" else ""
+        return BudgetError(
             f"budget {name}={bound} is unreachable: {text}the layers that keep every visual token (the first "
-            f"{free_from} by free_from, {np.isinf(shape).sum()} FULL in the shape) alone cost {least}; "
-            "raise the bound or cut earlier"
+            f"{free_from} by free_from, {np.isinf(shapes[worst]).sum()} FULL in the shape) alone cost "
+            f"{math.ceil(floors[worst] * 1e4) / 1e4}; raise the bound or cut earlier",
+            missing=floors[worst] - bound,
         )
 
 
-def unscaled(shapes: Shapes, geometries: Sequence[Geometry], free_from: int, max_cuts: int | None = None) -> Counts:
-    """Whole visual tokens entering each layer where no budget scales the shapes: each curve's own, rounded down.
+@dataclass(frozen=True)
+class OwnCurve(Sizing):
+    """No budget: a shape is the curve itself, min(shape, 1) of the tokens, in whole tokens rounded down."""
 
-    Layers before `free_from` keep every token. With `max_cuts`, a sample falls at the entrance of so many layers at
-    most and costs no more FLOPs than its own curve; see `cuts.fewer_cuts`.
-    """
-    _check(shapes, geometries, free_from, max_cuts)
-    full, n_vision = _full(shapes, free_from), [geometry.n_vision for geometry in geometries]
-    curves = [RetentionCurve.from_shape(shape) for shape in np.where(full, FULL, shapes)]
-    counts = np.stack([curve.tokens(n) for curve, n in zip(curves, n_vision, strict=True)])
-    if max_cuts is None:
-        return counts
-    cost = Budget(flops_ratio=1)._cost(geometries)
-    return fewer_cuts(counts, column(n_vision), replace(cost, bound=cost.total(counts)), max_cuts)
+    def plan(
+        self,
+        shapes: Shapes,
+        geometries: Sequence[Geometry],
+        free_from: int,
+        max_cuts: int | None = None,
+        merging: Merging | None = None,
+    ) -> Plan:
+        """With `max_cuts`, a sample costs no more FLOPs than its own curve; see `cuts.fewer_cuts`."""
+        _check(shapes, geometries, free_from, max_cuts)
+        n_vision = column([geometry.n_vision for geometry in geometries])
+        counts = whole_tokens(np.where(_full(shapes, free_from), 1.0, np.minimum(shapes, 1.0)), n_vision)
+        if max_cuts is not None:
+            cost = Budget(flops_ratio=1)._cost(geometries)
+            counts = fewer_cuts(counts, n_vision, replace(cost, bound=cost.total(counts)), max_cuts)
+        return Plan.within(counts, n_vision[:, 0], merging)
 
 
 def _largest(bound: float, wholes: Sequence[int]) -> list[int]:

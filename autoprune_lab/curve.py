@@ -38,12 +38,19 @@ class RetentionCurve:
 
     def tokens(self, n_vision: int) -> Int[np.ndarray, "layers"]:
         """Whole visual tokens entering each layer, rounded down."""
-        return np.floor(np.asarray(self.keep) * n_vision + _ROUNDING).astype(np.int64)
+        return whole_tokens(np.asarray(self.keep), n_vision)
 
     @property
     def mean(self) -> float:
         """Mean kept fraction over the layers, in [0, 1]."""
         return float(np.mean(self.keep))
+
+
+def whole_tokens(
+    keep: Float[np.ndarray, "*batch layers"], n_vision: int | Int[np.ndarray, "*batch 1"]
+) -> Int[np.ndarray, "*batch layers"]:
+    """keep * n_vision in whole tokens, rounded down; what floats make of a whole number stays that number."""
+    return np.asarray(np.floor(keep * n_vision + _ROUNDING), dtype=np.int64)
 
 
 def logistic(n_layers: int, slope: float, midpoint: float) -> Shape:

@@ -11,13 +11,15 @@ Source: github.com/AutoLab-SAI-SJTU/AutoPrune at e4a9918, arXiv 2509.23931.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from autoprune_lab.allocation import column
 from autoprune_lab.geometry import Geometry
-from autoprune_lab.plan import Plan
+from autoprune_lab.plan import Merging, Plan
+from autoprune_lab.sizing import Sizing
 
 Cuts = Float[np.ndarray, "cuts"]
 
@@ -25,7 +27,7 @@ _WIDEST, _STEPS, _NEAR = 20.0, 200, 0.01  # of the search: largest scale, most h
 
 
 @dataclass(frozen=True)
-class OfficialBudget:
+class OfficialBudget(Sizing):
     """AutoPrune's budget, met as nearly as its official code meets it.
 
     `mean_tokens`: mean over layers of the visual tokens *leaving* each, > 0. What enters, and costs, is more by
@@ -36,6 +38,7 @@ class OfficialBudget:
     or early ones and by large bounds.
     """
 
+    extra_layers: ClassVar[int] = 1
     mean_tokens: float | int
     opening_factor: float | int = 2.5
 
@@ -54,12 +57,14 @@ class OfficialBudget:
         geometries: Sequence[Geometry],
         free_from: int = 2,
         max_cuts: int | None = None,
+        merging: Merging | None = None,
     ) -> Plan:
         """Visual tokens *entering* each layer of each sample, (batch, layers); every sample has n_vision >= 1.
 
         `shapes` are the policy's for one layer more than the decoder has: the last weight is what leaves the last
-        layer, which nothing reads but the search counts. Weights of layers 0 and 1 do not matter. Raises ValueError
-        for other sizes, for a shape that is `FULL` deeper down, for another probe and for a limit on cuts.
+        layer, which nothing reads but the search counts. Weights of layers 0 and 1 do not matter, nor does `merging`:
+        the search has its own. Raises ValueError for other sizes, for a shape that is `FULL` deeper down, for another
+        probe and for a limit on cuts.
         """
         if free_from != 2 or max_cuts is not None:
             raise ValueError(f"{self} goes with probe_layer=1 and no max_cuts")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -10,17 +10,17 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from autoprune_lab.budget import Budget, unscaled
+from autoprune_lab.budget import OwnCurve
 from autoprune_lab.complexity import mutual_information
 from autoprune_lab.cuts import check_max_cuts
 from autoprune_lab.evidence import Evidence
 from autoprune_lab.geometry import Geometry
-from autoprune_lab.official import OfficialBudget
 from autoprune_lab.plan import Plan
 from autoprune_lab.policy import Policy, Signal, check_shape
 from autoprune_lab.pruner_file import read, write
 from autoprune_lab.recovery import Recovery, drop
 from autoprune_lab.scoring import last_token_attention
+from autoprune_lab.sizing import Sizing
 from autoprune_lab.trace import Trace
 
 if TYPE_CHECKING:
@@ -39,11 +39,11 @@ class Pruner:
     (`original`), or are renumbered without gaps after each cut (`compact`, as AutoPrune and SparseVLM do).
     Without a budget the policy's shape is the curve itself. `max_cuts`: at most so many layers of a sample cut;
     None cuts wherever the plan falls. `opening_scorer` chooses at the cut that a budget makes before the probe
-    (`OfficialBudget.opening`), if it makes one; None: `scorer` does.
+    (`Sizing.opening`), if it makes one; None: `scorer` does.
     """
 
     policy: Policy
-    budget: Budget | OfficialBudget | None = None
+    budget: Sizing | None = None
     scorer: Scorer = last_token_attention
     complexity: Callable[[Evidence], Tensor] = mutual_information
     recovery: Recovery = drop
@@ -72,9 +72,21 @@ class Pruner:
             kept[sighted], merged[sighted] = self._plan(complexities[sighted], prompts)
         return Plan(kept, merged)
 
+    def calibrated(self, complexities: Float[np.ndarray, "samples"], geometries: Sequence[Geometry]) -> "Pruner":
+        """The pruner whose budget has seen a calibration set, where it must and has not (`MeanBudget`); else the same.
+
+        Raises BudgetError where the budget cannot be met on the set.
+        """
+        sighted = np.flatnonzero([geometry.n_vision for geometry in geometries])
+        if self.budget is None or self.budget.ready or not sighted.size:
+            return self
+        prompts = [geometries[i] for i in sighted]
+        shapes = self._shapes(complexities[sighted], prompts[0].n_layers + self.budget.extra_layers)
+        return replace(self, budget=self.budget.calibrated(shapes, prompts, self.probe_layer + 1))
+
     def opening(self, n_vision: Int[np.ndarray, "batch"]) -> tuple[int, Int[np.ndarray, "batch"]] | None:
         """The layer and the tokens of a cut that the budget makes before the probe, if it makes one."""
-        return self.budget.opening(n_vision) if isinstance(self.budget, OfficialBudget) else None
+        return self.budget.opening(n_vision) if self.budget else None
 
     def attach(self, model: "PreTrainedModel", keep_indices: bool = False) -> AbstractContextManager[Trace]:
         """Prune inside `forward` and `generate` of `model` while the with-block lasts; yields the `Trace`.
@@ -101,13 +113,10 @@ class Pruner:
 
     def _plan(self, complexities: Float[np.ndarray, "batch"], prompts: Sequence[Geometry]) -> Plan:
         """`plan` of prompts with visual tokens."""
-        n_layers, rest = prompts[0].n_layers, (self.probe_layer + 1, self.max_cuts)
-        if isinstance(self.budget, OfficialBudget):
-            return self.budget.plan(self._shapes(complexities, n_layers + 1), prompts, *rest)
-        fit = self.budget.fit_batch if self.budget else unscaled
-        tokens = fit(self._shapes(complexities, n_layers), prompts, *rest)
-        n_vision = np.array([prompt.n_vision for prompt in prompts])
-        return Plan.within(tokens, n_vision, getattr(self.recovery, "merging", None))
+        sizing = self.budget or OwnCurve()
+        shapes = self._shapes(complexities, prompts[0].n_layers + sizing.extra_layers)
+        merging = getattr(self.recovery, "merging", None)
+        return sizing.plan(shapes, prompts, self.probe_layer + 1, self.max_cuts, merging)
 
     def _shapes(self, complexities: Float[np.ndarray, "batch"], n_layers: int) -> Float[np.ndarray, "batch layers"]:
         """One checked shape per sample; a policy that is not adaptive is asked once."""

@@ -17,8 +17,8 @@ import yaml
 
 
 def write(value: object, path: Path) -> None:
-    """Write `value` to `path`; ValueError for what has no name to be found by, such as a lambda."""
-    path.write_text(yaml.safe_dump(_plain(value), sort_keys=False), encoding="utf-8")
+    """Write `plain(value)` to `path`."""
+    path.write_text(yaml.safe_dump(plain(value), sort_keys=False), encoding="utf-8")
 
 
 def read(path: Path, packages: Sequence[str]) -> Any:
@@ -30,19 +30,19 @@ def read(path: Path, packages: Sequence[str]) -> Any:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _plain(value: Any) -> Any:
-    """`value` in YAML's own types."""
+def plain(value: Any) -> Any:
+    """`value` in YAML's own types; ValueError for what has no name to be found by, such as a lambda."""
     if is_dataclass(value) and not isclass(value):
         return {"_target_": _name(type(value))} | {
-            field.name: _plain(getattr(value, field.name)) for field in fields(value) if field.init
+            field.name: plain(getattr(value, field.name)) for field in fields(value) if field.init
         }
     if isinstance(value, partial) and not value.args:
-        bound = {key: _plain(argument) for key, argument in value.keywords.items()}
+        bound = {key: plain(argument) for key, argument in value.keywords.items()}
         return {"_target_": _name(value.func), "_partial_": True} | bound
     if isfunction(value):
         return {"_target_": _name(value), "_partial_": True}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, np.generic):
         return value.item()
     if value is None or isinstance(value, bool | int | float | str):

@@ -41,6 +41,12 @@ class ModelBench:
             self.known[key] = read_complexities(self.vlm, self.prepared, replace(pruner, budget=None))
         return self.known[key]
 
+    def calibrated(self, pruner: Pruner) -> Pruner:
+        """The pruner with a budget that knows these samples, where it must know some and does not yet."""
+        if pruner.budget is None or pruner.budget.ready:
+            return pruner
+        return pruner.calibrated(self.complexities(pruner), self.geometries)
+
     def run(self, pruner: Pruner | None) -> Records:
         """Answer every sample, pruned, or unpruned with None."""
         return evaluate(self.vlm, self.prepared, pruner, progress=self.progress)

@@ -14,17 +14,18 @@ import optuna
 from jaxtyping import Float
 from omegaconf import DictConfig
 
-from autoprune_lab.budget import Budget, BudgetError
+from autoprune_lab.budget import BudgetError
 from autoprune_lab.flops import prefill_flops, unpruned_flops
 from autoprune_lab.geometry import Geometry
-from autoprune_lab.policy import Signal
 from autoprune_lab.pruner import Pruner
+from autoprune_lab.pruner_file import plain
 from search.arm import build_pruner
 from search.config import ConfigError
 from search.schema import BudgetSettings
 from search.space import Space, apply
 
 CONSTRAINT = "bound"  # <= 0: within the bound, in the bound's own unit
+PRUNER = "pruner"  # user attribute: what ran, in `Pruner.save`'s form
 INVALID = 1e6  # how far over a setting counts that no policy accepts
 
 
@@ -78,11 +79,13 @@ class Objective:
             _refuse(trial, INVALID, str(error))
         bits = self.bench.complexities(pruner)
         try:
+            pruner = pruner.calibrated(bits, self.bench.geometries)
             over, ratio, tokens = self.planned(pruner, bits)
         except BudgetError as error:
-            _refuse(trial, self._missing(pruner, bits), str(error))
+            _refuse(trial, error.missing, str(error))
         except ValueError as error:  # the policy gave a shape that is none
             _refuse(trial, INVALID, str(error))
+        trial.set_user_attr(PRUNER, plain(pruner))
         trial.set_user_attr("planned_ratio", ratio)
         trial.set_user_attr("mean_tokens", tokens)
         if over > 0:
@@ -109,16 +112,6 @@ class Objective:
             if bound is not None
         ]
         return max(overs, default=ratio - 1.0), ratio, tokens
-
-    def _missing(self, pruner: Pruner, bits: Float[np.ndarray, "samples"]) -> float:
-        """How far the trial's own budget lies below the floor of its dearest sample; above 0."""
-        budget = pruner.budget
-        assert isinstance(budget, Budget)
-        floors = [
-            budget.floor(pruner.policy.shape(Signal(geometry.n_layers, float(bit))), geometry, pruner.probe_layer + 1)
-            for geometry, bit in zip(self.bench.geometries, bits, strict=True)
-        ]
-        return max(floors) - float(budget.flops_ratio or budget.mean_tokens or 0.0)
 
 
 def _refuse(trial: optuna.Trial, over: float, reason: str) -> NoReturn:

@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig
 
-from autoprune_lab.budget import Budget
+from autoprune_lab.budget import Budget, BudgetError
 from autoprune_lab.curve import Shape
 from autoprune_lab.geometry import Geometry
-from autoprune_lab.policy import Signal
 from autoprune_lab.pruner import Pruner
 from search.arm import build, build_pruner, check_targets
 from search.config import ConfigError, Settings, compose
@@ -23,9 +22,13 @@ def check_evaluation(settings: Settings, pruner: Pruner) -> Path:
     Raises ConfigError, or the CheckpointError or BudgetError that says why.
     """
     folder, geometries = _prompts(settings)
-    if isinstance(pruner.budget, Budget):
-        shape = pruner.policy.shape(Signal(geometries[0].n_layers))
-        _check_reachable(pruner.budget, shape, geometries, pruner.probe_layer)
+    bits = np.zeros(len(geometries))
+    try:
+        pruner.calibrated(bits, geometries).plan(bits, geometries)
+    except BudgetError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"pruner: {error}") from error
     return folder
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import optuna
 import pandas as pd
+from omegaconf import OmegaConf
 
 from autoprune_lab.budget import Budget, BudgetError
 from autoprune_lab.pareto import ParetoFront
@@ -16,8 +17,8 @@ from autoprune_lab.records import Records
 from search.arm import build_pruner
 from search.bench import ModelBench
 from search.config import Settings
+from search.objective import PRUNER
 from search.results import REPORT, read_report_key
-from search.space import apply
 from search.table import interval, table
 
 TUNED = "tuned"
@@ -27,11 +28,11 @@ def tuned_pruners(study: optuna.Study, settings: Settings, front: ParetoFront) -
     """The pruner of every trial on the front, also written to tuned/trial-N.yaml for `Pruner.load`."""
     folder = settings.out / TUNED
     folder.mkdir(exist_ok=True)
-    params = {trial.number: trial.params for trial in study.get_trials(deepcopy=False)}
+    ran = {trial.number: trial.user_attrs.get(PRUNER) for trial in study.get_trials(deepcopy=False)}
     numbers = [int(label) for label in front.labels]
     for old in folder.glob("trial-*.yaml"):
         old.unlink()
-    pruners = {number: build_pruner(apply(settings.config, params[number])) for number in numbers}
+    pruners = {number: build_pruner(OmegaConf.create({"pruner": ran[number]})) for number in numbers}
     for number, pruner in pruners.items():
         pruner.save(folder / f"trial-{number}.yaml")
     return pruners

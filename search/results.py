@@ -14,9 +14,11 @@ from optuna.trial import TrialState
 
 from autoprune_lab.pareto import ParetoFront, plot_fronts
 from search.config import ConfigError, Settings
+from search.objective import PRUNER
 from search.study import feasible
 
 TRIALS, FRONT, REPORT, CONFIG = "trials.csv", "front.csv", "report.csv", "config.yaml"
+NOT_SHOWN = ("planned_ratio", PRUNER)  # user attributes that are a column already, or no number
 PICTURE, REPORT_PICTURE = "front.png", "report.png"
 
 
@@ -51,7 +53,7 @@ def trials_frame(study: optuna.Study) -> pd.DataFrame:
                 "front": str(trial.number) in on_front,
                 "seconds": seconds,
                 **trial.params,
-                **{key: value for key, value in trial.user_attrs.items() if key != "planned_ratio"},
+                **{key: value for key, value in trial.user_attrs.items() if key not in NOT_SHOWN},
             }
         )
     return pd.DataFrame(rows, columns=None if rows else ["trial", "state", "flops_ratio", "score", "feasible", "front"])

@@ -8,7 +8,7 @@ from budget_problems import geometries, n_cuts, problems
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoprune_lab.budget import Budget, unscaled
+from autoprune_lab.budget import Budget, OwnCurve
 from autoprune_lab.curve import FULL, RetentionCurve, logistic
 from autoprune_lab.cuts import nearest_staircase
 from autoprune_lab.flops import flops_ratio, prefill_flops
@@ -92,7 +92,7 @@ def test_without_a_budget_fewer_cuts_cost_no_more_than_the_curve(drawn, n_full, 
     weights, geometry = drawn
     shape = np.sort(np.array(weights))[::-1].copy()
     shape[:n_full] = FULL
-    own, few = (unscaled(shape[None], [geometry], free_from, limit)[0] for limit in (None, max_cuts))
+    own, few = (OwnCurve().plan(shape[None], [geometry], free_from, limit).tokens[0] for limit in (None, max_cuts))
     full = np.arange(len(shape)) < max(free_from, n_full)
     curve = RetentionCurve.from_shape(np.where(full, FULL, shape))
     np.testing.assert_array_equal(own, curve.tokens(geometry.n_vision))

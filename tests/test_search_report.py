@@ -119,7 +119,7 @@ class Short:
 
     def run(self, pruner):
         if pruner is not None and pruner.budget.flops_ratio < 0.4:
-            raise BudgetError("budget is unreachable: text and layers alone cost 0.4; raise the bound")
+            raise BudgetError("budget is unreachable: text and layers alone cost 0.4; raise the bound", missing=0.1)
         return Records((record("a", 1.0), record("a", 0.0)), 1.0)
 
 
