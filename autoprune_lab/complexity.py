@@ -35,6 +35,11 @@ def attention_entropy(evidence: Evidence) -> Float[Tensor, "batch"]:
     return rows_entropy(evidence.attention, evidence.text_mask)
 
 
+def constant(evidence: Evidence, bits: float = 0.0) -> Float[Tensor, "batch"]:
+    """The same `bits` for every sample: makes a fixed policy of any adaptive one, to see what adaptivity is worth."""
+    return torch.full((len(evidence.index),), bits, device=evidence.index.device)
+
+
 def rows_mutual_information(
     attention: Float[Tensor, "batch heads rows vision"], text_mask: Bool[Tensor, "batch rows"]
 ) -> Float[Tensor, "batch"]:

@@ -3,13 +3,14 @@
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from tqdm import tqdm
 
-from autoprune_lab.flops import unpruned_flops
+from autoprune_lab.flops import macs_3ndm, mean_tokens_entering, mean_tokens_leaving, unpruned_flops
 from autoprune_lab.geometry import Geometry
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.prompts import Batch, PreparedTask
@@ -18,16 +19,24 @@ from autoprune_lab.records import Record, Records
 from autoprune_lab.trace import SampleTrace
 
 
-def evaluate(vlm: VLM, prepared: PreparedTask, pruner: Pruner | None = None, progress: bool = False) -> Records:
+def evaluate(
+    vlm: VLM,
+    prepared: PreparedTask,
+    pruner: Pruner | None = None,
+    progress: bool = False,
+    complexities: Float[np.ndarray, "samples"] | None = None,
+) -> Records:
     """Answer every sample greedily, pruned by `pruner` (None: unpruned), and score the answers.
 
-    Rows come in the task's order. `seconds` is the wall time of generating, vision tower excluded where the prepared
+    `complexities`, in bits and in the task's order, are taken for what the pruner's own estimator would say. Rows
+    come in the task's order. `seconds` is the wall time of generating, vision tower excluded where the prepared
     task holds its features.
     """
     rows: dict[int, Record] = {}
     start = time.perf_counter()
     for batch in tqdm(prepared.batches, desc="answering", unit="batch", disable=not progress, leave=False):
-        answers, traces = _answer(vlm, prepared, batch, pruner)
+        told = pruner if pruner is None or complexities is None else _told(pruner, complexities[list(batch.places)])
+        answers, traces = _answer(vlm, prepared, batch, told)
         for place, answer, trace in zip(batch.places, answers, traces, strict=True):
             rows[place] = _record(prepared, place, answer, trace)
     seconds = time.perf_counter() - start
@@ -60,13 +69,20 @@ def _answer(
     return answers, traces
 
 
+def _told(pruner: Pruner, bits: Float[np.ndarray, "batch"]) -> Pruner:
+    """The pruner with an estimator that says these bits of the batch that comes next."""
+    return replace(
+        pruner, complexity=lambda evidence: torch.as_tensor(bits, dtype=torch.float64, device=evidence.index.device)
+    )
+
+
 def _unpruned(geometry: Geometry) -> SampleTrace:
     everything = np.full(geometry.n_layers, geometry.n_vision)
     return SampleTrace(geometry, everything, everything, unpruned_flops(geometry), 0)
 
 
 def _record(prepared: PreparedTask, place: int, answer: str, trace: SampleTrace) -> Record:
-    sample = prepared.samples[place]
+    sample, geometry = prepared.samples[place], trace.geometry
     return Record(
         id=sample.id,
         kind=sample.kind,
@@ -74,10 +90,14 @@ def _record(prepared: PreparedTask, place: int, answer: str, trace: SampleTrace)
         answers=sample.answers,
         score=prepared.task.score(answer, sample),
         complexity=trace.complexity,
-        n_vision=trace.geometry.n_vision,
-        n_text=trace.geometry.n_text,
-        mean_tokens=float(trace.counts.mean()),
+        n_vision=geometry.n_vision,
+        n_text=geometry.n_text,
+        mean_tokens=mean_tokens_entering(trace.counts),
         decoder_flops=trace.decoder_flops,
-        unpruned_flops=unpruned_flops(trace.geometry),
+        unpruned_flops=unpruned_flops(geometry),
         scoring_flops=trace.scoring_flops,
+        macs=macs_3ndm(geometry, trace.counts),
+        unpruned_macs=macs_3ndm(geometry, np.full(geometry.n_layers, geometry.n_vision)),
+        mean_tokens_leaving=mean_tokens_leaving(trace.counts),
+        tokens=tuple(trace.counts.tolist()),
     )

@@ -11,12 +11,18 @@ from scipy.stats import norm
 if TYPE_CHECKING:
     import pandas as pd
 
+_LISTS = ("answers", "tokens")  # of a record
 Z95 = float(norm.ppf(0.975))
 
 
 @dataclass(frozen=True)
 class Record:
-    """One answered sample; FLOPs are those of the prefill, `mean_tokens` is over the layers, complexity in bits."""
+    """One answered sample.
+
+    FLOPs and MACs are those of the prefill: FLOPs as `flops` counts them, MACs as papers do (`flops.macs_3ndm`).
+    `tokens` are the visual tokens entering each layer, `mean_tokens` and `mean_tokens_leaving` means over the layers;
+    complexity is in bits, None where the policy is not adaptive.
+    """
 
     id: str
     kind: str
@@ -30,6 +36,10 @@ class Record:
     decoder_flops: int
     unpruned_flops: int
     scoring_flops: int
+    macs: int
+    unpruned_macs: int
+    mean_tokens_leaving: float
+    tokens: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,11 @@ class Records:
         return sum(row.decoder_flops for row in self.rows) / sum(row.unpruned_flops for row in self.rows)
 
     @property
+    def macs_ratio(self) -> float:
+        """`flops_ratio` by the count of SparseVLM, PyramidDrop and AutoPrune."""
+        return sum(row.macs for row in self.rows) / sum(row.unpruned_macs for row in self.rows)
+
+    @property
     def scoring_ratio(self) -> float:
         """What evidence cost, in the same unit as `flops_ratio`."""
         return sum(row.scoring_flops for row in self.rows) / sum(row.unpruned_flops for row in self.rows)
@@ -80,6 +95,11 @@ class Records:
     def mean_tokens(self) -> float:
         """Visual tokens entering a layer, mean over layers and samples."""
         return float(np.mean([row.mean_tokens for row in self.rows]))
+
+    @property
+    def mean_tokens_leaving(self) -> float:
+        """Visual tokens leaving a layer, most papers' "average tokens", mean over layers and samples."""
+        return float(np.mean([row.mean_tokens_leaving for row in self.rows]))
 
     @property
     def samples_per_second(self) -> float:
@@ -91,6 +111,16 @@ class Records:
         import pandas as pd
 
         return pd.DataFrame([asdict(row) for row in self.rows])
+
+    @classmethod
+    def from_frame(cls, frame: "pd.DataFrame", seconds: float) -> "Records":
+        """What `to_frame` gave, also after a way through a parquet file."""
+        rows = []
+        for row in frame.to_dict("records"):
+            lists = {name: tuple(np.asarray(row[name]).tolist()) for name in _LISTS}
+            bits = None if np.isnan(row["complexity"] or np.nan) else row["complexity"]
+            rows.append(Record(**{str(key): value for key, value in row.items()} | lists | {"complexity": bits}))
+        return cls(tuple(rows), seconds)
 
 
 def wilson(mean: float, n: int) -> tuple[float, float]:

@@ -13,8 +13,9 @@ from torch import Tensor
 from autoprune_lab.budget import Budget
 from autoprune_lab.evidence import Evidence
 from autoprune_lab.pruner import Pruner
+from autoprune_lab.timing import Seconds, interleaved, stopwatch
 from autoprune_lab.trace import SampleTrace
-from benchmarks.timing import Context, Seconds, Workload, interleaved, sliced, stopwatch
+from benchmarks.timing import Context, Workload, sliced
 from policies.fixed import FixedPolicy
 from policies.layerwise import LayerwisePolicy
 from policies.logistic_adaptive import LogisticAdaptivePolicy

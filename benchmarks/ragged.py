@@ -15,8 +15,9 @@ from autoprune_lab.complexity import mutual_information
 from autoprune_lab.evidence import Evidence
 from autoprune_lab.geometry import Geometry
 from autoprune_lab.pruner import Pruner
+from autoprune_lab.timing import Seconds, interleaved
 from benchmarks.random_llava import Prompt
-from benchmarks.timing import Seconds, Workload, interleaved
+from benchmarks.timing import Workload
 
 Slots = Int[np.ndarray, "prompts layers"]
 

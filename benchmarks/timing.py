@@ -1,51 +1,22 @@
-"""Prefills timed side by side: every run in turn, round after round, so that a busy machine disturbs all alike."""
+"""Prefills to be timed side by side, of a model and of its bare layers."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
-from time import perf_counter, process_time
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Float
 from torch import nn
 from transformers import PreTrainedModel
 
 from autoprune_lab.decoder.anatomy import Anatomy
 from autoprune_lab.pruner import Pruner
+from autoprune_lab.timing import Seconds, stopwatch
 from autoprune_lab.trace import SampleTrace
 from benchmarks.random_llava import Prompt, inputs_for
 
 Context = Callable[[], AbstractContextManager[Any]]
-Seconds = Float[np.ndarray, "2"]
-"""What something took: by the clock that counts (the process's CPU time; on a GPU wall time), and on the wall."""
-
-
-@contextmanager
-def stopwatch(device: torch.device) -> Iterator[Seconds]:
-    """Yields an array that holds the block's seconds once the block is left; a GPU must have finished."""
-    spent = -_now(device)
-    yield spent
-    spent += _now(device)
-
-
-def _now(device: torch.device) -> Seconds:
-    if device.type != "cuda":
-        return np.array([process_time(), perf_counter()])
-    torch.cuda.synchronize(device)
-    return np.full(2, perf_counter())
-
-
-def interleaved(runs: Sequence[Callable[[], Seconds]], rounds: int) -> Float[np.ndarray, "rounds runs 2"]:
-    """What each run says it took. Every round starts with another run; the first round only warms up."""
-    seconds = np.empty((rounds + 1, len(runs), 2))
-    for turn in range(rounds + 1):
-        for step in range(len(runs)):
-            run = (turn + step) % len(runs)
-            seconds[turn, run] = runs[run]()
-    return seconds[1:]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,6 @@
 """The model and the task of a study: prepared once, run by every trial."""
 
+import hashlib
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -72,10 +73,16 @@ def _name(function: object) -> Hashable:
     return f"{inner.__module__}.{inner.__qualname__}", bound
 
 
+def fingerprint(prepared: PreparedTask) -> str:
+    """Twelve letters that change with the task's samples: ids, questions and answers."""
+    mark = hashlib.sha256(prepared.task.name.encode())
+    for sample in prepared.samples:
+        mark.update(repr((sample.id, sample.question, sample.answers, sample.kind)).encode())
+    return mark.hexdigest()[:12]
+
+
 def weights_mark(folder: Path) -> str:
     """Twelve letters that change when the weights do: sizes and the first MiB of every file."""
-    import hashlib
-
     mark = hashlib.sha256()
     for file in sorted(folder.glob("*.safetensors")):
         mark.update(f"{file.name} {file.stat().st_size}".encode())

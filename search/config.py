@@ -50,7 +50,7 @@ def compose(overrides: Sequence[str] = (), folders: Sequence[Path] = ()) -> Sett
 
     Raises ConfigError for an unknown option or field, a missing or a wrong value.
     """
-    config, choices = _compose(overrides, folders)
+    config, choices = _compose(_with_budget_group(overrides), folders)
     if OmegaConf.is_missing(config, "study"):
         config.study = choices["policy"]
     if missing := sorted(OmegaConf.missing_keys(config)):
@@ -64,6 +64,13 @@ def compose(overrides: Sequence[str] = (), folders: Sequence[Path] = ()) -> Sett
     assert isinstance(typed, Schema)
     _check_values(typed)
     return Settings(config, typed, choices, tuple(overrides), tuple(folders))
+
+
+def _with_budget_group(overrides: Sequence[str]) -> list[str]:
+    """`budget.mean_tokens=64` alone means a budget in tokens: without it the default group would bound FLOPs too."""
+    names = {override.partition("=")[0] for override in overrides}
+    in_tokens = "budget.mean_tokens" in names and not names & {"budget", "budget.flops_ratio"}
+    return [*overrides, "budget=tokens"] if in_tokens else list(overrides)
 
 
 def close(word: str, known: Iterable[str]) -> str:

@@ -21,7 +21,7 @@ def check_evaluation(settings: Settings, pruner: Pruner) -> Path:
 
     Raises ConfigError, or the CheckpointError or BudgetError that says why.
     """
-    folder, geometries = _prompts(settings)
+    folder, geometries = prompts(settings, settings.config)
     bits = np.zeros(len(geometries))
     try:
         pruner.calibrated(bits, geometries).plan(bits, geometries)
@@ -46,7 +46,7 @@ def check_study(settings: Settings) -> CheckedStudy:
     """Check everything from the checkpoint's files to the space's ends. Raises as `check_evaluation` does."""
     config, typed = settings.config, settings.typed
     pruner = build_pruner(config)
-    folder, geometries = _prompts(settings)
+    folder, geometries = prompts(settings, settings.config)
     for bound in _bounds(typed.budget):
         _check_reachable(bound, np.zeros(geometries[0].n_layers), geometries, pruner.probe_layer)
     space = Space.from_config(config)
@@ -89,15 +89,15 @@ def _bounds(limit: BudgetSettings) -> list[Budget]:
     return given + ([Budget(mean_tokens=limit.mean_tokens)] if limit.mean_tokens is not None else [])
 
 
-def _prompts(settings: Settings) -> tuple[Path, list[Geometry]]:
-    """The checkpoint's folder, and the sizes of the task's prompts: no weights are read."""
+def prompts(settings: Settings, config: DictConfig) -> tuple[Path, list[Geometry]]:
+    """The checkpoint's folder, and the sizes of the prompts of the config's task: no weights are read."""
     from transformers import AutoConfig
 
     from autoprune_lab.models.checkpoint import check_checkpoint, load_processor
     from autoprune_lab.prompts import prompt_lengths
 
     check_targets(settings.typed.model, "model")
-    task = build(settings.config.task, "task")
+    task = build(config.task, "task")
     folder = check_checkpoint(str(settings.typed.model["path"]))
     model = AutoConfig.from_pretrained(folder)
     lengths = prompt_lengths(load_processor(folder), model.image_token_id, task.samples())

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from autoprune_lab.timing import interleaved
 from benchmarks import prefill
 from benchmarks.arms import pruners
 from benchmarks.ragged import alike, entering_tokens, padding_percent, told, unequal_prompts
 from benchmarks.random_llava import Prompt, random_llava
-from benchmarks.timing import Workload, interleaved, sliced
+from benchmarks.timing import Workload, sliced
 
 VISION = 36
 

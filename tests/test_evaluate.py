@@ -3,11 +3,13 @@
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from autoprune_lab import scoring
 from autoprune_lab.budget import Budget
 from autoprune_lab.evaluate import evaluate, read_complexities
+from autoprune_lab.flops import macs_3ndm, mean_tokens_leaving
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.prompts import prepare, prompt_lengths
 from autoprune_lab.pruner import Pruner
@@ -78,7 +80,7 @@ def test_batch_size_must_be_positive(vlm: VLM):
 
 def _records(scores: dict[str, list[float]]) -> Records:
     rows = [
-        Record(f"{kind}-{i}", kind, "", (), s, None, 10, 4, 5.0, 50 + i, 100, 1)
+        Record(f"{kind}-{i}", kind, "", (), s, None, 10, 4, 5.0, 50 + i, 100, 1, 25 + i, 50, 4.5, (5, 5))
         for kind, values in scores.items()
         for i, s in enumerate(values)
     ]
@@ -104,3 +106,27 @@ def test_wilson_interval_against_a_published_example():
     assert wilson(0.8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
     assert wilson(1.0, 10)[1] == pytest.approx(1.0)
     assert wilson(1.0, 10)[0] == pytest.approx(0.7225, abs=1e-4)
+
+
+def test_records_come_back_from_a_file(vlm: VLM, prepared, tmp_path):
+    for pruner in (PRUNER, None):
+        records = evaluate(vlm, prepared, pruner)
+        records.to_frame().to_parquet(tmp_path / "r.parquet")
+        assert Records.from_frame(pd.read_parquet(tmp_path / "r.parquet"), records.seconds) == records
+
+
+def test_rows_count_in_the_papers_ways_too(vlm: VLM, prepared):
+    records = evaluate(vlm, prepared, PRUNER)
+    for row, geometry in zip(records.rows, prepared.geometries, strict=True):
+        tokens = np.array(row.tokens)
+        assert row.macs == macs_3ndm(geometry, tokens)
+        assert row.mean_tokens_leaving == mean_tokens_leaving(tokens) <= row.mean_tokens == tokens.mean()
+    assert 0 < records.macs_ratio < 1
+
+
+def test_told_complexities_take_the_place_of_the_estimators(vlm: VLM, prepared):
+    bits = read_complexities(vlm, prepared, PRUNER)
+    told = evaluate(vlm, prepared, PRUNER, complexities=bits[::-1].copy())
+    assert [row.complexity for row in told.rows] == bits[::-1].tolist()
+    plan = PRUNER.plan(bits[::-1], prepared.geometries).tokens
+    assert [row.tokens for row in told.rows] == [tuple(row) for row in plan.tolist()]

@@ -124,7 +124,7 @@ class Short:
 
 
 def record(kind, score):
-    return Record("id", kind, "", (), score, None, 144, 12, 70.0, 50, 100, 0)
+    return Record("id", kind, "", (), score, None, 144, 12, 70.0, 50, 100, 0, 25, 50, 69.0, (70, 70))
 
 
 def test_what_cannot_be_reached_on_the_report_split_is_said_not_raised(tmp_path):

@@ -1,0 +1,109 @@
+"""`autoprune table`: methods x budgets on an untrained model."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from fake_bench import refused
+
+from autoprune_lab.flops import mean_tokens_leaving
+from autoprune_lab.geometry import Geometry
+from search import bench
+from search.cli import main
+from search.config import compose
+from search.methods import find_methods, method_arms, paper_ratio
+
+LLAVA = Geometry(32, 4096, 11008, 32, 32, 128, n_vision=576, n_text=70)
+
+
+@pytest.fixture(scope="module")
+def tabled(tmp_path_factory, checkpoint):
+    """A small table, made twice: its folder and how many arms ran each time."""
+    out, ran = tmp_path_factory.mktemp("table") / "t", []
+    words = [f"model.path={checkpoint}", "task.per_kind=2", "report.task.per_kind=2"]
+    argv = ["table", *words, "--methods", "fastv", "autoprune_spend", "--tokens", "192", "20", "--out", str(out)]
+    run = bench.ModelBench.run
+
+    def counted(self, pruner):
+        ran.append(pruner)
+        return run(self, pruner)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench.ModelBench, "run", counted)
+        assert main(argv) == 0
+        first = len(ran)
+        assert main(argv) == 0
+    return out, first, len(ran) - first
+
+
+def test_random_uniform_and_the_unpruned_model_are_always_there(tabled):
+    frame = pd.read_csv(tabled[0] / "table.csv")
+    assert set(frame["method"]) == {"none", "fastv", "autoprune_spend", "random", "uniform"}
+
+
+def test_arms_cost_the_same_and_say_so_in_every_count(tabled):
+    frame = pd.read_csv(tabled[0] / "table.csv").set_index(["method", "tokens"])
+    for method in ("fastv", "random", "uniform"):
+        row = frame.loc[(method, 192.0)]
+        assert row["flops_ratio"] == pytest.approx(frame.loc[("fastv", 192.0), "flops_ratio"], rel=0.01)
+        assert 0.9 < row["paper_ratio"] / row["flops_ratio"] < 1.1
+        assert row["leaving"] <= row["entering"]
+        assert row["time_ratio"] > 0
+        assert row["relative:low"] <= row["relative"] <= row["relative:high"] or np.isnan(row["relative"])
+
+
+def test_what_is_out_of_reach_is_a_row_with_the_floor(tabled):
+    frame = pd.read_csv(tabled[0] / "table.csv").set_index(["method", "tokens"])
+    assert frame.loc[("fastv", 20.0), "note"].startswith("floor 0.1")
+    assert "out of reach: floor 0.1" in (tabled[0] / "table.md").read_text()
+
+
+def test_answered_arms_are_not_run_again(tabled):
+    _, first, second = tabled
+    assert first == 1 + 2 + 2 * 2
+    assert second == 0
+
+
+def test_markdown_and_picture_are_written(tabled):
+    text = (tabled[0] / "table.md").read_text()
+    costs, scores = text.split("\n\n")
+    assert {line.count("|") for line in costs.splitlines()} == {11}
+    assert "chain" in scores.splitlines()[0]
+    assert (tabled[0] / "table.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--methods", "fastw"], ["unknown method 'fastw'", "did you mean fastv"]),
+        (["--tokens", "600"], ["--tokens 600 is outside (0, 576]"]),
+        (["pruner.probe_layer=x"], ["probe_layer"]),
+    ],
+)
+def test_mistakes_are_one_line_before_a_model_is_loaded(words, expected, checkpoint, capsys, here, no_model):
+    refused(["table", f"model.path={checkpoint}", "task.per_kind=1", *words], expected, capsys, here)
+
+
+@pytest.mark.parametrize(("tokens", "published"), [(192, 0.429), (128, 0.337), (64, 0.232)])
+def test_budgets_cost_about_what_papers_say_of_them(tokens, published):
+    """AutoPrune's column for LLaVA-1.5-7B (arXiv 2509.23931), which counts MACs; the ratio is nearly the same."""
+    assert paper_ratio(tokens, LLAVA) == pytest.approx(published, abs=0.015)
+
+
+def test_a_budget_means_tokens_leaving():
+    counts = np.array([576] + [64] * 31)
+    assert mean_tokens_leaving(counts) == 64
+    assert paper_ratio(64, LLAVA.with_tokens(576, 0)) == pytest.approx((64 + 18) / 576, rel=0.12)
+
+
+def test_every_method_of_the_shelf_can_be_an_arm_at_a_generous_budget():
+    arms = method_arms(compose(), find_methods(), [400], [LLAVA])
+    assert {arm.method for arm in arms if arm.pruner is None} == set()
+
+
+def test_a_budget_in_tokens_needs_no_second_word():
+    for words in (["budget.mean_tokens=40"], ["budget=tokens", "budget.mean_tokens=40"]):
+        assert compose(words).config.pruner.budget == {
+            "_target_": "autoprune_lab.budget.Budget",
+            "flops_ratio": None,
+            "mean_tokens": 40,
+        }
