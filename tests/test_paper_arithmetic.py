@@ -5,13 +5,11 @@ import pytest
 
 from autoprune_lab.curve import RetentionCurve
 from autoprune_lab.flops import macs_3ndm
-from autoprune_lab.geometry import Geometry
 from autoprune_lab.official import OfficialBudget
 from autoprune_lab.policy import Signal
+from benchmarks.paper_arithmetic import LLAVA_7B, PUBLISHED, own_list, row, rows
 from policies.autoprune_official import AutoPruneOfficialPolicy
 from policies.layerwise import LayerwisePolicy
-
-LLAVA_7B = Geometry(32, 4096, 11008, 32, 32, 128, n_vision=576, n_text=70)
 
 
 def percent(tokens):
@@ -29,3 +27,14 @@ def test_autoprune(mean_tokens, published):
 def test_pyramid_drops_own_list_costs_more_than_any_budget_it_is_listed_at():
     tokens = RetentionCurve.from_shape(LayerwisePolicy().shape(Signal(32))).tokens(576)
     assert round(percent(tokens), 1) == 52.2  # listed at 43.9, 35.1 and 25.5
+    assert row("pdrop", None, own_list("pdrop"))["papers_percent"] == percent(tokens)
+
+
+def test_fitted_to_the_papers_average_tokens_no_method_costs_what_is_published_of_the_peers():
+    """AutoPrune's column is met; its table lists the peers 1 to 5 points above what so many tokens cost."""
+    gaps = {(line["method"], line["tokens"]): line for line in rows() if line["tokens"]}
+    assert set(gaps) == {(method, tokens) for method, column in PUBLISHED.items() for tokens in column}
+    for (method, tokens), line in gaps.items():
+        missing = line["published_percent"] - line["papers_percent"]
+        assert (abs(missing) <= 1.0) if method == "autoprune_official" else (0.9 < missing < 5.1), (method, tokens)
+        assert tokens - 0.1 <= line["leaving"] <= tokens + 6
