@@ -1,7 +1,7 @@
 """The FLOPs columns of published tables beside ours, from arithmetic alone: `python -m benchmarks.paper_arithmetic`.
 
-LLaVA-1.5-7B's sizes, 70 text tokens. A paper's "average tokens" are those leaving a layer; n_vision / n_layers = 18 more
-enter in the mean. FLOPs as papers count them: MACs 4nd^2 + 2n^2d + 3ndm of the tokens entering each layer.
+LLaVA-1.5-7B's sizes, 70 text tokens. A paper's "average tokens" are those leaving a layer; n_vision / n_layers = 18
+more enter in the mean. FLOPs as papers count them: MACs 4nd^2 + 2n^2d + 3ndm of the tokens entering each layer.
 
 Published: the official AutoPrune evaluation page (github.com/AutoLab-SAI-SJTU/AutoPrune, LLaVA-1.5-7B).
 """
