@@ -13,7 +13,7 @@ from autoprune_lab.curve import Shape, whole_tokens
 from autoprune_lab.cuts import check_max_cuts, fewer_cuts
 from autoprune_lab.flops import layer_terms, unpruned_flops
 from autoprune_lab.geometry import Geometry
-from autoprune_lab.plan import Merging, Plan
+from autoprune_lab.plan import Plan, Split, keep_all
 from autoprune_lab.sizing import Shapes, Sizing
 
 
@@ -77,11 +77,11 @@ class Budget(Sizing):
         geometries: Sequence[Geometry],
         free_from: int,
         max_cuts: int | None = None,
-        merging: Merging | None = None,
+        split: Split = keep_all,
     ) -> Plan:
-        """`fit_batch`, with the tokens that `merging` makes of dropped ones counted in."""
+        """`fit_batch`, split as the recovery splits what is allowed."""
         counts = self.fit_batch(shapes, geometries, free_from, max_cuts)
-        return Plan.within(counts, np.array([g.n_vision for g in geometries]), merging)
+        return Plan.within(counts, np.array([g.n_vision for g in geometries]), split)
 
     def floor(self, shape: Shape, geometry: Geometry, free_from: int) -> float:
         """The least bound that `fit` can reach, in the budget's own unit: every free layer empty."""
@@ -128,7 +128,7 @@ class OwnCurve(Sizing):
         geometries: Sequence[Geometry],
         free_from: int,
         max_cuts: int | None = None,
-        merging: Merging | None = None,
+        split: Split = keep_all,
     ) -> Plan:
         """With `max_cuts`, a sample costs no more FLOPs than its own curve; see `cuts.fewer_cuts`."""
         _check(shapes, geometries, free_from, max_cuts)
@@ -137,7 +137,7 @@ class OwnCurve(Sizing):
         if max_cuts is not None:
             cost = Budget(flops_ratio=1)._cost(geometries)
             counts = fewer_cuts(counts, n_vision, replace(cost, bound=cost.total(counts)), max_cuts)
-        return Plan.within(counts, n_vision[:, 0], merging)
+        return Plan.within(counts, n_vision[:, 0], split)
 
 
 def _largest(bound: float, wholes: Sequence[int]) -> list[int]:

@@ -9,7 +9,7 @@ import numpy as np
 from autoprune_lab.budget import Budget, BudgetError, OwnCurve
 from autoprune_lab.flops import prefill_flops, unpruned_flops
 from autoprune_lab.geometry import Geometry
-from autoprune_lab.plan import Merging, Plan
+from autoprune_lab.plan import Plan, Split, keep_all
 from autoprune_lab.sizing import Shapes, Sizing
 
 _HALVINGS = 60  # of log(scale): past them no float is left in between
@@ -42,12 +42,12 @@ class MeanBudget(Sizing):
         geometries: Sequence[Geometry],
         free_from: int,
         max_cuts: int | None = None,
-        merging: Merging | None = None,
+        split: Split = keep_all,
     ) -> Plan:
         """min(scale * shape, 1) of each sample's tokens. Raises ValueError where nothing is calibrated yet."""
         if self.scale is None:
             raise ValueError(f"{self} is not calibrated: use pruner.calibrated(complexities, geometries) first")
-        return OwnCurve().plan(self.scale * shapes, geometries, free_from, max_cuts, merging)
+        return OwnCurve().plan(self.scale * shapes, geometries, free_from, max_cuts, split)
 
     @property
     def ready(self) -> bool:

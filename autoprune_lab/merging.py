@@ -1,19 +1,22 @@
-"""Recoveries that make a few new tokens of the dropped ones."""
+"""Cluster merge: a few new tokens made of the best of the dropped ones."""
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from autoprune_lab.evidence import Evidence
+from autoprune_lab.groups import Groups, means, rows_of
 from autoprune_lab.official import candidates, merged_tokens
+from autoprune_lab.plan import Counts
 from autoprune_lab.recovery import Survivors, best
 from autoprune_lab.scoring import random
 
 _NOISE = 1e-6  # breaks ties between equal densities
+_MEMBERS = 1e-6  # the official code adds it to a cluster's size
 
 
 @dataclass(frozen=True)
@@ -25,14 +28,18 @@ class ClusterMerge:
     first, which needs compact positions.
 
     Source: github.com/AutoLab-SAI-SJTU/AutoPrune at e4a9918 (arXiv 2509.23931); SparseVLM, arXiv 2410.04417.
-    Differs: the official code draws its tie-breaking noise anew in each call, here it is a hash of the token's index.
+    Differs: the official code draws its tie-breaking noise anew in each call, here it is a hash of the token's index;
+    distances and means are in float32, there in the model's dtype.
     """
 
     in_place: bool = True
 
-    def merging(self, dropped: Int[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
-        """How many tokens are made of `dropped` ones."""
-        return merged_tokens(dropped)
+    def split(self, allowed: Counts, present: Counts) -> tuple[Counts, Counts]:
+        """The most kept tokens that leave room for those made of the rest; fewer are made where none can be kept."""
+        kept, fewer = allowed, np.maximum(allowed - merged_tokens(present - allowed), 0)
+        while (fewer < kept).any():  # the sum never grows where fewer are kept: go down until it fits
+            kept, fewer = fewer, np.maximum(allowed - merged_tokens(present - fewer), 0)
+        return kept, np.minimum(merged_tokens(present - kept), allowed - kept)
 
     def __call__(
         self,
@@ -42,55 +49,54 @@ class ClusterMerge:
         merged: Int[Tensor, "batch"],
     ) -> Survivors:
         """Keep the `kept` best scored tokens of each sample and make `merged` of the others."""
-        keep = best(evidence, scores, kept)
-        if not merged.any():
+        keep, n_groups = best(evidence, scores, kept), int(merged.max())
+        if not n_groups:
             return Survivors(keep)
-        hidden, index = evidence.hidden.clone(), evidence.index.clone()
-        noise = _NOISE * random(evidence)
-        for i, n_clusters in enumerate(merged.tolist()):
-            if n_clusters:
-                pool = _pool(scores[i], evidence.vision_mask[i] & ~keep[i])
-                centres, tokens = _clusters(evidence.hidden[i, pool].float(), n_clusters, noise[i, pool])
-                slots, moved = pool[centres], keep[i].nonzero().flatten()
-                keep[i, slots] = True
-                if not self.in_place:
-                    tokens = torch.cat([evidence.hidden[i, moved], tokens])
-                    labels = torch.cat([index[i, moved], index[i, slots]])
-                    slots = keep[i].nonzero().flatten()
-                    index[i, slots] = labels
-                hidden[i, slots] = tokens.to(hidden.dtype)
-        return Survivors(keep, hidden, None if self.in_place else index)
+        pool, real = _pool(scores, evidence.vision_mask & ~keep, merged > 0)
+        points = rows_of(evidence.hidden, pool).float().masked_fill(~real[..., None], 0.0)
+        distance = _distances(points)
+        noise = _NOISE * random(evidence).gather(1, pool)
+        centres = density_peaks(distance, real, merged, noise)[:, :n_groups]
+        filled = torch.arange(n_groups, device=pool.device) < merged[:, None]
+        likeness = -rows_of(distance, centres)
+        tokens = means(points, real, likeness, centres, filled, _MEMBERS)
+        return Groups(pool.gather(1, centres), filled, tokens).among(evidence, keep, self.in_place)
 
 
 def density_peaks(
-    distance: Float[Tensor, "n n"], n_centres: int, noise: Float[Tensor, "n"]
-) -> Int[Tensor, "{n_centres}"]:
-    """Centres: dense and far from anything denser, the best first.
+    distance: Float[Tensor, "batch n n"],
+    real: Bool[Tensor, "batch n"],
+    n_centres: Int[Tensor, "batch"],
+    noise: Float[Tensor, "batch n"],
+) -> Int[Tensor, "batch n"]:
+    """The `real` points in the order in which they make good centres: dense, and far from anything denser.
 
     Density is exp(-mean of the squared `n_centres` least distances, its own 0 included) + `noise`; the densest point's
     distance is the largest of all.
 
     Source: A. Rodriguez and A. Laio, Science 344 (2014), with k nearest neighbours.
     """
-    density = (-distance.topk(n_centres, largest=False).values.square().mean(1)).exp() + noise
-    denser = density > density[:, None]
-    apart = torch.where(denser, distance, distance.max()).amin(1)
-    return (apart * density).topk(n_centres).indices
+    both = real[:, :, None] & real[:, None]
+    nearest = distance.masked_fill(~both, torch.inf).sort(dim=-1).values
+    counted = torch.arange(distance.shape[-1], device=distance.device) < n_centres[:, None, None]
+    mean_square = torch.where(counted, nearest.square(), 0.0).sum(-1) / n_centres.clamp(min=1)[:, None]
+    density = ((-mean_square).exp() + noise).masked_fill(~real, -1.0)
+    farthest = distance.masked_fill(~both, 0.0).amax((1, 2))[:, None, None]
+    apart = torch.where(density[:, None] > density[..., None], distance, farthest).amin(-1)
+    return (apart * density).masked_fill(~real, -torch.inf).argsort(dim=-1, descending=True, stable=True)
 
 
-def _pool(scores: Float[Tensor, "vision"], dropped: Tensor) -> Int[Tensor, "n"]:
-    """The dropped slots that are merged, the best scored first."""
-    order = scores.masked_fill(~dropped, -torch.inf).argsort(descending=True, stable=True)
-    return order[: int(candidates(dropped.sum().cpu().numpy()))]
+def _pool(
+    scores: Float[Tensor, "batch vision"], dropped: Bool[Tensor, "batch vision"], merges: Bool[Tensor, "batch"]
+) -> tuple[Int[Tensor, "batch pool"], Bool[Tensor, "batch pool"]]:
+    """The dropped slots that are merged, the best scored first, and which of them are real."""
+    counts = torch.as_tensor(candidates(dropped.sum(1).cpu().numpy()), device=scores.device) * merges
+    order = scores.masked_fill(~dropped, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    pool = order[:, : int(counts.max())]
+    return pool, torch.arange(pool.shape[1], device=scores.device) < counts[:, None]
 
 
-def _clusters(
-    points: Float[Tensor, "n width"], n_clusters: int, noise: Float[Tensor, "n"]
-) -> tuple[Int[Tensor, "clusters"], Float[Tensor, "clusters width"]]:
-    """Centres, and the mean of each cluster's members."""
-    distance = torch.cdist(points, points) / math.sqrt(points.shape[1])
-    centres = density_peaks(distance, n_clusters, noise)
-    member_of = distance[centres].argmin(0)
-    member_of[centres] = torch.arange(n_clusters, device=points.device)
-    sums = torch.zeros(n_clusters, points.shape[1], device=points.device).index_add(0, member_of, points)
-    return centres, sums / (member_of.bincount(minlength=n_clusters)[:, None] + 1e-6)
+def _distances(points: Float[Tensor, "batch n hidden"]) -> Float[Tensor, "batch n n"]:
+    """L2 per square root of the width; not by matrix products, which leave equal points apart."""
+    distance = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
+    return distance / math.sqrt(points.shape[-1])

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 
 from autoprune_lab.allocation import column
 from autoprune_lab.geometry import Geometry
-from autoprune_lab.plan import Merging, Plan
+from autoprune_lab.plan import Plan, Split, keep_all
 from autoprune_lab.sizing import Sizing
 
 Cuts = Float[np.ndarray, "cuts"]
@@ -57,12 +57,12 @@ class OfficialBudget(Sizing):
         geometries: Sequence[Geometry],
         free_from: int = 2,
         max_cuts: int | None = None,
-        merging: Merging | None = None,
+        split: Split = keep_all,
     ) -> Plan:
         """Visual tokens *entering* each layer of each sample, (batch, layers); every sample has n_vision >= 1.
 
         `shapes` are the policy's for one layer more than the decoder has: the last weight is what leaves the last
-        layer, which nothing reads but the search counts. Weights of layers 0 and 1 do not matter, nor does `merging`:
+        layer, which nothing reads but the search counts. Weights of layers 0 and 1 do not matter, nor does `split`:
         the search has its own. Raises ValueError for other sizes, for a shape that is `FULL` deeper down, for another
         probe and for a limit on cuts.
         """
@@ -104,7 +104,7 @@ def bisect(raw: Cuts, n_opening: int, mean_tokens: float | int) -> float:
     already sum up to the budget: without merged ones, and with the last layer's once more instead of layer 0's.
     """
     budget = (len(raw) + 1) * mean_tokens
-    kept = np.floor(n_opening * raw)
+    kept = np.floor(_in_float32(n_opening, raw))
     if abs(kept.sum() + kept[-1] - budget) < 1:
         return 1.0
     low, high, best, least = 0.0, _WIDEST, 1.0, math.inf
@@ -126,7 +126,12 @@ def searched(keep: Cuts, n_opening: int) -> Plan:
 
 def executed(keep: Cuts, n_opening: int) -> Plan:
     """Tokens leaving each layer as the forward cuts them: in float32, `keep` not clipped."""
-    return _cut(np.ceil(np.float32(n_opening - 1) * keep.astype(np.float32)), n_opening)
+    return _cut(np.ceil(_in_float32(n_opening - 1, keep)), n_opening)
+
+
+def _in_float32(n_tokens: int, parts: Cuts) -> Float[np.ndarray, "cuts"]:
+    """A whole tensor times floats, as torch multiplies them."""
+    return np.float32(n_tokens) * parts.astype(np.float32)
 
 
 def _cut(wanted: Float[np.ndarray, "cuts"], n_opening: int) -> Plan:

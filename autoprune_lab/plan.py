@@ -7,12 +7,18 @@ import numpy as np
 from jaxtyping import Int
 
 Tokens = Int[np.ndarray, "*batch layers"]
-Merging = Callable[[Int[np.ndarray, "..."]], Int[np.ndarray, "..."]]
-"""How many tokens a recovery makes of so many dropped ones; never more than those."""
+Counts = Int[np.ndarray, "..."]
+Split = Callable[[Counts, Counts], tuple[Counts, Counts]]
+"""(allowed, present) -> (kept, merged): at most `allowed` <= `present` together, `merged` at most what is dropped."""
+
+
+def keep_all(allowed: Counts, present: Counts) -> tuple[Counts, Counts]:
+    """The split of a recovery that forgets what is dropped: all that are allowed are kept."""
+    return allowed, np.zeros_like(allowed)
 
 
 class Plan(NamedTuple):
-    """Visual tokens entering each layer: the `kept` best scored of those present, and `merged` made of the rest."""
+    """Visual tokens entering each layer: the `kept` best scored of those present, and `merged` filled from the rest."""
 
     kept: Tokens
     merged: Tokens
@@ -23,23 +29,25 @@ class Plan(NamedTuple):
         return np.asarray(self.kept + self.merged)
 
     @classmethod
-    def within(cls, tokens: Tokens, n_vision: Int[np.ndarray, "batch"], merging: Merging | None) -> "Plan":
-        """The plan that keeps most among those of at most `tokens` (batch, layers); None: the dropped are forgotten.
+    def within(cls, tokens: Tokens, n_vision: Int[np.ndarray, "batch"], split: Split) -> "Plan":
+        """The plan of at most `tokens` (batch, layers), which a recovery splits layer by layer.
 
-        Where even that many are too few for all that merging would make, it makes fewer.
+        Raises ValueError for a split that passes what is allowed or makes more tokens than are dropped.
         """
-        if merging is None:
-            return cls(tokens, np.zeros_like(tokens))
         kept, merged, present = np.empty_like(tokens), np.empty_like(tokens), n_vision
         for layer in range(tokens.shape[1]):
-            kept[:, layer], merged[:, layer] = _split(np.minimum(tokens[:, layer], present), present, merging)
+            allowed = np.minimum(tokens[:, layer], present)
+            kept[:, layer], merged[:, layer] = split(allowed, present)
+            _check(kept[:, layer], merged[:, layer], allowed, present)
             present = kept[:, layer] + merged[:, layer]
         return cls(kept, merged)
 
 
-def _split(allowed: Tokens, present: Tokens, merging: Merging) -> tuple[Tokens, Tokens]:
-    """Kept and merged, at most `allowed` together: the sum never grows where fewer are kept: go down until it fits."""
-    kept, fewer = allowed, np.maximum(allowed - merging(present - allowed), 0)
-    while (fewer < kept).any():
-        kept, fewer = fewer, np.maximum(allowed - merging(present - fewer), 0)
-    return kept, np.minimum(merging(present - kept), allowed - kept)
+def _check(kept: Counts, merged: Counts, allowed: Counts, present: Counts) -> None:
+    wrong = (np.minimum(kept, merged) < 0) | (kept + merged > allowed) | (merged > present - kept)
+    if wrong.any():
+        i = int(wrong.argmax())
+        raise ValueError(
+            f"the recovery splits {allowed[i]} of {present[i]} tokens into {kept[i]} kept and {merged[i]} merged: both "
+            "must be >= 0, together at most what is allowed, and merged at most what is dropped"
+        )

@@ -15,7 +15,7 @@ from autoprune_lab.complexity import mutual_information
 from autoprune_lab.cuts import check_max_cuts
 from autoprune_lab.evidence import Evidence
 from autoprune_lab.geometry import Geometry
-from autoprune_lab.plan import Plan
+from autoprune_lab.plan import Plan, keep_all
 from autoprune_lab.policy import Policy, Signal, check_shape
 from autoprune_lab.pruner_file import read, write
 from autoprune_lab.recovery import Recovery, drop
@@ -115,8 +115,8 @@ class Pruner:
         """`plan` of prompts with visual tokens."""
         sizing = self.budget or OwnCurve()
         shapes = self._shapes(complexities, prompts[0].n_layers + sizing.extra_layers)
-        merging = getattr(self.recovery, "merging", None)
-        return sizing.plan(shapes, prompts, self.probe_layer + 1, self.max_cuts, merging)
+        split = getattr(self.recovery, "split", keep_all)
+        return sizing.plan(shapes, prompts, self.probe_layer + 1, self.max_cuts, split)
 
     def _shapes(self, complexities: Float[np.ndarray, "batch"], n_layers: int) -> Float[np.ndarray, "batch layers"]:
         """One checked shape per sample; a policy that is not adaptive is asked once."""

@@ -1,7 +1,11 @@
 """Recovery: which tokens fill the planned counts, and what becomes of the rest.
 
-Any function of `drop`'s type is one. A recovery that makes new tokens of dropped ones is an object with a method
-`merging`, which tells `Pruner.plan` how many it makes of so many.
+Any function of `drop`'s type is one. A recovery that fills a part of the counts from the tokens that score less is an
+object with a method `split`, which tells `Pruner.plan` how large that part is: see `plan.Split`.
+
+A recovery whose tokens depend on the order in which the visual tokens stand says so in its docstring, in a line that
+begins with `Order:`; so do scorers and complexity estimators. Without that line, `tests/test_plugins.py` wants the
+same result for every order.
 """
 
 from collections.abc import Callable
@@ -31,7 +35,7 @@ Recovery = Callable[
     [Evidence, Float[Tensor, "batch vision"], Int[Tensor, "batch"], Int[Tensor, "batch"]],
     Survivors,
 ]
-"""(evidence, scores, kept, merged) -> survivors, kept + merged of each sample."""
+"""(evidence, scores, kept, merged) -> survivors, kept + merged of each sample: the `kept` best scored, unchanged."""
 
 
 def drop(

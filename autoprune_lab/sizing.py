@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from autoprune_lab.geometry import Geometry
-from autoprune_lab.plan import Merging, Plan
+from autoprune_lab.plan import Plan, Split, keep_all
 
 Shapes = Float[np.ndarray, "batch layers"]
 
@@ -28,12 +28,12 @@ class Sizing(ABC):
         geometries: Sequence[Geometry],
         free_from: int,
         max_cuts: int | None = None,
-        merging: Merging | None = None,
+        split: Split = keep_all,
     ) -> Plan:
         """Visual tokens entering each layer of each sample, (batch, layers); every sample has n_vision >= 1.
 
         Layers before `free_from`, and layers whose shape is `FULL`, keep every token. With `max_cuts`, a sample falls
-        at the entrance of so many layers at most. `merging` says how many tokens are made of dropped ones.
+        at the entrance of so many layers at most. `split` is the recovery's; see `plan.Split`.
         """
 
     def opening(self, n_vision: Int[np.ndarray, "batch"]) -> tuple[int, Int[np.ndarray, "batch"]] | None:

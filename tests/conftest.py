@@ -18,6 +18,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="PKG",
         help="importable package whose policies must keep the contract; repeatable (default: policies)",
     )
+    parser.addoption(
+        "--plug-ins",
+        action="append",
+        metavar="PKG",
+        help="importable package whose scorers, complexity estimators and recoveries must keep the contract; "
+        "repeatable (default: autoprune_lab)",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

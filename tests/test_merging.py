@@ -14,6 +14,7 @@ from autoprune_lab.scoring import text_attention
 from policies.layerwise import LayerwisePolicy
 
 KEPT, MERGED = torch.tensor([20, 9, 12]), torch.tensor([2, 1, 0])
+REAL = torch.ones(1, 6, dtype=torch.bool)
 IN_PLACE, AFTER = ClusterMerge(), ClusterMerge(in_place=False)
 
 
@@ -58,8 +59,8 @@ def test_merged_tokens_may_stand_behind_the_kept_ones():
 
 def test_centres_are_dense_and_apart():
     points = torch.tensor([[0.0], [0.1], [0.2], [5.0], [5.1], [9.0]])
-    centres = density_peaks(torch.cdist(points, points), 2, torch.zeros(6))
-    assert sorted(points[centres].flatten().round().tolist()) == [0.0, 5.0]
+    order = density_peaks(torch.cdist(points, points)[None], REAL, torch.tensor([2]), 1e-6 * torch.arange(6)[None])
+    assert sorted(points[order[0, :2]].flatten().round().tolist()) == [0.0, 5.0]
 
 
 @pytest.mark.parametrize("setting", [{"recovery": IN_PLACE}, {"recovery": AFTER, "positions": "compact"}])

@@ -1,90 +1,17 @@
-"""Scorers: what each one measures, and that batch and layer do not change what they say."""
+"""What each scorer measures; that it is a scorer at all is test_plugins.py's business."""
 
-import inspect
 from functools import partial
 
 import pytest
 import torch
-from fake_evidence import evidence_of, random_attention
-from hydra.utils import get_object
-from omegaconf import OmegaConf
+from fake_evidence import evidence_of, random_attention, uneven_attention
 
 from autoprune_lab import diversity, scoring
 from autoprune_lab.evidence import Evidence
-from search.config import conf_dir
-
-SCORERS = [
-    member
-    for module in (scoring, diversity)
-    for name, member in inspect.getmembers(module, inspect.isfunction)
-    if member.__module__ == module.__name__
-    and not name.startswith("_")
-    and next(iter(inspect.signature(member).parameters)) == "evidence"
-]
-every_scorer = pytest.mark.parametrize("scorer", SCORERS)
 
 
 def top(scorer, evidence, n):
     return sorted(scorer(evidence)[0].argsort(descending=True, stable=True)[:n].tolist())
-
-
-def uneven_attention(seed, size):
-    """2 heads, 5 text rows and 12 visual tokens; no two rows look equally much at the image."""
-    return random_attention(seed, size, 2, 5, 12) / torch.arange(1.0, 6.0)[:, None]
-
-
-def part_of(evidence, sample, rows, tokens):
-    """One sample's evidence, with these text rows and these visual tokens in this order."""
-    source = evidence.source
-    return Evidence(
-        evidence.layer, evidence.vision_mask[sample, None, tokens], evidence.text_mask[sample, None, rows],
-        evidence.index[sample, None, tokens],
-        type(source)(
-            source.attention_[sample, None][:, :, rows][..., tokens], source.hidden_[sample, None, tokens],
-            source.cls_[sample, None, tokens],
-        ),
-    )  # fmt: skip
-
-
-def test_every_scorer_has_a_config_that_names_it():
-    nodes = [OmegaConf.load(file) for file in (conf_dir() / "scorer").glob("*.yaml")]
-    assert set(SCORERS) <= {get_object(node._target_) for node in nodes if "_target_" in node}
-
-
-@every_scorer
-def test_one_finite_score_per_visual_token_that_tells_them_apart(scorer):
-    evidence = evidence_of(uneven_attention(0, 3), [12, 4, 0], [5, 3, 0])
-    scores = scorer(evidence)
-    assert scores.shape == (3, 12)
-    assert scores.isfinite().all()
-    assert len(scores[0].unique()) > 6
-
-
-@every_scorer
-def test_a_sample_s_scores_do_not_depend_on_its_batch(scorer):
-    together = evidence_of(uneven_attention(1, 3), [12, 7, 9], [5, 4, 2])
-    one = part_of(together, 1, torch.arange(4), torch.arange(7))
-    if scorer is scoring.last_token_attention:  # the plain source's last row is the padded one: give it the real one
-        together.source.attention_ = together.source.attention_[:, :, :4]
-    torch.testing.assert_close(scorer(together)[1, :7], scorer(one)[0], atol=1e-6, rtol=1e-6)
-
-
-@every_scorer
-def test_a_token_s_score_does_not_depend_on_its_place(scorer):
-    evidence = evidence_of(uneven_attention(2, 1))
-    order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
-    moved = part_of(evidence, 0, torch.arange(5), order)
-    torch.testing.assert_close(scorer(moved)[0], scorer(evidence)[0, order], atol=1e-6, rtol=1e-6)
-
-
-@every_scorer
-def test_padding_s_hidden_states_are_never_looked_at_and_nothing_is_changed_in_place(scorer):
-    evidence = evidence_of(uneven_attention(3, 2), [12, 7], [5, 4])
-    before = scorer(evidence).clone()
-    evidence.source.hidden_[1, 7:] = torch.nan
-    kept = evidence.source.hidden_.clone()
-    assert torch.equal(scorer(evidence)[evidence.vision_mask], before[evidence.vision_mask])
-    torch.testing.assert_close(evidence.source.hidden_, kept, rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize(
