@@ -1,85 +1,26 @@
-"""The official AutoPrune, as a composition, against forward runs of the official code."""
+"""The official AutoPrune, as a composition, against forward runs of the official code and of a plain one."""
 
 import json
 from pathlib import Path
 
 import numpy as np
+import official_reference
 import pytest
 import torch
-from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
-from transformers.modeling_outputs import BaseModelOutputWithPooling
+from fake_evidence import evidence_of
+from official_models import run
 
-from autoprune_lab.complexity import mutual_information_official
-from autoprune_lab.decoder.session import Session
+from autoprune_lab import merging
 from autoprune_lab.flops import macs_3ndm
-from autoprune_lab.merging import ClusterMerge
-from autoprune_lab.official import OfficialBudget
-from autoprune_lab.opening import official_opening
-from autoprune_lab.pruner import Pruner
-from autoprune_lab.scoring import text_attention
-from policies.autoprune_official import AutoPruneOfficialPolicy
+from autoprune_lab.scoring import random
 
 CASES = json.loads((Path(__file__).parent / "golden" / "forward.json").read_text())["cases"]
-IMAGE = 31
-
-
-def official(case):
-    """`method=autoprune_official`."""
-    return Pruner(
-        AutoPruneOfficialPolicy(case["k0"], case["gamma"], case["x0"]), OfficialBudget(case["target_token_num"]),
-        scorer=text_attention, complexity=mutual_information_official, recovery=ClusterMerge(in_place=False),
-        probe_layer=1, positions="compact", opening_scorer=official_opening,
-    )  # fmt: skip
-
-
-def llava(case, embeddings):
-    """The case's decoder; the embedding table holds one prompt's text, ids 0, 1, 2, ... in their order."""
-    text = LlamaConfig(**case["config"])
-    vision = CLIPVisionConfig(
-        hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, image_size=8, patch_size=4
-    )
-    config = LlavaConfig(vision_config=vision, text_config=text, image_token_id=len(embeddings))
-    config.text_config.vocab_size = len(embeddings) + 1
-    model = LlavaForConditionalGeneration(config).eval()
-    recipe, draw = case["weight_recipe"], np.random.RandomState(case["weight_recipe"]["seed"])
-    state = dict(model.get_decoder().state_dict())
-    for name in sorted(state):
-        if state[name].ndim == 1:
-            state[name].fill_(1.0)
-            continue
-        shape = (case["config"]["vocab_size"], text.hidden_size) if "embed" in name else state[name].shape
-        gain = recipe["qk_gain"] if name.endswith(("q_proj.weight", "k_proj.weight")) else 1.0
-        values = torch.from_numpy(np.float32(draw.standard_normal(shape) * recipe["std"] * gain))
-        if "embed" not in name:
-            state[name].copy_(values)
-    model.get_input_embeddings().weight.data[:-1] = embeddings
-    model.lm_head = torch.nn.Identity()  # the logits are the last hidden state
-    return model
-
-
-def run(case, monkeypatch):
-    """Trace, last hidden state of the last token."""
-    n_sys, n_vis, n_txt = case["n_sys"], case["n_vis"], case["n_txt"]
-    draw, hidden = np.random.RandomState(case["input_recipe"]["seed"]), case["config"]["hidden_size"]
-    embedded = draw.standard_normal((1, n_sys + n_vis + n_txt, hidden)) * case["input_recipe"]["emb_std"]
-    embedded = torch.from_numpy(np.float32(embedded))[0]
-    saliency = draw.gamma(0.3, 1.0, (1, n_vis))
-    saliency = torch.from_numpy(np.float32(saliency / saliency.sum(1, keepdims=True)))[0]
-    text = torch.cat([embedded[:n_sys], embedded[n_sys + n_vis :]])
-    model = llava(case, text)
-    ids = torch.arange(len(text))
-    image = torch.full((n_vis,), len(text))
-    features = BaseModelOutputWithPooling(pooler_output=[embedded[n_sys : n_sys + n_vis]])
-    monkeypatch.setattr(Session, "_cls_scores", lambda session: saliency)
-    with torch.no_grad(), official(case).attach(model, keep_indices=True) as trace:
-        prompt = torch.cat([ids[:n_sys], image, ids[n_sys:]])[None]
-        last = model(input_ids=prompt, mm_encoder_outputs={"image": features}).logits[0, -1]
-    return trace.samples[0], last
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
 def test_the_composition_runs_as_the_official_code(case, monkeypatch):
-    sample, last = run(case, monkeypatch)
+    ran = run(case, monkeypatch)
+    sample = ran.sample
     assert sample.complexity == pytest.approx(case["layer1_mi_sum"], abs=1e-6)
     np.testing.assert_array_equal(sample.counts, case["visual_tokens_in"])
     np.testing.assert_array_equal(sample.kept[1], case["layer0_selected"])
@@ -88,4 +29,70 @@ def test_the_composition_runs_as_the_official_code(case, monkeypatch):
         np.testing.assert_array_equal(sample.kept[2][: len(survivors)], survivors)
     assert macs_3ndm(sample.geometry, sample.counts) == case["upstream_MACs"]
     if case["last_token_hidden_usable"]:
-        torch.testing.assert_close(last, torch.tensor(case["last_token_hidden"]), atol=1e-5, rtol=0)
+        torch.testing.assert_close(ran.last, torch.tensor(case["last_token_hidden"]), atol=1e-5, rtol=0)
+
+
+NOISE = 1e-3  # so large that rounding does not decide between the equal densities of mutual neighbours
+
+
+def recipe(
+    seed, layers=6, heads=4, kv_heads=4, hidden=64, n_sys=5, n_vis=120, n_txt=9, target=24.0, x0=3.0, k0=0.4, gamma=0.2,
+    std=0.1, gain=1.0,
+):  # fmt: skip
+    """A case in the style of the golden ones."""
+    config = {
+        "hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads, "intermediate_size": 2 * hidden, "vocab_size": 32,
+        "max_position_embeddings": 4096, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "pad_token_id": 0,
+    }  # fmt: skip
+    return {
+        "config": config, "weight_recipe": {"seed": seed, "std": std, "qk_gain": gain},
+        "input_recipe": {"seed": seed + 1, "emb_std": 1.0}, "n_sys": n_sys, "n_vis": n_vis, "n_txt": n_txt,
+        "target_token_num": target, "x0": x0, "k0": k0, "gamma": gamma,
+    }  # fmt: skip
+
+
+RECIPES = {
+    "plain": recipe(0),
+    "plain again": recipe(10),
+    "deep": recipe(20, layers=16, n_vis=240, target=40, x0=7.5),
+    "odd layers, grouped heads": recipe(30, layers=7, heads=8, kv_heads=2),
+    "no opening cut": recipe(40, n_vis=40, target=16),
+    "one text token": recipe(50, n_txt=1),
+    "nothing before the picture": recipe(60, n_sys=0),
+    "three layers": recipe(70, layers=3, x0=1.0),
+    "negative bits": recipe(80, std=0.03, n_txt=60, heads=8, n_vis=200, target=60),
+    "many bits, flat curve": recipe(90, heads=16, kv_heads=16, gain=1.5),
+    "steep, all merged": recipe(100, k0=60.0, gamma=0.0, x0=-100.0),
+    "one token": recipe(110, target=1, n_vis=60),
+    "half a token": recipe(120, target=12.5),
+    "all tokens": recipe(130, target=120),
+    "narrow": recipe(140, hidden=16, heads=2, kv_heads=1, n_vis=200, target=60),
+    "early return": recipe(150, layers=4, target=28.0, gamma=0.0, k0=0.0, n_vis=300),
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_composition_runs_as_a_plain_forward(name, monkeypatch):
+    case = RECIPES[name]
+    monkeypatch.setattr(merging, "_NOISE", NOISE)
+    ran = run(case, monkeypatch)
+    noise = NOISE * random(evidence_of(torch.zeros(1, 1, 1, case["n_vis"])))[0].double().numpy()
+    expected = official_reference.forward(case, ran.embedded, ran.saliency, ran.weights, noise)
+    sample = ran.sample
+    assert sample.complexity == pytest.approx(expected.bits, abs=1e-6, rel=1e-6)
+    assert sample.counts.tolist() == expected.entering
+    for kept, labels in zip(sample.kept, expected.labels, strict=True):
+        assert kept.tolist() == labels.tolist()
+    assert macs_3ndm(sample.geometry, sample.counts) == expected.macs
+    torch.testing.assert_close(ran.last.double(), torch.from_numpy(expected.last), atol=1e-5, rtol=0)
+
+
+def test_the_recipes_reach_the_edges(monkeypatch):
+    """Or a recipe would be one more ordinary case."""
+    ran = {name: run(RECIPES[name], monkeypatch).sample for name in RECIPES}
+    assert ran["negative bits"].complexity < -0.01
+    assert ran["many bits, flat curve"].complexity > 2
+    assert len(set(ran["many bits, flat curve"].counts[3:])) == 1
+    assert ran["no opening cut"].counts[1] == 40
+    assert ran["steep, all merged"].counts.tolist() == [120, 60, 2, 1, 1, 1]
