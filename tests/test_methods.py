@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from autoprune_lab.budget import Budget
 from autoprune_lab.flops import flops_ratio
 from autoprune_lab.geometry import Geometry
+from autoprune_lab.mean_budget import MeanBudget
 from search.arm import build_pruner
 from search.bench import load, open_bench
 from search.config import compose, conf_dir
@@ -90,15 +92,14 @@ def test_what_is_split_before_layer_0_is_not_split_again(method):
 
 @every_method
 def test_every_method_runs(method, bench):
-    arm = (
-        pruner(f"method={method}", "pruner.budget.mean_tokens=40")
-        if "official" in method
-        else pruner(f"method={method}")
-    )
+    words = ["pruner.budget.mean_tokens=40"] if "official" in method else []
+    arm = bench.calibrated(pruner(f"method={method}", *words))
     records = bench.run(arm)
     ratios = [row.decoder_flops / row.unpruned_flops for row in records.rows]
     if method == "none":
         assert ratios == [1.0] * 8
+    elif isinstance(arm.budget, MeanBudget):
+        assert 0.45 < np.mean(ratios) <= 0.5
     elif isinstance(arm.budget, Budget):
         assert 0.45 < min(ratios) <= max(ratios) <= 0.5
     else:
@@ -111,3 +112,14 @@ def test_a_method_s_file_names_its_source_and_its_settings(method):
     assert re.search(r"arXiv \d{4}\.\d{5}|[Nn]o paper", text)
     assert "Published: " in text or "o paper" in text
     assert "budget" in text or method == "none"
+
+
+@every_method
+def test_the_docs_have_five_lines_on_every_method_and_a_command_that_composes(method):
+    text = (Path(__file__).parents[1] / "docs" / "methods.md").read_text()
+    section = re.search(rf"^### `{method}`\n(.*?)(?=^##)", text, re.MULTILINE | re.DOTALL)[1]
+    assert re.findall(r"^- (\w+): ", section, re.MULTILINE) == ["Formula", "Defaults", "Source", "Differs", "Command"]
+    (command,) = re.findall(r"`autoprune evaluate (.*)`", section)
+    settings = compose(command.split())
+    assert settings.choices["method"] == method
+    build_pruner(settings.config)
