@@ -52,6 +52,10 @@ class ModelBench:
         """Answer every sample, pruned, or unpruned with None."""
         return evaluate(self.vlm, self.prepared, pruner, progress=self.progress)
 
+    def run_told(self, pruner: Pruner, complexities: Float[np.ndarray, "samples"] | None) -> Records:
+        """Answer every sample, the policy told these complexities; None: those that it is told anyway."""
+        return evaluate(self.vlm, self.prepared, pruner, progress=self.progress, complexities=complexities)
+
 
 def load(config: DictConfig) -> VLM:
     """The model of the config."""
