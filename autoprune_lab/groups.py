@@ -24,8 +24,7 @@ class Groups:
         place = torch.arange(keep.shape[1], device=keep.device)
         at = (self.slots[..., None] == place) & self.filled[..., None]
         made, group = at.any(1), at.byte().argmax(1)
-        new = rows_of(self.tokens, group).to(evidence.hidden.dtype)
-        hidden, stays = torch.where(made[..., None], new, evidence.hidden), keep | made
+        hidden, stays = self._written(evidence.hidden), keep | made
         if in_place:
             return Survivors(stays, hidden)
         behind = torch.where(made, len(place) + group, torch.where(keep, place, 3 * len(place)))
@@ -34,10 +33,19 @@ class Groups:
         moved = torch.zeros_like(source).scatter(1, target, source)
         return Survivors(stays, rows_of(hidden, moved), evidence.index.gather(1, moved))
 
+    def _written(self, hidden: Float[Tensor, "batch vision width"]) -> Float[Tensor, "batch vision width"]:
+        """A copy of `hidden` with the tokens in their slots; padding is written behind the last slot."""
+        room = torch.cat([hidden, hidden[:, :1]], dim=1)
+        slots = self.slots.masked_fill(~self.filled, hidden.shape[1])
+        room.scatter_(1, slots[..., None].expand_as(self.tokens), self.tokens.to(hidden.dtype))
+        return room[:, :-1]
+
 
 def rows_of(values: Shaped[Tensor, "batch n width"], index: Int[Tensor, "batch m"]) -> Shaped[Tensor, "batch m width"]:
-    """Each sample's rows at `index`; `take_along_dim` would write the broadcast index out first."""
-    return values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))
+    """Each sample's rows at `index`, copied row by row: several times faster than `gather` on a CPU."""
+    size, n, width = values.shape
+    first = n * torch.arange(size, device=index.device)
+    return values.flatten(0, 1).index_select(0, (index + first[:, None]).flatten()).view(*index.shape, width)
 
 
 def means(

@@ -29,7 +29,7 @@ class ClusterMerge:
 
     Source: github.com/AutoLab-SAI-SJTU/AutoPrune at e4a9918 (arXiv 2509.23931); SparseVLM, arXiv 2410.04417.
     Differs: the official code draws its tie-breaking noise anew in each call, here it is a hash of the token's index;
-    distances and means are in float32, there in the model's dtype.
+    distances are in float64 and means in float32, there in the model's dtype.
     """
 
     in_place: bool = True
@@ -97,6 +97,6 @@ def _pool(
 
 
 def _distances(points: Float[Tensor, "batch n hidden"]) -> Float[Tensor, "batch n n"]:
-    """L2 per square root of the width; not by matrix products, which leave equal points apart."""
-    distance = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
-    return distance / math.sqrt(points.shape[-1])
+    """L2 per square root of the width. In float64, whose matrix products leave equal points together."""
+    wide = points.double() / math.sqrt(points.shape[-1])
+    return torch.cdist(wide, wide).to(points.dtype)

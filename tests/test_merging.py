@@ -1,16 +1,18 @@
 """Cluster merge: what the merged tokens are, where they stand, and that a batch changes nothing."""
 
 import numpy as np
+import official_reference
 import pytest
 import torch
 from fake_evidence import evidence_of, random_attention
 from tiny_models import IMAGE, batch, sample, tiny_llava
 
+from autoprune_lab import merging
 from autoprune_lab.budget import Budget
 from autoprune_lab.merging import ClusterMerge, density_peaks
 from autoprune_lab.official import candidates
 from autoprune_lab.pruner import Pruner
-from autoprune_lab.scoring import text_attention
+from autoprune_lab.scoring import random, text_attention
 from policies.layerwise import LayerwisePolicy
 
 KEPT, MERGED = torch.tensor([20, 9, 12]), torch.tensor([2, 1, 0])
@@ -61,6 +63,20 @@ def test_centres_are_dense_and_apart():
     points = torch.tensor([[0.0], [0.1], [0.2], [5.0], [5.1], [9.0]])
     order = density_peaks(torch.cdist(points, points)[None], REAL, torch.tensor([2]), 1e-6 * torch.arange(6)[None])
     assert sorted(points[order[0, :2]].flatten().round().tolist()) == [0.0, 5.0]
+
+
+def test_tokens_that_lie_close_together_far_from_the_origin_are_told_apart(monkeypatch):
+    monkeypatch.setattr(merging, "_NOISE", 1e-3)
+    evidence = evidence_of(random_attention(5, 1, 2, 5, 150), width=64)
+    evidence.source.hidden_ = 100 + 0.1 * evidence.source.hidden_
+    scores = text_attention(evidence)
+    survivors = AFTER(evidence, scores, torch.tensor([10]), torch.tensor([5]))
+    pool = torch.tensor(order_of(scores, evidence, 0)[10:53])
+    noise = 1e-3 * random(evidence)[0, pool].double().numpy()
+    means, centres = official_reference.cluster(evidence.hidden[0, pool].double().numpy(), 5, noise)
+    slots = survivors.keep[0].nonzero().flatten()[10:]
+    assert survivors.index[0, slots].tolist() == pool[torch.from_numpy(centres)].tolist()
+    torch.testing.assert_close(survivors.hidden[0, slots].double(), torch.from_numpy(means), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("setting", [{"recovery": IN_PLACE}, {"recovery": AFTER, "positions": "compact"}])
