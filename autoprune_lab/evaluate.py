@@ -61,9 +61,10 @@ def read_complexities(vlm: VLM, prepared: PreparedTask, pruner: Pruner) -> Float
 def _answer(
     vlm: VLM, prepared: PreparedTask, batch: Batch, pruner: Pruner | None
 ) -> tuple[list[str], Sequence[SampleTrace]]:
+    arguments = batch.arguments()
     with torch.inference_mode(), pruner.attach(vlm.model) if pruner else nullcontext() as trace:
-        tokens = vlm.model.generate(**batch.arguments(), max_new_tokens=prepared.task.max_new_tokens, do_sample=False)
-    new = tokens[:, batch.inputs["input_ids"].shape[1] :]
+        tokens = vlm.model.generate(**arguments, max_new_tokens=prepared.task.max_new_tokens, do_sample=False)
+    new = tokens[:, arguments["input_ids"].shape[1] :]
     answers = vlm.processor.batch_decode(new, skip_special_tokens=True)
     traces = trace.samples if trace is not None else [_unpruned(prepared.geometries[i]) for i in batch.places]
     return answers, traces

@@ -1,26 +1,34 @@
 """A task made ready for one model: prompts tokenised, vision features computed once and used by every evaluation."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from tqdm import tqdm
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from autoprune_lab.decoder.anatomy import Anatomy
-from autoprune_lab.decoder.tower import Tower
+from autoprune_lab.features import VisionEncoder, n_bytes
 from autoprune_lab.geometry import Geometry
 from autoprune_lab.models.checkpoint import VLM
+from autoprune_lab.models.errors import CheckpointError, one_line
 from autoprune_lab.tasks.base import Sample, Task
+from autoprune_lab.tasks.pictures import sizes
+
+GIB = 1 << 30
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Some samples of one kind and the model's inputs for them; `places` are their positions in the task."""
+    """Some samples of one kind; `places` are their positions in the task. Inputs are kept, or made at every use."""
 
     places: tuple[int, ...]
-    inputs: dict[str, Any]
+    make: Callable[[], dict[str, Any]] = field(repr=False)
+    kept: dict[str, Any] | None = field(default=None, repr=False)
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """The model's inputs for the samples."""
+        return self.make() if self.kept is None else self.kept
 
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments for `forward` and `generate`; the model may change them."""
@@ -38,34 +46,50 @@ class PreparedTask:
 
 
 def prepare(
-    vlm: VLM, task: Task, batch_size: int = 32, progress: bool = False, keep_features: bool = True
+    vlm: VLM,
+    task: Task,
+    batch_size: int = 32,
+    progress: bool = False,
+    keep_features: bool = True,
+    most_bytes: int = 8 * GIB,
 ) -> PreparedTask:
     """Tokenise every prompt; with `keep_features` also run the vision tower now and keep what it gives.
 
-    A sample's features take n_vision x hidden values (LLaVA-1.5-7B in bf16: 4.7 MB); without `keep_features` the pixels
-    are kept and the tower runs in every evaluation.
+    A sample's features take n_vision x hidden values (LLaVA-1.5-7B in bf16: 4.7 MB). Batches beyond `most_bytes`
+    of them, or all without `keep_features`, open their pictures and run the tower anew in every evaluation.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size {batch_size} must be at least 1")
     samples = task.samples()
-    lengths = prompt_lengths(vlm.processor, vlm.model.config.image_token_id, samples)
-    config = vlm.model.config.get_text_config()
-    geometries = tuple(Geometry.from_config(config, n_vision, n_text) for n_vision, n_text in lengths)
-    order = sorted(range(len(samples)), key=lambda i: (samples[i].kind, sum(lengths[i]), i))
-    groups = list(_grouped(order, samples, batch_size))
-    encode = VisionEncoder(vlm) if keep_features else None
-    batches = []
+    encode = VisionEncoder(vlm)
+    lengths: dict[int, tuple[int, int]] = {}
+    batches, room = [], most_bytes if keep_features else 0
+    groups = list(_grouped(_order(vlm.processor, samples), samples, batch_size))
     for places in tqdm(groups, desc="reading the pictures", unit="batch", disable=not progress, leave=False):
-        inputs = _inputs(vlm, [samples[i] for i in places])
-        batches.append(Batch(tuple(places), inputs if encode is None else encode(inputs)))
+        maker = _Maker(vlm, encode, tuple(samples[i] for i in places))
+        tokenised = maker.tokenise()
+        lengths.update(zip(places, _lengths(tokenised, vlm.model.config.image_token_id), strict=True))
+        kept = encode(tokenised) if room > 0 else None
+        room -= n_bytes(kept)
+        batches.append(Batch(tuple(places), maker, kept))
+    config = vlm.model.config.get_text_config()
+    geometries = tuple(Geometry.from_config(config, *lengths[i]) for i in range(len(samples)))
     return PreparedTask(task, samples, geometries, tuple(batches))
 
 
 def prompt_text(processor: Any, sample: Sample) -> str:
-    """The sample as the checkpoint's own chat template words it, up to where the answer starts."""
-    content = [{"type": "image"} for _ in sample.images] + [{"type": "text", "text": sample.question}]
+    """The sample as the checkpoint's own chat template words it, up to where the answer starts.
+
+    Raises CheckpointError where there is no template.
+    """
+    template = getattr(processor.tokenizer, "chat_template", None) if processor.chat_template is None else None
+    if processor.chat_template is None and template is None:
+        raise CheckpointError(
+            f"{type(processor).__name__} has no chat template: put the checkpoint's chat_template.jinja into its folder"
+        )
+    content = [{"type": "image"} for _ in range(len(sample.images))] + [{"type": "text", "text": sample.question}]
     message = [{"role": "user", "content": content}]
-    return str(processor.apply_chat_template(message, add_generation_prompt=True))
+    return str(processor.apply_chat_template(message, chat_template=template, add_generation_prompt=True))
 
 
 def prompt_lengths(
@@ -74,37 +98,34 @@ def prompt_lengths(
     """(n_vision, n_text) of every prompt; needs the processor only, no weights."""
     lengths = []
     for start in range(0, len(samples), batch_size):
-        inputs = _tokenise(processor, samples[start : start + batch_size])
-        visual = (inputs["input_ids"] == image_token_id).sum(1)
-        total = inputs["attention_mask"].sum(1)
-        lengths += list(zip(visual.tolist(), (total - visual).tolist(), strict=True))
+        lengths += _lengths(_tokenise(processor, samples[start : start + batch_size]), image_token_id)
     return lengths
 
 
-class VisionEncoder:
-    """Replaces pixels by the features the decoder reads, and keeps the one tower layer that [CLS] scorers need."""
+@dataclass(frozen=True, eq=False)
+class _Maker:
+    """Makes a batch's inputs from its samples."""
 
-    def __init__(self, vlm: VLM) -> None:
-        self.model = vlm.model
-        self.tower = Tower.of(Anatomy.of(vlm.model))
+    vlm: VLM
+    encode: VisionEncoder
+    samples: tuple[Sample, ...]
 
-    @torch.inference_mode()
-    def __call__(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """The same inputs with `mm_encoder_outputs` for `pixel_values`; unchanged where there is no picture."""
-        if "pixel_values" not in inputs:
-            return inputs
-        rest = {name: value for name, value in inputs.items() if name != "pixel_values"}
-        extra = {name: value for name, value in rest.items() if name in ("image_sizes", "image_grid_thw")}
-        seen = self.model.get_image_features(
-            pixel_values=inputs["pixel_values"], return_dict=True, output_hidden_states=True, **extra
-        )
-        features = BaseModelOutputWithPooling(pooler_output=seen.pooler_output)
-        if self.tower is not None and seen.hidden_states is not None:
-            wanted = self.tower.input_index
-            features["hidden_states"] = tuple(
-                state if i == wanted else None for i, state in enumerate(seen.hidden_states)
-            )
-        return rest | {"mm_encoder_outputs": {"image": features}}
+    def __call__(self) -> dict[str, Any]:
+        return self.encode(self.tokenise())
+
+    def tokenise(self) -> dict[str, Any]:
+        model = self.vlm.model
+        moved = {name: value.to(model.device) for name, value in _tokenise(self.vlm.processor, self.samples).items()}
+        if "pixel_values" in moved:
+            moved["pixel_values"] = moved["pixel_values"].to(model.dtype)
+        return moved
+
+
+def _order(processor: Any, samples: Sequence[Sample]) -> list[int]:
+    """By kind, then by what makes prompts long: the pictures' sizes, then the text."""
+    texts = [prompt_text(processor, sample) for sample in samples]
+    ids = processor.tokenizer(texts)["input_ids"] if texts else []
+    return sorted(range(len(samples)), key=lambda i: (samples[i].kind, sizes(samples[i].images), len(ids[i]), i))
 
 
 def _grouped(order: Sequence[int], samples: Sequence[Sample], size: int) -> Iterator[list[int]]:
@@ -119,15 +140,17 @@ def _grouped(order: Sequence[int], samples: Sequence[Sample], size: int) -> Iter
         yield group
 
 
+def _lengths(inputs: dict[str, Any], image_token_id: int) -> list[tuple[int, int]]:
+    visual = (inputs["input_ids"] == image_token_id).sum(1)
+    total = inputs["attention_mask"].sum(1)
+    return list(zip(visual.tolist(), (total - visual).tolist(), strict=True))
+
+
 def _tokenise(processor: Any, samples: Sequence[Sample]) -> dict[str, Any]:
     texts = [prompt_text(processor, sample) for sample in samples]
-    images = [image for sample in samples for image in sample.images]
-    return dict(processor(text=texts, images=images or None, padding=True, return_tensors="pt"))
-
-
-def _inputs(vlm: VLM, samples: Sequence[Sample]) -> dict[str, Any]:
-    model = vlm.model
-    moved = {name: value.to(model.device) for name, value in _tokenise(vlm.processor, samples).items()}
-    if "pixel_values" in moved:
-        moved["pixel_values"] = moved["pixel_values"].to(model.dtype)
-    return moved
+    images = [list(sample.images) for sample in samples]
+    try:
+        inputs = processor(text=texts, images=images if any(images) else None, padding=True, return_tensors="pt")
+    except ValueError as error:
+        raise CheckpointError(f"{type(processor).__name__} cannot read {samples[0].id}: {one_line(error)}") from error
+    return {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor) and name != "labels"}

@@ -1,7 +1,9 @@
 """Finds every mistake that can be found before a model is loaded. Writes nothing."""
 
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from omegaconf import DictConfig
@@ -14,6 +16,9 @@ from search.arm import build, build_pruner, check_targets
 from search.config import ConfigError, Settings, compose
 from search.schema import BudgetSettings
 from search.space import Space, Values, apply
+
+if TYPE_CHECKING:
+    from autoprune_lab.tasks.base import Task
 
 
 def check_evaluation(settings: Settings, pruner: Pruner) -> Path:
@@ -57,7 +62,7 @@ def check_study(settings: Settings) -> CheckedStudy:
     check_targets(typed.search.sampler, "search.sampler")
     check_targets(typed.tracking, "tracking")
     arms = {name: arm(settings, name, overrides) for name, overrides in typed.report.arms.items()}
-    build(report_config(settings).task, "report.task")
+    _tell(build(report_config(settings).task, "report.task"))
     return CheckedStudy(space, baselines, arms, folder)
 
 
@@ -90,19 +95,31 @@ def _bounds(limit: BudgetSettings) -> list[Budget]:
 
 
 def prompts(settings: Settings, config: DictConfig) -> tuple[Path, list[Geometry]]:
-    """The checkpoint's folder, and the sizes of the prompts of the config's task: no weights are read."""
-    from transformers import AutoConfig
+    """The checkpoint's folder, and the sizes of the prompts of the config's task (of a benchmark, the extreme ones).
 
+    No weights are read.
+    """
     from autoprune_lab.models.checkpoint import check_checkpoint, load_processor
+    from autoprune_lab.models.placement import Placement
+    from autoprune_lab.preview import extremes, text_config
     from autoprune_lab.prompts import prompt_lengths
 
     check_targets(settings.typed.model, "model")
+    model = settings.typed.model
+    Placement(**{field: model[field] for field in Placement.__dataclass_fields__ if field in model}).check()
+    trusted = bool(model.get("trust_remote_code"))
     task = build(config.task, "task")
-    folder = check_checkpoint(str(settings.typed.model["path"]))
-    model = AutoConfig.from_pretrained(folder)
-    lengths = prompt_lengths(load_processor(folder), model.image_token_id, task.samples())
-    text = model.get_text_config()
+    folder = check_checkpoint(str(model["path"]), model.get("revision"), trusted)
+    _tell(task)
+    text, image_token_id = text_config(folder, trusted)
+    lengths = prompt_lengths(load_processor(folder, trusted), image_token_id, extremes(task.samples()))
     return folder, [Geometry.from_config(text, *pair) for pair in dict.fromkeys(lengths)]
+
+
+def _tell(task: "Task") -> None:
+    """What the user should know about the task's samples; finds what is wrong with them."""
+    for note in task.notes():
+        print(f"autoprune: {note}", file=sys.stderr)
 
 
 def _check_reachable(budget: Budget, shape: Shape, geometries: list[Geometry], probe: int) -> None:

@@ -2,19 +2,19 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from autoprune_lab.models.errors import CheckpointError, one_line
+from autoprune_lab.models.placement import Placement
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
 
 EMBEDDED = "embedded:"
 WEIGHTS = Path(__file__).parents[1] / "testbed" / "weights"
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be loaded; one line that names the file and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -26,60 +26,96 @@ class VLM:
     name: str
 
 
-def load_model(path: str, dtype: str = "float32", device: str = "cpu", attention: str = "sdpa") -> VLM:
-    """Load a checkpoint by the stock transformers classes; safetensors only, no remote code, nothing downloaded.
+def load_model(
+    path: str,
+    dtype: str = "float32",
+    device: str = "cpu",
+    attention: str = "sdpa",
+    device_map: str | Mapping[str, str | int] | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> VLM:
+    """Load a checkpoint by the stock transformers classes; safetensors only, nothing downloaded.
 
-    `path` is `embedded:NAME`, a `save_pretrained` folder, or a hub id in the local cache; `attention` is
-    transformers' attention backend (`sdpa`, `eager`, ...). Raises CheckpointError as `check_checkpoint` does.
+    `path` is `embedded:NAME`, a `save_pretrained` folder, or a hub id in the local cache, there at `revision`;
+    `attention` is transformers' attention backend (`sdpa`, `eager`, ...); for the rest see `Placement`.
+    With `trust_remote_code` Python files of the checkpoint run on this machine: read them first.
+    Raises CheckpointError as `check_checkpoint` and `Placement.check` do.
     """
-    folder = check_checkpoint(path)
+    placement = Placement(dtype, device, attention, device_map)
+    placement.check()
+    folder = check_checkpoint(path, revision, trust_remote_code)
+    return VLM(_load_weights(folder, placement, trust_remote_code), load_processor(folder, trust_remote_code), path)
+
+
+def _load_weights(folder: Path, placement: Placement, trust_remote_code: bool) -> "PreTrainedModel":
     import torch
     from transformers import AutoModelForImageTextToText
 
-    number = getattr(torch, dtype, None)
-    if not isinstance(number, torch.dtype):
-        raise CheckpointError(f"dtype {dtype!r} is not a torch dtype; use float32, bfloat16 or float16")
-    with _quiet():
-        model = AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=number, attn_implementation=attention, use_safetensors=True
-        )
-    return VLM(model.to(device).eval(), load_processor(folder), path)
+    device = placement.where()
+    try:
+        with _quiet():
+            model = AutoModelForImageTextToText.from_pretrained(
+                folder,
+                dtype=placement.number(),
+                attn_implementation=placement.attention,
+                device_map=placement.device_map,
+                use_safetensors=True,
+                trust_remote_code=trust_remote_code,
+            )
+        return (model if placement.device_map is not None else model.to(device)).eval()
+    except torch.OutOfMemoryError:
+        raise CheckpointError(
+            f"{folder} does not fit on {device} in {placement.dtype}: use dtype=bfloat16, a smaller model, "
+            "device=cpu, or device_map=auto"
+        ) from None
+    except (ImportError, ValueError) as error:
+        raise CheckpointError(f"cannot load {folder}: {one_line(error)}") from error
 
 
-def load_processor(path: str | Path) -> "ProcessorMixin":
+def load_processor(path: str | Path, trust_remote_code: bool = False) -> "ProcessorMixin":
     """The checkpoint's processor alone: enough to count tokens, no weights read."""
-    from transformers import AutoProcessor
+    from autoprune_lab.models.processor import stock_processor
 
     folder = path if isinstance(path, Path) else check_checkpoint(path)
     with _quiet():
-        processor = AutoProcessor.from_pretrained(folder)
-    processor.tokenizer.padding_side = "left"
-    return processor
+        return stock_processor(folder, trust_remote_code)
 
 
-def check_checkpoint(path: str) -> Path:
+def check_checkpoint(path: str, revision: str | None = None, trust_remote_code: bool = False) -> Path:
     """Find the folder and check it without loading weights.
 
     Raises CheckpointError when it is missing, empty, not a vision-language model, has no safetensors, or holds a
     truncated safetensors file.
     """
-    folder = _find(path)
-    config = folder / "config.json"
+    folder = _find(path, revision)
     if not any(folder.iterdir()):
         raise CheckpointError(f"checkpoint folder {path} is empty; expected config.json and *.safetensors")
-    if not config.is_file():
+    if not (folder / "config.json").is_file():
         raise CheckpointError(f"checkpoint folder {path} has no config.json; is it a save_pretrained folder?")
-    kind = _read_json(config).get("model_type", "")
-    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as KNOWN
-
-    if kind not in KNOWN:
-        raise CheckpointError(f"{config} says model_type {kind!r}, which is not a vision-language model")
+    _check_kind(folder / "config.json", trust_remote_code)
     for file in _weight_files(folder):
         _check_safetensors(file)
     return folder
 
 
-def _find(path: str) -> Path:
+def _check_kind(file: Path, trust_remote_code: bool) -> None:
+    """Is it a model that transformers knows, or may bring its own code?"""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as KNOWN
+
+    config: dict[str, Any] = _read_json(file)
+    kind = config.get("model_type", "")
+    if kind in KNOWN or (trust_remote_code and "auto_map" in config):
+        return
+    if "auto_map" in config:
+        raise CheckpointError(
+            f"{file}: model_type {kind!r} runs only with the checkpoint's own Python code; take a checkpoint of "
+            "the transformers library (often named -hf), or read that code and set trust_remote_code=true"
+        )
+    raise CheckpointError(f"{file} says model_type {kind!r}, which is not a vision-language model")
+
+
+def _find(path: str, revision: str | None) -> Path:
     if path.startswith(EMBEDDED):
         folder = WEIGHTS / path.removeprefix(EMBEDDED)
         names = sorted(EMBEDDED + p.name for p in WEIGHTS.iterdir()) if WEIGHTS.is_dir() else []
@@ -94,10 +130,11 @@ def _find(path: str) -> Path:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(path, local_files_only=True))
+        return Path(snapshot_download(path, revision=revision, local_files_only=True))
     except (LocalEntryNotFoundError, ValueError):
+        wanted = f"{path} --revision {revision}" if revision else path
         raise CheckpointError(
-            f"{path} is neither a folder nor in the hub cache; fetch it first: hf download {path}"
+            f"{path} is neither a folder nor in the hub cache; fetch it first: hf download {wanted}"
         ) from None
 
 
@@ -108,7 +145,9 @@ def _weight_files(folder: Path) -> list[Path]:
     else:
         files = sorted(folder.glob("*.safetensors"))
     if not files:
-        raise CheckpointError(f"checkpoint folder {folder} has no *.safetensors weights")
+        pickled = any(folder.glob("*.bin"))
+        why = "; its *.bin files are pickles, which are never opened: convert them to safetensors" if pickled else ""
+        raise CheckpointError(f"checkpoint folder {folder} has no *.safetensors weights{why}")
     return files
 
 

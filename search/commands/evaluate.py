@@ -9,6 +9,7 @@ from search import composed
 
 if TYPE_CHECKING:
     from autoprune_lab.records import Records
+    from autoprune_lab.tasks.base import Task
 
 SUMMARY = "measure one pruner: accuracy per kind of question, cost, speed"
 DESCRIPTION = f"""\
@@ -45,6 +46,8 @@ def run(given: argparse.Namespace) -> int:
     runs = {"pruned": opened.run(pruner)} | ({} if given.no_baseline else {"unpruned": opened.run(None)})
     print(f"model  {settings.typed.model['path']}\npolicy {pruner.policy}\nbudget {pruner.budget}\n")
     print(evaluation_table(runs))
+    if official := official_table(opened.prepared.task, runs):
+        print(f"\n{official}")
     return 0
 
 
@@ -64,3 +67,13 @@ def evaluation_table(runs: "dict[str, Records]") -> str:
     lines.append(["mean tokens", *(f"{records.mean_tokens:.1f}" for records in runs.values())])
     lines.append(["samples/s", *(f"{records.samples_per_second:.1f}" for records in runs.values())])
     return table(["accuracy", *(f"{name} [95 % interval]" for name in runs)], lines)
+
+
+def official_table(task: "Task", runs: "dict[str, Records]") -> str:
+    """The benchmark's own figures, a column a run; empty where it has none beside the accuracies."""
+    from search.table import table
+
+    found = {name: task.summary(records.rows) for name, records in runs.items()}
+    figures = list(next(iter(found.values())))
+    rows = [[figure, *(f"{found[name].get(figure, float('nan')):.4f}" for name in runs)] for figure in figures]
+    return table([f"{task.name}, official", *runs], rows) if figures else ""

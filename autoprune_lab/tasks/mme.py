@@ -1,0 +1,89 @@
+"""MME: two yes/no questions about each picture, in fourteen categories."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autoprune_lab.metrics.yes_no import mme_answer, mme_scores
+from autoprune_lab.tasks.base import Sample
+from autoprune_lab.tasks.benchmark import Benchmark, ask
+from autoprune_lab.tasks.pictures import FilePicture
+from autoprune_lab.tasks.reading import existing, find_data, matching, question_file, read_jsonl, read_parquet
+from autoprune_lab.tasks.selection import Row
+
+if TYPE_CHECKING:
+    from autoprune_lab.records import Record
+
+PARQUET = ("data/test-*.parquet", "*.parquet", "**/*.parquet")
+QUESTIONS = "llava_mme.jsonl"
+ASKED = "Please answer yes or no."
+
+
+@dataclass(frozen=True)
+class MMETask(Benchmark):
+    """`lmms-lab/MME`, or LLaVA's folder: llava_mme.jsonl and MME_Benchmark_release_version/ with its answers.
+
+    The kinds are the categories; both questions of a picture stay together. Prompt as LLaVA-1.5.
+    Source: arXiv 2306.13394.
+    """
+
+    path: str = "lmms-lab/MME"
+
+    name = "mme"
+
+    def rows(self) -> Iterator[Row]:
+        """See Benchmark."""
+        place = find_data(self.path)
+        file = question_file(place, QUESTIONS)
+        return self._from_parquet(place) if file is None else self._from_llava(file)
+
+    def score(self, prediction: str, sample: Sample) -> float:
+        """1 when yes or no is right."""
+        return float(mme_answer(prediction) == sample.answers[0])
+
+    def summary(self, rows: Sequence["Record"]) -> Mapping[str, float]:
+        """Accuracy + accuracy+ of each category, and their sums over perception and cognition."""
+        return mme_scores([(row.kind, row.id.rpartition("#")[0], row.score) for row in rows])
+
+    def _from_parquet(self, place: Path) -> Iterator[Row]:
+        seen: Counter[str] = Counter()
+        needed = ("question_id", "question", "answer", "category")
+        for row, picture in read_parquet(matching(place, (*PARQUET, QUESTIONS)), needed):
+            image = str(row["question_id"])
+            seen[image] += 1
+            question, answers = ask(_plain(row["question"])), _answers(row["answer"])
+            yield Row(f"{image}#{seen[image]}", picture, question, answers, row["category"], image, image)
+
+    def _from_llava(self, file: Path) -> Iterator[Row]:
+        images = existing(self.images, file.parent / "MME_Benchmark_release_version", "images")
+        known = _texts(existing(self.annotations, images, "annotations"))
+        seen: Counter[str] = Counter()
+        for row in read_jsonl(file, ("question_id", "image", "text")):
+            image = str(row["question_id"])
+            seen[image] += 1
+            kind, plain = image.split("/")[0], _plain(row["text"].split("\n")[0])
+            answers = known.get((kind, Path(image).stem, plain), ())
+            picture = (FilePicture(images / row["image"]),)
+            yield Row(f"{image}#{seen[image]}", picture, ask(plain), answers, kind, image, image)
+
+
+def _texts(folder: Path) -> dict[tuple[str, str, str], tuple[str, ...]]:
+    """Answers by category, picture and question, from lines "question TAB answer"."""
+    known = {}
+    for file in [*folder.glob("*/*.txt"), *folder.glob("*/questions_answers_YN/*.txt")]:
+        for line in file.read_text(encoding="utf-8").splitlines():
+            question, _, answer = line.strip().partition("\t")
+            known[file.relative_to(folder).parts[0], file.stem, _plain(question)] = _answers(answer)
+    return known
+
+
+def _plain(question: str) -> str:
+    """The question without MME's own instruction, which LLaVA's prompt replaces."""
+    return " ".join(question.replace(ASKED, "").split())
+
+
+def _answers(answer: str | None) -> tuple[str, ...]:
+    word = mme_answer(answer or "")
+    return () if word == "other" else (word,)
