@@ -51,19 +51,20 @@ def prepare(
     batch_size: int = 32,
     progress: bool = False,
     keep_features: bool = True,
-    most_bytes: int = 8 * GIB,
+    most_bytes: int | None = None,
 ) -> PreparedTask:
     """Tokenise every prompt; with `keep_features` also run the vision tower now and keep what it gives.
 
-    A sample's features take n_vision x hidden values (LLaVA-1.5-7B in bf16: 4.7 MB). Batches beyond `most_bytes`
-    of them, or all without `keep_features`, open their pictures and run the tower anew in every evaluation.
+    A sample's features take n_vision x hidden values (LLaVA-1.5-7B in bf16: 4.7 MB). Batches beyond `most_bytes` of
+    them (None: 8 GiB, or a quarter of the GPU's free memory), or all without `keep_features`, open their pictures and
+    run the tower anew in every evaluation.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size {batch_size} must be at least 1")
     samples = task.samples()
     encode = VisionEncoder(vlm)
     lengths: dict[int, tuple[int, int]] = {}
-    batches, room = [], most_bytes if keep_features else 0
+    batches, room = [], (_room(vlm) if most_bytes is None else most_bytes) if keep_features else 0
     groups = list(_grouped(_order(vlm.processor, samples), samples, batch_size))
     for places in tqdm(groups, desc="reading the pictures", unit="batch", disable=not progress, leave=False):
         maker = _Maker(vlm, encode, tuple(samples[i] for i in places))
@@ -119,6 +120,11 @@ class _Maker:
         if "pixel_values" in moved:
             moved["pixel_values"] = moved["pixel_values"].to(model.dtype)
         return moved
+
+
+def _room(vlm: VLM) -> int:
+    device = vlm.model.device
+    return torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else 8 * GIB
 
 
 def _order(processor: Any, samples: Sequence[Sample]) -> list[int]:

@@ -7,9 +7,31 @@ from typing import Any
 
 import transformers as hf
 from families import FAMILIES, IMAGE, PATCHES, PINPOINTS, SIDE, TILE
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 SIZE = 128  # of the vocabulary
+WORDS = [
+    "yes",
+    "no",
+    "user:",
+    "assistant:",
+    "Is",
+    "there",
+    "a",
+    "cat",
+    "in",
+    "the",
+    "image?",
+    "Answer",
+    "question",
+    "using",
+    "single",
+    "word",
+    "or",
+    "phrase.",
+    "What",
+    "is",
+]
 LETTERS = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
 NAMED = {
     "llava": {"image_token": "<image>"},
@@ -43,14 +65,13 @@ SHOWN |= dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen3_vl"), QWEN)
 
 
 def tokenizer(family: str) -> hf.PreTrainedTokenizerFast:
-    """Letter by letter; the image token has the id that the family's config names."""
+    """A few whole words, <unk> for all others; the image token has the id that the family's config names."""
     special = [*NAMED[family].values(), *MORE.get(family, [])]
-    words = ["<pad>", "<s>", "</s>", "<unk>", "Ċ", "▁", *LETTERS]
-    assert len(words) > IMAGE
+    words = list(dict.fromkeys(["<pad>", "<s>", "</s>", "<unk>", *WORDS, *LETTERS]))
     image = special.pop(0)
     words = [*words[:IMAGE], image, *words[IMAGE:], *special]
     core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.Split(Regex("."), behavior="isolated")
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return hf.PreTrainedTokenizerFast(
         tokenizer_object=core,
         pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>",

@@ -7,13 +7,10 @@ Source: VQA evaluation, https://visualqa.org/evaluation.html, in the form that i
 import re
 from collections.abc import Sequence
 
-NUMBERS = {
-    word: str(i)
-    for i, word in enumerate(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"])
-}
+COUNTING = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+NUMBERS = {word: str(i) for i, word in enumerate(COUNTING)} | {"none": "0"}
 ARTICLES = ("a", "an", "the")
-PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
-COMMA_IN_NUMBER = re.compile(r"\d,+\d")
+PUNCTUATION = ';/[]"{}()=+\\_-><@`!'  # commas and question marks are gone before; colons and apostrophes stay
 PERIOD = re.compile(r"\.(?!\d)")  # not before a digit; the official pattern's other half never applies
 MOST_PERIODS = 32  # the official code passes a flag where the count goes
 
@@ -61,5 +58,5 @@ def _without_punctuation(text: str) -> str:
     out = text
     for mark in PUNCTUATION:
         beside_space = f"{mark} " in text or f" {mark}" in text
-        out = out.replace(mark, "" if beside_space or COMMA_IN_NUMBER.search(text) else " ")
+        out = out.replace(mark, "" if beside_space else " ")
     return PERIOD.sub("", out, count=MOST_PERIODS)

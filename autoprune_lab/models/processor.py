@@ -38,7 +38,7 @@ def for_pictures(kind: type["ProcessorMixin"]) -> type["ProcessorMixin"]:
     def load_parts(cls: Any, path: Any, processor_dict: Any = None, **options: Any) -> list[Any]:
         return [parts[name].from_pretrained(path, **options) if name in parts else None for name in _parts_of(kind)]
 
-    def check(self: Any, name: str, part: Any) -> type:
+    def check(self: Any, name: str, part: Any) -> Any:
         return type(None) if part is None else kind.check_argument_for_proper_class(self, name, part)
 
     changed = {

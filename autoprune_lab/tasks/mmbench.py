@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from autoprune_lab.records import Record
 
 FILES = {
-    "en": ("en/dev-*.parquet", "mmbench_dev_2023*.tsv", "MMBench_DEV_EN*.tsv"),
+    "en": ("en/dev-*.parquet", "mmbench_dev_2023*.tsv", "mmbench_dev_en*.tsv", "MMBench_DEV_EN*.tsv"),
     "cn": ("cn/dev-*.parquet", "mmbench_dev_cn*.tsv", "MMBench_DEV_CN*.tsv"),
 }
 SUFFIXES = {"en": LETTER, "cn": "请直接回答选项字母。"}

@@ -25,7 +25,8 @@ ASKED = "Please answer yes or no."
 class MMETask(Benchmark):
     """`lmms-lab/MME`, or LLaVA's folder: llava_mme.jsonl and MME_Benchmark_release_version/ with its answers.
 
-    The kinds are the categories; both questions of a picture stay together. Prompt as LLaVA-1.5.
+    The kinds are the categories; both questions of a picture stay together, and so do files of one name, for some
+    categories show the same COCO pictures. Prompt as LLaVA-1.5.
     Source: arXiv 2306.13394.
     """
 
@@ -54,7 +55,7 @@ class MMETask(Benchmark):
             image = str(row["question_id"])
             seen[image] += 1
             question, answers = ask(_plain(row["question"])), _answers(row["answer"])
-            yield Row(f"{image}#{seen[image]}", picture, question, answers, row["category"], image, image)
+            yield Row(f"{image}#{seen[image]}", picture, question, answers, row["category"], Path(image).name, image)
 
     def _from_llava(self, file: Path) -> Iterator[Row]:
         images = existing(self.images, file.parent / "MME_Benchmark_release_version", "images")
@@ -66,7 +67,7 @@ class MMETask(Benchmark):
             kind, plain = image.split("/")[0], _plain(row["text"].split("\n")[0])
             answers = known.get((kind, Path(image).stem, plain), ())
             picture = (FilePicture(images / row["image"]),)
-            yield Row(f"{image}#{seen[image]}", picture, ask(plain), answers, kind, image, image)
+            yield Row(f"{image}#{seen[image]}", picture, ask(plain), answers, kind, Path(image).name, image)
 
 
 def _texts(folder: Path) -> dict[tuple[str, str, str], tuple[str, ...]]:

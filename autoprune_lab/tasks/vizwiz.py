@@ -49,12 +49,13 @@ class VizWizTask(Benchmark):
         return vqa_accuracy(prediction, sample.answers)
 
     def _from_parquet(self, place: Path) -> Iterator[Row]:
-        for row, picture in read_parquet(
-            matching(place, (*PARQUET, QUESTIONS)), ("question_id", "question", "answers", "category")
-        ):
+        needed = ("question_id", "question", "answers")
+        for row, picture in read_parquet(matching(place, (*PARQUET, QUESTIONS)), needed):
             name = str(row["question_id"])
             answers = tuple(row["answers"] or ())
-            yield Row(name, picture, ask(row["question"], MAY_DECLINE), answers, str(row["category"]), name)
+            yield Row(
+                name, picture, ask(row["question"], MAY_DECLINE), answers, str(row.get("category") or self.name), name
+            )
 
     def _from_files(self, file: Path) -> Iterator[Row]:
         images = existing(self.images, file.parent / "val", "images")

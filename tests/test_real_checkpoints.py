@@ -1,0 +1,277 @@
+"""Checkpoint folders of every family, laid out as real ones: loading, prompts, pruned answers, whole commands."""
+
+import dataclasses
+import json
+import shutil
+
+import layouts
+import numpy as np
+import pytest
+import torch
+import transformers
+from fake_bench import refused
+from families import FAMILIES, IMAGE
+from PIL import Image
+from toys import CLASSES, save_toy
+
+from autoprune_lab.budget import Budget
+from autoprune_lab.evaluate import evaluate
+from autoprune_lab.models.checkpoint import check_checkpoint, load_model, load_processor
+from autoprune_lab.models.errors import CheckpointError
+from autoprune_lab.models.placement import Placement, best_device
+from autoprune_lab.prompts import prepare, prompt_lengths
+from autoprune_lab.pruner import Pruner
+from autoprune_lab.tasks.base import Sample, Task
+from policies.logistic_adaptive import LogisticAdaptivePolicy
+from search.cli import main
+
+PRUNER = Pruner(LogisticAdaptivePolicy(), Budget(flops_ratio=0.9))
+families = pytest.mark.parametrize("name", FAMILIES)
+filming = pytest.mark.parametrize(
+    "name", ["llava_onevision", "internvl", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "smolvlm"]
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Each family's checkpoint folder, written once."""
+    made = {}
+
+    def make(name):
+        if name not in made:
+            made[name] = save_toy(name, tmp_path_factory.mktemp(name))
+        return made[name]
+
+    return make
+
+
+@dataclasses.dataclass(frozen=True)
+class Gallery(Task):
+    """Questions of unlike lengths about pictures of unlike sizes, one with two pictures, one with none."""
+
+    counts: tuple[int, ...] = (1, 1, 2, 1, 0)
+
+    name = "gallery"
+    max_new_tokens = 3
+
+    def samples(self):
+        draw = np.random.default_rng(0)
+        shots = [[self._draw(draw, 24 + 9 * i) for _ in range(n)] for i, n in enumerate(self.counts)]
+        kinds = ["one" if n == 1 else "other" for n in self.counts]
+        return tuple(
+            Sample(str(i), tuple(images), "What is there" + " in the image?" * i, ("cat",), kinds[i])
+            for i, images in enumerate(shots)
+        )
+
+    def _draw(self, draw, width):
+        return Image.fromarray(draw.integers(0, 255, (20, width, 3), dtype=np.uint8))
+
+    def score(self, prediction, sample):
+        return float(prediction == "cat")
+
+
+@families
+def test_pruned_answers_depend_on_neither_batches_nor_kept_features(folder, name):
+    vlm = load_model(str(folder(name)))
+    gallery = Gallery((1, 1, 2, 1)) if name == "paligemma" else Gallery()  # its processor wants a picture
+    runs = []
+    for size, most, n_kept in ((3, None, 2), (1, None, len(gallery.counts)), (2, 1, 1)):
+        prepared = prepare(vlm, gallery, batch_size=size, most_bytes=most)
+        assert sum(batch.kept is not None for batch in prepared.batches) == n_kept
+        assert [g.n_vision > 0 for g in prepared.geometries] == [n > 0 for n in gallery.counts]
+        lengths = prompt_lengths(vlm.processor, IMAGE, prepared.samples)
+        assert lengths == [(g.n_vision, g.n_text) for g in prepared.geometries]
+        runs.append(evaluate(vlm, prepared, PRUNER).rows)
+    assert any(row.mean_tokens < row.n_vision for row in runs[0])
+    for rows in runs[1:]:
+        assert [row.prediction for row in rows] == [row.prediction for row in runs[0]]
+        assert [row.decoder_flops for row in rows] == [row.decoder_flops for row in runs[0]]
+
+
+@families
+def test_kept_features_give_the_logits_of_the_pixels(folder, name):
+    vlm = load_model(str(folder(name)))
+    gallery = Gallery((1, 1, 2, 1)) if name == "paligemma" else Gallery()
+    for batch in prepare(vlm, gallery, batch_size=2).batches:
+        pixels = batch.make.tokenise()
+        with torch.no_grad():
+            assert torch.equal(vlm.model(**batch.arguments()).logits, vlm.model(**pixels).logits)
+
+
+@families
+def test_the_processor_is_the_stock_class_and_pads_on_the_left(folder, name):
+    processor = load_processor(str(folder(name)))
+    assert isinstance(processor, getattr(transformers, CLASSES[name]))
+    assert processor.tokenizer.padding_side == "left"
+
+
+@filming
+def test_a_processor_that_wants_videos_needs_no_torchvision_for_pictures(folder, name):
+    processor = load_processor(str(folder(name)))
+    with pytest.raises(ImportError if name != "internvl" else ValueError, match=r"(?i)torchvision"):
+        transformers.AutoProcessor.from_pretrained(folder(name))
+    assert processor.video_processor is None
+
+
+def test_a_package_that_a_processor_wants_is_named(folder, monkeypatch):
+    monkeypatch.setattr("transformers.models.smolvlm.processing_smolvlm.num2words", None)
+    with pytest.raises(CheckpointError, match="pip install num2words"):
+        load_processor(str(folder("smolvlm")))
+
+
+@pytest.mark.parametrize("lost", ["preprocessor_config.json", "tokenizer.json"])
+def test_a_folder_without_a_part_of_its_processor(folder, tmp_path, lost):
+    shutil.copytree(folder("llava"), tmp_path / "c")
+    for file in (tmp_path / "c").glob(f"{lost.split('.')[0]}*"):
+        file.unlink()
+    with pytest.raises(CheckpointError, match=r"cannot make the processor of|has no"):
+        load_processor(str(tmp_path / "c"))
+
+
+def pope(tmp_path):
+    return f"task.path={layouts.pope_parquet(tmp_path / 'pope')}"
+
+
+def test_without_a_chat_template_nothing_is_loaded(tmp_path, here, capsys, no_model):
+    bare = save_toy("llava", tmp_path / "bare", template=False)
+    argv = ["evaluate", "model=path", f"model.path={bare}", "task=pope", pope(tmp_path)]
+    assert main(argv) == 2
+    assert "LlavaProcessor has no chat template: put the checkpoint's chat_template.jinja" in capsys.readouterr().err
+
+
+def test_a_template_that_only_the_tokenizer_has_is_used(folder, tmp_path):
+    copied = shutil.copytree(folder("llava"), tmp_path / "c")
+    processor, template = load_processor(str(copied)), (copied / "chat_template.jinja").read_text()
+    expected = prompt_lengths(processor, IMAGE, Gallery().samples())
+    processor.chat_template, processor.tokenizer.chat_template = None, template
+    assert prompt_lengths(processor, IMAGE, Gallery().samples()) == expected
+
+
+def test_pickled_weights_are_never_opened(folder, tmp_path):
+    copied = shutil.copytree(folder("llava"), tmp_path / "c")
+    (copied / "model.safetensors").rename(copied / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="pickles, which are never opened"):
+        check_checkpoint(str(copied))
+
+
+def test_code_of_a_checkpoint_runs_only_when_it_is_trusted(folder, tmp_path):
+    copied = shutil.copytree(folder("llava"), tmp_path / "c")
+    (copied / "modeling_own.py").write_text("raise RuntimeError('this code ran')\n")
+    config = json.loads((copied / "config.json").read_text())
+    config["auto_map"] = {
+        "AutoConfig": "modeling_own.OwnConfig",
+        "AutoModelForImageTextToText": "modeling_own.OwnModel",
+    }
+    (copied / "config.json").write_text(json.dumps(config))
+    assert type(load_model(str(copied)).model).__name__ == "LlavaForConditionalGeneration"
+    (copied / "config.json").write_text(json.dumps(config | {"model_type": "own"}))
+    with pytest.raises(CheckpointError, match="set trust_remote_code=true"):
+        check_checkpoint(str(copied))
+    with pytest.raises(RuntimeError, match="this code ran"):
+        load_model(str(copied), trust_remote_code=True)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("dtype", "float33", "dtype 'float33' is not a torch dtype; use float32"),
+        ("device", "gpu", "device 'gpu' is no torch device; use auto"),
+        ("device", "cuda:99", "torch sees . CUDA devices; use device=auto"),
+        ("attention", "flash_attention_2", "needs the package flash_attn; install it, or use sdpa"),
+        ("device_map", "auto", "device_map needs the package accelerate: pip install accelerate"),
+    ],
+)
+def test_what_this_machine_cannot_do_is_told_before_anything_is_read(here, capsys, monkeypatch, field, value, message):
+    find = "autoprune_lab.models.placement.importlib.util.find_spec"
+    monkeypatch.setattr(find, lambda package: None)
+    with pytest.raises(CheckpointError, match=message):
+        Placement(**{field: value}).check()
+    refused(["evaluate", "model=path", "model.path=nowhere", f"model.{field}={value}"], [value], capsys, here)
+
+
+def test_auto_takes_the_best_device_and_the_checkpoints_own_numbers(folder, tmp_path):
+    half = load_model(str(folder("llava"))).model.bfloat16()
+    half.save_pretrained(tmp_path)
+    for file in folder("llava").iterdir():
+        if not (tmp_path / file.name).exists():
+            shutil.copy(file, tmp_path)
+    model = load_model(str(tmp_path), dtype="auto", device="auto").model
+    assert model.dtype == torch.bfloat16
+    assert model.device.type == best_device()
+
+
+QUICK = [
+    "search.n_trials=3",
+    "task.per_kind=2",
+    "report.task.per_kind=2",
+    "report.ratios=[0.9]",
+    "report.points=1",
+    "~report.arms.layerwise",
+    "~report.arms.random",
+    "~report.arms.uniform",
+    "budget.flops_ratio=0.95",
+    "space.pruner.budget.flops_ratio.low=0.85",
+    "tracking=none",
+    "batch_size=4",
+]
+
+
+@pytest.mark.parametrize("name", ["llava", "qwen2_5_vl", "internvl", "gemma3"])
+def test_evaluate_and_study_from_a_folder(folder, name, tmp_path, here, capsys):
+    words = ["model=path", f"model.path={folder(name)}", "task=pope", pope(tmp_path)]
+    assert main(["evaluate", *words, "policy=fixed", "budget.flops_ratio=0.9", "task.per_kind=4"]) == 0
+    shown = capsys.readouterr().out
+    for line in ("adversarial", "popular", "random", "mean of kinds", "pope, official", "random: F1", "mean F1"):
+        assert line in shown
+    assert main(["study", *words, *QUICK]) == 0
+    assert "report split" in capsys.readouterr().out
+    assert len((here / "runs" / "logistic_adaptive" / "trials.csv").read_text().splitlines()) == 1 + 3
+
+
+def test_a_study_of_a_model_and_a_benchmark_in_the_hub_cache(folder, tmp_path, here, capsys, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for repository, write in (
+        ("models--llava-hf--llava-1.5-7b-hf", lambda place: shutil.copytree(folder("llava"), place)),
+        ("datasets--lmms-lab--POPE", layouts.pope_parquet),
+    ):
+        write(tmp_path / repository / "snapshots" / ("b" * 40))
+        (tmp_path / repository / "refs").mkdir()
+        (tmp_path / repository / "refs" / "main").write_text("b" * 40)
+    assert main(["study", "model=llava_1_5_7b", "task=pope", *QUICK]) == 0
+    assert "unpruned" in capsys.readouterr().out
+    argv = ["evaluate", "model=llava_1_5_7b", "model.revision=cccc", "task=pope"]
+    assert main(argv) == 2
+    assert "hf download llava-hf/llava-1.5-7b-hf --revision cccc" in capsys.readouterr().err
+
+
+def test_what_is_left_out_of_a_benchmark_is_said_once_and_a_bad_one_loads_no_model(
+    folder, tmp_path, here, capsys, request
+):
+    words = ["model=path", f"model.path={folder('llava')}", "task=pope", "budget.flops_ratio=0.9"]
+    place = layouts.pope_llava(tmp_path / "pope")
+    sorted((place / "val2014").iterdir())[0].unlink()
+    here_only = ["task.split=all", "task.per_kind=null", f"task.path={place}", "--no-baseline"]
+    assert main(["evaluate", *words, "policy=fixed", *here_only]) == 0
+    assert capsys.readouterr().err.count("left out 3 with a missing picture") == 1
+    request.getfixturevalue("no_model")
+    shutil.rmtree(place / "coco")
+    assert main(["evaluate", *words, f"task.path={place}"]) == 2
+    assert "say where it is with task.annotations=PATH" in capsys.readouterr().err
+
+
+def test_few_pictures_of_a_big_benchmark_are_decoded_before_the_model_is_loaded(folder, tmp_path, monkeypatch):
+    from autoprune_lab.preview import extremes
+    from autoprune_lab.tasks.pictures import Picture
+    from autoprune_lab.tasks.pope import PopeTask
+
+    opened = []
+    plain = Picture.open
+    monkeypatch.setattr(Picture, "open", lambda self: opened.append(self) or plain(self))
+    samples = PopeTask(str(layouts.pope_parquet(tmp_path)), split="all", per_kind=None).samples()
+    many = [dataclasses.replace(s, id=f"{s.id} {i}", question="x" * i) for i in range(9) for s in samples]
+    few = extremes(many)
+    assert not opened
+    assert 32 <= len(few) <= 64
+    assert max(len(s.question) for s in few) == 8
+    assert extremes(samples[:20]) == list(samples[:20])
+    assert extremes(Gallery().samples() * 99) == list(Gallery().samples() * 99)
