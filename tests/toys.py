@@ -10,28 +10,10 @@ from families import FAMILIES, IMAGE, PATCHES, PINPOINTS, SIDE, TILE
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 SIZE = 128  # of the vocabulary
-WORDS = [
-    "yes",
-    "no",
-    "user:",
-    "assistant:",
-    "Is",
-    "there",
-    "a",
-    "cat",
-    "in",
-    "the",
-    "image?",
-    "Answer",
-    "question",
-    "using",
-    "single",
-    "word",
-    "or",
-    "phrase.",
-    "What",
-    "is",
-]
+WORDS = (
+    "yes", "no", "user:", "assistant:", "Is", "there", "a", "cat", "in", "the", "image?", "What", "is",
+    "Answer", "question", "using", "single", "word", "or", "phrase.",
+)  # fmt: skip
 LETTERS = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
 NAMED = {
     "llava": {"image_token": "<image>"},
