@@ -113,6 +113,21 @@ def test_a_processor_that_wants_videos_needs_no_torchvision_for_pictures(folder,
     assert processor.video_processor is None
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("internvl", "GotOcr2ImageProcessorFast"),
+        ("qwen3_vl", "Qwen2VLImageProcessorFast"),
+        ("gemma3", "Gemma3ImageProcessorFast"),
+    ],
+)
+def test_the_names_that_hub_checkpoints_give_their_image_processor(folder, tmp_path, name, kind):
+    copied = shutil.copytree(folder(name), tmp_path / "c")
+    file = copied / "preprocessor_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"image_processor_type": kind}))
+    assert load_processor(str(copied)).image_processor is not None
+
+
 def test_a_package_that_a_processor_wants_is_named(folder, monkeypatch):
     monkeypatch.setattr("transformers.models.smolvlm.processing_smolvlm.num2words", None)
     with pytest.raises(CheckpointError, match="pip install num2words"):

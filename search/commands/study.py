@@ -22,6 +22,7 @@ EXAMPLES = """\
   autoprune study policy=fixed study=fastv_space           another policy, under a name of your own
   autoprune study search.n_trials=300                      the same study, made longer
   autoprune study budget.flops_ratio=0.35 study=tight      a tighter bound
+  autoprune study model=llava_1_5_7b task=pope study=pope  a checkpoint and a benchmark that you fetched
   autoprune study policy=mine --config-dir my_policies/conf"""
 
 
