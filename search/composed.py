@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 ABOUT = """
 Words such as policy=fixed choose a file of a group (conf/policy/fixed.yaml); words such as
 pruner.policy.layer=3 change one line. The groups: model, task, method, policy, budget, scorer, complexity,
-recovery, search, space, tracking, experiment. A name that does not exist is answered with the ones that do.
+recovery, search, space, tracking, launcher, experiment. A name that does not exist is answered with the ones that do.
 `--cfg job` prints all lines as they stand."""
 
 

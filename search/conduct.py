@@ -3,54 +3,120 @@
 import sys
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.config import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     import optuna
 
+    from autoprune_lab.models.checkpoint import VLM
+    from search.objective import Objective
+    from search.preflight import CheckedStudy
+    from search.study import Observer
     from search.tracking import StudyRun
 
 
 def study(settings: Settings, fresh: bool = False) -> None:
-    """Check, search, compare on the report split, print. KeyboardInterrupt passes; finished trials are kept."""
-    import optuna
+    """Check, open, search, compare on the report split, print. KeyboardInterrupt passes; finished trials are kept."""
+    from search import bench, results
 
-    from search import bench, preflight, report, results
-    from search import study as studies
-    from search.objective import Objective
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # below it, Ctrl-C prints a traceback
-    checked = preflight.check_study(settings)
-    made_of = studies.settings_print(settings, bench.weights_mark(checked.checkpoint))
-    before = studies.existing(settings.out, settings.typed.study)
-    if before is not None and not fresh:
-        studies.check_same(before, made_of)
-    if fresh:
-        _put_aside(settings.out)
+    checked, made_of = _check(settings)
+    opened = _open(settings, checked, made_of, fresh)
     model = cache(lambda: bench.load(settings.config))
-    opened = studies.open_study(settings.out, settings.typed.study, made_of)
-    studies.enqueue(opened, checked.baselines)
     with _tracked(opened, settings) as observers:
-        if studies.n_ended(opened) < settings.typed.search.n_trials:
-            prepared = bench.open_bench(model(), settings.config, progress=sys.stderr.isatty())
-            objective = Objective(settings.config, settings.typed.budget, checked.space, prepared)
-            studies.run(opened, objective, settings, observers)
-        front = results.write(opened, settings)
-        tuned = report.tuned_pruners(opened, settings, front)
-        beside = report.evaluate_report(
-            settings,
-            front,
-            tuned,
-            checked.arms,
-            lambda: bench.open_bench(model(), preflight.report_config(settings), progress=sys.stderr.isatty()),
-        )
+        _search(opened, settings, lambda: _objective(settings, checked, model()), observers)
+        beside = _report(opened, settings, checked, model)
         results.draw(results.StudyResult.read(settings.out))
     _print_study(settings, results.StudyResult.read(settings.out), beside)
+
+
+def work(settings: Settings) -> None:
+    """Join a study that was begun elsewhere and run trials until it is complete. Logs nothing, reports nothing."""
+    from search import bench, workers
+    from search import study as studies
+    from search.place import Place
+
+    settings = workers.as_begun(settings)
+    checked, made_of = _check(settings)
+    place = Place.of(settings)
+    opened = studies.open_study(place.out, place.name, made_of, place.url, place.heartbeat)
+    studies.run(opened, _objective(settings, checked, bench.load(settings.config)), settings)
+
+
+def _check(settings: Settings) -> "tuple[CheckedStudy, dict[str, Any]]":
+    """Every mistake that can be found before a model is loaded; what the study is made of."""
+    import optuna
+
+    from search import bench, preflight, workers
+    from search import study as studies
+    from search.place import Place
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # below it, Ctrl-C prints a traceback
+    Place.of(settings)
+    workers.check_launcher(settings)
+    checked = preflight.check_study(settings)
+    return checked, studies.settings_print(settings, bench.weights_mark(checked.checkpoint))
+
+
+def _open(settings: Settings, checked: "CheckedStudy", made_of: dict[str, Any], fresh: bool) -> "optuna.Study":
+    """The study, new or as it was left, with its baselines and what other hosts must know."""
+    from search import study as studies
+    from search import workers
+    from search.fresh import put_aside
+    from search.place import Place
+
+    place = Place.of(settings)
+    if fresh:
+        put_aside(place)
+    elif (before := studies.existing(place.out, place.name, place.url)) is not None:
+        studies.check_same(before, made_of)
+    opened = studies.open_study(place.out, place.name, made_of, place.url, place.heartbeat)
+    with place.exclusive():
+        studies.enqueue(opened, checked.baselines)
+    opened.set_user_attr(studies.WORDS, workers.words_for_others(settings))
+    return opened
+
+
+def _search(
+    study: "optuna.Study", settings: Settings, objective: "Callable[[], Objective]", observers: "Sequence[Observer]"
+) -> None:
+    """Run what is missing: here, or by workers of their own."""
+    from search import study as studies
+    from search import workers
+    from search.trials import n_ended
+
+    if n_ended(study) >= settings.typed.search.n_trials:
+        return
+    if workers.in_this_process(settings):
+        studies.run(study, objective(), settings, observers)
+    else:
+        workers.launch(study, settings, observers)
+
+
+def _objective(settings: Settings, checked: "CheckedStudy", model: "VLM") -> "Objective":
+    from search import bench
+    from search.objective import Objective
+
+    prepared = bench.open_bench(model, settings.config, progress=sys.stderr.isatty())
+    return Objective(settings.config, settings.typed.budget, checked.space, prepared)
+
+
+def _report(study: "optuna.Study", settings: Settings, checked: "CheckedStudy", model: "Callable[[], VLM]") -> Any:
+    """Write the tables and the tuned pruners, measure the best and the other arms on the report split."""
+    from search import bench, preflight, report, results
+
+    front = results.write(study, settings)
+    tuned = report.tuned_pruners(study, settings, front)
+    return report.evaluate_report(
+        settings,
+        front,
+        tuned,
+        checked.arms,
+        lambda: bench.open_bench(model(), preflight.report_config(settings), progress=sys.stderr.isatty()),
+    )
 
 
 @contextmanager
@@ -71,13 +137,6 @@ def _tracked(study: "optuna.Study", settings: Settings) -> "Iterator[list[StudyR
         front = front_of(study)
         metrics = {"hypervolume": front.hypervolume(), "front_points": float(len(front.costs))}
         run.end(artifacts(settings.out) if finished else {}, metrics, finished)
-
-
-def _put_aside(out: Path) -> None:
-    """Rename the old study's folder to the first free NAME.old-N."""
-    if out.exists():
-        n = next(n for n in range(1, 10_000) if not out.with_name(f"{out.name}.old-{n}").exists())
-        out.rename(out.with_name(f"{out.name}.old-{n}"))
 
 
 def _print_study(settings: Settings, result: Any, beside: Any) -> None:

@@ -63,6 +63,8 @@ def compose(overrides: Sequence[str] = (), folders: Sequence[Path] = ()) -> Sett
         raise ConfigError(key + _first_line(error)) from error
     assert isinstance(typed, Schema)
     _check_values(typed)
+    if typed.search.storage is not None:
+        config.search.storage = without_password(typed.search.storage)  # the config is written into files
     return Settings(config, typed, choices, tuple(overrides), tuple(folders))
 
 
@@ -71,6 +73,11 @@ def _with_budget_group(overrides: Sequence[str]) -> list[str]:
     names = {override.partition("=")[0] for override in overrides}
     in_tokens = "budget.mean_tokens" in names and not names & {"budget", "budget.flops_ratio"}
     return [*overrides, "budget=tokens"] if in_tokens else list(overrides)
+
+
+def without_password(url: str) -> str:
+    """The URL with `***` for its password."""
+    return re.sub(r"(?<=://)([^/@:]*):[^/@]*(?=@)", r"\1:***", url)
 
 
 def close(word: str, known: Iterable[str]) -> str:
@@ -163,6 +170,8 @@ def _check_values(typed: Schema) -> None:
             raise ConfigError(f"report.ratios: {ratio} is outside (0, 1]")
     least = {
         "search.n_trials": typed.search.n_trials,
+        "search.workers": typed.search.workers,
+        "search.heartbeat": typed.search.heartbeat,
         "batch_size": typed.batch_size,
         "report.points": typed.report.points,
     }

@@ -15,10 +15,10 @@ from optuna.trial import TrialState
 from autoprune_lab.pareto import ParetoFront, plot_fronts
 from search.config import ConfigError, Settings
 from search.objective import PRUNER
-from search.study import feasible
+from search.trials import WORKER, feasible
 
 TRIALS, FRONT, REPORT, CONFIG = "trials.csv", "front.csv", "report.csv", "config.yaml"
-NOT_SHOWN = ("planned_ratio", PRUNER)  # user attributes that are a column already, or no number
+NOT_SHOWN = ("planned_ratio", PRUNER, WORKER)  # user attributes: a column already, or no result
 PICTURE, REPORT_PICTURE = "front.png", "report.png"
 
 

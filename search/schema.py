@@ -14,11 +14,14 @@ class BudgetSettings:
 
 @dataclass
 class SearchSettings:
-    """`n_trials` in all, optuna's sampler as `_target_`, and settings to try first."""
+    """`n_trials` in all, optuna's sampler as `_target_`, settings to try first; where it is kept, who works on it."""
 
     n_trials: int = 60
     sampler: dict[str, Any] = field(default_factory=dict)
     baselines: list[dict[str, Any]] = field(default_factory=list)
+    storage: str | None = None
+    workers: int = 1
+    heartbeat: int = 60
 
 
 @dataclass
@@ -47,4 +50,5 @@ class Schema:
     search: SearchSettings
     report: ReportSettings
     tracking: Any
+    launcher: dict[str, Any] = field(default_factory=dict)
     space: dict[str, Any] = field(default_factory=dict)

@@ -1,28 +1,37 @@
 """Builds, resumes and runs an optuna study; every finished trial is on disk before the next one starts."""
 
 import json
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import optuna
 from hydra.utils import instantiate
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState
-from tqdm import tqdm
+from optuna.trial import FrozenTrial
 
 from search.config import ConfigError, Settings, fields_of
 from search.objective import Objective
+from search.place import Place
+from search.progress import watching
 from search.space import Values
+from search.trials import checked, claim, give_back, is_running, n_ended, n_running
 
-JOURNAL = "journal.log"
-RETRY = "retry_of"
-ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-FREE = ("study", "folder", "out", "batch_size", "report", "tracking", "search.n_trials", "model.device")
+FREE = (
+    *("study", "folder", "out", "batch_size", "report", "tracking", "launcher", "model.device"),
+    *("search.n_trials", "search.storage", "search.workers", "search.heartbeat"),
+)
+WORDS = "words"  # what a worker elsewhere needs to know, as it would be said on the command line
+LAST_ONES = 0.5  # seconds between two looks whether the other workers' last trials have ended
 
 Observer = Callable[[optuna.Study, FrozenTrial], None]
+
+
+def is_free(path: str) -> bool:
+    """May this setting differ between two runs of one study?"""
+    return any(path == free or path.startswith(f"{free}.") for free in FREE)
 
 
 def settings_print(settings: Settings, weights: str = "") -> dict[str, Any]:
@@ -35,20 +44,18 @@ def settings_print(settings: Settings, weights: str = "") -> dict[str, Any]:
     kept = {
         path: value
         for path, value in plain.items()
-        if not path.startswith(("space.", "search.baselines."))
-        and not any(path == free or path.startswith(f"{free}.") for free in FREE)
+        if not path.startswith(("space.", "search.baselines.")) and not is_free(path)
     }
     return dict(json.loads(json.dumps(kept | {"model.weights": weights})))
 
 
-def existing(out: Path, name: str) -> optuna.Study | None:
-    """The study of that name in the folder, if there is one; creates nothing."""
-    if not (out / JOURNAL).is_file():
+def existing(out: Path, name: str, url: str | None = None) -> optuna.Study | None:
+    """The study of that name in the folder or database, if there is one; creates nothing."""
+    place = Place(out, name, url)
+    if not place.exists():
         return None
-    try:
-        return optuna.load_study(study_name=name, storage=_storage(out))
-    except KeyError:
-        return None
+    with place.exclusive():
+        return _load(place)
 
 
 def check_same(study: optuna.Study, now: Mapping[str, Any]) -> None:
@@ -64,17 +71,20 @@ def check_same(study: optuna.Study, now: Mapping[str, Any]) -> None:
         )
 
 
-def open_study(out: Path, name: str, settings: Mapping[str, Any]) -> optuna.Study:
-    """Create the study, or resume it: a trial that was cut off is queued again."""
+def open_study(
+    out: Path, name: str, settings: Mapping[str, Any], url: str | None = None, heartbeat: int = 60
+) -> optuna.Study:
+    """Create the study, or resume it: a trial whose worker died is queued again, one of a living worker is not."""
     out.mkdir(parents=True, exist_ok=True)
-    study = existing(out, name)
-    if study is None:
-        study = optuna.create_study(study_name=name, storage=_storage(out), directions=["minimize", "maximize"])
-        study.set_user_attr("settings", dict(settings))
-    check_same(study, settings)
-    for trial in study.get_trials(states=(TrialState.RUNNING,)):  # killed; nobody else works on this study
-        study.tell(trial.number, state=TrialState.FAIL)
-        _queue_again(study, trial)
+    place = Place(out, name, url, heartbeat)
+    with place.exclusive():
+        study = _load(place)
+        if study is None:
+            study = optuna.create_study(study_name=name, storage=place.open(), directions=["minimize", "maximize"])
+        if "settings" not in study.user_attrs:
+            study.set_user_attr("settings", dict(settings))
+        check_same(study, settings)
+        give_back(study, place.is_dead)
     return study
 
 
@@ -86,91 +96,68 @@ def enqueue(study: optuna.Study, baselines: Sequence[Values]) -> None:
             study.enqueue_trial(baseline, user_attrs={"baseline": i})
 
 
-def n_ended(study: optuna.Study) -> int:
-    """Trials that count towards `n_trials`: those that ended, a cut-off one not beside its repetition."""
-    trials = study.get_trials(deepcopy=False)
-    ended = sum(trial.state in ENDED for trial in trials)
-    return ended - sum(RETRY in trial.user_attrs for trial in trials)
-
-
 def run(
     study: optuna.Study,
     objective: Objective,
     settings: Settings,
     observers: Sequence[Observer] = (),
 ) -> None:
-    """Run trials until `search.n_trials` have ended.
+    """Run trials until `search.n_trials` have ended, beside any other worker who does the same.
 
     Every trial gets a new sampler, seeded by `seed` and the number of trials before it: the sampler's only
-    memory is the study itself, so a resumed study goes on exactly as if it had never stopped.
+    memory is the study itself, so a resumed study goes on exactly as if it had never stopped. Workers ask one
+    after the other, so no two trials have one seed, and no trial too many is begun.
     """
-    wanted, done = settings.typed.search.n_trials, n_ended(study)
-    with tqdm(total=wanted, initial=min(done, wanted), desc=study.study_name, unit="trial", disable=None) as bar:
-        bar.set_postfix_str(best_line(study))
-        while done < wanted:
-            study.sampler = _sampler(settings, done)
-            _run_one(study, objective, observers)
-            done += 1
-            bar.update()
-            bar.set_postfix_str(best_line(study))
+    place, wanted = Place.of(settings), settings.typed.search.n_trials
+    with place.presence.enter() as worker, watching(study, wanted, observers) as look:
+        while n_ended(study) < wanted:
+            if not _run_one(study, objective, settings, worker):
+                time.sleep(LAST_ONES)  # the others are at the last ones; one of them may die
+            look()
 
 
-def feasible(study: optuna.Study) -> list[FrozenTrial]:
-    """Completed trials within the bound, in order of their number."""
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    within = [t for t in trials if t.constraints and max(t.constraints.values()) <= 0]
-    return sorted(within, key=lambda trial: trial.number)
+def _run_one(study: optuna.Study, objective: Objective, settings: Settings, worker: str) -> bool:
+    """One trial, unless those under way are the last ones.
 
-
-def best_line(study: optuna.Study) -> str:
-    """The best score within the bound, and its cost."""
-    trials = feasible(study)
-    if not trials:
-        return "nothing within the bound yet"
-    best = max(trials, key=lambda trial: (trial.values[1], -trial.values[0]))
-    return f"best score {best.values[1]:.3f} at FLOPs ratio {best.values[0]:.3f}"
-
-
-def _run_one(study: optuna.Study, objective: Objective, observers: Sequence[Observer]) -> None:
-    """One trial; Ctrl-C or an error in the middle of it queues it again before it goes on its way."""
-    begun: list[int] = []
-
-    def noted(trial: optuna.Trial) -> tuple[float, float]:
-        begun.append(trial.number)
-        return objective(trial)
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.optimize(noted, n_trials=1, callbacks=list(observers))
-    except BaseException:
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
-            if trial.number in begun:
-                _queue_again(study, trial)
-        raise
-
-
-def _queue_again(study: optuna.Study, trial: FrozenTrial) -> None:
-    """The same settings in a new trial. It gets the sampler's own notes (a generation, say), but no result.
-
-    The old trial's constraint least of all: optuna would keep it and ignore the new one.
+    Whatever stops it in the middle, Ctrl-C or an error, it is queued again before that goes on its way.
     """
-    notes = {key: value for key, value in trial.system_attrs.items() if not key.startswith("constraints")}
-    settings = {**notes.get("fixed_params", {}), **trial.params}
-    label = {key: value for key, value in trial.user_attrs.items() if key == "baseline"}
-    study.add_trial(
-        optuna.trial.create_trial(
-            state=TrialState.WAITING,
-            system_attrs={**notes, "fixed_params": settings},
-            user_attrs={**label, RETRY: trial.number},
-        )
-    )
+    place, lost = Place.of(settings), False
+
+    def begun(trial: optuna.Trial) -> tuple[float, ...] | float:
+        nonlocal lost
+        claim(trial, worker)
+        objective.space.suggest(trial)  # the next one who asks is told what this one tries
+        asking.close()
+        try:
+            return checked(trial, objective(trial))
+        finally:
+            lost = not is_running(trial)
+
+    with ExitStack() as asking:
+        asking.enter_context(place.exclusive())
+        give_back(study, place.is_dead)
+        before = n_ended(study) + n_running(study)
+        if before >= settings.typed.search.n_trials:
+            return False
+        study.sampler = _sampler(settings, before)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                study.optimize(begun, n_trials=1)
+        except BaseException as error:
+            if lost and isinstance(error, Exception):  # silent for so long that another worker has the trial now
+                return True
+            asking.close()
+            with place.exclusive():
+                give_back(study, place.is_dead)
+            raise
+    return True
 
 
-def _sampler(settings: Settings, done: int) -> optuna.samplers.BaseSampler:
+def _sampler(settings: Settings, before: int) -> optuna.samplers.BaseSampler:
     node = dict(settings.typed.search.sampler)
     if node.get("seed") is not None:
-        node["seed"] = (int(node["seed"]) * 1_000_003 + done) % 2**32
+        node["seed"] = (int(node["seed"]) * 1_000_003 + before) % 2**32
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         sampler = instantiate(node, _convert_="all")
@@ -178,5 +165,8 @@ def _sampler(settings: Settings, done: int) -> optuna.samplers.BaseSampler:
     return sampler
 
 
-def _storage(out: Path) -> JournalStorage:
-    return JournalStorage(JournalFileBackend(str(out / JOURNAL)))
+def _load(place: Place) -> optuna.Study | None:
+    try:
+        return optuna.load_study(study_name=place.name, storage=place.open())
+    except KeyError:
+        return None

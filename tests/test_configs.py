@@ -13,7 +13,7 @@ from search.space import Space
 
 GROUPS = (
     "policy", "budget", "scorer", "complexity", "recovery", "method",
-    "search", "tracking", "experiment", "task", "model",
+    "search", "tracking", "launcher", "experiment", "task", "model",
 )  # fmt: skip
 OPTIONS = [(group, file.stem) for group in GROUPS for file in sorted((conf_dir() / group).glob("*.yaml"))]
 
@@ -24,7 +24,7 @@ def test_every_option_composes_and_its_targets_take_its_fields(group, option):
     settings = compose([f"{group}={option}", *([f"{group}.path=here"] if open_path else [])])
     assert settings.choices[group] == option
     plain = OmegaConf.to_container(settings.config)
-    for key in ("model", "task", "pruner", "search", "tracking"):
+    for key in ("model", "task", "pruner", "search", "tracking", "launcher"):
         check_targets(plain[key], key)
     build_pruner(settings.config)
 

@@ -9,6 +9,7 @@ from optuna.trial import TrialState
 
 from search import results
 from search import study as studies
+from search import trials
 from search.config import ConfigError
 from search.preflight import check_study  # noqa: F401  (imports torch once, before anything is timed)
 from search.space import Space
@@ -59,7 +60,7 @@ def test_an_interrupted_study_goes_on_as_if_it_had_not_stopped(tmp_path, search)
     resumed = run(settings(tmp_path / "cut", *words), FakeBench())
     assert points(resumed) == points(whole)
     assert sum(t.state == TrialState.FAIL for t in resumed.trials) == 1
-    (repeated,) = [t for t in resumed.trials if studies.RETRY in t.user_attrs]
+    (repeated,) = [t for t in resumed.trials if trials.RETRY in t.user_attrs]
     assert repeated.state.is_finished()
 
 
@@ -73,7 +74,7 @@ def test_a_killed_trial_is_run_again_once(tmp_path):
     left.set_constraint("bound", 5.0)
     resumed = run(given, FakeBench())
     assert points(resumed) == points(whole)
-    (repeated,) = [t for t in resumed.trials if studies.RETRY in t.user_attrs]
+    (repeated,) = [t for t in resumed.trials if trials.RETRY in t.user_attrs]
     assert repeated.params == left.params
     assert repeated.constraints["bound"] <= 0
 
@@ -143,7 +144,7 @@ def test_a_score_that_is_no_number_is_no_result(tmp_path):
     study = run(settings(tmp_path, "search.n_trials=4"), FakeBench(nan_at=2))
     assert [t.state for t in study.trials].count(TrialState.FAIL) == 1
     assert len(study.trials) == 4
-    assert all(t.values is not None for t in studies.feasible(study))
+    assert all(t.values is not None for t in trials.feasible(study))
 
 
 def test_the_front_leaves_out_trials_without_a_constraint(tmp_path):

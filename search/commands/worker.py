@@ -1,0 +1,30 @@
+"""`autoprune worker`."""
+
+import argparse
+
+from search import composed
+
+SUMMARY = "help with a study that was begun elsewhere"
+DESCRIPTION = f"""\
+Join a study and run its trials until it is complete, beside whoever else does. The study's name and its database
+are enough: everything else is taken from the command that began it.
+{composed.ABOUT}"""
+EXAMPLES = """\
+  autoprune worker study=mine search.storage=postgresql://me@server/studies
+  autoprune worker study=logistic_adaptive                 a journal on this host: runs/logistic_adaptive"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The study to join."""
+    composed.add_arguments(parser)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Run trials, print nothing but what went wrong."""
+    settings = composed.settings(given)
+    if settings is None:
+        return 0
+    from search import conduct
+
+    conduct.work(settings)
+    return 0

@@ -1,0 +1,92 @@
+"""A study's trials: how many count, which are within the bound, and those that were cut off, to be run again.
+
+A trial is cut off when its worker dies in it, by kill -9 or by Ctrl-C. It ends as FAIL, and the same settings wait in a
+new trial that carries RETRY. A score that is no number is a FAIL as well, but a result: it carries NO_RESULT.
+"""
+
+import math
+import warnings
+from collections.abc import Callable
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+RETRY = "retry_of"  # number of the trial that this one repeats
+WORKER = "worker"  # who runs it
+NO_RESULT = "no_result"
+
+
+def n_ended(study: optuna.Study) -> int:
+    """Trials that count towards `n_trials`: those with a result, refused ones, and scores that are no number."""
+    return sum(not _was_cut_off(trial) for trial in study.get_trials(deepcopy=False) if trial.state.is_finished())
+
+
+def n_running(study: optuna.Study) -> int:
+    """Trials under way."""
+    return len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
+
+
+def feasible(study: optuna.Study) -> list[FrozenTrial]:
+    """Completed trials within the bound, in order of their number."""
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    within = [t for t in trials if t.constraints and max(t.constraints.values()) <= 0]
+    return sorted(within, key=lambda trial: trial.number)
+
+
+def claim(trial: optuna.Trial, worker: str) -> None:
+    """Make the trial the worker's own, with a first sign of life where the storage keeps them."""
+    storage = trial.storage
+    if getattr(storage, "get_heartbeat_interval", lambda: None)() is not None:
+        storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
+    trial.set_user_attr(WORKER, worker)
+
+
+def is_running(trial: optuna.Trial) -> bool:
+    """Is the trial still its worker's own? Not if it was thought dead."""
+    return trial.storage.get_trial(trial._trial_id).state == TrialState.RUNNING
+
+
+def checked(trial: optuna.Trial, values: tuple[float, ...] | float) -> tuple[float, ...] | float:
+    """The values, having noted in the trial if one is no number."""
+    if any(math.isnan(value) for value in (values if isinstance(values, tuple) else (values,))):
+        trial.set_user_attr(NO_RESULT, True)
+    return values
+
+
+def give_back(study: optuna.Study, is_dead: Callable[[str | None], bool]) -> None:
+    """Queue every trial that was cut off again, once. Only inside `Place.exclusive`.
+
+    Whoever dies in here leaves nothing half done: what is missing is seen from the trials, by the next one who asks.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        optuna.storages.fail_stale_trials(study)
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if is_dead(trial.user_attrs.get(WORKER)):
+            study.tell(trial.number, state=TrialState.FAIL)
+    trials = study.get_trials(deepcopy=False)
+    repeated = {trial.user_attrs.get(RETRY) for trial in trials}
+    for trial in trials:
+        if _was_cut_off(trial) and trial.number not in repeated:
+            _queue_again(study, trial)
+
+
+def _was_cut_off(trial: FrozenTrial) -> bool:
+    return trial.state == TrialState.FAIL and NO_RESULT not in trial.user_attrs
+
+
+def _queue_again(study: optuna.Study, trial: FrozenTrial) -> None:
+    """The same settings in a new trial. It gets the sampler's own notes (a generation, say), but no result.
+
+    The old trial's constraint least of all: optuna would keep it and ignore the new one.
+    """
+    notes = {key: value for key, value in trial.system_attrs.items() if not key.startswith("constraints")}
+    settings = {**notes.get("fixed_params", {}), **trial.params}
+    label = {key: value for key, value in trial.user_attrs.items() if key == "baseline"}
+    study.add_trial(
+        optuna.trial.create_trial(
+            state=TrialState.WAITING,
+            system_attrs={**notes, "fixed_params": settings},
+            user_attrs={**label, RETRY: trial.number},
+        )
+    )

@@ -1,0 +1,99 @@
+"""Several workers on one study: started by a launcher, or joined by hand from any host."""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from search import study as studies
+from search.arm import build
+from search.config import ConfigError, Settings, compose
+from search.launchers import Job, LocalLauncher
+from search.place import Place
+from search.progress import watching
+from search.trials import n_ended
+
+if TYPE_CHECKING:
+    import optuna
+
+LOOK = 1.0  # seconds between two looks at the study
+
+
+class WorkersDiedError(RuntimeError):
+    """No worker is left, and trials are missing."""
+
+
+def check_launcher(settings: Settings) -> Any:
+    """The config's launcher; raises ConfigError where its workers could not share the study's storage."""
+    launcher = build(settings.config.launcher, "launcher")
+    local = isinstance(launcher, LocalLauncher) or settings.typed.launcher.get("cluster") == "local"
+    storage = settings.typed.search.storage
+    if not local and not str(storage).startswith("postgresql"):
+        raise ConfigError(
+            f"launcher: workers on other hosts cannot share search.storage={storage or 'null, a journal on this one'}: "
+            "give search.storage=postgresql://USER@HOST/DATABASE"
+        )
+    return launcher
+
+
+def in_this_process(settings: Settings) -> bool:
+    """Is there one worker only, and no launcher that wants it elsewhere?"""
+    return settings.typed.search.workers == 1 and isinstance(check_launcher(settings), LocalLauncher)
+
+
+def launch(study: "optuna.Study", settings: Settings, observers: Sequence[studies.Observer] = ()) -> None:
+    """Start the workers and watch them until the study is complete. One that dies does not stop the others.
+
+    Raises WorkersDiedError when none is left before that.
+    """
+    wanted = settings.typed.search.n_trials
+    n = min(settings.typed.search.workers, wanted - n_ended(study))
+    folders = [word for folder in settings.folders for word in ("--config-dir", str(folder.resolve()))]
+    work = partial(join, (*settings.overrides, *folders))
+    starting = check_launcher(settings).start(work, n, settings.out / "workers")
+    with watching(study, wanted, observers) as look, starting as jobs:
+        watch(jobs, look)
+    if n_ended(study) < wanted:
+        raise WorkersDiedError(f"no worker is left and {wanted - n_ended(study)} trials are missing")
+
+
+def watch(jobs: Sequence[Job], look: Callable[[], None]) -> None:
+    """Look at the study as long as somebody works on it, and say at once who died."""
+    told: set[int] = set()
+    while True:
+        at_work = [job.running() for job in jobs]
+        look()
+        for rank, job in enumerate(jobs):
+            if not at_work[rank] and rank not in told:
+                told.add(rank)
+                if trouble := job.trouble():
+                    print(f"\nworker {rank} {trouble}", file=sys.stderr)
+        if not any(at_work):
+            return
+        time.sleep(LOOK)
+
+
+def join(words: Sequence[str], rank: int) -> None:
+    """Be `autoprune worker`; `rank` is who of those that were started together."""
+    from search.cli import main
+
+    if code := main(["worker", *words]):
+        sys.exit(code)
+
+
+def words_for_others(settings: Settings) -> list[str]:
+    """What was said on the command line, as far as another host must know it too."""
+    keys = [(word, word.lstrip("+~").partition("=")[0]) for word in settings.overrides]
+    return [word for word, key in keys if key == "search.n_trials" or not studies.is_free(key)]
+
+
+def as_begun(settings: Settings) -> Settings:
+    """The settings of the study that is joined: what it was begun with, then what was said here."""
+    place = Place.of(settings)
+    study = studies.existing(place.out, place.name, place.url)
+    if study is None:
+        where = settings.config.search.storage or place.out
+        raise ConfigError(f"there is no study '{place.name}' in {where} to join: begin it with autoprune study")
+    begun = [word for word in study.user_attrs.get(studies.WORDS, []) if word not in settings.overrides]
+    return compose([*begun, *settings.overrides], settings.folders)
