@@ -85,6 +85,7 @@ def open_study(
             study.set_user_attr("settings", dict(settings))
         check_same(study, settings)
         give_back(study, place.is_dead)
+        place.presence.sweep()
     return study
 
 
@@ -125,8 +126,8 @@ def _run_one(study: optuna.Study, objective: Objective, settings: Settings, work
 
     def begun(trial: optuna.Trial) -> tuple[float, ...] | float:
         nonlocal lost
-        claim(trial, worker)
         objective.space.suggest(trial)  # the next one who asks is told what this one tries
+        claim(trial, worker)
         asking.close()
         try:
             return checked(trial, objective(trial))

@@ -12,7 +12,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 RETRY = "retry_of"  # number of the trial that this one repeats
-WORKER = "worker"  # who runs it
+WORKER = "worker"  # who runs it; set once its settings are complete
 NO_RESULT = "no_result"
 
 
@@ -34,7 +34,7 @@ def feasible(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def claim(trial: optuna.Trial, worker: str) -> None:
-    """Make the trial the worker's own, with a first sign of life where the storage keeps them."""
+    """Make the trial, which has all of its settings, the worker's own; a first sign of life where they are kept."""
     storage = trial.storage
     if getattr(storage, "get_heartbeat_interval", lambda: None)() is not None:
         storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
@@ -78,15 +78,17 @@ def _was_cut_off(trial: FrozenTrial) -> bool:
 def _queue_again(study: optuna.Study, trial: FrozenTrial) -> None:
     """The same settings in a new trial. It gets the sampler's own notes (a generation, say), but no result.
 
-    The old trial's constraint least of all: optuna would keep it and ignore the new one.
+    The old trial's constraint least of all: optuna would keep it and ignore the new one. A trial that nobody owned
+    had not all of its settings yet: the sampler is asked again from the beginning, and says the same again.
     """
+    owned = WORKER in trial.user_attrs
     notes = {key: value for key, value in trial.system_attrs.items() if not key.startswith("constraints")}
-    settings = {**notes.get("fixed_params", {}), **trial.params}
+    fixed = {**notes.pop("fixed_params", {}), **(trial.params if owned else {})}
     label = {key: value for key, value in trial.user_attrs.items() if key == "baseline"}
     study.add_trial(
         optuna.trial.create_trial(
             state=TrialState.WAITING,
-            system_attrs={**notes, "fixed_params": settings},
+            system_attrs={**(notes if owned else {}), "fixed_params": fixed},
             user_attrs={**label, RETRY: trial.number},
         )
     )

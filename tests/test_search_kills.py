@@ -1,0 +1,124 @@
+"""kill -9 at any moment loses nothing: every trial is there once, the one that was cut off is run again once."""
+
+import os
+import random
+import time
+from collections import Counter
+
+import pytest
+from fake_workers import FORK, SlowBench, die_at_append, kill, start, work
+from optuna.trial import TrialState
+
+from search import study as studies
+from search import trials
+
+DONE = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+def done(study):
+    """What ended, in order: settings, values, constraint."""
+    return [(t.params, t.values, t.state, t.constraints) for t in study.trials if t.state in DONE]
+
+
+def assert_nothing_lost(study, wanted):
+    states = Counter(trial.state for trial in study.trials)
+    assert set(states) <= {*DONE, TrialState.FAIL}
+    assert sum(states[state] for state in DONE) == wanted == trials.n_ended(study)
+    cut_off = [t.number for t in study.trials if t.state == TrialState.FAIL]
+    assert sorted(t.user_attrs[trials.RETRY] for t in study.trials if trials.RETRY in t.user_attrs) == cut_off
+    by_number = {trial.number: trial for trial in study.trials}
+    for trial in study.trials:
+        if trials.RETRY in trial.user_attrs:
+            assert by_number[trial.user_attrs[trials.RETRY]].params.items() <= trial.params.items()
+
+
+def killed_study(folder, words, kills, longest):
+    """Start the study and kill it at a random moment, so many times; then let it end."""
+    moments = random.Random(0)
+    for _ in range(kills):
+        process = start(folder, words)
+        process.join(moments.uniform(0, longest))
+        kill(process)
+    return work(folder, words)
+
+
+@pytest.mark.parametrize(
+    ("kills", "n_trials"), [(8, 40), pytest.param(50, 250, marks=pytest.mark.slow)], ids=["few", "many"]
+)
+def test_kill_9_at_random_moments(tmp_path, kills, n_trials):
+    words = (f"search.n_trials={n_trials}", "search.sampler.n_startup_trials=5")
+    begun = time.monotonic()
+    whole = work(tmp_path / "whole", words)
+    pace = (time.monotonic() - begun) / n_trials
+    study = killed_study(tmp_path / "killed", words, kills, 0.2 + 4 * pace)
+    assert_nothing_lost(study, n_trials)
+    assert done(study) == done(whole)
+    assert list((tmp_path / "killed" / "s" / "workers").glob("*.alive")) == []
+
+
+@pytest.mark.parametrize("torn", [False, True], ids=["after a line", "within a line"])
+def test_kill_9_at_every_write(tmp_path, torn, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda file: None)
+    words = ("policy=fixed", "search.n_trials=2", "seed=2")
+    whole = work(tmp_path / "whole", words)
+    n_writes = len((tmp_path / "whole" / "s" / "journal.log").read_text().splitlines())
+    assert n_writes > 20
+    for n in range(1, n_writes + 1):
+        process = FORK.Process(target=die_at_append, args=(tmp_path / f"{n}", words, n, torn))
+        process.start()
+        process.join()
+        study = work(tmp_path / f"{n}", words)
+        assert_nothing_lost(study, 2)
+        assert done(study) == done(whole)
+
+
+def test_a_killed_writer_holds_nobody_up(tmp_path):
+    words = ("search.n_trials=3",)
+    process = FORK.Process(target=die_at_append, args=(tmp_path, words, 12, True))
+    process.start()
+    process.join()
+    begun = time.monotonic()
+    studies.existing(tmp_path / "s", "s").set_user_attr("note", 1)
+    assert time.monotonic() - begun < 5
+
+
+def test_a_living_worker_keeps_its_trial_and_a_dead_one_does_not(tmp_path):
+    words, gate = ("search.n_trials=3", "search=random"), tmp_path / "gate"
+    blocked = start(tmp_path, words, SlowBench(gate=gate))
+    while not (running := _running(tmp_path)):
+        assert blocked.is_alive()
+        time.sleep(0.05)
+    other = start(tmp_path, words)  # by accident, the same command
+    while trials.n_ended(study := studies.existing(tmp_path / "s", "s")) < 2:
+        assert other.is_alive()
+        time.sleep(0.05)
+    assert [t.number for t in study.trials if t.state == TrialState.RUNNING] == running
+    assert [t for t in study.trials if trials.RETRY in t.user_attrs] == []
+    assert other.is_alive()  # it waits: the last trial may have to be run again
+    kill(blocked)
+    other.join(60)
+    assert other.exitcode == 0
+    assert_nothing_lost(study, 3)
+    assert [t.user_attrs[trials.RETRY] for t in study.trials if trials.RETRY in t.user_attrs] == running
+
+
+def test_three_workers_share_a_study_and_one_dies(tmp_path):
+    words = ("search.n_trials=24", "search=random")
+    workers = [start(tmp_path, words, SlowBench(seconds=0.1)) for _ in range(3)]
+    while (study := studies.existing(tmp_path / "s", "s")) is None or trials.n_ended(study) < 6:
+        time.sleep(0.05)
+    kill(workers[0])
+    for worker in workers[1:]:
+        worker.join(100)
+        assert worker.exitcode == 0
+    assert_nothing_lost(study, 24)
+    alone = work(tmp_path / "alone", words)
+    key = lambda trial: str(sorted(trial[0].items()))  # noqa: E731
+    assert sorted(done(study), key=key) == sorted(done(alone), key=key)  # the order apart, random search is the same
+    assert len({t.user_attrs[trials.WORKER] for t in study.trials}) == 3
+
+
+def _running(folder):
+    study = studies.existing(folder / "s", "s")
+    found = study.get_trials(states=(TrialState.RUNNING,)) if study else []
+    return [trial.number for trial in found if trials.WORKER in trial.user_attrs]
