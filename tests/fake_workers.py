@@ -48,6 +48,11 @@ def work(folder, words, bench=None):
     return study
 
 
+def launched(folder, words, rank):
+    """What a launcher calls."""
+    work(folder, words)
+
+
 def start(folder, words, bench=None):
     """The same in a process of its own."""
     process = FORK.Process(target=work, args=(folder, words, bench))

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("autoprune_lab", "policies", "search")
 FILES = [path.relative_to(ROOT) for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
-SEARCH_TOOLS = {"hydra", "omegaconf", "optuna", "optunahub", "mlflow"}
+SEARCH_TOOLS = {"hydra", "omegaconf", "optuna", "optunahub", "mlflow", "sqlalchemy", "psycopg", "submitit"}
 NUMPY_CORE = {
     "curve",
     "policy",

@@ -30,6 +30,11 @@ MISTAKES = {
     "no number": (["evaluate", "budget.flops_ratio=half"], ["budget.flops_ratio", "half"]),
     "tokens": (["evaluate", "budget=tokens", "budget.mean_tokens=0"], ["budget.mean_tokens=0"]),
     "trials": (["study", "search.n_trials=0"], ["search.n_trials=0", "at least 1"]),
+    "workers": (["study", "search.workers=0"], ["search.workers=0", "at least 1"]),
+    "launcher": (["study", "launcher=slurm"], ["unknown launcher 'slurm'", "submitit_slurm"]),
+    "launcher field": (["study", "+launcher.parameter=1"], ["'launcher.parameter'"]),
+    "slurm without a server": (["study", "launcher=submitit_slurm"], ["search.storage=null", "postgresql://"]),
+    "storage": (["study", "search.storage=mysql://a/b"], ["search.storage=mysql://a/b", "sqlite:///FILE"]),
     "low above high": (["study", "space.pruner.policy.x0.low=30"], ["space.pruner.policy.x0", "low=30", "high=28"]),
     "unknown path": (
         ["study", "+space.pruner.policy.x1={type: float, low: 0, high: 1}"],

@@ -7,9 +7,8 @@ import pytest
 from fake_bench import FakeBench, objective, settings
 from optuna.trial import TrialState
 
-from search import results
+from search import results, trials
 from search import study as studies
-from search import trials
 from search.config import ConfigError
 from search.preflight import check_study  # noqa: F401  (imports torch once, before anything is timed)
 from search.space import Space

@@ -23,6 +23,7 @@ EXAMPLES = """\
   autoprune study search.n_trials=300                      the same study, made longer
   autoprune study budget.flops_ratio=0.35 study=tight      a tighter bound
   autoprune study model=llava_1_5_7b task=pope study=pope  a checkpoint and a benchmark that you fetched
+  autoprune study search.workers=4                         four processes at a time
   autoprune study policy=mine --config-dir my_policies/conf"""
 
 
@@ -38,11 +39,15 @@ def run(given: argparse.Namespace) -> int:
     if settings is None:
         return 0
     from search import conduct
+    from search.workers import WorkersDiedError
 
+    again = f"finished trials are kept in {settings.out}. To go on: {shlex.join(composed.command_line(given, 'study'))}"
     try:
         conduct.study(settings, given.fresh)
     except KeyboardInterrupt:
-        again = shlex.join(composed.command_line(given, "study"))
-        print(f"\nstopped; finished trials are kept in {settings.out}. To go on: {again}", file=sys.stderr)
+        print(f"\nstopped; {again}", file=sys.stderr)
         return INTERRUPTED
+    except WorkersDiedError as error:
+        print(f"\n{error}; {again}", file=sys.stderr)
+        return 1
     return 0
