@@ -17,7 +17,7 @@ from search.objective import Objective
 from search.place import Place
 from search.progress import watching
 from search.space import Values
-from search.trials import checked, claim, give_back, is_running, n_ended, n_running
+from search.trials import checked, claim, give_back, is_running, n_begun, n_ended
 
 FREE = (
     *("study", "folder", "out", "batch_size", "report", "tracking", "launcher", "model.device"),
@@ -137,7 +137,7 @@ def _run_one(study: optuna.Study, objective: Objective, settings: Settings, work
     with ExitStack() as asking:
         asking.enter_context(place.exclusive())
         give_back(study, place.is_dead)
-        before = n_ended(study) + n_running(study)
+        before = n_begun(study)
         if before >= settings.typed.search.n_trials:
             return False
         study.sampler = _sampler(settings, before)

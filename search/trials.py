@@ -21,9 +21,10 @@ def n_ended(study: optuna.Study) -> int:
     return sum(not _was_cut_off(trial) for trial in study.get_trials(deepcopy=False) if trial.state.is_finished())
 
 
-def n_running(study: optuna.Study) -> int:
-    """Trials under way."""
-    return len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
+def n_begun(study: optuna.Study) -> int:
+    """The same and those under way; read at one moment, for a trial may end between two."""
+    trials = study.get_trials(deepcopy=False)
+    return sum(not _was_cut_off(t) for t in trials if t.state.is_finished() or t.state == TrialState.RUNNING)
 
 
 def feasible(study: optuna.Study) -> list[FrozenTrial]:

@@ -1,10 +1,12 @@
 """kill -9 at any moment loses nothing: every trial is there once, the one that was cut off is run again once."""
 
+import copy
 import os
 import random
 import time
 from collections import Counter
 
+import optuna
 import pytest
 from fake_workers import FORK, SlowBench, die_at_append, kill, start, work
 from optuna.trial import TrialState
@@ -116,6 +118,22 @@ def test_three_workers_share_a_study_and_one_dies(tmp_path):
     key = lambda trial: str(sorted(trial[0].items()))  # noqa: E731
     assert sorted(done(study), key=key) == sorted(done(alone), key=key)  # the order apart, random search is the same
     assert len({t.user_attrs[trials.WORKER] for t in study.trials}) == 3
+
+
+def test_a_trial_that_ends_while_the_trials_are_counted_counts_once(monkeypatch):
+    study = optuna.create_study()
+    trial = study.ask()
+    look = study.get_trials
+
+    def look_just_before_it_ends(**how):
+        found = copy.deepcopy(look(**how))
+        if look(deepcopy=False)[0].state == TrialState.RUNNING:
+            study.tell(trial, state=TrialState.PRUNED)
+        return found
+
+    monkeypatch.setattr(study, "get_trials", look_just_before_it_ends)
+    assert trials.n_begun(study) == 1
+    assert trials.n_begun(study) == 1
 
 
 def _running(folder):
