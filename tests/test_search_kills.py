@@ -45,7 +45,7 @@ def killed_study(folder, words, kills, longest):
 
 
 @pytest.mark.parametrize(
-    ("kills", "n_trials"), [(8, 40), pytest.param(50, 250, marks=pytest.mark.slow)], ids=["few", "many"]
+    ("kills", "n_trials"), [(8, 40), pytest.param(50, 200, marks=pytest.mark.slow)], ids=["few", "many"]
 )
 def test_kill_9_at_random_moments(tmp_path, kills, n_trials):
     words = (f"search.n_trials={n_trials}", "search.sampler.n_startup_trials=5")
