@@ -17,6 +17,7 @@ from search.config import ConfigError, Settings, compose
 from search.objective import PRUNER, Objective
 from search.preflight import CheckedStudy
 from search.table import table
+from search.trials import feasible
 
 ADAPTIVE, CONSTANT = "adaptive", "constant"
 
@@ -58,7 +59,7 @@ def tune(settings: Settings, checked: CheckedStudy, vlm: VLM) -> Pruner:
     opened = bench.open_bench(vlm, settings.config, progress=sys.stderr.isatty())
     studies.run(study, Objective(settings.config, settings.typed.budget, checked.space, opened), settings)
     results.write(study, settings)
-    if not (found := studies.feasible(study)):
+    if not (found := feasible(study)):
         raise ConfigError(f"study {settings.typed.study}: no trial is within the budget; raise it or the trials")
     best = max(found, key=lambda trial: (trial.values[1], -trial.values[0]))
     return build_pruner(OmegaConf.create({"pruner": best.user_attrs[PRUNER]}))
