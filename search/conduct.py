@@ -1,14 +1,13 @@
 """Conducts a study from the first check to the printed result. Heavy imports stay inside."""
 
 import sys
-from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from search.config import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     import optuna
 
@@ -16,17 +15,17 @@ if TYPE_CHECKING:
     from search.objective import Objective
     from search.preflight import CheckedStudy
     from search.study import Observer
-    from search.tracking import StudyRun
 
 
 def study(settings: Settings, fresh: bool = False) -> None:
     """Check, open, search, compare on the report split, print. KeyboardInterrupt passes; finished trials are kept."""
     from search import bench, results
+    from search.tracking import tracked
 
     checked, made_of = _check(settings)
     opened = _open(settings, checked, made_of, fresh)
     model = cache(lambda: bench.load(settings.config))
-    with _tracked(opened, settings) as observers:
+    with tracked(opened, settings) as observers:
         _search(opened, settings, lambda: _objective(settings, checked, model()), observers)
         beside = _report(opened, settings, checked, model)
         results.draw(results.StudyResult.read(settings.out))
@@ -119,29 +118,10 @@ def _report(study: "optuna.Study", settings: Settings, checked: "CheckedStudy", 
     )
 
 
-@contextmanager
-def _tracked(study: "optuna.Study", settings: Settings) -> "Iterator[list[StudyRun]]":
-    """The observers of a study; their runs are closed at the end, whatever happened."""
-    if settings.typed.tracking is None:
-        yield []
-        return
-    from search.arm import build
-    from search.results import artifacts, front_of
-
-    run = build(settings.config.tracking, "tracking").begin(study, settings)
-    finished = False
-    try:
-        yield [run]
-        finished = True
-    finally:
-        front = front_of(study)
-        metrics = {"hypervolume": front.hypervolume(), "front_points": float(len(front.costs))}
-        run.end(artifacts(settings.out) if finished else {}, metrics, finished)
-
-
 def _print_study(settings: Settings, result: Any, beside: Any) -> None:
     from search.report import TUNED, report_table, trials_table
     from search.results import PICTURE, REPORT_PICTURE
+    from search.tracking import where
 
     out = settings.out
     print(f"\nstudy {settings.typed.study}: tune split\n\n{trials_table(result.trials)}")
@@ -149,4 +129,4 @@ def _print_study(settings: Settings, result: Any, beside: Any) -> None:
     print(f"\npictures       {out / PICTURE} {out / REPORT_PICTURE}")
     print(f"tuned pruners  {out / TUNED}/trial-*.yaml\ntables         {out}/*.csv")
     if settings.typed.tracking is not None:
-        print(f"MLflow         mlflow ui --backend-store-uri {settings.typed.tracking['uri']}")
+        print(f"MLflow         {where(settings.typed.tracking)}")

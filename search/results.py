@@ -12,14 +12,15 @@ import pandas as pd
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
-from autoprune_lab.pareto import ParetoFront, plot_fronts
+from autoprune_lab.pareto import COST_LABEL, ParetoFront, plot_fronts
 from search.config import ConfigError, Settings
+from search.front_page import dots_of, page
 from search.objective import PRUNER
 from search.trials import WORKER, feasible
 
 TRIALS, FRONT, REPORT, CONFIG = "trials.csv", "front.csv", "report.csv", "config.yaml"
 NOT_SHOWN = ("planned_ratio", PRUNER, WORKER)  # user attributes: a column already, or no result
-PICTURE, REPORT_PICTURE = "front.png", "report.png"
+PICTURE, REPORT_PICTURE, PAGE = "front.png", "report.png", "front.html"
 
 
 def front_of(study: optuna.Study) -> ParetoFront:
@@ -62,11 +63,18 @@ def trials_frame(study: optuna.Study) -> pd.DataFrame:
 def write(study: optuna.Study, settings: Settings) -> ParetoFront:
     """Write config.yaml, trials.csv, front.csv and front.json into the study's folder; return the front."""
     out, front = settings.out, front_of(study)
-    (out / CONFIG).write_text(OmegaConf.to_yaml(settings.config), encoding="utf-8")
+    write_config(settings)
     trials_frame(study).to_csv(out / TRIALS, index=False)
     front.to_csv(out / FRONT)
     front.to_json(out / "front.json")
     return front
+
+
+def write_config(settings: Settings) -> None:
+    """Write config.yaml into the study's folder; whoever reads it meanwhile finds a whole one."""
+    new = settings.out / f"{CONFIG}.new"
+    new.write_text(OmegaConf.to_yaml(settings.config), encoding="utf-8")
+    new.replace(settings.out / CONFIG)
 
 
 @dataclass(frozen=True)
@@ -147,17 +155,19 @@ def report_columns(study: StudyResult) -> pd.DataFrame:
 
 
 def draw(result: StudyResult) -> None:
-    """front.png: every trial within the bound and the front; report.png: front and arms on the report split."""
+    """front.png, front.html: every trial within the bound and the front; report.png: front and arms, report split."""
     run = result.trials[result.trials["feasible"]]
     dots = {"trials": list(zip(run["flops_ratio"], run["score"], strict=True))}
     plot_fronts({"front": result.front}, dots, path=result.folder / PICTURE, title=f"{result.name}, tune split")
+    text = page(f"{result.name}, tune split", dots_of(result.trials), COST_LABEL, "accuracy")
+    (result.folder / PAGE).write_text(text, encoding="utf-8")
     fronts = {"front": result.report_front}
     plot_fronts(fronts, result.arms, path=result.folder / REPORT_PICTURE, title=f"{result.name}, report split")
 
 
 def artifacts(folder: Path) -> dict[str, Path]:
     """What a study's folder offers to others: tables, pictures, tuned pruners; name to file."""
-    names = (CONFIG, TRIALS, FRONT, "front.json", PICTURE, REPORT, "report.json", REPORT_PICTURE)
+    names = (CONFIG, TRIALS, FRONT, "front.json", PICTURE, PAGE, REPORT, "report.json", REPORT_PICTURE)
     files = [folder / name for name in names] + sorted(folder.glob("tuned/*.yaml"))
     return {file.relative_to(folder).as_posix(): file for file in files if file.is_file()}
 

@@ -1,147 +1,98 @@
-"""MLflow: a study is a parent run, a trial a child run, the front its artifacts. Nobody else knows MLflow."""
+"""Mirrors a study into MLflow in the background. The study's own storage stays the source of truth."""
 
-import logging
-import os
-import time
-import warnings
-from collections.abc import Mapping
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
 
-from search.config import Settings, fields_of
+from search.config import ConfigError, Settings
+from search.study import Observer
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
-PARENT = "mlflow.parentRunId"
-NUMBER = "trial"
+SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks", "file")
+SQLITE = "sqlite:///"
+TARGET, KEY, STATUS, PROVENANCE = "tracking", "tracking_key", "tracking_status", "provenance"  # attributes of a study
+RUNNING, FINISHED, STOPPED = "RUNNING", "FINISHED", "KILLED"  # as MLflow calls them
+HURRY = 5.0  # seconds that Ctrl-C may be kept waiting
 
 
 @dataclass(frozen=True)
 class MlflowTracking:
-    """Where runs go: an MLflow tracking URI, an experiment's name, and a folder for its artifacts."""
+    """Where runs go: any MLflow tracking URI and an experiment's name.
+
+    `artifacts` is the folder for the files of a SQLite store (default: beside it); a server keeps them itself.
+    `patience` is how many seconds the end of a study waits at most for what is not logged yet.
+    """
 
     uri: str
     experiment: str = "autoprune"
     artifacts: str | None = None
+    patience: float = 60.0
 
-    def begin(self, study: optuna.Study, settings: Settings) -> "StudyRun":
-        """Open the study's run, or the one it had before, and log the trials that are not there yet."""
-        client = self._client()
-        found = client.get_experiment_by_name(self.experiment)
-        place = Path(self.artifacts).resolve().as_uri() if self.artifacts else None
-        experiment = found.experiment_id if found else client.create_experiment(self.experiment, place)
-        run = StudyRun(client, str(experiment), self._parent(client, str(experiment), study, settings))
-        run.catch_up(study)
-        return run
-
-    def _client(self) -> "MlflowClient":
-        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # the default waits minutes for a dead server
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            from mlflow import MlflowClient
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        if self.uri.startswith("sqlite:///"):
-            Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        return MlflowClient(tracking_uri=self.uri)
-
-    def _parent(self, client: "MlflowClient", experiment: str, study: optuna.Study, settings: Settings) -> str:
-        known = study.user_attrs.get("mlflow", {}).get(self.uri)
-        if known is not None and _exists(client, known):
-            client.update_run(known, status="RUNNING")
-            return str(known)
-        run = client.create_run(experiment, run_name=study.study_name, tags={"kind": "study"})
-        run_id = str(run.info.run_id)
-        values = {path: _select(settings, path) for path in fields_of(settings.config)}
-        client.log_batch(run_id, params=_params(values))
-        client.log_dict(run_id, dict(study.user_attrs.get("settings", {})), "settings.json")
-        study.set_user_attr("mlflow", {**study.user_attrs.get("mlflow", {}), self.uri: run_id})
-        return run_id
-
-
-@dataclass(frozen=True)
-class StudyRun:
-    """The open run of one study; called with every trial that ends."""
-
-    client: "MlflowClient"
-    experiment: str
-    run_id: str
-
-    def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Log one trial as a child run: three requests."""
-        from mlflow.entities import Metric
-
-        refused = trial.state == TrialState.PRUNED
-        tags = {PARENT: self.run_id, NUMBER: str(trial.number), "kind": "trial", "state": trial.state.name}
-        tags |= {key: str(trial.user_attrs[key]) for key in ("refused", "baseline") if key in trial.user_attrs}
-        start = _milliseconds(trial.datetime_start)
-        run = self.client.create_run(self.experiment, start_time=start, run_name=f"trial {trial.number}", tags=tags)
-        now = _milliseconds(trial.datetime_complete)
-        metrics = [Metric(key, value, now, 0) for key, value in _metrics(trial).items()]
-        self.client.log_batch(run.info.run_id, metrics=metrics, params=_params(trial.params))
-        status = "KILLED" if refused else "FINISHED" if trial.state == TrialState.COMPLETE else "FAILED"
-        self.client.set_terminated(run.info.run_id, status=status, end_time=now)
-
-    def catch_up(self, study: optuna.Study) -> None:
-        """Log every ended trial that has no run yet."""
-        logged: set[str] = set()
-        token: str | None = None
-        while token != "":
-            page = self.client.search_runs(
-                [self.experiment], f"tags.`{PARENT}` = '{self.run_id}'", max_results=1000, page_token=token
+    def __post_init__(self) -> None:
+        """Raise ConfigError for a URI that MLflow would not know."""
+        scheme = re.split(r"[:+]", self.uri)[0]
+        if scheme not in SCHEMES:
+            raise ConfigError(
+                f"tracking.uri={self.uri} is no MLflow tracking URI: give one such as sqlite:///runs/mlflow.db or "
+                f"http://host:5000 (it begins with {', '.join(SCHEMES)})"
             )
-            logged |= {str(run.data.tags.get(NUMBER)) for run in page}
-            token = page.token or ""
-        for trial in study.get_trials(deepcopy=False):
-            if trial.state.is_finished() and str(trial.number) not in logged:
-                self(study, trial)
+        if not self.patience >= 0:
+            raise ConfigError(f"tracking.patience={self.patience} must be at least 0 seconds")
 
-    def end(self, files: Mapping[str, Path], metrics: Mapping[str, float], finished: bool) -> None:
-        """Attach the study's files under their folders and close the run."""
-        from mlflow.entities import Metric
+    @property
+    def database(self) -> Path | None:
+        """The SQLite file, if it is one."""
+        return Path(self.uri.removeprefix(SQLITE)) if self.uri.startswith(SQLITE) else None
 
-        for name, file in files.items():
-            folder = Path(name).parent.as_posix()
-            self.client.log_artifact(self.run_id, str(file), None if folder == "." else folder)
-        now = int(time.time() * 1000)
-        self.client.log_batch(self.run_id, metrics=[Metric(k, v, now, 0) for k, v in metrics.items()])
-        self.client.set_terminated(self.run_id, status="FINISHED" if finished else "KILLED")
-
-
-def _metrics(trial: FrozenTrial) -> dict[str, float]:
-    values = dict(zip(("flops_ratio", "score"), trial.values or (), strict=False))
-    values |= {f"constraint/{key}": value for key, value in trial.constraints.items()}
-    numbers = {k: v for k, v in trial.user_attrs.items() if isinstance(v, float) and k != "planned_ratio"}
-    return values | numbers
+    def resolved(self) -> "MlflowTracking":
+        """The same from any working directory."""
+        if self.database is None:
+            return MlflowTracking(self.uri, self.experiment, None, self.patience)
+        file = self.database.resolve()
+        artifacts = Path(self.artifacts).resolve() if self.artifacts else file.with_name(f"{file.stem}-artifacts")
+        return MlflowTracking(f"{SQLITE}{file}", self.experiment, str(artifacts), self.patience)
 
 
-def _params(values: Mapping[str, Any]) -> list[Any]:
-    from mlflow.entities import Param
+@contextmanager
+def tracked(study: optuna.Study, settings: Settings) -> Iterator[list[Observer]]:
+    """While it is open, the study's trials are logged, those of other processes too. Yields observers, which return
+    at once; at the end one line on stderr says what could not be logged. No tracking: no observers.
+    """
+    from search import results
 
-    return [Param(key, str(value)[:6000]) for key, value in values.items()]
+    results.write_config(settings)
+    if settings.typed.tracking is None:
+        yield []
+        return
+    from search.arm import build
+    from search.outbox import Outbox
 
-
-def _select(settings: Settings, path: str) -> Any:
-    from omegaconf import OmegaConf
-
-    return OmegaConf.select(settings.config, path)
-
-
-def _milliseconds(moment: Any) -> int:
-    return int((moment.timestamp() if moment is not None else time.time()) * 1000)
-
-
-def _exists(client: "MlflowClient", run_id: str) -> bool:
-    from mlflow.exceptions import MlflowException
-
+    target = build(settings.config.tracking, "tracking").resolved()
+    begin(study, target)
+    outbox = Outbox(study, target, settings.out, deepcopy(settings.config))
+    status = STOPPED
     try:
-        client.get_run(run_id)
-    except MlflowException:
-        return False
-    return True
+        yield [outbox.wake]
+        status = FINISHED
+    finally:
+        study.set_user_attr(STATUS, status)
+        if note := outbox.close(status, target.patience if status == FINISHED else min(HURRY, target.patience)):
+            print(f"\n{note}", file=sys.stderr)
+
+
+def begin(study: optuna.Study, target: MlflowTracking) -> None:
+    """Note in the study where it is logged, for `autoprune sync`."""
+    study.set_user_attr(TARGET, {name: value for name, value in vars(target).items() if name != "patience"})
+    study.set_user_attr(STATUS, RUNNING)
+
+
+def where(tracking: Mapping[str, Any]) -> str:
+    """How to look at the runs, in one line."""
+    uri = str(tracking["uri"])
+    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
