@@ -60,7 +60,8 @@ def check_study(settings: Settings) -> CheckedStudy:
         space.complete(baseline, config, f"search.baselines[{i}]") for i, baseline in enumerate(typed.search.baselines)
     ]
     check_targets(typed.search.sampler, "search.sampler")
-    check_targets(typed.tracking, "tracking")
+    if typed.tracking is not None:
+        build(config.tracking, "tracking")
     arms = {name: arm(settings, name, overrides) for name, overrides in typed.report.arms.items()}
     _tell(build(report_config(settings).task, "report.task"))
     return CheckedStudy(space, baselines, arms, folder)

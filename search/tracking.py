@@ -39,11 +39,11 @@ class MlflowTracking:
         scheme = re.split(r"[:+]", self.uri)[0]
         if scheme not in SCHEMES:
             raise ConfigError(
-                f"tracking.uri={self.uri} is no MLflow tracking URI: give one such as sqlite:///runs/mlflow.db or "
+                f"uri={self.uri} is no MLflow tracking URI: give one such as sqlite:///runs/mlflow.db or "
                 f"http://host:5000 (it begins with {', '.join(SCHEMES)})"
             )
         if not self.patience >= 0:
-            raise ConfigError(f"tracking.patience={self.patience} must be at least 0 seconds")
+            raise ConfigError(f"patience={self.patience} must be at least 0 seconds")
 
     @property
     def database(self) -> Path | None:

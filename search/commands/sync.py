@@ -57,7 +57,7 @@ def _open(folder: Path, uri: str | None, experiment: str | None) -> "tuple[optun
     from search.study import existing
     from search.tracking import TARGET, MlflowTracking
 
-    study = existing(folder, str(OmegaConf.load(folder / CONFIG)["study"]))
+    study = existing(folder, str(OmegaConf.select(OmegaConf.load(folder / CONFIG), "study")))
     if study is None:
         raise ConfigError(f"{folder} holds no study's trials")
     known = dict(study.user_attrs.get(TARGET, {}))
