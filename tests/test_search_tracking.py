@@ -1,78 +1,238 @@
-"""MLflow holds a study as one run, its trials as runs below it, each once."""
+"""MLflow holds a study as one run, its trials as runs below it, each once and whole, whatever went wrong meanwhile."""
 
-import logging
+import threading
 
+import optuna
 import pytest
-from fake_bench import FakeBench, objective, settings
+from fake_bench import FakeBench, objective
+from mlflow_places import black_hole, composed, held, open_study, ran, refusing
+from optuna.trial import TrialState
 
 from search import results
 from search import study as studies
-from search.tracking import MlflowTracking
+from search.cli import main
+from search.mirror import Mirror
+from search.outbox import turn
+from search.tracking import MlflowTracking, tracked
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 @pytest.fixture(scope="module")
-def tracked(tmp_path_factory):
-    """A study of 3 trials, one of them not logged, then resumed to 5 with everything logged."""
-    folder = tmp_path_factory.mktemp("tracked")
-    uri, artifacts = f"sqlite:///{folder}/mlflow.db", str(folder / "artifacts")
-    tracking = MlflowTracking(uri, "tests", artifacts)
-    words = ("policy=fixed", "seed=2")
-    given = settings(folder, *words, "search.n_trials=3")
-    study = studies.open_study(given.out, "s", studies.settings_print(given))
-    first = tracking.begin(study, given)
-    studies.run(study, objective(given, FakeBench()), given, [lambda s, t: first(s, t) if t.number != 1 else None])
-    first.end({}, {}, finished=False)
-    longer = settings(folder, *words, "search.n_trials=5")
-    second = tracking.begin(study, longer)
-    studies.run(study, objective(longer, FakeBench()), longer, [second])
-    results.write(study, longer)
-    results.draw(results.StudyResult.read(longer.out))
-    second.end(results.artifacts(longer.out), {"hypervolume": 0.25}, finished=True)
-    return study, first, second
+def uri(tmp_path_factory):
+    """One database for all studies here: to make one takes seconds."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
 
 
-def children(run):
-    found = run.client.search_runs([run.experiment], f"tags.`mlflow.parentRunId` = '{run.run_id}'")
-    return {int(child.data.tags["trial"]): child for child in found}, len(found)
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory, uri):
+    """A study of 6 trials, then resumed to 12."""
+    folder = tmp_path_factory.mktemp("resumed")
+    ran(composed(folder, uri, 6))
+    study, _, _ = ran(composed(folder, uri, 12))
+    return folder, study, held(uri, study)
 
 
-def test_a_resumed_study_is_the_same_run(tracked):
-    _, first, second = tracked
-    assert first.run_id == second.run_id
-    parent = second.client.get_run(second.run_id)
-    assert parent.info.status == "FINISHED"
-    assert parent.data.params["pruner.policy._target_"] == "policies.fixed.FixedPolicy"
-    assert parent.data.metrics["hypervolume"] == 0.25
+def complete(uri, study):
+    """Does MLflow hold each ended trial of the study once, ended, with its constraint?"""
+    found = held(uri, study)
+    assert found.numbers == [trial.number for trial in study.trials if trial.state.is_finished()]
+    assert all(run.info.status != "RUNNING" for run in found.children)
+    for trial in study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED)):
+        assert found.trial(trial.number).data.metrics["constraint/bound"] == trial.constraints["bound"]
+        assert set(found.trial(trial.number).data.params) == set(trial.params)
+    return found
 
 
-def test_every_trial_is_logged_once_also_the_one_that_was_missed(tracked):
-    study, _, second = tracked
-    by_number, n_found = children(second)
-    assert n_found == 5
-    assert set(by_number) == {trial.number for trial in study.trials}
+def test_a_resumed_study_goes_on_in_the_same_run(resumed, uri):
+    _, study, found = resumed
+    assert complete(uri, study).parent.info.run_id == found.parent.info.run_id
+    assert found.parent.info.status == "FINISHED"
+    assert found.parent.data.params["pruner.policy._target_"] == "policies.fixed.FixedPolicy"
 
 
-def test_a_trial_has_its_params_metrics_and_constraint(tracked):
-    study, _, second = tracked
-    by_number, _ = children(second)
+def test_a_trial_has_its_params_metrics_and_reason(resumed):
+    _, study, found = resumed
+    states = {trial.state for trial in study.trials}
+    assert states == {TrialState.COMPLETE, TrialState.PRUNED}
     for trial in study.trials:
-        data = by_number[trial.number].data
+        data = found.trial(trial.number).data
         assert float(data.params["pruner.budget.flops_ratio"]) == trial.params["pruner.budget.flops_ratio"]
-        assert data.metrics["constraint/bound"] == trial.constraints["bound"]
         assert data.tags["state"] == trial.state.name
         if trial.values:
             assert [data.metrics["flops_ratio"], data.metrics["score"]] == trial.values
             assert data.metrics["score/hard"] == trial.values[1] / 2
         else:
-            assert "refused" in data.tags
+            assert data.tags["refused"] == trial.user_attrs["refused"]
 
 
-def test_the_front_is_an_artifact(tracked):
-    _, _, second = tracked
-    names = {item.path for item in second.client.list_artifacts(second.run_id)}
-    assert {"front.csv", "front.json", "front.png", "trials.csv", "config.yaml", "settings.json"} <= names
+def test_the_run_says_what_the_study_was_made_of(resumed):
+    _, study, found = resumed
+    tags = found.parent.data.tags
+    noted = study.user_attrs["provenance"][-1]
+    assert tags["data"] == noted["data"]
+    assert tags["version/optuna"] == optuna.__version__
+    assert tags.get("mlflow.source.git.commit") == noted.get("commit")
 
 
-def test_mlflow_keeps_quiet(tracked):
-    assert tracked
-    assert logging.getLogger("mlflow").getEffectiveLevel() >= logging.ERROR
+def test_the_hypervolume_rises_trial_by_trial_to_that_of_the_front(resumed):
+    _, study, found = resumed
+    steps, values = zip(*found.history("hypervolume"), strict=True)
+    assert list(steps) == [trial.number for trial in study.trials]
+    assert list(values) == sorted(values)
+    assert values[-1] == pytest.approx(results.front_of(study).hypervolume(), abs=1e-12)
+
+
+def test_front_and_tuned_pruners_are_artifacts(resumed):
+    _, study, found = resumed
+    assert {"front.csv", "front.json", "front.png", "front.html", "trials.csv", "config.yaml"} <= found.files
+    assert {"settings.json", "provenance.json"} <= found.files
+    tuned = {item.path for item in found.client.list_artifacts(found.parent.info.run_id, "tuned")}
+    assert {f"tuned/trial-{label}.yaml" for label in results.front_of(study).labels} <= tuned
+
+
+def test_sync_changes_nothing_where_nothing_is_missing(resumed, uri, capsys):
+    folder, study, before = resumed
+    assert main(["sync", str(folder)]) == 0
+    assert capsys.readouterr().out == f"{folder}/s: 0 sent, 12 trials in {uri}\n"
+    after = complete(uri, study)
+    assert after.history("hypervolume") == before.history("hypervolume")
+    assert after.parent.info.end_time == before.parent.info.end_time
+
+
+def test_a_study_begun_afresh_is_another_run(tmp_path, uri):
+    first, second = (ran(composed(tmp_path / name, uri, 2))[0] for name in ("old", "new"))
+    assert complete(uri, first).parent.info.run_id != complete(uri, second).parent.info.run_id
+
+
+def test_ctrl_c_leaves_whole_runs_and_the_study_goes_on_in_them(tmp_path, uri):
+    given = composed(tmp_path, uri, 5)
+    study = open_study(given)
+    with pytest.raises(KeyboardInterrupt), tracked(study, given) as observers:
+        studies.run(study, objective(given, FakeBench(stop_at=1)), given, observers)
+    stopped = complete(uri, study)
+    assert stopped.parent.info.status == "KILLED"
+    assert stopped.children[0].data.tags["state"] == "FAIL"
+    study, _, _ = ran(given)
+    assert complete(uri, study).parent.info.status == "FINISHED"
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("answered", [True, False], ids=["before it was done", "after it was done"])
+@pytest.mark.parametrize("request_name", ["create_run", "log_batch", "set_terminated", "log_artifact", "set_tag"])
+def test_a_kill_at_any_request_leaves_nothing_twice_and_nothing_half(
+    tmp_path, uri, monkeypatch, request_name, answered
+):
+    from mlflow import MlflowClient
+
+    given = composed(tmp_path, uri, 3)
+    study = open_study(given)
+    studies.run(study, objective(given, FakeBench()), given)
+    results.write(study, given)
+    target = MlflowTracking(uri, "tests").resolved()
+    real = getattr(MlflowClient, request_name)
+
+    for nth in range(3):
+        calls = []
+
+        def cut(self, *words, nth=nth, calls=calls, **named):
+            calls.append(words)
+            if len(calls) > nth and answered:
+                raise KilledError
+            answer = real(self, *words, **named)
+            if len(calls) > nth:
+                raise KilledError
+            return answer
+
+        mirror = Mirror(study, target, given.out)
+        monkeypatch.setattr(MlflowClient, request_name, cut)
+        try:
+            with turn(mirror, 60):
+                mirror.send("FINISHED")
+        except KilledError:
+            pass
+        monkeypatch.setattr(MlflowClient, request_name, real)
+    mirror = Mirror(study, target, given.out)
+    with turn(mirror, 60):
+        mirror.send("FINISHED")
+    found = complete(uri, study)
+    assert found.parent.info.status == "FINISHED"
+    assert len(found.parent.data.params) > 30
+    assert "front.csv" in found.files
+
+
+def test_two_who_sync_at_once_send_each_trial_once(tmp_path, uri):
+    given = composed(tmp_path, uri, 8)
+    study = open_study(given)
+    studies.run(study, objective(given, FakeBench()), given)
+    results.write_config(given)
+    target = MlflowTracking(uri, "tests").resolved()
+
+    def send():
+        own = studies.existing(given.out, "s")
+        mirror = Mirror(own, target, given.out)
+        for _ in range(2):
+            with turn(mirror, 60):
+                mirror.send("RUNNING")
+
+    threads = [threading.Thread(target=send) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    complete(uri, studies.existing(given.out, "s"))
+
+
+def test_of_two_runs_of_one_trial_one_goes(tmp_path, uri):
+    study, _, _ = ran(composed(tmp_path, uri, 2))
+    found = held(uri, study)
+    twin = found.trial(0)
+    found.client.create_run(twin.info.experiment_id, twin.info.start_time, dict(twin.data.tags))
+    assert main(["sync", str(tmp_path)]) == 0
+    complete(uri, study)
+
+
+def test_a_refused_connection_costs_a_trial_nothing_and_sync_sends_it_all(tmp_path, uri, capfd):
+    dead = f"http://127.0.0.1:{refusing()}"
+    study, trials, end = ran(composed(tmp_path, dead, 5))
+    assert max(trials) < 1
+    assert end < 30
+    note = f"5 trials are not in MLflow yet (connection refused); autoprune sync {tmp_path}/s sends them"
+    assert capfd.readouterr().err.strip().splitlines()[-1] == note
+    assert main(["sync", str(tmp_path / "s")]) == 1
+    assert note in capfd.readouterr().err
+    assert main(["sync", str(tmp_path / "s"), "--uri", uri]) == 0
+    assert complete(uri, study).parent.info.status == "FINISHED"
+
+
+def test_a_server_that_never_answers_costs_a_trial_nothing_and_the_end_is_bounded(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+    with black_hole() as port:
+        _, trials, end = ran(composed(tmp_path, f"http://127.0.0.1:{port}", 5))
+    assert max(trials) < 1
+    assert end < 30
+    assert "5 trials are not in MLflow yet (no answer in time)" in capfd.readouterr().err
+
+
+def test_the_end_waits_no_longer_than_it_is_told(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "40")
+    with black_hole() as port:
+        _, _, end = ran(composed(tmp_path, f"http://127.0.0.1:{port}", 2, "tracking.patience=1"))
+        assert end < 20
+    assert "2 trials are not in MLflow yet (no more within 1 s)" in capfd.readouterr().err
+
+
+def test_the_next_run_of_the_study_sends_what_was_left(tmp_path, uri):
+    ran(composed(tmp_path, f"http://127.0.0.1:{refusing()}", 3))
+    study, _, _ = ran(composed(tmp_path, uri, 4))
+    assert complete(uri, study).numbers == [0, 1, 2, 3]
+
+
+def test_mlflow_keeps_quiet(tmp_path, uri, capfd):
+    ran(composed(tmp_path, uri, 2))
+    shown = capfd.readouterr()
+    assert shown.out == ""
+    assert [line for line in shown.err.splitlines() if "trial" not in line] == []

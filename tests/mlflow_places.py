@@ -1,0 +1,106 @@
+"""Studies that are logged, what MLflow then holds, and servers that are of no use."""
+
+import socket
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+
+from fake_bench import FakeBench, objective, settings
+
+from search import report, results
+from search import study as studies
+from search.tracking import tracked
+
+PARENT = "mlflow.parentRunId"
+
+
+@dataclass(frozen=True)
+class Held:
+    """The runs of one study in an MLflow."""
+
+    client: object
+    parent: object
+    children: list
+
+    @property
+    def numbers(self):
+        return sorted(int(run.data.tags["trial"]) for run in self.children)
+
+    def trial(self, number):
+        return next(run for run in self.children if run.data.tags["trial"] == str(number))
+
+    def history(self, name):
+        return [(m.step, m.value) for m in self.client.get_metric_history(self.parent.info.run_id, name)]
+
+    @property
+    def files(self):
+        return {item.path for item in self.client.list_artifacts(self.parent.info.run_id)}
+
+
+def held(uri, study, experiment="tests"):
+    """What MLflow holds of a study; fails unless it is one run."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    place = client.get_experiment_by_name(experiment).experiment_id
+    found = client.search_runs(
+        [place], f"tags.kind = 'study' and tags.study_key = '{study.user_attrs['tracking_key']}'"
+    )
+    assert len(found) == 1
+    children = client.search_runs([place], f"tags.`{PARENT}` = '{found[0].info.run_id}' and tags.kind = 'trial'")
+    return Held(client, found[0], list(children))
+
+
+def composed(folder, uri, n, *words):
+    """Settings of a logged study of `n` trials."""
+    place = ("tracking=mlflow", f"tracking.uri={uri}", "tracking.experiment=tests")
+    return settings(folder, "policy=fixed", "seed=2", f"search.n_trials={n}", *place, *words)
+
+
+def open_study(given):
+    return studies.open_study(given.out, given.typed.study, studies.settings_print(given))
+
+
+def ran(given, bench=None):
+    """The study, run to its end, logged, with its files; and how long (each trial, the end) took in seconds."""
+    study = open_study(given)
+    times = [time.monotonic()]
+    with tracked(study, given) as observers:
+        observers = [*observers, lambda study, trial: times.append(time.monotonic())]
+        studies.run(study, objective(given, bench or FakeBench()), given, observers)
+        report.tuned_pruners(study, given, results.write(study, given))
+        results.draw(results.StudyResult.read(given.out))
+        drawn = time.monotonic()
+    trials = [after - before for before, after in pairwise(times)]
+    return study, trials, time.monotonic() - drawn
+
+
+def refusing():
+    """A port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@contextmanager
+def black_hole():
+    """A port that takes every connection and never answers."""
+    taken = []
+
+    def take(listener):
+        while True:
+            try:
+                taken.append(listener.accept()[0])
+            except OSError:
+                return
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=take, args=(listener,), daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join()
+    for connection in taken:
+        connection.close()

@@ -1,0 +1,192 @@
+"""The parts of logging that need no MLflow, and four processes that are the first to use a database."""
+
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import pytest
+from fake_bench import FakeBench, objective, refused, settings
+from mlflow_places import held, open_study
+from optuna.trial import TrialState, create_trial
+
+from search import front_page, provenance, run_fields
+from search import study as studies
+from search.config import ConfigError
+from search.results import write_config
+from search.tracking import MlflowTracking, where
+
+RANGE = optuna.distributions.FloatDistribution(0, 1)
+
+
+def study_of(*trials, directions=("minimize", "maximize")):
+    """A study with trials (state, values)."""
+    study = optuna.create_study(directions=directions)
+    for state, values in trials:
+        study.add_trial(create_trial(state=state, values=values))
+    return study
+
+
+def all_within_the_bound(monkeypatch, study):
+    within = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE]
+    monkeypatch.setattr(run_fields, "feasible", lambda study: within)
+    return study
+
+
+def test_progress_waits_for_the_first_trial_that_has_not_ended(monkeypatch):
+    points = [[0.5, 0.5], [0.25, 0.4]]
+    trials = [(TrialState.COMPLETE, points[0]), (TrialState.RUNNING, None), (TrialState.COMPLETE, points[1])]
+    study = all_within_the_bound(monkeypatch, study_of(*trials))
+    assert [(n, measured["hypervolume"]) for n, _, measured in run_fields.progress(study)] == [(0, 0.25)]
+    study.tell(1, state=TrialState.FAIL)
+    steps = [(n, measured["hypervolume"]) for n, _, measured in run_fields.progress(study)]
+    assert steps == [(0, 0.25), (1, 0.25), (2, pytest.approx(0.35))]
+    assert [n for n, _, _ in run_fields.progress(study, after=1)] == [2]
+
+
+def test_a_study_with_one_objective_has_a_best_value(monkeypatch):
+    trials = [(TrialState.COMPLETE, [value]) for value in (0.3, 0.7, 0.5)]
+    study = all_within_the_bound(monkeypatch, study_of(*trials, directions=["maximize"]))
+    assert [measured["best/score"] for _, _, measured in run_fields.progress(study)] == [0.3, 0.7, 0.7]
+    assert run_fields.TrialFields.of(study, study.trials[1]).metrics == {"score": 0.7}
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_the_study_names_its_metrics():
+    study = study_of((TrialState.COMPLETE, [0.5, 0.6]))
+    study.set_metric_names(["kv_bytes", "score"])
+    assert run_fields.TrialFields.of(study, study.trials[0]).metrics == {"kv_bytes": 0.5, "score": 0.6}
+
+
+def test_names_that_mlflow_would_refuse_are_made_safe():
+    trial = create_trial(
+        values=[0.5, 0.5], params={"a[0]": 0.5}, distributions={"a[0]": RANGE}, user_attrs={"score/is it (red)?": 0.5}
+    )
+    study = optuna.create_study(directions=["minimize", "maximize"])
+    study.add_trial(trial)
+    fields = run_fields.TrialFields.of(study, study.trials[0])
+    assert set(fields.params) == {"a_0_"}
+    assert "score/is it _red__" in fields.metrics
+
+
+@dataclass
+class Asked:
+    id: str = "a"
+    question: str = "which colour?"
+    answers: tuple = ("red",)
+
+
+@pytest.mark.parametrize("other", [Asked(id="b"), Asked(question="which shape?"), Asked(answers=("red", "blue"))])
+def test_the_fingerprint_changes_with_id_question_and_answers(other):
+    assert provenance.fingerprint([Asked()]) == provenance.fingerprint([Asked()])
+    assert provenance.fingerprint([Asked()]) != provenance.fingerprint([other])
+    assert provenance.fingerprint([Asked(), other]) != provenance.fingerprint([other, Asked()])
+
+
+def test_the_commit_is_that_of_the_code_else_of_the_folder(tmp_path, monkeypatch):
+    def git(*words):
+        named = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        done = subprocess.run(["git", "-C", str(tmp_path), *named, *words], check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    (tmp_path / "policy.py").write_text("")
+    monkeypatch.setattr(provenance.policy, "__file__", str(tmp_path / "nowhere" / "policy.py"))
+    assert provenance.commit(tmp_path) == {}
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "first")
+    head = git("rev-parse", "HEAD")
+    assert provenance.commit(tmp_path) == {"commit": head, "changed": False}
+    (tmp_path / "policy.py").write_text("changed")
+    assert provenance.commit(tmp_path) == {"commit": head, "changed": True}
+    monkeypatch.setattr(provenance.policy, "__file__", str(tmp_path / "policy.py"))
+    assert provenance.commit(tmp_path.parent) == {"commit": head, "changed": True}
+
+
+def test_a_note_is_added_only_when_something_changed(tmp_path, monkeypatch):
+    given = settings(tmp_path, "policy=fixed", "task.per_kind=1")
+    study = open_study(given)
+    for _ in range(2):
+        provenance.note_provenance(study, given.config)
+    assert len(study.user_attrs["provenance"]) == 1
+    monkeypatch.setattr(provenance, "versions", lambda packages: {"torch": "0.0"})
+    provenance.note_provenance(study, given.config)
+    assert [note["packages"].get("torch") for note in study.user_attrs["provenance"]][1] == "0.0"
+    assert provenance.tags_of(study.user_attrs["provenance"])["version/torch"] == "0.0"
+
+
+def test_the_page_shows_every_trial_within_the_bound_and_needs_no_network():
+    rows = [(0, 0.5, 0.5, True, True, "a<b"), (1, 0.6, 0.4, True, False, "c"), (2, 0.9, 0.9, False, False, "d")]
+    frame = pd.DataFrame(rows, columns=["trial", "flops_ratio", "score", "feasible", "front", "pruner.scorer"])
+    text = front_page.page("s", front_page.dots_of(frame), "FLOPs ratio", "accuracy")
+    assert "http" not in text
+    assert "<script" not in text
+    picture = ET.fromstring(text[text.index("<svg") : text.index("</svg>") + 6])
+    titles = {circle.get("class"): circle[0].text for circle in picture.iter("circle")}
+    assert titles["best"].splitlines() == ["trial 0", "FLOPs ratio: 0.5000", "accuracy: 0.5000", "pruner.scorer: a<b"]
+    assert titles["trial"].startswith("trial 1")
+    assert len(list(picture.iter("circle"))) == 2
+
+
+def test_the_page_of_a_study_without_a_feasible_trial_says_so():
+    assert "No trial is within the bound" in front_page.page("s", [], "FLOPs ratio", "accuracy")
+
+
+def test_a_sqlite_file_is_the_same_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = MlflowTracking("sqlite:///runs/m.db").resolved()
+    assert found.database == tmp_path / "runs" / "m.db"
+    assert found.artifacts == str(tmp_path / "runs" / "m-artifacts")
+    assert MlflowTracking("http://host:5000", artifacts="runs/files").resolved().artifacts is None
+
+
+def test_it_is_said_where_the_runs_are():
+    assert where({"uri": "sqlite:///runs/m.db"}) == "mlflow ui --backend-store-uri sqlite:///runs/m.db"
+    assert where({"uri": "http://host:5000"}) == "http://host:5000"
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [("tracking.uri=htp://host", "uri=htp://host"), ("tracking.patience=-1", "patience=-1")],
+)
+def test_a_mistake_is_refused_before_anything_is_written(here, capsys, no_model, checkpoint, word, says):
+    refused(["study", f"model.path={checkpoint}", f"folder={here}/runs", word], ["tracking", says], capsys, here)
+
+
+def test_sync_refuses_what_is_no_study_and_what_was_not_logged(tmp_path, capsys):
+    refused(["sync", str(tmp_path)], ["neither a study's folder nor a folder of studies"], capsys, tmp_path)
+    given = settings(tmp_path, "policy=fixed", "search.n_trials=1")
+    study = open_study(given)
+    write_config(given)
+    studies.run(study, objective(given, FakeBench()), given)
+    refused(["sync", str(tmp_path / "s")], ["was not logged anywhere", "--uri"], capsys, tmp_path)
+    with pytest.raises(ConfigError, match="is no MLflow tracking URI"):
+        MlflowTracking("runs/mlflow.db")
+
+
+CODE = """
+import sys
+sys.path.insert(0, {tests!r})
+import optuna
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+from pathlib import Path
+from mlflow_places import composed, ran
+ran(composed(Path({folder!r}), {uri!r}, 3, "tracking.patience=500", "study=s{rank}"))
+"""
+
+
+@pytest.mark.slow
+def test_four_studies_may_be_the_first_to_use_a_database(tmp_path):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    tests = str(Path(__file__).parent)
+    codes = [CODE.format(tests=tests, folder=str(tmp_path), uri=uri, rank=rank) for rank in range(4)]
+    processes = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for code in codes]
+    errors = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4
+    assert not any("not in MLflow" in error for error in errors)
+    for rank in range(4):
+        study = studies.existing(tmp_path / f"s{rank}", f"s{rank}")
+        assert held(uri, study).numbers == [0, 1, 2]
