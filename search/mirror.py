@@ -9,6 +9,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from search.study_run import PAGE, PARENT, StudyRun, chunks, open_run
 from search.tracking import PROVENANCE, RUNNING, MlflowTracking
 
 FILES = "files"
+TUNED = "tuned"
 
 
 class Mirror:
@@ -100,9 +102,21 @@ def _send_files(run: StudyRun, study: optuna.Study, folder: Path) -> None:
     for name, file in files.items():
         above = Path(name).parent.as_posix()
         run.client.log_artifact(run.run_id, str(file), None if above == "." else above)
+    _remove_beaten(run, set(files))
     for name, note in notes.items():
         run.client.log_text(run.run_id, json.dumps(note, indent=2), f"{name}.json")
     run.client.set_tag(run.run_id, FILES, mark)
+
+
+def _remove_beaten(run: StudyRun, files: set[str]) -> None:
+    """Remove tuned pruners of an earlier front, where the store can."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    place = get_artifact_repository(run.client.get_run(run.run_id).info.artifact_uri, run.client.tracking_uri)
+    with suppress(NotImplementedError):
+        for item in place.list_artifacts(TUNED):
+            if item.path not in files:
+                place.delete_artifacts(item.path)
 
 
 def _send_status(run: StudyRun, status: str) -> None:

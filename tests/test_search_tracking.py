@@ -88,7 +88,7 @@ def test_front_and_tuned_pruners_are_artifacts(resumed):
     assert {"front.csv", "front.json", "front.png", "front.html", "trials.csv", "config.yaml"} <= found.files
     assert {"settings.json", "provenance.json"} <= found.files
     tuned = {item.path for item in found.client.list_artifacts(found.parent.info.run_id, "tuned")}
-    assert {f"tuned/trial-{label}.yaml" for label in results.front_of(study).labels} <= tuned
+    assert tuned == {f"tuned/trial-{label}.yaml" for label in results.front_of(study).labels}
 
 
 def test_sync_changes_nothing_where_nothing_is_missing(resumed, uri, capsys):
