@@ -112,7 +112,8 @@ def _remove_beaten(run: StudyRun, files: set[str]) -> None:
     """Remove tuned pruners of an earlier front, where the store can."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    place = get_artifact_repository(run.client.get_run(run.run_id).info.artifact_uri, run.client.tracking_uri)
+    kept = str(run.client.get_run(run.run_id).info.artifact_uri)
+    place: Any = get_artifact_repository(kept, run.client.tracking_uri)
     with suppress(NotImplementedError):
         for item in place.list_artifacts(TUNED):
             if item.path not in files:
