@@ -1,6 +1,7 @@
 """MLflow holds a study as one run, its trials as runs below it, each once and whole, whatever went wrong meanwhile."""
 
 import threading
+from contextlib import suppress
 
 import optuna
 import pytest
@@ -149,11 +150,8 @@ def test_a_kill_at_any_request_leaves_nothing_twice_and_nothing_half(
 
         mirror = Mirror(study, target, given.out)
         monkeypatch.setattr(MlflowClient, request_name, cut)
-        try:
-            with turn(mirror, 60):
-                mirror.send("FINISHED")
-        except KilledError:
-            pass
+        with suppress(KilledError), turn(mirror, 60):
+            mirror.send("FINISHED")
         monkeypatch.setattr(MlflowClient, request_name, real)
     mirror = Mirror(study, target, given.out)
     with turn(mirror, 60):
@@ -184,6 +182,45 @@ def test_two_who_sync_at_once_send_each_trial_once(tmp_path, uri):
     for thread in threads:
         thread.join()
     complete(uri, studies.existing(given.out, "s"))
+
+
+def test_two_who_take_turns_see_what_the_other_one_sent(tmp_path, uri):
+    study = None
+    for n in (1, 2, 3):
+        given = composed(tmp_path, uri, n)
+        study = study or open_study(given)
+        studies.run(study, objective(given, FakeBench()), given)
+        results.write_config(given)
+        if n == 1:
+            target = MlflowTracking(uri, "tests").resolved()
+            mirrors = [Mirror(study, target, given.out) for _ in range(2)]
+        for mirror in mirrors:
+            with turn(mirror, 60):
+                mirror.send("RUNNING")
+    complete(uri, study)
+
+
+def test_a_request_whose_answer_was_lost_is_not_made_twice(tmp_path, uri, monkeypatch):
+    from mlflow import MlflowClient
+
+    given = composed(tmp_path, uri, 2)
+    study = open_study(given)
+    studies.run(study, objective(given, FakeBench()), given)
+    results.write_config(given)
+    mirror = Mirror(study, MlflowTracking(uri, "tests").resolved(), given.out)
+    real = MlflowClient.create_run
+
+    def lost(self, *words, **named):
+        real(self, *words, **named)
+        raise KilledError
+
+    for create_run in (lost, real, lost, real):
+        monkeypatch.setattr(MlflowClient, "create_run", create_run)
+        with suppress(KilledError), turn(mirror, 60):
+            mirror.send("RUNNING", lambda create_run=create_run: create_run is lost or len(mirror.sent) == 0)
+    with turn(mirror, 60):
+        mirror.send("FINISHED")
+    complete(uri, study)
 
 
 def test_of_two_runs_of_one_trial_one_goes(tmp_path, uri):
