@@ -13,7 +13,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from autoprune_lab.pareto import ParetoFront
-from search.study import feasible
+from search.trials import feasible
 
 STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAIL: "FAILED"}
 LONGEST = 6000  # letters of a value that MLflow takes

@@ -57,7 +57,8 @@ def _open(folder: Path, uri: str | None, experiment: str | None) -> "tuple[optun
     from search.study import existing
     from search.tracking import TARGET, MlflowTracking
 
-    study = existing(folder, str(OmegaConf.select(OmegaConf.load(folder / CONFIG), "study")))
+    config = OmegaConf.load(folder / CONFIG)
+    study = existing(folder, str(OmegaConf.select(config, "study")), OmegaConf.select(config, "search.storage"))
     if study is None:
         raise ConfigError(f"{folder} holds no study's trials")
     known = dict(study.user_attrs.get(TARGET, {}))
