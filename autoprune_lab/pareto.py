@@ -1,22 +1,19 @@
-"""Pareto fronts of cost (lower is better) against score (higher is better): measures, files, plots."""
+"""Pareto fronts of cost (lower is better) against score (higher is better): dominance, measures, files."""
 
 import csv
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import cycle, pairwise
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
+import moocore
 import numpy as np
-from jaxtyping import Bool
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 
-COST_LABEL = "FLOPs ratio (pruned / unpruned prefill)"
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito, 2008
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # another number than colours: pairs repeat late
+BETTER_IS_MORE = (False, True)  # cost, score
 
 
 def pareto_mask(costs: ArrayLike, scores: ArrayLike) -> Bool[np.ndarray, "points"]:
@@ -27,23 +24,36 @@ def pareto_mask(costs: ArrayLike, scores: ArrayLike) -> Bool[np.ndarray, "points
     cost, score = np.asarray(costs, dtype=float), np.asarray(scores, dtype=float)
     if cost.ndim != 1 or cost.shape != score.shape:
         raise ValueError(f"costs {cost.shape} and scores {score.shape} must be two lists of one length")
-    finite = np.isfinite(cost) & np.isfinite(score)
-    levels, level = np.unique(cost[finite], return_inverse=True)
-    best = np.full(len(levels), -np.inf)
-    np.maximum.at(best, level, score[finite])  # at each cost
-    cheaper = np.maximum.accumulate(np.append(-np.inf, best))[:-1]  # at all lower costs
-    mask = np.zeros(len(cost), dtype=bool)
-    mask[finite] = (score[finite] == best[level]) & (best > cheaper)[level]
-    return mask
+    mask = np.isfinite(cost) & np.isfinite(score)  # moocore takes NaN for a number
+    if mask.any():
+        points = np.column_stack([cost, score])[mask]
+        mask[mask] = moocore.is_nondominated(points, maximise=BETTER_IS_MORE, keep_weakly=True)
+    return np.asarray(mask)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """How many points did not make it onto a front: beaten, over the bound, or without a finite cost and score."""
+
+    dominated: int = 0
+    infeasible: int = 0
+    no_result: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.dominated} dominated, {self.infeasible} over the bound, {self.no_result} without a result"
 
 
 @dataclass(frozen=True)
 class ParetoFront:
-    """The non-dominated points, by strictly rising cost and score, each with a label. It may be empty."""
+    """The non-dominated points, by strictly rising cost and score, each with a label. It may be empty.
 
-    costs: tuple[float, ...]
-    scores: tuple[float, ...]
-    labels: tuple[str, ...]
+    `left_out` counts the points it was chosen from and does not hold; it is no part of equality.
+    """
+
+    costs: tuple[float, ...] = ()
+    scores: tuple[float, ...] = ()
+    labels: tuple[str, ...] = ()
+    left_out: LeftOut = field(default=LeftOut(), compare=False)
 
     def __post_init__(self) -> None:
         """Raise ValueError unless the points are a front; `ParetoFront.of` makes one of any points."""
@@ -52,28 +62,73 @@ class ParetoFront:
             raise ValueError("costs and scores must rise strictly, one label each: use ParetoFront.of")
 
     @classmethod
-    def of(cls, costs: ArrayLike, scores: ArrayLike, labels: Sequence[object] | None = None) -> "ParetoFront":
-        """The front of any points. Of equal points the first stays; labels default to positions."""
+    def of(
+        cls,
+        costs: ArrayLike,
+        scores: ArrayLike,
+        labels: Sequence[object] | None = None,
+        feasible: ArrayLike | None = None,
+    ) -> "ParetoFront":
+        """The front of any points. Of equal points the first stays; labels default to positions.
+
+        Only points that are `feasible` (default: all) and finite can be on it; the rest is counted in `left_out`.
+        """
         cost, score = np.asarray(costs, dtype=float), np.asarray(scores, dtype=float)
         names = range(len(cost)) if labels is None else labels
-        if len(names) != len(cost):
-            raise ValueError(f"{len(names)} labels for {len(cost)} points: give one each")
-        kept = np.flatnonzero(pareto_mask(cost, score))
+        within = np.ones(len(cost), dtype=bool) if feasible is None else np.asarray(feasible, dtype=bool)
+        for what, n in (("labels", len(names)), ("truth values of feasible", len(within))):
+            if n != len(cost):
+                raise ValueError(f"{n} {what} for {len(cost)} points: give one each")
+        kept = np.flatnonzero(pareto_mask(np.where(within, cost, np.nan), score))
         order = kept[np.unique(cost[kept], return_index=True)[1]]  # on a front, equal costs are equal points
-        return cls(tuple(cost[order].tolist()), tuple(score[order].tolist()), tuple(str(names[i]) for i in order))
+        usable = int((within & np.isfinite(cost) & np.isfinite(score)).sum())
+        left = LeftOut(usable - len(order), int((~within).sum()), int(within.sum()) - usable)
+        return cls(tuple(cost[order].tolist()), tuple(score[order].tolist()), tuple(str(names[i]) for i in order), left)
+
+    @property
+    def points(self) -> Float[np.ndarray, "points 2"]:
+        """Cost and score of each point."""
+        return np.column_stack([self.costs, self.scores]).reshape(-1, 2).astype(float)
 
     def hypervolume(self, reference_cost: float = 1.0, reference_score: float = 0.0) -> float:
         """Area between the front and a reference point that is dearer and worse; higher is better.
 
         Points beyond the reference add nothing. Source: Zitzler and Thiele (1998), the S metric.
         """
-        edges = np.minimum(np.array([*self.costs, reference_cost]), reference_cost)
-        return float(np.diff(edges) @ np.maximum(np.array(self.scores) - reference_score, 0.0))
+        reference = np.array([reference_cost, reference_score], dtype=float)
+        return float(moocore.hypervolume(self.points, ref=reference, maximise=BETTER_IS_MORE))
+
+    def dominated_by(self, other: "ParetoFront") -> float:
+        """Share of this front's points that a point of `other` dominates; NaN of an empty front.
+
+        Source: Zitzler and Thiele (1998), the C metric. Differs: equal points do not count.
+        """
+        if not self.costs:
+            return math.nan
+        both = np.vstack([self.points, other.points])
+        return float(1 - pareto_mask(*both.T)[: len(self.costs)].mean())
+
+    def index_at(self, cost: float) -> int | None:
+        """Position of the best point that costs no more than `cost`; None where nothing is that cheap."""
+        affordable = int(np.searchsorted(self.costs, cost, side="right"))
+        return affordable - 1 if affordable else None
 
     def score_at(self, cost: float) -> float:
         """The best score that costs no more than `cost`; NaN where nothing is that cheap."""
-        affordable = int(np.searchsorted(self.costs, cost, side="right"))
-        return self.scores[affordable - 1] if affordable else math.nan
+        index = self.index_at(cost)
+        return math.nan if index is None else self.scores[index]
+
+    def knee(self) -> int:
+        """Position of the point farthest above the line between the front's ends, costs and scores scaled to [0, 1].
+
+        Of equally far points the cheapest; a front of one or two points gives its first. ValueError if it is empty.
+        Source: I. Das, Structural Optimization 18 (1999), p. 107.
+        """
+        if not self.costs:
+            raise ValueError("an empty front has no knee")
+        low, high = self.points[0], self.points[-1]
+        cost, score = ((self.points - low) / np.where(high > low, high - low, 1.0)).T
+        return int(np.argmax((score - cost).round(12)))  # on one line, rounding must not choose
 
     def rows(self) -> list[dict[str, float | str]]:
         """One {"cost", "score", "label"} a point."""
@@ -92,60 +147,39 @@ class ParetoFront:
         Path(path).write_text(json.dumps(self.rows(), indent=2) + "\n", encoding="utf-8")
 
     @classmethod
-    def from_csv(cls, path: Path | str) -> "ParetoFront":
-        """The front of the points in a CSV file with the columns cost, score and label."""
+    def from_csv(
+        cls, path: Path | str, cost: str = "cost", score: str = "score", label: str = "label"
+    ) -> "ParetoFront":
+        """The front of the points in a CSV file, by the names of its columns.
+
+        Rows whose column `feasible`, if there is one, does not say True are over the bound; an empty cell is no
+        result. ValueError names a column that is missing.
+        """
         with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            known, rows = reader.fieldnames or [], list(reader)
+        if missing := [name for name in (cost, score, label) if name not in known]:
+            raise ValueError(f"{path} has no column '{missing[0]}'; columns: {', '.join(known)}")
         return cls.of(
-            [float(row["cost"]) for row in rows],
-            [float(row["score"]) for row in rows],
-            [row["label"] for row in rows],
+            [float(row[cost] or math.nan) for row in rows],
+            [float(row[score] or math.nan) for row in rows],
+            [row[label] for row in rows],
+            [row.get("feasible", "True") == "True" for row in rows],
         )
 
-    def plot(
-        self,
-        axes: Axes,
-        name: str,
-        colour: str = COLOURS[0],
-        marker: str = MARKERS[0],
-        until: float | None = None,
-    ) -> None:
-        """Draw the points and the score attained at each cost: a step up at each, flat up to `until`."""
-        end = [] if until is None or not self.costs else [max(until, self.costs[-1])]
-        costs, scores = [*self.costs, *end], [*self.scores, *self.scores[-1:][: len(end)]]
-        (line,) = axes.step(costs, scores, where="post", color=colour, label=name)
-        line.set(marker=marker, markersize=5, markevery=range(len(self.costs)))  # none where the line just ends
 
+def attained(fronts: Sequence[ParetoFront], runs: int) -> ParetoFront:
+    """What at least `runs` of the fronts attain: at each cost, the score that so many of them reach or pass.
 
-def plot_fronts(
-    fronts: Mapping[str, ParetoFront],
-    points: Mapping[str, Iterable[tuple[float, float]]] | None = None,
-    axes: Axes | None = None,
-    path: Path | str | None = None,
-    title: str = "",
-    xlabel: str = COST_LABEL,
-    ylabel: str = "accuracy",
-) -> Figure:
-    """Overlay fronts, and named groups of (cost, score) points as hollow markers, e.g. published baselines.
-
-    Draws into `axes`, or into a new figure; writes it to `path` if given. The legend stands beside the data.
+    1 gives the best, len(fronts) the worst, half of them the median surface. A front without points attains nothing.
+    Source: the empirical attainment function, Grunert da Fonseca, Fonseca and Hall (2001).
     """
-    axes = Figure(figsize=(7.5, 4.2), layout="constrained").subplots() if axes is None else axes
-    others = {name: list(group) for name, group in (points or {}).items()}
-    costs = [cost for front in fronts.values() for cost in front.costs]
-    costs += [cost for group in others.values() for cost, _ in group]
-    styles = zip(cycle(COLOURS), cycle(MARKERS), strict=True)
-    for (name, front), (colour, marker) in zip(fronts.items(), styles, strict=False):
-        front.plot(axes, name, colour, marker, until=max(costs, default=1.0))
-    for (name, group), (colour, marker) in zip(others.items(), styles, strict=False):
-        x, y = np.array(group, dtype=float).reshape(-1, 2).T
-        axes.plot(x, y, marker, label=name, color=colour, markerfacecolor="none", markersize=7)
-    axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)
-    figure = axes.get_figure(root=True)
-    assert figure is not None
-    if path is not None:
-        figure.savefig(path, dpi=160, bbox_inches="tight")
-    return figure
+    if not 1 <= runs <= len(fronts):
+        raise ValueError(f"runs={runs} must be between 1 and the number of fronts, {len(fronts)}")
+    filled = [front.points for front in fronts if front.costs]
+    if runs > len(filled):
+        return ParetoFront()
+    sets = np.repeat(np.arange(1, len(filled) + 1), [len(points) for points in filled])
+    cost, score, percent = (moocore.eaf(np.vstack(filled) * (1, -1), sets) * (1, -1, 1)).T
+    level = np.isclose(percent, 100 * runs / len(filled))
+    return ParetoFront.of(cost[level], score[level])

@@ -20,6 +20,7 @@ NUMPY_CORE = {
     "cuts",
     "official",
     "pareto",
+    "front_plot",
     "plan",
 }
 

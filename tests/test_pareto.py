@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from matplotlib.figure import Figure
 
-from autoprune_lab.pareto import COST_LABEL, ParetoFront, pareto_mask, plot_fronts
+from autoprune_lab.pareto import LeftOut, ParetoFront, attained, pareto_mask
 
 FRONT = ParetoFront((0.2, 0.4, 0.7), (0.5, 0.8, 0.9), ("a", "b", "c"))
 
@@ -94,30 +93,65 @@ def test_unequal_lengths_are_refused():
         pareto_mask([0.1, 0.2], [0.5])
     with pytest.raises(ValueError, match="1 labels for 2 points"):
         ParetoFront.of([0.1, 0.2], [0.5, 0.6], ["a"])
+    with pytest.raises(ValueError, match="1 truth values of feasible for 2 points"):
+        ParetoFront.of([0.1, 0.2], [0.5, 0.6], feasible=[True])
 
 
-def test_a_drawn_front_is_the_score_attained_at_each_cost():
-    axes = Figure().subplots()
-    FRONT.plot(axes, "front", until=1.0)
-    (line,) = axes.lines
-    assert line.get_drawstyle() == "steps-post"
-    assert line.get_xydata().tolist() == [[0.2, 0.5], [0.4, 0.8], [0.7, 0.9], [1.0, 0.9]]
-    assert len(line.get_markevery()) == 3
+def test_what_is_left_out_is_counted_and_said():
+    costs, scores = [0.2, 0.2, 0.3, 0.1, 0.4, 0.1], [0.5, 0.5, 0.4, math.nan, math.inf, 0.9]
+    front = ParetoFront.of(costs, scores, feasible=[True, True, True, True, True, False])
+    assert (front.costs, front.scores, front.labels) == ((0.2,), (0.5,), ("0",))
+    assert front.left_out == LeftOut(dominated=2, infeasible=1, no_result=2)
+    assert str(front.left_out) == "2 dominated, 1 over the bound, 2 without a result"
+    assert front == ParetoFront((0.2,), (0.5,), ("0",))
 
 
-def test_plot_fronts_overlays_labels_and_writes(tmp_path):
-    fronts = {"ours": FRONT, "empty": ParetoFront((), (), ())}
-    figure = plot_fronts(fronts, {"FastV": [(0.3, 0.6), (0.8, 0.7)], "none": []}, path=tmp_path / "fronts.png")
-    (axes,) = figure.axes
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["ours", "empty", "FastV", "none"]
-    assert axes.get_xlabel() == COST_LABEL
-    assert axes.lines[0].get_xdata()[-1] == 0.8
-    assert len({(line.get_color(), line.get_marker()) for line in axes.lines}) == 4
-    assert (tmp_path / "fronts.png").stat().st_size > 1000
+def test_csv_of_trials_by_the_names_of_its_columns(tmp_path):
+    path = tmp_path / "trials.csv"
+    path.write_text("trial,flops,acc,feasible\n4,0.3,0.6,True\n5,0.2,,True\n6,0.1,0.9,False\n")
+    front = ParetoFront.from_csv(path, "flops", "acc", "trial")
+    assert front.rows() == [{"cost": 0.3, "score": 0.6, "label": "4"}]
+    assert front.left_out == LeftOut(0, 1, 1)
+    with pytest.raises(ValueError, match="no column 'cost'; columns: trial, flops, acc, feasible"):
+        ParetoFront.from_csv(path)
 
 
-def test_plot_fronts_draws_into_given_axes():
-    figure = Figure()
-    left, right = figure.subplots(1, 2)
-    assert plot_fronts({"ours": FRONT}, axes=right, ylabel="score") is figure
-    assert (len(left.lines), len(right.lines), right.get_ylabel()) == (0, 1, "score")
+def test_the_share_of_points_that_another_front_dominates():
+    other = ParetoFront((0.2, 0.3, 0.6), (0.5, 0.7, 0.9), tuple("xyz"))
+    assert FRONT.dominated_by(other) == pytest.approx(1 / 3)  # 0.7; its first point is equal, its second better
+    assert other.dominated_by(FRONT) == 0.0
+    assert FRONT.dominated_by(ParetoFront()) == 0.0
+    assert math.isnan(ParetoFront().dominated_by(FRONT))
+
+
+@settings(max_examples=50)
+@given(st.lists(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=4), min_size=1, max_size=5))
+def test_attainment_is_the_score_that_so_many_runs_reach(runs):
+    fronts = [ParetoFront.of(*columns(points)) for points in runs]
+    for k in range(1, len(runs) + 1):
+        surface = attained(fronts, k)
+        for cost in map(float, range(7)):
+            reached = sorted((s for s in (front.score_at(cost) for front in fronts) if s == s), reverse=True)
+            expected = reached[k - 1] if len(reached) >= k else math.nan
+            np.testing.assert_equal(surface.score_at(cost), expected)
+
+
+def test_no_surface_for_more_runs_than_there_are():
+    with pytest.raises(ValueError, match="runs=2 must be between 1 and the number of fronts, 1"):
+        attained([FRONT], 2)
+
+
+def test_the_knee_is_farthest_above_the_line_between_the_ends():
+    assert FRONT.knee() == 1
+    assert ParetoFront((0.1, 0.2, 0.9), (0.2, 0.3, 1.0), tuple("abc")).knee() == 0  # on the line: the cheapest
+    assert ParetoFront((0.1, 0.5, 0.9), (0.2, 0.3, 1.0), tuple("abc")).knee() == 0  # below it
+    assert ParetoFront((0.3,), (0.5,), ("a",)).knee() == 0
+    with pytest.raises(ValueError, match="no knee"):
+        ParetoFront().knee()
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=9), st.floats(0.1, 50))
+def test_the_knee_does_not_depend_on_units(points, unit):
+    front = ParetoFront.of(*columns(points).round(3))
+    scaled = ParetoFront.of(unit * np.array(front.costs), np.array(front.scores) / unit)
+    assert scaled.knee() == front.knee()
