@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from autoprune_lab.pareto import ParetoFront, attained
 
 COST_LABEL = "FLOPs ratio (pruned / unpruned prefill)"
-SCORE_LABEL = "accuracy (share of 1)"
+SCORE_LABEL = "accuracy (fraction of 1)"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito, 2008
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # another number than colours: pairs repeat late
 BOUND_STYLES = ("--", "-.", ":")
@@ -27,17 +27,19 @@ def plot_fronts(
     points: Mapping[str, Points] | None = None,
     measured: Mapping[str, Points] | None = None,
     bounds: Iterable[float] = (),
+    levels: Mapping[str, float] | None = None,
     axes: Axes | None = None,
     path: Path | str | None = None,
     title: str = "",
     xlabel: str = COST_LABEL,
     ylabel: str = SCORE_LABEL,
 ) -> Figure:
-    """Overlay fronts, `points` beside them (hollow markers: trials, baselines), and `bounds` on the cost (lines).
+    """Overlay fronts; beside them `points` (hollow: trials, baselines), `bounds` on the cost, `levels` of the score.
 
-    Several fronts under one name are seeds of one study: their median attainment surface, and a band from the best to
-    the worst. `measured` are points of the front of that name, dominated ones too, with their intervals. Draws into
-    `axes`, or into a new figure; writes it to `path` if given. The legend stands beside the data.
+    Several fronts under one name are seeds of one study: their median attainment surface (what at least half of them
+    attain), and a band from the best to the worst. `measured` are points of the front of that name, dominated ones
+    too, with their intervals. Draws into `axes`, or into a new figure; writes it to `path` if given. The legend stands
+    beside the data.
     """
     axes = Figure(figsize=(7.5, 4.2), layout="constrained").subplots() if axes is None else axes
     others = {name: _array(group) for name, group in (points or {}).items()}
@@ -45,13 +47,15 @@ def plot_fronts(
     until = _until(fronts, others, limits)
     styles = zip(cycle(COLOURS), cycle(MARKERS), strict=True)
     for (name, front), (colour, marker) in zip(fronts.items(), styles, strict=False):
-        _draw_bars(axes, _array((measured or {}).get(name, ())), colour)
+        _draw_bars(axes, _array((measured or {}).get(name, ())), colour, marker)
         _draw_front(axes, name, front, colour, marker, until)
     for (name, group), (colour, marker) in zip(others.items(), styles, strict=False):
-        _draw_bars(axes, group, colour)
+        _draw_bars(axes, group, colour, "none")
         axes.plot(*group[:, :2].T, marker, label=name, color=colour, markerfacecolor="none", markersize=7)
     for bound, style in zip(limits, cycle(BOUND_STYLES), strict=False):
         axes.axvline(bound, color="0.35", linewidth=1.2, linestyle=style, label=f"bound {bound:g}", zorder=1)
+    for name, level in (levels or {}).items():
+        axes.axhline(level, color="0.35", linewidth=1.2, linestyle=(0, (1, 2)), label=f"{name} {level:.3f}", zorder=1)
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
@@ -89,12 +93,14 @@ def _steps(axes: Axes, front: ParetoFront, until: float) -> Line2D:
     return line
 
 
-def _draw_bars(axes: Axes, group: Array, colour: str) -> None:
-    """Each point's interval as a bar."""
+def _draw_bars(axes: Axes, group: Array, colour: str, marker: str) -> None:
+    """Each point's interval as a bar, with a small hollow marker at the point."""
     if group.shape[1] == 4 and len(group):
         cost, score, low, high = group.T
         errors = np.maximum([score - low, high - score], 0)
-        axes.errorbar(cost, score, errors, fmt=".", color=colour, markersize=4, elinewidth=1, capsize=2, alpha=0.8)
+        axes.errorbar(
+            cost, score, errors, fmt=marker, color=colour, mfc="none", markersize=4, elinewidth=1, capsize=2, alpha=0.8
+        )
 
 
 def _array(points: Points) -> Array:

@@ -1,11 +1,13 @@
 """Paired bootstrap: every arm is scored on the same resampled samples, so that differences need few of them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
 DRAWS = 4000
+_NOUGHT = 1e-12  # sums of equal scores may differ by rounding
 
 
 def resampled(
@@ -34,3 +36,33 @@ def interval(values: Float[np.ndarray, "draws"], level: float = 0.95) -> tuple[f
     tail = (1 - level) / 2
     low, high = np.quantile(values, (tail, 1 - tail))
     return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Left minus right, its 95 % interval, and the two-sided p-value of no difference."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+
+def difference(
+    left: Float[np.ndarray, "arms samples"],
+    right: Float[np.ndarray, "others samples"],
+    kinds: Sequence[str],
+    draws: int = DRAWS,
+) -> Difference:
+    """Mean score of the `left` arms minus that of the `right` ones, on the same samples in the same order.
+
+    Several arms on a side are seeds of one thing: their mean counts, and the interval is about samples only. The
+    p-value is the level at which the interval would just reach 0, at least 2 / (draws + 1).
+    """
+    means = resampled(np.vstack([left, right]), kinds, draws)
+    gap = means[:, : len(left)].mean(axis=1) - means[:, len(left) :].mean(axis=1)
+    rarer = min((gap <= _NOUGHT).sum(), (gap >= -_NOUGHT).sum())
+    names, labels = list(dict.fromkeys(kinds)), np.asarray(kinds)
+    apart = left.mean(axis=0) - right.mean(axis=0)
+    value = float(np.mean([apart[labels == name].mean() for name in names]))
+    return Difference(value, *interval(gap), p=min(1.0, 2 * float(rarer + 1) / (draws + 1)))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def study(settings: Settings, fresh: bool = False) -> None:
     """Check, open, search, compare on the report split, print. KeyboardInterrupt passes; finished trials are kept."""
-    from search import bench, results
+    from search import bench, pictures, results
     from search.tracking import tracked
 
     checked, made_of = _check(settings)
@@ -28,7 +28,7 @@ def study(settings: Settings, fresh: bool = False) -> None:
     with tracked(opened, settings) as observers:
         _search(opened, settings, lambda: _objective(settings, checked, model()), observers)
         beside = _report(opened, settings, checked, model)
-        results.draw(results.StudyResult.read(settings.out))
+        pictures.draw(results.StudyResult.read(settings.out))
     _print_study(settings, results.StudyResult.read(settings.out), beside)
 
 

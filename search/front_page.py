@@ -27,7 +27,7 @@ class Dot:
 
 
 def dots_of(trials: pd.DataFrame) -> list[Dot]:
-    """The trials within the bound, of the frame of `search.results.trials_frame`."""
+    """The trials within the bound, of the frame of `search.trial_table.trials_frame`."""
     names = [name for name in trials.columns if str(name).startswith("pruner.")]
     return [
         Dot(

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from autoprune_lab.pareto import COLOURS, COST_LABEL, MARKERS
+from autoprune_lab.front_plot import COLOURS, COST_LABEL, MARKERS
 from search.methods import OF
 
 COSTS = {"flops_ratio": 3, "paper_ratio": 3, "scoring_ratio": 4, "entering": 1, "leaving": 1, "time_ratio": 3}

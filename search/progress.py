@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial
 from tqdm import tqdm
 
 from autoprune_lab.pareto import ParetoFront
-from search.results import front_of
+from search.fronts import from_study
 from search.trials import n_ended
 
 BAR = "{desc} |{bar:12}| {postfix}"
@@ -45,7 +45,7 @@ def watching(
 def line(study: optuna.Study, wanted: int, first: int, seconds: float) -> str:
     """How far the search is, what it has found, and how long it will take; `first` trials ended before it began."""
     ended = n_ended(study)
-    parts = [f"trial {ended}/{wanted}", *_found(front_of(study))]
+    parts = [f"trial {ended}/{wanted}", *_found(from_study(study))]
     if ended > first and seconds > 0:
         speed = (ended - first) / seconds
         parts.append(f"{60 * speed:.3g} trials/min")

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import optuna
@@ -18,8 +18,11 @@ from search.arm import build_pruner
 from search.bench import ModelBench
 from search.config import Settings
 from search.objective import PRUNER
-from search.results import REPORT, read_report_key
+from search.paired import DIFFERENCE, TUNED_ARM, UNPRUNED, Arm, sample_rows, with_differences
+from search.results import RECORDS, REPORT, read_report_key, read_table
+from search.schema import ReportSettings
 from search.table import interval, table
+from search.trial_table import left_out
 
 TUNED = "tuned"
 
@@ -41,7 +44,7 @@ def tuned_pruners(study: optuna.Study, settings: Settings, front: ParetoFront) -
 def chosen(front: ParetoFront, ratios: Sequence[float], points: int) -> list[int]:
     """Trial numbers along the front: the best within each ratio, then evenly spread, at most `points`."""
     numbers = [int(label) for label in front.labels]
-    picked = [n for ratio in ratios if (n := _best_within(front, ratio)) is not None]
+    picked = [numbers[n] for ratio in ratios if (n := front.index_at(ratio)) is not None]
     spread = [numbers[round(i * (len(numbers) - 1) / max(points - 1, 1))] for i in range(points) if numbers]
     kept = list(dict.fromkeys([*picked, *spread]))[: max(points, len(set(picked)))]
     return sorted(kept, key=numbers.index)
@@ -54,21 +57,20 @@ def evaluate_report(
     arms: Mapping[str, Pruner],
     open_report_bench: Callable[[], ModelBench],
 ) -> pd.DataFrame:
-    """One row an arm and bound with its 95 % interval; read from the folder where nothing has changed."""
+    """One row an arm and bound: score with its 95 % interval, and paired with its reference's (`with_differences`).
+
+    Every answer goes to report_records.parquet. All is read from the folder where nothing has changed.
+    """
     report, out = settings.typed.report, settings.out
     made_of = json.loads(json.dumps({"report": vars(report), "front": front.rows()}))
     if read_report_key(out) == made_of:
-        return pd.read_csv(out / REPORT)
+        return read_table(out / REPORT)
     bench = open_report_bench()
-    rows = [_row("unpruned", 1.0, bench.run(None))]
-    for number in chosen(front, report.ratios, report.points):
-        cost = front.costs[front.labels.index(str(number))]
-        rows.append(_row_of("front", cost, tuned[number], bench, number))
-    for name, pruner in arms.items():
-        rows += [
-            _row_of(name, ratio, replace(pruner, budget=Budget(flops_ratio=ratio)), bench) for ratio in report.ratios
-        ]
-    frame = pd.DataFrame(rows)
+    pairs = [(Arm(UNPRUNED, None, 1.0), None), *_tuned_arms(report, front, tuned), *_other_arms(report, arms)]
+    measured = [_measure(arm, pruner, bench) for arm, pruner in pairs]
+    samples = pd.concat([rows for _, rows in measured if rows is not None], ignore_index=True)
+    frame = with_differences(pd.DataFrame([row for row, _ in measured]), samples, front)
+    samples.to_parquet(out / RECORDS, index=False)
     frame.to_csv(out / REPORT, index=False)
     text = json.dumps({"made_of": made_of, "rows": json.loads(frame.to_json(orient="records"))}, indent=2)
     (out / "report.json").write_text(text + "\n", encoding="utf-8")
@@ -81,45 +83,62 @@ def trials_table(trials: pd.DataFrame, most: int = 100) -> str:
     shown = run if len(run) <= most else run[run["front"]]
     columns = [shown[name].tolist() for name in ("trial", "flops_ratio", "score", "front")]
     rows = list(zip(*columns, strict=True))
-    refused = len(trials) - len(run)
     speed = f", {60 / run['seconds'].mean():.0f} run a minute" if len(run) else ""
-    note = f"{len(trials)} trials, {int(run['front'].sum())} on the front, {refused} over the bound{speed}"
+    note = f"{len(trials)} trials, {int(run['front'].sum())} on the front, {left_out(trials)}{speed}"
     return table(["trial", "FLOPs ratio", "score", "on the front?"], rows) + f"\n{note}"
 
 
 def report_table(report: pd.DataFrame) -> str:
-    """The front beside the arms, with 95 % intervals, arms at the same bound next to each other."""
+    """The front beside the arms: 95 % intervals, and what each differs by from its reference on the same samples."""
     rows = []
     for row in report.to_dict("records"):
-        name = f"trial {int(row['trial'])}" if row["arm"] == "front" else str(row["arm"])
+        name = f"trial {int(row['trial'])}" if row["arm"] == TUNED_ARM else str(row["arm"])
         known = not math.isnan(row["score"])
         shown = interval(row["low"], row["high"]) if known else str(row["note"])
-        bound = None if row["arm"] == "front" else float(row["bound"])
-        rows.append((name, bound, float(row["flops_ratio"]), float(row["score"]), shown))
-    return table(["arm", "bound", "FLOPs ratio", "score", "95 % interval"], rows)
+        bound = None if row["arm"] == TUNED_ARM else float(row["bound"])
+        rows.append((name, bound, float(row["flops_ratio"]), float(row["score"]), shown, *_against(row)))
+    headers = ["arm", "bound", "FLOPs ratio", "score", "95 % interval", "minus", "difference", "95 % interval"]
+    return table(headers, rows)
 
 
-def _best_within(front: ParetoFront, ratio: float) -> int | None:
-    affordable = [int(n) for n, cost in zip(front.labels, front.costs, strict=True) if cost <= ratio]
-    return affordable[-1] if affordable else None
+def _against(row: Mapping[Any, Any]) -> tuple[str, str, str]:
+    """The reference, the difference and its interval; empty where there is none."""
+    if math.isnan(row.get("difference", math.nan)):
+        return "", "", ""
+    value, low, high = (f"{round(row[key], 3) + 0.0:+.3f}" for key in DIFFERENCE)  # + 0.0: no -0.000
+    return str(row["reference"]), value, f"[{low}, {high}]"
 
 
-def _row_of(name: str, bound: float, pruner: Pruner, bench: ModelBench, trial: int | None = None) -> dict[str, Any]:
-    """A pruner's row, or why it has no score: this split may hold a longer prompt than the trials saw."""
+def _tuned_arms(
+    report: ReportSettings, front: ParetoFront, tuned: Mapping[int, Pruner]
+) -> list[tuple[Arm, Pruner | None]]:
+    numbers = chosen(front, report.ratios, report.points)
+    return [(Arm(TUNED_ARM, n, front.costs[front.labels.index(str(n))]), tuned[n]) for n in numbers]
+
+
+def _other_arms(report: ReportSettings, arms: Mapping[str, Pruner]) -> list[tuple[Arm, Pruner | None]]:
+    return [
+        (Arm(name, None, ratio), replace(pruner, budget=Budget(flops_ratio=ratio)))
+        for name, pruner in arms.items()
+        for ratio in report.ratios
+    ]
+
+
+def _measure(arm: Arm, pruner: Pruner | None, bench: ModelBench) -> tuple[dict[str, Any], pd.DataFrame | None]:
+    """An arm's row and its samples, or why it has none: this split may hold a longer prompt than the trials saw."""
     try:
-        return _row(name, bound, bench.run(pruner), trial)
+        records = bench.run(pruner)
     except BudgetError as error:
         floor = str(error).partition("alone cost ")[2].partition(";")[0]
         none = dict.fromkeys(("flops_ratio", "mean_tokens", "score", "low", "high"), math.nan)
-        return {"arm": name, "trial": trial, "bound": bound, **none, "note": f"unreachable, floor {floor}"}
+        return {**asdict(arm), **none, "note": f"unreachable, floor {floor}"}, None
+    return _row(arm, records), sample_rows(arm, records)
 
 
-def _row(name: str, bound: float, records: Records, trial: int | None = None) -> dict[str, Any]:
+def _row(arm: Arm, records: Records) -> dict[str, Any]:
     low, high = records.interval()
     return {
-        "arm": name,
-        "trial": trial,
-        "bound": bound,
+        **asdict(arm),
         "flops_ratio": records.flops_ratio,
         "mean_tokens": records.mean_tokens,
         "score": records.score,

@@ -1,70 +1,37 @@
 """A study as tables and files: what a finished study leaves in its folder, and how to read it again."""
 
 import json
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pandas as pd
-from omegaconf import OmegaConf
-from optuna.trial import TrialState
+from omegaconf import DictConfig, OmegaConf
 
-from autoprune_lab.pareto import COST_LABEL, ParetoFront, plot_fronts
+from autoprune_lab.pareto import ParetoFront
 from search.config import ConfigError, Settings
-from search.front_page import dots_of, page
+from search.fronts import from_study
+from search.importance import importance
 from search.objective import PRUNER
-from search.trials import WORKER, feasible
+from search.paired import TUNED_ARM, UNPRUNED
+from search.trial_table import left_out, trials_frame
+from search.trials import feasible
 
 TRIALS, FRONT, REPORT, CONFIG = "trials.csv", "front.csv", "report.csv", "config.yaml"
-NOT_SHOWN = ("planned_ratio", PRUNER, WORKER)  # user attributes: a column already, or no result
+RECORDS, IMPORTANCE, PRUNERS = "report_records.parquet", "importance.csv", "pruners.json"
 PICTURE, REPORT_PICTURE, PAGE = "front.png", "report.png", "front.html"
 
 
-def front_of(study: optuna.Study) -> ParetoFront:
-    """The non-dominated trials within the bound, labelled by trial number."""
-    trials = feasible(study)
-    return ParetoFront.of(
-        [trial.values[0] for trial in trials],
-        [trial.values[1] for trial in trials],
-        [trial.number for trial in trials],
-    )
-
-
-def trials_frame(study: optuna.Study) -> pd.DataFrame:
-    """One row a trial that ended, in order: number, state, flops_ratio, score, bound, front, refused, params, attrs."""
-    on_front = set(front_of(study).labels)
-    within = {trial.number for trial in feasible(study)}
-    rows = []
-    for trial in study.get_trials(deepcopy=False):
-        if not trial.state.is_finished() or trial.state == TrialState.FAIL:
-            continue
-        ratio, score = trial.values or (trial.user_attrs.get("planned_ratio", math.nan), math.nan)
-        seconds = trial.duration.total_seconds() if trial.duration else math.nan
-        rows.append(
-            {
-                "trial": trial.number,
-                "state": trial.state.name.lower(),
-                "flops_ratio": ratio,
-                "score": score,
-                "over_bound": max(trial.constraints.values(), default=math.nan),
-                "feasible": trial.number in within,
-                "front": str(trial.number) in on_front,
-                "seconds": seconds,
-                **trial.params,
-                **{key: value for key, value in trial.user_attrs.items() if key not in NOT_SHOWN},
-            }
-        )
-    return pd.DataFrame(rows, columns=None if rows else ["trial", "state", "flops_ratio", "score", "feasible", "front"])
-
-
 def write(study: optuna.Study, settings: Settings) -> ParetoFront:
-    """Write config.yaml, trials.csv, front.csv and front.json into the study's folder; return the front."""
-    out, front = settings.out, front_of(study)
+    """Write config.yaml, trials.csv, pruners.json, importance.csv, front.csv and front.json; return the front."""
+    out, front = settings.out, from_study(study)
     write_config(settings)
     trials_frame(study).to_csv(out / TRIALS, index=False)
+    ran = {trial.number: trial.user_attrs.get(PRUNER) for trial in feasible(study)}
+    (out / PRUNERS).write_text(json.dumps(ran) + "\n", encoding="utf-8")
+    importance(study).to_csv(out / IMPORTANCE, index=False)
     front.to_csv(out / FRONT)
     front.to_json(out / "front.json")
     return front
@@ -77,9 +44,14 @@ def write_config(settings: Settings) -> None:
     new.replace(settings.out / CONFIG)
 
 
+def read_table(path: Path) -> pd.DataFrame:
+    """A CSV file with its floats exactly as they were written; no rows where there is no such file."""
+    return pd.read_csv(path, float_precision="round_trip") if path.is_file() else pd.DataFrame()
+
+
 @dataclass(frozen=True)
 class StudyResult:
-    """What a study left in its folder; `report` has no rows when none was written."""
+    """What a study left in its folder; `report` and `samples` have no rows when none were written."""
 
     name: str
     folder: Path
@@ -94,9 +66,9 @@ class StudyResult:
         for name in (TRIALS, FRONT):
             if not (path / name).is_file():
                 raise ConfigError(f"{path} is not the folder of a finished study: it has no {name}")
-        report = pd.read_csv(path / REPORT) if (path / REPORT).is_file() else pd.DataFrame()
-        front = ParetoFront.from_csv(path / FRONT)
-        return cls(path.resolve().name, path, front, pd.read_csv(path / TRIALS), report)
+        trials = read_table(path / TRIALS)
+        front = replace(ParetoFront.from_csv(path / FRONT), left_out=left_out(trials))
+        return cls(path.resolve().name, path, front, trials, read_table(path / REPORT))
 
     @classmethod
     def find(cls, folder: Path | str) -> "list[StudyResult]":
@@ -107,67 +79,87 @@ class StudyResult:
         return [cls.read(place) for place in places]
 
     @property
-    def report_front(self) -> ParetoFront:
-        """The front's points as measured on the report split, as far as they do not dominate each other there."""
-        if self.report.empty:
-            return ParetoFront((), (), ())
-        rows = self.report[self.report["arm"] == "front"]
-        return ParetoFront.of(rows["flops_ratio"], rows["score"], [int(number) for number in rows["trial"]])
+    def config(self) -> DictConfig:
+        """The experiment; empty where the folder does not say."""
+        file = self.folder / CONFIG
+        loaded = OmegaConf.load(file) if file.is_file() else OmegaConf.create({})
+        assert isinstance(loaded, DictConfig)
+        return loaded
 
     @property
-    def arms(self) -> Mapping[str, list[tuple[float, float]]]:
-        """(FLOPs ratio, score) of every arm it was compared with, on the report split."""
-        if self.report.empty:
-            return {}
-        rows = self.report[self.report["arm"] != "front"].dropna(subset=["score"])
-        return {
-            str(name): list(zip(group["flops_ratio"], group["score"], strict=True))
-            for name, group in rows.groupby("arm", sort=False)
-        }
+    def bounds(self) -> list[float]:
+        """The FLOPs ratio that no trial was to pass; empty where the bound was on something else."""
+        bound = OmegaConf.select(self.config, "budget.flops_ratio")
+        return [] if bound is None else [float(bound)]
+
+    @property
+    def samples(self) -> pd.DataFrame:
+        """Every answer on the report split, as `search.paired.sample_rows` has them."""
+        file = self.folder / RECORDS
+        return pd.read_parquet(file) if file.is_file() else pd.DataFrame()
+
+    @property
+    def importance(self) -> pd.DataFrame:
+        """Which parameters made the difference (`search.importance`)."""
+        return read_table(self.folder / IMPORTANCE)
+
+    @property
+    def pruners(self) -> Mapping[int, Any]:
+        """What each trial within the bound tried, in the form of `Pruner.save`."""
+        file = self.folder / PRUNERS
+        ran = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        return {int(number): node for number, node in ran.items() if node is not None}
+
+    @property
+    def report_front(self) -> ParetoFront:
+        """The front's points as measured on the report split, as far as they do not dominate each other there."""
+        rows = self._measured(tuned=True)
+        return ParetoFront.of(rows["flops_ratio"], rows["score"], rows["trial"].astype(int).tolist())
+
+    @property
+    def report_points(self) -> list[tuple[float, ...]]:
+        """(FLOPs ratio, score, low, high) of every point of the front that was measured on the report split."""
+        return _intervals(self._measured(tuned=True))
+
+    @property
+    def arms(self) -> Mapping[str, list[tuple[float, ...]]]:
+        """The same of every arm it was compared with, the unpruned model left out."""
+        rows = self._measured(tuned=False)
+        rows = rows[rows["arm"] != UNPRUNED]
+        return {str(name): _intervals(arm) for name, arm in rows.groupby("arm", sort=False)}
+
+    @property
+    def unpruned(self) -> dict[str, float]:
+        """The unpruned model's score on the report split by its name; empty where it was not measured."""
+        rows = self._measured(tuned=False).set_index("arm")
+        return {str(name): float(score) for name, score in rows["score"].items() if name == UNPRUNED}
+
+    def _measured(self, tuned: bool) -> pd.DataFrame:
+        """Rows of the report that have a score, of the front or of the other arms."""
+        rows = self.report.reindex(columns=["arm", "trial", "bound", "flops_ratio", "score", "low", "high"])
+        return rows[(rows["arm"] == TUNED_ARM) == tuned].dropna(subset=["score"])
 
 
-def comparison(studies: Sequence[StudyResult], ratios: Sequence[float], report: bool = False) -> pd.DataFrame:
-    """One row a study: trials, points of the front, hypervolume, best score within each of the FLOPs ratios.
-
-    The hypervolume is the area above score 0 and left of FLOPs ratio 1; `report` takes the report split.
-    """
-    rows: list[dict[str, Any]] = []
-    for study in studies:
-        front = study.report_front if report else study.front
-        row = {"study": study.name, "trials": len(study.trials), "points": len(front.costs)}
-        row["hypervolume"] = front.hypervolume()
-        rows.append(row | {f"score@{ratio:g}": front.score_at(ratio) for ratio in ratios})
-    return pd.DataFrame(rows)
-
-
-def overlay(studies: Sequence[StudyResult], path: Path | str | None = None, report: bool = False) -> Any:
-    """The fronts in one picture; on the report split, with the arms of the first study beside them."""
-    split = "report split" if report else "tune split"
-    fronts = {study.name: study.report_front if report else study.front for study in studies}
-    points = studies[0].arms if report and studies else {}
-    return plot_fronts(fronts, points, path=path, title=f"Pareto fronts, {split}")
-
-
-def report_columns(study: StudyResult) -> pd.DataFrame:
-    """The study's report, one row a point, without the scores of single kinds."""
-    columns = ["arm", "trial", "bound", "flops_ratio", "mean_tokens", "score", "low", "high"]
-    return study.report.reindex(columns=columns)
-
-
-def draw(result: StudyResult) -> None:
-    """front.png, front.html: every trial within the bound and the front; report.png: front and arms, report split."""
-    run = result.trials[result.trials["feasible"]]
-    dots = {"trials": list(zip(run["flops_ratio"], run["score"], strict=True))}
-    plot_fronts({"front": result.front}, dots, path=result.folder / PICTURE, title=f"{result.name}, tune split")
-    text = page(f"{result.name}, tune split", dots_of(result.trials), COST_LABEL, "accuracy")
-    (result.folder / PAGE).write_text(text, encoding="utf-8")
-    fronts = {"front": result.report_front}
-    plot_fronts(fronts, result.arms, path=result.folder / REPORT_PICTURE, title=f"{result.name}, report split")
+def _intervals(rows: pd.DataFrame) -> list[tuple[float, ...]]:
+    return [tuple(row) for row in rows[["flops_ratio", "score", "low", "high"]].itertuples(index=False)]
 
 
 def artifacts(folder: Path) -> dict[str, Path]:
     """What a study's folder offers to others: tables, pictures, tuned pruners; name to file."""
-    names = (CONFIG, TRIALS, FRONT, "front.json", PICTURE, PAGE, REPORT, "report.json", REPORT_PICTURE)
+    names = (
+        CONFIG,
+        TRIALS,
+        PRUNERS,
+        IMPORTANCE,
+        FRONT,
+        "front.json",
+        PICTURE,
+        PAGE,
+        REPORT,
+        RECORDS,
+        "report.json",
+        REPORT_PICTURE,
+    )
     files = [folder / name for name in names] + sorted(folder.glob("tuned/*.yaml"))
     return {file.relative_to(folder).as_posix(): file for file in files if file.is_file()}
 
