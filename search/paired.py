@@ -48,7 +48,8 @@ def sample_rows(arm: Arm, records: Records) -> pd.DataFrame:
 def scores_of(samples: pd.DataFrame, arm: Arm) -> Scores:
     """An arm's score of each sample, by the sample's id; empty where the arm was not measured."""
     same_trial = samples["trial"].isna() if arm.trial is None else samples["trial"].eq(arm.trial).fillna(False)
-    rows = samples[(samples["arm"] == arm.arm) & (samples["bound"] == arm.bound) & same_trial.astype(bool)]
+    same_bound = np.isclose(samples["bound"].to_numpy(float), arm.bound, rtol=0, atol=1e-9)  # one went through a CSV
+    rows = samples[(samples["arm"] == arm.arm) & same_trial.astype(bool) & same_bound]
     return rows.set_index("id")["score"].astype(float)
 
 

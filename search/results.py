@@ -45,8 +45,8 @@ def write_config(settings: Settings) -> None:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A CSV file with its floats exactly as they were written; no rows where there is no such file."""
-    return pd.read_csv(path, float_precision="round_trip") if path.is_file() else pd.DataFrame()
+    """A CSV file; no rows where there is none."""
+    return pd.read_csv(path) if path.is_file() else pd.DataFrame()
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,15 @@ import numpy as np
 
 from autoprune_lab.flops import prefill_flops, unpruned_flops
 from autoprune_lab.geometry import Geometry
+from autoprune_lab.records import Record, Records
+from search import report, results
+from search import study as studies
 from search.arm import build_pruner
 from search.cli import main
 from search.config import compose
 from search.objective import Objective
+from search.preflight import arm
+from search.results import StudyResult
 from search.space import Space
 
 SMALL = Geometry(
@@ -51,6 +56,36 @@ class FakeBench:
         score = float((np.sqrt(counts / 144) * weights).sum() / weights.sum() / len(counts))
         score = float("nan") if len(self.runs) == self.nan_at else score
         return FakeOutcome(score, spent / sum(map(unpruned_flops, self.geometries)), float(counts.mean()))
+
+
+@dataclass
+class FakeReportBench(FakeBench):
+    """As a real model's, its outcomes are records: a sample is answered by every plan that is good enough for it."""
+
+    n: int = 60
+
+    def run(self, pruner):
+        whole = FakeBench.run(self, pruner) if pruner else FakeOutcome(1.0, 1.0, 144.0)
+        needs = np.random.default_rng(0).permutation(self.n) / self.n
+        flops = round(whole.flops_ratio * 10**6)
+        costs = (whole.mean_tokens, flops, 10**6, 0, flops // 2, 10**6 // 2, whole.mean_tokens, ())
+        rows = [
+            Record(f"sample-{i}", ("even", "odd")[i % 2], "", (), float(need < whole.score), 0.5, 144, 12, *costs)
+            for i, need in enumerate(needs)
+        ]
+        return Records(tuple(rows), 1.0)
+
+
+def finished(folder: Path, name: str, *words: str) -> StudyResult:
+    """A small study on benches without a model, run, reported and read back."""
+    given = settings(folder, f"study={name}", "search.n_trials=8", *words)
+    study = studies.open_study(given.out, name, studies.settings_print(given))
+    studies.run(study, objective(given, FakeBench()), given)
+    front = results.write(study, given)
+    tuned = report.tuned_pruners(study, given, front)
+    arms = {key: arm(given, key, overrides) for key, overrides in given.typed.report.arms.items()}
+    report.evaluate_report(given, front, tuned, arms, FakeReportBench)
+    return StudyResult.read(given.out)
 
 
 def settings(tmp_path: Path, *overrides: str):

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from fake_bench import FakeBench, objective, settings
 
-from search import report, results
+from search import pictures, report, results
 from search import study as studies
 from search.tracking import tracked
 
@@ -71,7 +71,7 @@ def ran(given, bench=None):
         observers = [*observers, lambda study, trial: times.append(time.monotonic())]
         studies.run(study, objective(given, bench or FakeBench()), given, observers)
         report.tuned_pruners(study, given, results.write(study, given))
-        results.draw(results.StudyResult.read(given.out))
+        pictures.draw(results.StudyResult.read(given.out))
         drawn = time.monotonic()
     trials = [after - before for before, after in pairwise(times)]
     return study, trials, time.monotonic() - drawn

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from autoprune_lab.resampling import interval, resampled
+from autoprune_lab.resampling import difference, interval, resampled
 
 RNG = np.random.default_rng(0)
 
@@ -40,3 +40,29 @@ def test_same_seed_same_draws():
 def test_one_kind_a_sample_is_needed(shape, kinds):
     with pytest.raises(ValueError, match="one kind a sample"):
         resampled(np.zeros(shape), kinds)
+
+
+def test_the_difference_of_two_arms_is_paired_and_its_interval_the_normal_one():
+    left = RNG.binomial(1, 0.7, 1500).astype(float)
+    right = np.where(RNG.random(1500) < 0.06, 1 - left, left)  # unpaired, the interval would be three times as wide
+    found = difference(left[None], right[None], ["a"] * 1500)
+    half = 1.96 * (left - right).std() / np.sqrt(1500)
+    assert found.value == pytest.approx((left - right).mean())
+    assert (found.low, found.high) == pytest.approx((found.value - half, found.value + half), abs=0.003)
+
+
+def test_no_difference_is_seldom_found_where_there_is_none_and_always_where_it_is_large():
+    rng = np.random.default_rng(1)
+    scores = rng.binomial(1, 0.8, (200, 2, 150)).astype(float)
+    found = [difference(pair[:1], pair[1:], ["a"] * 150, draws=500).p < 0.05 for pair in scores]
+    assert 0.01 <= np.mean(found) <= 0.1
+    assert difference(np.ones((1, 50)), np.zeros((1, 50)), ["a"] * 50).p < 0.001
+    assert difference(np.ones((1, 50)), np.ones((1, 50)), ["a"] * 50).p == 1.0
+
+
+def test_seeds_on_a_side_count_by_their_mean():
+    left = RNG.binomial(1, 0.7, (3, 40)).astype(float)
+    right, kinds = RNG.binomial(1, 0.5, (1, 40)).astype(float), ["a", "b"] * 20
+    found, of_mean = difference(left, right, kinds), difference(left.mean(axis=0)[None], right, kinds)
+    assert found.value == pytest.approx(of_mean.value)
+    assert (found.low, found.high) == pytest.approx((of_mean.low, of_mean.high))

@@ -4,14 +4,15 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from fake_bench import settings
+from fake_bench import finished, settings
 
 from autoprune_lab.budget import Budget, BudgetError
-from autoprune_lab.pareto import ParetoFront
+from autoprune_lab.pareto import LeftOut, ParetoFront
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.records import Record, Records
 from policies.fixed import FixedPolicy
-from search import report, results
+from search import fronts, paired, pictures, report, results
+from search import study as studies
 from search.config import ConfigError
 from search.table import table
 
@@ -22,8 +23,10 @@ def folder(tmp_path, name, front, rows=()):
     place = tmp_path / name
     place.mkdir(parents=True)
     front.to_csv(place / "front.csv")
-    data = {"trial": [0], "flops_ratio": [0.3], "score": [0.3], "feasible": [True], "front": [True]}
-    pd.DataFrame(data).to_csv(place / "trials.csv", index=False)
+    rows_of = [(0, "complete", 0.3, 0.3, True, True), (1, "pruned", 0.7, None, False, False)]
+    rows_of += [(2, "fail", None, None, False, False), (3, "complete", 0.4, 0.2, True, False)]
+    columns = ["trial", "state", "flops_ratio", "score", "feasible", "front"]
+    pd.DataFrame(rows_of, columns=columns).to_csv(place / "trials.csv", index=False)
     if rows:
         columns = ["arm", "trial", "bound", "flops_ratio", "score", "low", "high", "note"]
         pd.DataFrame(rows, columns=columns).to_csv(place / "report.csv", index=False)
@@ -61,23 +64,15 @@ def test_the_report_split_has_a_front_of_its_own(tmp_path):
     study = results.StudyResult.read(folder(tmp_path, "a", FRONT, ROWS))
     assert study.front == FRONT
     assert (study.report_front.costs, study.report_front.labels) == ((0.34,), ("3",))
-    assert study.arms == {"unpruned": [(1.0, 0.9)], "fixed": [(0.5, 0.3)]}
+    assert study.report_points == [(0.34, 0.5, 0.4, 0.6), (0.49, 0.45, 0.4, 0.5)]
+    assert study.arms == {"fixed": [(0.5, 0.3, 0.2, 0.4)]}
+    assert study.unpruned == {"unpruned": 0.9}
 
 
-def test_the_comparison_has_one_row_a_study(tmp_path):
-    low = ParetoFront((0.3,), (0.2,), ("7",))
-    studies = [
-        results.StudyResult.read(folder(tmp_path, name, front, ROWS)) for name, front in (("a", FRONT), ("b", low))
-    ]
-    frame = results.comparison(studies, [0.5, 0.25]).set_index("study")
-    assert frame.loc["b", "hypervolume"] == pytest.approx(0.7 * 0.2)
-    assert frame.loc["a", "hypervolume"] == pytest.approx(FRONT.hypervolume())
-    assert frame.loc["a", ["score@0.5", "score@0.25"]].tolist() == [0.6, 0.2]
-    assert pd.isna(frame.loc["b", "score@0.25"])
-    on_report = results.comparison(studies, [0.5], report=True).set_index("study")
-    assert on_report.loc["a", "score@0.5"] == 0.5
-    names = [text.get_text() for text in results.overlay(studies).axes[0].get_legend().get_texts()]
-    assert names == ["a", "b"]
+def test_what_is_not_on_the_front_is_counted_by_its_reason(tmp_path):
+    study = results.StudyResult.read(folder(tmp_path, "a", FRONT))
+    assert study.front.left_out == LeftOut(dominated=1, infeasible=1, no_result=1)
+    assert "1 dominated, 1 over the bound, 1 without a result" in report.trials_table(study.trials.assign(seconds=1.0))
 
 
 def test_studies_are_found_below_a_folder(tmp_path):
@@ -96,7 +91,7 @@ def test_a_folder_that_is_no_study_is_refused(tmp_path):
 
 def test_pictures_are_drawn(tmp_path):
     place = folder(tmp_path, "a", FRONT, ROWS)
-    results.draw(results.StudyResult.read(place))
+    pictures.draw(results.StudyResult.read(place))
     assert {"front.png", "report.png"} <= set(results.artifacts(place))
     assert (place / "front.png").read_bytes()[:4] == b"\x89PNG"
 
@@ -107,6 +102,56 @@ def test_the_report_table_says_why_an_arm_is_missing():
     assert lines[3].split()[:2] == ["trial", "3"]
     assert "[0.400, 0.600]" in lines[3]
     assert lines[-1].endswith("unreachable, floor 0.33")
+
+
+def test_every_answer_of_the_report_is_kept_and_arms_are_paired_with_their_reference(tmp_path):
+    study = finished(tmp_path, "s", "policy=fixed", "report.ratios=[0.5,0.35]")
+    samples = study.samples
+    assert {"arm", "trial", "bound", "id", "kind", "score", "complexity", "flops", "unpruned_flops"} == set(samples)
+    assert len(samples) == 60 * study.report["score"].notna().sum()
+    best = {ratio: study.front.labels[study.front.index_at(ratio)] for ratio in (0.5, 0.35)}
+    unpruned = samples[samples["arm"] == "unpruned"].set_index("id")["score"]
+    for row in study.report.dropna(subset=["score"]).to_dict("records"):
+        mine = samples[(samples["arm"] == row["arm"]) & (samples["bound"] == row["bound"])].set_index("id")
+        assert mine["flops"].sum() / mine["unpruned_flops"].sum() == pytest.approx(row["flops_ratio"], abs=1e-6)
+        assert mine.groupby("kind")["score"].mean().mean() == pytest.approx(row["score"])
+        if row["arm"] == "front":
+            assert row["reference"] == "unpruned"
+            assert row["difference"] == pytest.approx((mine["score"] - unpruned).groupby(mine["kind"]).mean().mean())
+        elif row["arm"] != "unpruned":
+            assert row["reference"] == f"trial {best[row['bound']]}"
+        assert row["difference_low"] <= row["difference"] <= row["difference_high"]
+    table_of = report.report_table(study.report)
+    assert "minus" in table_of
+    assert "-0.000" not in table_of
+
+
+def test_an_arm_without_a_reference_is_left_alone(tmp_path):
+    rows = pd.DataFrame(
+        [("unpruned", None, 1.0, 0.9), ("fixed", None, 0.1, 0.5)], columns=["arm", "trial", "bound", "score"]
+    )
+    assert paired.references(rows, FRONT) == [None, None]  # trial 5 was not measured, nothing costs 0.1
+
+
+def test_arms_on_other_samples_are_refused():
+    left, right = (pd.Series([1.0, 0.0], index=ids) for ids in (["a", "b"], ["a", "c"]))
+    kinds = pd.DataFrame({"id": ["a", "b"], "kind": ["k", "k"]})
+    with pytest.raises(ConfigError, match=r"same report samples.*one report.task"):
+        paired.apart(kinds, [left], [right])
+
+
+def test_the_report_is_read_again_only_while_nothing_changed(tmp_path):
+    finished(tmp_path, "s", "policy=fixed")
+    words = ("study=s", "policy=fixed", "search.n_trials=8")
+    front = fronts.from_study(studies.existing(settings(tmp_path, *words).out, "s"))
+
+    def refuse():
+        raise AssertionError("evaluated again")
+
+    again = report.evaluate_report(settings(tmp_path, *words), front, {}, {}, refuse)
+    assert {"unpruned", "front", "fixed", "layerwise", "random", "uniform"} == set(again["arm"])
+    with pytest.raises(AssertionError, match="evaluated again"):
+        report.evaluate_report(settings(tmp_path, *words, "report.points=2"), front, {}, {}, refuse)
 
 
 def test_a_table_is_aligned():
@@ -120,15 +165,15 @@ class Short:
     def run(self, pruner):
         if pruner is not None and pruner.budget.flops_ratio < 0.4:
             raise BudgetError("budget is unreachable: text and layers alone cost 0.4; raise the bound", missing=0.1)
-        return Records((record("a", 1.0), record("a", 0.0)), 1.0)
+        return Records((record("one", 1.0), record("two", 0.0)), 1.0)
 
 
-def record(kind, score):
-    return Record("id", kind, "", (), score, None, 144, 12, 70.0, 50, 100, 0, 25, 50, 69.0, (70, 70))
+def record(name, score):
+    return Record(name, "a", "", (), score, None, 144, 12, 70.0, 50, 100, 0, 25, 50, 69.0, (70, 70))
 
 
 def test_what_cannot_be_reached_on_the_report_split_is_said_not_raised(tmp_path):
-    given = settings(tmp_path, "report.ratios=[0.5,0.3]")
+    given = settings(tmp_path, "report.ratios=[0.5,0.35]")
     given.out.mkdir()
     front, fixed = ParetoFront((0.3, 0.45), (0.5, 0.6), ("1", "2")), Pruner(FixedPolicy())
     tuned = {1: replace(fixed, budget=Budget(0.3)), 2: replace(fixed, budget=Budget(0.45))}
@@ -138,5 +183,6 @@ def test_what_cannot_be_reached_on_the_report_split_is_said_not_raised(tmp_path)
     assert rows["note"].tolist()[1] == "unreachable, floor 0.4"
     assert "unreachable" in report.report_table(rows)
     front.to_csv(given.out / "front.csv")
-    pd.DataFrame({"trial": [1]}).to_csv(given.out / "trials.csv")
+    row = {"trial": 1, "state": "complete", "flops_ratio": 0.3, "score": 0.5, "feasible": True, "front": True}
+    pd.DataFrame([row]).to_csv(given.out / "trials.csv")
     assert results.StudyResult.read(given.out).report_front.labels == ("2",)

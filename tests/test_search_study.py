@@ -10,8 +10,10 @@ from optuna.trial import TrialState
 from search import results, trials
 from search import study as studies
 from search.config import ConfigError
+from search.fronts import from_study
 from search.preflight import check_study  # noqa: F401  (imports torch once, before anything is timed)
 from search.space import Space
+from search.trial_table import trials_frame
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -37,7 +39,7 @@ def test_same_seed_same_front_bit_for_bit_and_another_seed_another(tmp_path):
         for name, seed in (("a", 0), ("b", 0), ("c", 1))
     )
     assert points(first) == points(second)
-    assert results.front_of(first) == results.front_of(second)
+    assert from_study(first) == from_study(second)
     assert points(first) != points(other)
 
 
@@ -110,7 +112,7 @@ def test_every_trial_carries_the_constraint_and_refused_ones_never_ran(tmp_path)
     assert len(bench.runs) == len(complete)
     assert all("unreachable" in t.user_attrs["refused"] and t.constraints["bound"] > 0 for t in refused)
     assert all(t.constraints["bound"] <= 0 and t.values[0] <= 0.5 for t in complete)
-    assert {t.number for t in study.best_trials} == {int(n) for n in results.front_of(study).labels}
+    assert {t.number for t in study.best_trials} == {int(n) for n in from_study(study).labels}
 
 
 def test_how_far_a_refused_budget_is_below_its_floor_tells_the_sampler(tmp_path):
@@ -129,7 +131,7 @@ def test_without_a_budget_the_bound_binds_before_the_model_runs(tmp_path):
     assert all("over the bound" in t.user_attrs["refused"] for t in over)
     assert all(t.constraints["bound"] == t.user_attrs["planned_ratio"] - 0.6 for t in over)
     assert len(bench.runs) == 12 - len(over)
-    assert results.trials_frame(study).query("state == 'pruned'")["flops_ratio"].min() > 0.6
+    assert trials_frame(study).query("state == 'pruned'")["flops_ratio"].min() > 0.6
 
 
 def test_a_bound_in_tokens(tmp_path):
@@ -149,7 +151,7 @@ def test_a_score_that_is_no_number_is_no_result(tmp_path):
 def test_the_front_leaves_out_trials_without_a_constraint(tmp_path):
     study = run(settings(tmp_path, "search.n_trials=3"), FakeBench())
     study.add_trial(optuna.trial.create_trial(values=[0.01, 1.0]))
-    assert str(len(study.trials) - 1) not in results.front_of(study).labels
+    assert str(len(study.trials) - 1) not in from_study(study).labels
 
 
 def test_other_settings_are_refused_by_name(tmp_path):
@@ -168,7 +170,7 @@ def test_the_tables_say_what_happened(tmp_path):
     given = settings(tmp_path, "policy=fixed", "search.n_trials=20", "seed=2")
     study = run(given, FakeBench())
     front = results.write(study, given)
-    frame = results.trials_frame(study)
+    frame = trials_frame(study)
     assert len(frame) == 20
     assert frame["front"].sum() == len(front.costs)
     assert set(frame.loc[frame["front"], "trial"].astype(str)) == set(front.labels)

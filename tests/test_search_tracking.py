@@ -12,6 +12,8 @@ from optuna.trial import TrialState
 from search import results
 from search import study as studies
 from search.cli import main
+from search.config import ConfigError
+from search.fronts import from_mlflow, from_study, studies_in_mlflow
 from search.mirror import Mirror
 from search.outbox import turn
 from search.tracking import MlflowTracking, tracked
@@ -81,7 +83,7 @@ def test_the_hypervolume_rises_trial_by_trial_to_that_of_the_front(resumed):
     steps, values = zip(*found.history("hypervolume"), strict=True)
     assert list(steps) == [trial.number for trial in study.trials]
     assert list(values) == sorted(values)
-    assert values[-1] == pytest.approx(results.front_of(study).hypervolume(), abs=1e-12)
+    assert values[-1] == pytest.approx(from_study(study).hypervolume(), abs=1e-12)
 
 
 def test_front_and_tuned_pruners_are_artifacts(resumed):
@@ -89,7 +91,19 @@ def test_front_and_tuned_pruners_are_artifacts(resumed):
     assert {"front.csv", "front.json", "front.png", "front.html", "trials.csv", "config.yaml"} <= found.files
     assert {"settings.json", "provenance.json"} <= found.files
     tuned = {item.path for item in found.client.list_artifacts(found.parent.info.run_id, "tuned")}
-    assert tuned == {f"tuned/trial-{label}.yaml" for label in results.front_of(study).labels}
+    assert tuned == {f"tuned/trial-{label}.yaml" for label in from_study(study).labels}
+
+
+def test_the_front_is_read_back_from_mlflow(tmp_path, uri):
+    study, _, _ = ran(composed(tmp_path, uri, 5, "tracking.experiment=fronts"))
+    front, expected = from_mlflow(uri, "s", "fronts"), from_study(study)
+    assert front == expected
+    assert front.left_out == expected.left_out
+    assert studies_in_mlflow(uri, "fronts") == ["s"]
+    with pytest.raises(ConfigError, match="no study 'r'; studies: s"):
+        from_mlflow(uri, "r", "fronts")
+    with pytest.raises(ConfigError, match=r"no experiment 'other'; experiments: .*fronts"):
+        from_mlflow(uri, "s", "other")
 
 
 def test_sync_changes_nothing_where_nothing_is_missing(resumed, uri, capsys):
