@@ -41,8 +41,10 @@ bench: $(READY)  ## the testbed figures of docs/testbed.md and the speed of the 
 	$(BIN)/python -m benchmarks.testbed --out benchmarks/results/testbed-shapes-s0.json --pictures docs/pictures
 	$(BIN)/python -m benchmarks.budget --out benchmarks/results/budget.json
 
-notebooks: $(READY)  ## run every notebook on the studies under runs/ (outputs are not stored)
-	$(BIN)/jupyter-execute notebooks/*.ipynb
+notebooks: $(READY)  ## small studies over three seeds, then every notebook; their figures go to docs/pictures
+	for seed in 0 1 2; do for policy in fixed logistic_adaptive; do $(BIN)/autoprune study experiment=several_seeds \
+		policy=$$policy seed=$$seed study=$$policy-s$$seed folder=runs/seeds || exit 1; done; done
+	$(BIN)/python -m benchmarks.notebooks notebooks/*.ipynb --pictures docs/pictures
 
 wheel: $(READY)  ## build the wheel into dist/
 	$(BIN)/pip wheel --quiet --no-deps -w dist .
