@@ -2,8 +2,8 @@
 
     python -m benchmarks.notebooks notebooks/*.ipynb --pictures docs/pictures
 
-A cell with the tag `picture:NAME` gives NAME.png. The notebooks themselves stay without outputs. All numbers in them are
-from the embedded model.
+A cell with the tag `picture:NAME` gives NAME.png. The notebooks themselves stay without outputs. All numbers in them
+are from the embedded model.
 """
 
 import argparse
