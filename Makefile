@@ -43,7 +43,8 @@ bench: $(READY)  ## the testbed figures of docs/testbed.md and the speed of the 
 
 notebooks: $(READY)  ## small studies over three seeds, then every notebook; their figures go to docs/pictures
 	for seed in 0 1 2; do for policy in fixed logistic_adaptive; do $(BIN)/autoprune study experiment=several_seeds \
-		policy=$$policy seed=$$seed study=$$policy-s$$seed folder=runs/seeds || exit 1; done; done
+		policy=$$policy seed=$$seed study=$$policy-s$$seed folder=runs/seeds \
+		'~report.arms.random' '~report.arms.uniform' || exit 1; done; done
 	$(BIN)/python -m benchmarks.notebooks notebooks/*.ipynb --pictures docs/pictures
 
 wheel: $(READY)  ## build the wheel into dist/

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from autoprune_lab.pareto import ParetoFront
 from search.config import ConfigError, close
@@ -28,13 +28,19 @@ def from_study(study: optuna.Study) -> ParetoFront:
     trials = study.get_trials(deepcopy=False)
     again = {trial.user_attrs[RETRY] for trial in trials if RETRY in trial.user_attrs}
     ended = [trial for trial in trials if trial.state.is_finished() and trial.number not in again]
-    points = [trial.values or (math.nan, math.nan) for trial in ended]
+    points = [point_of(trial) for trial in ended]
     return ParetoFront.of(
         [cost for cost, _ in points],
         [score for _, score in points],
         [trial.number for trial in ended],
         [trial.number in within or trial.state == TrialState.FAIL for trial in ended],
     )
+
+
+def point_of(trial: FrozenTrial) -> tuple[float, float]:
+    """(cost, score) of a trial, NaN without a result; with one objective, the score, the cost is an attribute."""
+    *cost, score = trial.values or (math.nan, math.nan)
+    return float(cost[0] if cost else trial.user_attrs.get("cost", math.nan)), float(score)
 
 
 def from_mlflow(

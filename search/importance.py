@@ -7,6 +7,8 @@ import pandas as pd
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
+from search.fronts import point_of
+
 COLUMNS = ["parameter", "score", "cost"]
 
 
@@ -34,8 +36,8 @@ def importance(study: optuna.Study) -> pd.DataFrame:
 
 
 def _minus_score(trial: FrozenTrial) -> float:
-    return -float(trial.values[1])
+    return -point_of(trial)[1]
 
 
 def _cost(trial: FrozenTrial) -> float:
-    return float(trial.values[0])
+    return point_of(trial)[0]

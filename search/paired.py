@@ -50,7 +50,8 @@ def scores_of(samples: pd.DataFrame, arm: Arm) -> Scores:
     same_trial = samples["trial"].isna() if arm.trial is None else samples["trial"].eq(arm.trial).fillna(False)
     same_bound = np.isclose(samples["bound"].to_numpy(float), arm.bound, rtol=0, atol=1e-9)  # one went through a CSV
     rows = samples[(samples["arm"] == arm.arm) & same_trial.astype(bool) & same_bound]
-    return rows.set_index("id")["score"].astype(float)
+    scores: Scores = rows.set_index("id")["score"].astype(float)
+    return scores
 
 
 def references(report: pd.DataFrame, front: ParetoFront) -> list[Arm | None]:

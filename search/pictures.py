@@ -13,22 +13,29 @@ from search.seeds import Contender
 SPLITS = {False: "tune split", True: "report split"}
 
 
+def cost_label(result: StudyResult) -> str:
+    """What the horizontal axis says."""
+    return COST_LABEL if result.cost == "flops_ratio" else result.cost
+
+
 def draw(result: StudyResult) -> None:
     """front.png, front.html: every trial within the bound and the front; report.png: front and arms, report split."""
     run = result.trials[result.trials["feasible"] & ~result.trials["front"]]
     others = {"other trials": list(zip(run["flops_ratio"], run["score"], strict=True))}
-    title = f"{result.name}, tune split\n{result.front.left_out}"
-    plot_fronts({"front": result.front}, others, bounds=result.bounds, path=result.folder / PICTURE, title=title)
-    text = page(f"{result.name}, tune split", dots_of(result.trials), COST_LABEL, "accuracy")
+    title, xlabel, bounds = f"{result.name}, tune split\n{result.front.left_out}", cost_label(result), result.bounds
+    path = result.folder / PICTURE
+    plot_fronts({"front": result.front}, others, bounds=bounds, path=path, title=title, xlabel=xlabel)
+    text = page(f"{result.name}, tune split", dots_of(result.trials), xlabel, "accuracy")
     (result.folder / PAGE).write_text(text, encoding="utf-8")
     plot_fronts(
         {"front on the tune split": result.front, "front on the report split": result.report_front},
         result.arms,
         {"front on the report split": result.report_points},
-        result.bounds,
+        bounds,
         result.unpruned,
         path=result.folder / REPORT_PICTURE,
         title=f"{result.name}: other arms on the report split, 95 % intervals",
+        xlabel=xlabel,
     )
 
 
@@ -49,7 +56,7 @@ def overlay(
         first = contenders[0].studies[0]
         arms, levels = (first.arms, first.unpruned) if report else ({}, {})
         named = {f"arm {name}": points for name, points in arms.items()}  # a study may have the same name
-        plot_fronts(fronts, named, measured, bounds, levels, axes=axes, title=SPLITS[report])
+        plot_fronts(fronts, named, measured, bounds, levels, axes=axes, title=SPLITS[report], xlabel=cost_label(first))
     for axes in panels[:-1]:
         axes.get_legend().remove()  # the last panel's names them all
     for axes in panels[1:]:

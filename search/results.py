@@ -87,9 +87,14 @@ class StudyResult:
         return loaded
 
     @property
+    def cost(self) -> str:
+        """What the front's cost is."""
+        return str(OmegaConf.select(self.config, "search.cost", default="flops_ratio"))
+
+    @property
     def bounds(self) -> list[float]:
-        """The FLOPs ratio that no trial was to pass; empty where the bound was on something else."""
-        bound = OmegaConf.select(self.config, "budget.flops_ratio")
+        """The cost that no trial was to pass; empty where the bound was on something else."""
+        bound = OmegaConf.select(self.config, "budget.flops_ratio") if self.cost == "flops_ratio" else None
         return [] if bound is None else [float(bound)]
 
     @property

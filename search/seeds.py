@@ -32,9 +32,14 @@ class Contender:
 def contenders(studies: Sequence[StudyResult]) -> list[Contender]:
     """Studies named NAME-s0, NAME-s1, ... as the seeds of NAME, all others alone, in the order given.
 
-    Raises ConfigError where seeds of one name differ in more than the seed.
+    Raises ConfigError where seeds of one name differ in more than the seed, or costs cannot be compared.
     """
     once = list({study.folder.resolve(): study for study in studies}.values())
+    for study in once[1:]:
+        if study.cost != once[0].cost:
+            raise ConfigError(
+                f"{once[0].name} counts {once[0].cost}, {study.name} {study.cost}: they cannot be compared"
+            )
     order = {name: place for place, name in reversed(list(enumerate(map(_stem, once))))}
     ranked = sorted(once, key=lambda study: (order[_stem(study)], _seed(study) or 0))
     groups = [(stem, list(group)) for stem, group in groupby(ranked, key=_stem)]

@@ -57,6 +57,16 @@ def test_seeds_that_differ_in_more_are_refused_by_the_setting(runs, tmp_path):
         contenders(studies)
 
 
+def test_fronts_of_different_costs_are_not_compared(runs, tmp_path):
+    for name in ("trials.csv", "front.csv"):
+        (tmp_path / name).write_text((runs / "alone" / name).read_text())
+    (tmp_path / "config.yaml").write_text("search: {cost: latency}\n")
+    other = StudyResult.read(tmp_path)
+    assert other.bounds == []
+    with pytest.raises(ConfigError, match=r"alone counts flops_ratio, .* latency: they cannot be compared"):
+        contenders([StudyResult.read(runs / "alone"), other])
+
+
 def test_the_summary_gives_medians_over_seeds_and_counts(compared):
     frame = comparison.summary(compared, [0.5, 0.35]).set_index("study")
     fronts = [study.front for study in compared[2].studies]
