@@ -52,19 +52,29 @@ def plot_fronts(
     for (name, group), (colour, marker) in zip(others.items(), styles, strict=False):
         _draw_bars(axes, group, colour, "none")
         axes.plot(*group[:, :2].T, marker, label=name, color=colour, markerfacecolor="none", markersize=7)
-    for bound, style in zip(limits, cycle(BOUND_STYLES), strict=False):
-        axes.axvline(bound, color="0.35", linewidth=1.2, linestyle=style, label=f"bound {bound:g}", zorder=1)
-    for name, level in (levels or {}).items():
-        axes.axhline(level, color="0.35", linewidth=1.2, linestyle=(0, (1, 2)), label=f"{name} {level:.3f}", zorder=1)
+    _draw_lines(axes, limits, levels or {})
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)
+    _finish(axes)
     figure = axes.get_figure(root=True)
     assert figure is not None
     if path is not None:
         figure.savefig(path, dpi=160, bbox_inches="tight")
     return figure
+
+
+def _draw_lines(axes: Axes, limits: Sequence[float], levels: Mapping[str, float]) -> None:
+    """Bounds upright, levels across."""
+    for bound, style in zip(limits, cycle(BOUND_STYLES), strict=False):
+        axes.axvline(bound, color="0.35", linewidth=1.2, linestyle=style, label=f"bound {bound:g}", zorder=1)
+    for name, level in levels.items():
+        axes.axhline(level, color="0.35", linewidth=1.2, linestyle=(0, (1, 2)), label=f"{name} {level:.3f}", zorder=1)
+
+
+def _finish(axes: Axes) -> None:
+    """A light grid, no box, the legend beside the data."""
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)
 
 
 def _draw_front(
