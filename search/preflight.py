@@ -63,6 +63,7 @@ def check_study(settings: Settings) -> CheckedStudy:
     if typed.tracking is not None:
         build(config.tracking, "tracking")
     arms = {name: arm(settings, name, overrides) for name, overrides in typed.report.arms.items()}
+    _check_report(settings)
     _tell(build(report_config(settings).task, "report.task"))
     return CheckedStudy(space, baselines, arms, folder)
 
@@ -80,6 +81,14 @@ def report_config(settings: Settings) -> DictConfig:
     """The study's config with the fields of `report.task` changed in its task."""
     changed = {f"task.{name}": value for name, value in settings.typed.report.task.items()}
     return apply(settings.config, changed)
+
+
+def _check_report(settings: Settings) -> None:
+    """Raise ConfigError where the report would be on samples that trials see."""
+    on_report, on_tune = report_config(settings).task, settings.config.task
+    changed = {name for name in on_report if on_report[name] != on_tune[name]}
+    if changed <= {"per_kind"} or "all" in (on_report.get("split"), on_tune.get("split")):
+        raise ConfigError("report.task gives samples that trials see: use task.split=tune and report.task.split=report")
 
 
 def _check_ends(space: Space, settings: Settings) -> None:

@@ -29,7 +29,7 @@ def quick(checkpoint, *words):
     ]
 
 
-@pytest.mark.parametrize("verb", ["", "study", "evaluate", "compare", "train", "new-policy"])
+@pytest.mark.parametrize("verb", ["", "study", "evaluate", "compare", "export", "train", "new-policy"])
 def test_help_says_how_to_begin(verb, capsys):
     assert main([*([verb] if verb else []), "--help"]) == 0
     shown = capsys.readouterr()

@@ -48,6 +48,7 @@ MISTAKES = {
     "baseline key": (["study", "search.baselines=[{pruner.policy.x9: 1}]"], ["pruner.policy.x9", "pruner.policy.x0"]),
     "arm": (["study", "report.arms.fixed=['policy=fixd']"], ["report.arms.fixed", "unknown policy 'fixd'"]),
     "report ratio": (["study", "report.ratios=[2]"], ["report.ratios: 2"]),
+    "report on tuned samples": (["study", "report.task.split=tune"], ["report.task gives samples that trials see"]),
     "pruner file": (["evaluate", "--pruner", "none.yaml"], ["none.yaml"]),
     "no study": (["compare", "nothing"], ["nothing", "trials.csv"]),
     "policy name": (["new-policy", "My-Policy"], ["'My-Policy'", "lower-case"]),
