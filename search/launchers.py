@@ -137,6 +137,7 @@ class SubmititJob:
 def _live(work: Work, rank: int, n: int, log: Path) -> None:
     """A local worker's life: an own session, so that Ctrl-C reaches the launcher alone, which then asks it to stop."""
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a launcher in the background (nohup ... &) ignores it
     with log.open("w") as stream:
         for output in (1, 2):
             os.dup2(stream.fileno(), output)

@@ -72,6 +72,7 @@ def test_a_killed_trial_is_run_again_once(tmp_path):
     study = run(settings(tmp_path / "killed", "search.n_trials=4"), FakeBench())
     study.sampler = studies._sampler(given, 4)
     left = study.ask(whole.trials[4].distributions)  # what kill -9 leaves: a trial that runs for ever
+    trials.claim(left, "host.1.gone")
     left.set_constraint("bound", 5.0)
     resumed = run(given, FakeBench())
     assert points(resumed) == points(whole)

@@ -23,7 +23,8 @@ from search.launchers import LocalLauncher, SubmititLauncher
 
 
 def launch_and_wait(folder):
-    """A launcher, to be killed."""
+    """A launcher, to be killed; in the background, as nohup would have it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     with LocalLauncher().start(partial(dies_or_sleeps, folder), 2, folder / "logs"):
         time.sleep(600)
 
