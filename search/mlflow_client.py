@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
+from search.config import without_password
 from search.tracking import MlflowTracking
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def reason(error: BaseException) -> str:
         if name == "NameResolutionError" or "NameResolutionError" in str(link):
             return "unknown host"
         link = link.__cause__ or link.__context__
-    return " ".join(str(error).split())[:160] or type(error).__name__
+    return without_password(" ".join(str(error).split()))[:160] or type(error).__name__
 
 
 def _experiment(client: "MlflowClient", target: MlflowTracking) -> str:

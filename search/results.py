@@ -11,7 +11,7 @@ import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
 from autoprune_lab.pareto import ParetoFront
-from search.config import ConfigError, Settings
+from search.config import ConfigError, Settings, without_password
 from search.fronts import from_study
 from search.importance import importance
 from search.objective import PRUNER
@@ -38,9 +38,10 @@ def write(study: optuna.Study, settings: Settings) -> ParetoFront:
 
 
 def write_config(settings: Settings) -> None:
-    """Write config.yaml into the study's folder; whoever reads it meanwhile finds a whole one."""
+    """Write config.yaml into the study's folder, without passwords; whoever reads it meanwhile finds a whole one."""
     new = settings.out / f"{CONFIG}.new"
-    new.write_text(OmegaConf.to_yaml(settings.config), encoding="utf-8")
+    lines = OmegaConf.to_yaml(settings.config).splitlines(keepends=True)
+    new.write_text("".join(map(without_password, lines)), encoding="utf-8")
     new.replace(settings.out / CONFIG)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import optuna
 
-from search.config import ConfigError, Settings
+from search.config import ConfigError, Settings, without_password
 from search.study import Observer
 
 SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks", "file")
@@ -87,12 +87,13 @@ def tracked(study: optuna.Study, settings: Settings) -> Iterator[list[Observer]]
 
 
 def begin(study: optuna.Study, target: MlflowTracking) -> None:
-    """Note in the study where it is logged, for `autoprune sync`."""
-    study.set_user_attr(TARGET, {name: value for name, value in vars(target).items() if name != "patience"})
+    """Note in the study where it is logged, for `autoprune sync`; no password."""
+    uri = without_password(target.uri)
+    study.set_user_attr(TARGET, {"uri": uri, "experiment": target.experiment, "artifacts": target.artifacts})
     study.set_user_attr(STATUS, RUNNING)
 
 
 def where(tracking: Mapping[str, Any]) -> str:
     """How to look at the runs, in one line."""
-    uri = str(tracking["uri"])
+    uri = without_password(str(tracking["uri"]))
     return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"

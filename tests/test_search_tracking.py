@@ -16,7 +16,7 @@ from search.config import ConfigError
 from search.fronts import from_mlflow, from_study, studies_in_mlflow
 from search.mirror import Mirror
 from search.outbox import turn
-from search.tracking import MlflowTracking, tracked
+from search.tracking import MlflowTracking, tracked, where
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -109,7 +109,7 @@ def test_the_front_is_read_back_from_mlflow(tmp_path, uri):
 def test_sync_changes_nothing_where_nothing_is_missing(resumed, uri, capsys):
     folder, study, before = resumed
     assert main(["sync", str(folder)]) == 0
-    assert capsys.readouterr().out == f"{folder}/s: 0 sent, 12 trials in {uri}\n"
+    assert capsys.readouterr().out == f"{folder}/s: 0 sent, 12 trials in MLflow: {where({'uri': uri})}\n"
     after = complete(uri, study)
     assert after.history("hypervolume") == before.history("hypervolume")
     assert after.parent.info.end_time == before.parent.info.end_time

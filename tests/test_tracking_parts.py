@@ -10,14 +10,17 @@ import optuna
 import pandas as pd
 import pytest
 from fake_bench import FakeBench, objective, refused, settings
-from mlflow_places import held, open_study
+from mlflow_places import composed, held, open_study
 from optuna.trial import TrialState, create_trial
 
-from search import front_page, provenance, run_fields
+from search import front_page, mlflow_client, provenance, run_fields
 from search import study as studies
+from search.commands import sync
 from search.config import ConfigError
+from search.fresh import put_aside
+from search.place import Place
 from search.results import write_config
-from search.tracking import MlflowTracking, where
+from search.tracking import MlflowTracking, begin, where
 
 RANGE = optuna.distributions.FloatDistribution(0, 1)
 
@@ -165,6 +168,31 @@ def test_sync_refuses_what_is_no_study_and_what_was_not_logged(tmp_path, capsys)
     refused(["sync", str(tmp_path / "s")], ["was not logged anywhere", "--uri"], capsys, tmp_path)
     with pytest.raises(ConfigError, match="is no MLflow tracking URI"):
         MlflowTracking("runs/mlflow.db")
+
+
+def test_passwords_are_written_nowhere(tmp_path):
+    uri = "http://me:secret@host:5000"
+    given = composed(tmp_path, uri, 1, "search.storage=null")
+    study = open_study(given)
+    begin(study, MlflowTracking(uri).resolved())
+    write_config(given)
+    assert "secret" not in (tmp_path / "s" / "config.yaml").read_text()
+    assert "secret" not in (tmp_path / "s" / "journal.log").read_text()
+    assert "secret" not in where({"uri": uri})
+    assert "secret" not in mlflow_client.reason(RuntimeError(f"{uri} said no"))
+
+
+def test_sync_finds_the_study_of_a_folder_put_aside(tmp_path):
+    given = settings(tmp_path, "policy=fixed", "search.n_trials=1", f"search.storage=sqlite:///{tmp_path}/all.db")
+    place = Place.of(given)
+    first = studies.open_study(place.out, "s", studies.settings_print(given), place.url)
+    first.set_user_attr("which", "first")
+    write_config(given)
+    put_aside(place)
+    studies.open_study(place.out, "s", studies.settings_print(given), place.url).set_user_attr("which", "second")
+    write_config(given)
+    assert sync._study(tmp_path / "s.old-1").user_attrs["which"] == "first"
+    assert sync._study(tmp_path / "s").user_attrs["which"] == "second"
 
 
 CODE = """

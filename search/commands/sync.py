@@ -1,6 +1,7 @@
 """`autoprune sync`."""
 
 import argparse
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
 
     from search.tracking import MlflowTracking
 
+NO_PASSWORD = ":***@"  # what was written instead; the driver looks for it where it always does
 WAIT = 60.0  # seconds for another process that is logging the same study
 
 SUMMARY = "send to MLflow what a dead or slow tracking server did not take"
@@ -50,15 +52,10 @@ def _below(place: Path) -> list[Path]:
 
 def _open(folder: Path, uri: str | None, experiment: str | None) -> "tuple[optuna.Study, MlflowTracking]":
     """The study and where it goes. Raises ConfigError."""
-    from omegaconf import OmegaConf
-
     from search.config import ConfigError
-    from search.results import CONFIG
-    from search.study import existing
     from search.tracking import TARGET, MlflowTracking
 
-    config = OmegaConf.load(folder / CONFIG)
-    study = existing(folder, str(OmegaConf.select(config, "study")), OmegaConf.select(config, "search.storage"))
+    study = _study(folder)
     if study is None:
         raise ConfigError(f"{folder} holds no study's trials")
     known = dict(study.user_attrs.get(TARGET, {}))
@@ -66,7 +63,23 @@ def _open(folder: Path, uri: str | None, experiment: str | None) -> "tuple[optun
         raise ConfigError(f"{folder} was not logged anywhere: add --uri URI, such as sqlite:///runs/mlflow.db")
     if uri is not None:
         known = {"uri": uri, "experiment": known.get("experiment", "autoprune")}
+    known["uri"] = known["uri"].replace(NO_PASSWORD, "@")
     return study, MlflowTracking(**known | ({"experiment": experiment} if experiment else {})).resolved()
+
+
+def _study(folder: Path) -> "optuna.Study | None":
+    """The study of a folder; one that was put aside is kept in a database under the folder's new ending."""
+    from omegaconf import OmegaConf
+
+    from search.results import CONFIG
+    from search.study import existing
+
+    config = OmegaConf.load(folder / CONFIG)
+    name, url = str(OmegaConf.select(config, "study")), OmegaConf.select(config, "search.storage")
+    if url is None:
+        return existing(folder, name)
+    aside = re.search(r"\.old-\d+$", folder.resolve().name)
+    return existing(folder, name + (aside.group() if aside else ""), url.replace(NO_PASSWORD, "@"))
 
 
 def _sync(folder: Path, study: "optuna.Study", target: "MlflowTracking") -> bool:
@@ -76,7 +89,7 @@ def _sync(folder: Path, study: "optuna.Study", target: "MlflowTracking") -> bool
     from search import mlflow_client
     from search.mirror import Mirror
     from search.outbox import turn, unsent
-    from search.tracking import FINISHED, RUNNING, STATUS, STOPPED
+    from search.tracking import FINISHED, RUNNING, STATUS, STOPPED, where
 
     mlflow_client.prepare()
     mirror = Mirror(study, target, folder)
@@ -90,5 +103,5 @@ def _sync(folder: Path, study: "optuna.Study", target: "MlflowTracking") -> bool
     except Exception as error:  # of any server, driver or disk
         print(unsent(mirror, mlflow_client.reason(error)), file=sys.stderr)
         return False
-    print(f"{folder}: {sent} sent, {len(mirror.sent)} trials in {target.uri}")
+    print(f"{folder}: {sent} sent, {len(mirror.sent)} trials in MLflow: {where(vars(target))}")
     return True
