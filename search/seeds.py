@@ -10,10 +10,10 @@ from omegaconf import OmegaConf
 from autoprune_lab.pareto import ParetoFront
 from search.config import ConfigError, fields_of
 from search.results import StudyResult
-from search.study import FREE
+from search.study import is_free
 
 SEED = re.compile(r"(?P<stem>.+)[-_]s(?P<seed>\d+)")  # logistic-s0, logistic-s1, ...
-MAY_DIFFER = {*FREE, "seed", "search.sampler.seed"} - {"search.n_trials", "report"}
+MUST_AGREE = ("search.n_trials", "report")  # though two runs of one study may differ in them
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def _check_same(one: StudyResult, other: StudyResult) -> None:
     """Raise ConfigError naming the first setting beside the seed in which two studies differ."""
     first, second = one.config, other.config
     for path in sorted({*fields_of(first), *fields_of(second)}):
-        if any(path == free or path.startswith(f"{free}.") for free in MAY_DIFFER):
+        if path in ("seed", "search.sampler.seed") or (is_free(path) and not path.startswith(MUST_AGREE)):
             continue
         then, now = OmegaConf.select(first, path), OmegaConf.select(second, path)
         if then != now:
