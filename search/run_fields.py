@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import takewhile
+from itertools import accumulate, takewhile
 from typing import Any
 
 import optuna
@@ -59,10 +59,11 @@ def progress(study: optuna.Study, after: int = -1) -> list[tuple[int, int, dict[
     """
     trials = sorted(study.get_trials(deepcopy=False), key=lambda trial: trial.number)
     ended = list(takewhile(lambda trial: trial.state.is_finished(), trials))
+    known_at = accumulate((milliseconds(trial.datetime_complete) for trial in ended), max)
     good = feasible(study)
     return [
-        (end.number, milliseconds(end.datetime_complete), _reached(study, [t for t in good if t.number <= end.number]))
-        for end in ended
+        (end.number, moment, _reached(study, [trial for trial in good if trial.number <= end.number]))
+        for end, moment in zip(ended, known_at, strict=True)
         if end.number > after
     ]
 

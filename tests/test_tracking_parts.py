@@ -48,6 +48,8 @@ def test_progress_waits_for_the_first_trial_that_has_not_ended(monkeypatch):
     steps = [(n, measured["hypervolume"]) for n, _, measured in run_fields.progress(study)]
     assert steps == [(0, 0.25), (1, 0.25), (2, pytest.approx(0.35))]
     assert [n for n, _, _ in run_fields.progress(study, after=1)] == [2]
+    moments = [moment for _, moment, _ in run_fields.progress(study)]
+    assert moments == sorted(moments)  # trial 1 ended last
 
 
 def test_a_study_with_one_objective_has_a_best_value(monkeypatch):
