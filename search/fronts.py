@@ -1,7 +1,6 @@
 """A study's front from wherever the study is: optuna's storage or MLflow. From a CSV file: `ParetoFront.from_csv`."""
 
 import math
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from autoprune_lab.pareto import ParetoFront
 from search.config import ConfigError, close
+from search.mlflow_client import prepare
 from search.trials import RETRY, feasible
 
 if TYPE_CHECKING:
@@ -80,9 +80,9 @@ def _open(uri: str, experiment: str) -> "tuple[MlflowClient, str]":
     """A client and the experiment's id; makes no database where there is none."""
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
         raise ConfigError(f"there is no MLflow database at {uri}: run autoprune study first, or give another uri")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from mlflow import MlflowClient
+    prepare()
+    from mlflow import MlflowClient
+
     client = MlflowClient(tracking_uri=uri)
     found = client.get_experiment_by_name(experiment)
     if found is None:
