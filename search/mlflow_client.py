@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from search.config import without_password
-from search.tracking import MlflowTracking
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+    from search.tracking import MlflowTracking
 
 # MLflow waits 246 s for a server that refuses connections, and longer for one that never answers. We try again anyway.
 ENVIRONMENT = {
@@ -34,7 +35,7 @@ def prepare() -> None:
     warnings.filterwarnings("ignore", module=r"(mlflow|alembic|sqlalchemy|pydantic)\b")
 
 
-def connect(target: MlflowTracking) -> "tuple[MlflowClient, str]":
+def connect(target: "MlflowTracking") -> "tuple[MlflowClient, str]":
     """A client and the experiment's id; a database is made by one process while others wait."""
     from mlflow import MlflowClient
 
@@ -62,7 +63,7 @@ def reason(error: BaseException) -> str:
     return without_password(" ".join(str(error).split()))[:160] or type(error).__name__
 
 
-def _experiment(client: "MlflowClient", target: MlflowTracking) -> str:
+def _experiment(client: "MlflowClient", target: "MlflowTracking") -> str:
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(target.experiment)
