@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from autoprune_lab.front_plot import COLOURS, COST_LABEL, MARKERS
-from search.methods import OF
+from search.methods import ALWAYS, OF, UNPRUNED
 
 COSTS = {"flops_ratio": 3, "paper_ratio": 3, "scoring_ratio": 4, "entering": 1, "leaving": 1, "time_ratio": 3}
 """Columns of a row, and the digits that they are shown with."""
@@ -39,17 +39,20 @@ def markdown(frame: pd.DataFrame) -> str:
 
 
 def draw(frame: pd.DataFrame, path: Path, title: str) -> None:
-    """Score against FLOPs ratio, one line a method, with 95 % intervals."""
+    """Score against FLOPs ratio with 95 % intervals, a line a method, dashed for chance; the unpruned score dotted."""
     figure = Figure(figsize=(8.5, 4.8), layout="constrained")
     axes = figure.subplots()
     run = frame.dropna(subset=["score"])
+    for score in run.loc[run["method"] == UNPRUNED, "score"]:
+        axes.axhline(score, color="black", linestyle=":", linewidth=1, label="unpruned")
     styles = zip(cycle(COLOURS), cycle(MARKERS), strict=True)
-    for (name, rows), (colour, marker) in zip(run.groupby("method", sort=False), styles, strict=False):
-        rows = rows.sort_values("flops_ratio")
+    pruned = run[run["method"] != UNPRUNED].sort_values("flops_ratio")
+    for (name, rows), (colour, marker) in zip(pruned.groupby("method"), styles, strict=False):
         bars = np.maximum([rows["score"] - rows["score:low"], rows["score:high"] - rows["score"]], 0)
         axes.errorbar(
-            rows["flops_ratio"], rows["score"], bars, color=colour, marker=marker, label=name, capsize=2, linewidth=1
-        )
+            rows["flops_ratio"], rows["score"], bars, color=colour, marker=marker, label=name, capsize=2, linewidth=1,
+            linestyle="--" if name in ALWAYS else "-",
+        )  # fmt: skip
     axes.set(title=title, xlabel=COST_LABEL, ylabel="score, mean over kinds")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
