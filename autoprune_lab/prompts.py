@@ -1,5 +1,6 @@
 """A task made ready for one model: prompts tokenised, vision features computed once and used by every evaluation."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,11 +20,12 @@ GIB = 1 << 30
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Some samples of one kind; `places` are their positions in the task. Inputs are kept, or made at every use."""
+    """Some samples of one kind or block; `places` are their positions in the task. Inputs are kept, or made anew."""
 
     places: tuple[int, ...]
     make: Callable[[], dict[str, Any]] = field(repr=False)
     kept: dict[str, Any] | None = field(default=None, repr=False)
+    block: int = 0
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -37,7 +39,7 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class PreparedTask:
-    """`geometries` and `samples` in the task's order; `batches` sorted by kind and length, to pad little."""
+    """`geometries` and `samples` in the task's order; `batches` by kind or block, then by length to pad little."""
 
     task: Task
     samples: tuple[Sample, ...]
@@ -52,12 +54,14 @@ def prepare(
     progress: bool = False,
     keep_features: bool = True,
     most_bytes: int | None = None,
+    blocks: int = 1,
 ) -> PreparedTask:
     """Tokenise every prompt; with `keep_features` also run the vision tower now and keep what it gives.
 
     A sample's features take n_vision x hidden values (LLaVA-1.5-7B in bf16: 4.7 MB). Batches beyond `most_bytes` of
     them (None: 8 GiB, or a quarter of the GPU's free memory), or all without `keep_features`, open their pictures and
-    run the tower anew in every evaluation.
+    run the tower anew in every evaluation. A batch holds one kind; with several `blocks` it holds one block, and
+    every block has its share of each kind.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size {batch_size} must be at least 1")
@@ -65,14 +69,15 @@ def prepare(
     encode = VisionEncoder(vlm)
     lengths: dict[int, tuple[int, int]] = {}
     batches, room = [], (_room(vlm) if most_bytes is None else most_bytes) if keep_features else 0
-    groups = list(_grouped(_order(vlm.processor, samples), samples, batch_size))
+    labels = [sample.kind for sample in samples] if blocks == 1 else _blocks(samples, blocks)
+    groups = list(_grouped(_order(vlm.processor, samples, labels), labels, batch_size))
     for places in tqdm(groups, desc="reading the pictures", unit="batch", disable=not progress, leave=False):
         maker = _Maker(vlm, encode, tuple(samples[i] for i in places))
         tokenised = maker.tokenise()
         lengths.update(zip(places, _lengths(tokenised, vlm.model.config.image_token_id), strict=True))
         kept = encode(tokenised) if room > 0 else None
         room -= n_bytes(kept)
-        batches.append(Batch(tuple(places), maker, kept))
+        batches.append(Batch(tuple(places), maker, kept, 0 if blocks == 1 else int(labels[places[0]])))
     config = vlm.model.config.get_text_config()
     geometries = tuple(Geometry.from_config(config, *lengths[i]) for i in range(len(samples)))
     return PreparedTask(task, samples, geometries, tuple(batches))
@@ -127,18 +132,28 @@ def _room(vlm: VLM) -> int:
     return torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else 8 * GIB
 
 
-def _order(processor: Any, samples: Sequence[Sample]) -> list[int]:
-    """By kind, then by what makes prompts long: the pictures' sizes, then the text."""
+def _order(processor: Any, samples: Sequence[Sample], labels: Sequence[str]) -> list[int]:
+    """By label, then by what makes prompts long: the pictures' sizes, then the text."""
     texts = [prompt_text(processor, sample) for sample in samples]
     ids = processor.tokenizer(texts)["input_ids"] if texts else []
-    return sorted(range(len(samples)), key=lambda i: (samples[i].kind, sizes(samples[i].images), len(ids[i]), i))
+    return sorted(range(len(samples)), key=lambda i: (labels[i], sizes(samples[i].images), len(ids[i]), i))
 
 
-def _grouped(order: Sequence[int], samples: Sequence[Sample], size: int) -> Iterator[list[int]]:
-    """Runs of at most `size` samples of one kind."""
+def _blocks(samples: Sequence[Sample], n: int) -> list[str]:
+    """The block of each sample, as a number that sorts: the kinds are dealt out to the blocks in turn."""
+    dealt: Counter[str] = Counter()
+    blocks = []
+    for sample in samples:
+        blocks.append(f"{dealt[sample.kind] % n:06d}")
+        dealt[sample.kind] += 1
+    return blocks
+
+
+def _grouped(order: Sequence[int], labels: Sequence[str], size: int) -> Iterator[list[int]]:
+    """Runs of at most `size` samples of one label."""
     group: list[int] = []
     for i in order:
-        if group and (len(group) == size or samples[i].kind != samples[group[0]].kind):
+        if group and (len(group) == size or labels[i] != labels[group[0]]):
             yield group
             group = []
         group.append(i)

@@ -14,6 +14,7 @@ from search import bench, preflight, results
 from search import study as studies
 from search.arm import build_pruner
 from search.config import ConfigError, Settings, compose
+from search.fronts import point_of
 from search.objective import PRUNER, Objective
 from search.preflight import CheckedStudy
 from search.table import table
@@ -61,7 +62,7 @@ def tune(settings: Settings, checked: CheckedStudy, vlm: VLM) -> Pruner:
     results.write(study, settings)
     if not (found := feasible(study)):
         raise ConfigError(f"study {settings.typed.study}: no trial is within the budget; raise it or the trials")
-    best = max(found, key=lambda trial: (trial.values[1], -trial.values[0]))
+    best = max(found, key=lambda trial: (point_of(trial)[1], -point_of(trial)[0]))
     return build_pruner(OmegaConf.create({"pruner": best.user_attrs[PRUNER]}))
 
 

@@ -1,8 +1,8 @@
 """The model and the task of a study: prepared once, run by every trial."""
 
 import hashlib
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,23 +10,30 @@ import numpy as np
 from jaxtyping import Float
 from omegaconf import DictConfig
 
-from autoprune_lab.evaluate import evaluate, read_complexities
+from autoprune_lab.evaluate import Block, evaluate, read_complexities
 from autoprune_lab.geometry import Geometry
+from autoprune_lab.latency import latency_ratio
 from autoprune_lab.models.checkpoint import VLM
-from autoprune_lab.prompts import PreparedTask, prepare
+from autoprune_lab.prefixes import Prefixes
+from autoprune_lab.prompts import GIB, PreparedTask, prepare
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.records import Records
 from search.arm import build
+from search.complexity_cache import ComplexityCache
+from search.goal import BEST
+from search.outcome import Outcome
 
 
 @dataclass
 class ModelBench:
-    """A loaded model and a prepared task. Complexities are kept per estimator and probe layer."""
+    """A loaded model and a prepared task. Complexities are kept per estimator and probe layer, and in `cache`."""
 
     vlm: VLM
     prepared: PreparedTask
     progress: bool = False
     known: dict[Hashable, Float[np.ndarray, "samples"]] = field(default_factory=dict)
+    cache: ComplexityCache | None = None
+    prefixes: Prefixes | None = None
 
     @property
     def geometries(self) -> Sequence[Geometry]:
@@ -39,7 +46,7 @@ class ModelBench:
             return np.zeros(len(self.geometries))
         key = (_name(pruner.complexity), pruner.probe_layer)
         if key not in self.known:
-            self.known[key] = read_complexities(self.vlm, self.prepared, replace(pruner, budget=None))
+            self.known[key] = self._read(pruner)
         return self.known[key]
 
     def calibrated(self, pruner: Pruner) -> Pruner:
@@ -48,13 +55,30 @@ class ModelBench:
             return pruner
         return pruner.calibrated(self.complexities(pruner), self.geometries)
 
-    def run(self, pruner: Pruner | None) -> Records:
-        """Answer every sample, pruned, or unpruned with None."""
-        return evaluate(self.vlm, self.prepared, pruner, progress=self.progress)
+    def run(self, pruner: Pruner | None, after_block: Callable[[Block], None] | None = None) -> Records:
+        """Answer every sample, pruned, or unpruned with None; see `evaluate`."""
+        return evaluate(self.vlm, self.prepared, pruner, self.progress, None, after_block, self.prefixes)
+
+    def figures(self, outcome: Outcome) -> Mapping[str, float]:
+        """The task's own summary."""
+        assert isinstance(outcome, Records)
+        return self.prepared.task.summary(outcome.rows)
+
+    def latency(self, pruner: Pruner) -> float:
+        """Time of pruned over unpruned answers, on the middle batch."""
+        return latency_ratio(self.vlm, self.prepared, pruner)
 
     def run_told(self, pruner: Pruner, complexities: Float[np.ndarray, "samples"] | None) -> Records:
         """Answer every sample, the policy told these complexities; None: those that it is told anyway."""
         return evaluate(self.vlm, self.prepared, pruner, progress=self.progress, complexities=complexities)
+
+    def _read(self, pruner: Pruner) -> Float[np.ndarray, "samples"]:
+        bits = self.cache.read(pruner) if self.cache is not None else None
+        if bits is None:
+            bits = read_complexities(self.vlm, self.prepared, pruner)
+            if self.cache is not None:
+                self.cache.write(pruner, bits)
+        return bits
 
 
 def load(config: DictConfig) -> VLM:
@@ -66,8 +90,17 @@ def load(config: DictConfig) -> VLM:
 
 def open_bench(vlm: VLM, config: DictConfig, progress: bool = False) -> ModelBench:
     """Draw the task's samples, tokenise them, and run the vision tower once."""
-    task = build(config.task, "task")
-    return ModelBench(vlm, prepare(vlm, task, batch_size=config.batch_size, progress=progress))
+    prepared = prepare(
+        vlm,
+        build(config.task, "task"),
+        batch_size=config.batch_size,
+        progress=progress,
+        most_bytes=None if config.features_gib is None else int(config.features_gib * GIB),
+        blocks=config.search.blocks if config.search.mode == BEST else 1,
+    )
+    cache = ComplexityCache(Path(config.cache), vlm, prepared) if config.cache is not None else None
+    prefixes = Prefixes(vlm, prepared, int(config.prefix_gib * GIB))
+    return ModelBench(vlm, prepared, progress, cache=cache, prefixes=prefixes)
 
 
 def _name(function: object) -> Hashable:

@@ -50,9 +50,11 @@ def compose(overrides: Sequence[str] = (), folders: Sequence[Path] = ()) -> Sett
 
     Raises ConfigError for an unknown option or field, a missing or a wrong value.
     """
-    config, choices = _compose(_with_budget_group(overrides), folders)
+    words = _with_budget_group(overrides)
+    config, choices = _compose(words, folders)
+    _expand_groups(config, words, folders, choices)
     if OmegaConf.is_missing(config, "study"):
-        config.study = choices["policy"]
+        config.study = choices["space" if _searches_groups(config) else "policy"]
     if missing := sorted(OmegaConf.missing_keys(config)):
         raise ConfigError(f"{missing[0]} has no value: add {missing[0]}=VALUE to the command")
     try:
@@ -117,13 +119,39 @@ def _compose(overrides: Sequence[str], folders: Sequence[Path]) -> tuple[DictCon
     return config, choices
 
 
+def _searches_groups(config: DictConfig) -> bool:
+    return any(OmegaConf.is_dict(node) and node.get("type") == "group" for node in config.space.values())
+
+
+def options_of(group: str, folders: Sequence[Path] = ()) -> list[str]:
+    """The options of a config group, shipped ones and those in `folders`, in alphabetical order."""
+    return sorted({file.stem for folder in (conf_dir(), *folders) for file in (folder / group).glob("*.yaml")})
+
+
+def _check_values(typed: Schema) -> None:
+    from search.ranges import check  # here: it needs this module's errors
+
+    check(typed)
+
+
+def _expand_groups(
+    config: DictConfig, overrides: Sequence[str], folders: Sequence[Path], choices: Mapping[str, str | None]
+) -> None:
+    from search.options import expand  # here: it needs this module's errors
+
+    def composed(words: Sequence[str]) -> DictConfig:
+        return _compose(words, folders)[0]
+
+    expand(config, overrides, choices, lambda group: options_of(group, folders), composed)
+
+
 def _check_space_option(overrides: Sequence[str], folders: Sequence[Path]) -> None:
     """The group is optional (a policy need not have a space), so Hydra passes over a mistyped option."""
     named = [override.removeprefix("space=") for override in overrides if override.startswith("space=")]
-    known = {file.stem for folder in (conf_dir(), *folders) for file in (folder / "space").glob("*.yaml")}
+    known = options_of("space", folders)
     for name in named:
-        if name not in known | {"null"}:
-            raise ConfigError(f"unknown space '{name}'{close(name, known)}; available: {', '.join(sorted(known))}")
+        if name not in (*known, "null"):
+            raise ConfigError(f"unknown space '{name}'{close(name, known)}; available: {', '.join(known)}")
 
 
 def _explain(error: Exception, overrides: Sequence[str], folders: Sequence[Path]) -> str:
@@ -153,28 +181,3 @@ def _explain(error: Exception, overrides: Sequence[str], folders: Sequence[Path]
 
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
-def _check_values(typed: Schema) -> None:
-    """The ranges of what has no class of its own to check it."""
-    bound = typed.budget
-    if bound.flops_ratio is not None and not 0 < bound.flops_ratio <= 1:
-        raise ConfigError(
-            f"budget.flops_ratio={bound.flops_ratio} is outside (0, 1]: give the share of the unpruned "
-            "prefill FLOPs that may be spent, for example 0.35"
-        )
-    if bound.mean_tokens is not None and not 0 < bound.mean_tokens < float("inf"):
-        raise ConfigError(f"budget.mean_tokens={bound.mean_tokens} must be a finite number above 0")
-    for ratio in typed.report.ratios:
-        if not 0 < ratio <= 1:
-            raise ConfigError(f"report.ratios: {ratio} is outside (0, 1]")
-    least = {
-        "search.n_trials": typed.search.n_trials,
-        "search.workers": typed.search.workers,
-        "search.heartbeat": typed.search.heartbeat,
-        "batch_size": typed.batch_size,
-        "report.points": typed.report.points,
-    }
-    for key, value in least.items():
-        if value < 1:
-            raise ConfigError(f"{key}={value} must be at least 1")

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from search.trial_table import cost_column
+
 WIDTH, HEIGHT, LEFT, BOTTOM, EDGE = 760, 460, 64, 52, 18
 STYLE = """\
 body{font:14px system-ui,sans-serif;margin:1.5em;color:#222}svg{max-width:100%;height:auto}
@@ -28,11 +30,11 @@ class Dot:
 
 def dots_of(trials: pd.DataFrame) -> list[Dot]:
     """The trials within the bound, of the frame of `search.trial_table.trials_frame`."""
-    names = [name for name in trials.columns if str(name).startswith("pruner.")]
+    names = [name for name in trials.columns if "pruner." in str(name)]
     return [
         Dot(
             str(row["trial"]),
-            row["flops_ratio"],
+            row[cost_column(trials)],
             row["score"],
             bool(row["front"]),
             {str(name): row[name] for name in names if not pd.isna(row[name])},

@@ -1,120 +1,138 @@
-"""One trial: settings -> pruner -> plan -> (FLOPs ratio, score), with the bound as a constraint.
+"""One trial: settings -> pruner -> plan -> (cost, score), with the bound and every limit as a constraint.
 
 A trial whose plan is over the bound, whose budget cannot be met or whose policy refuses its settings is *refused*: the
-model does not run, and the trial ends as PRUNED. It carries its constraint all the same, which TPE reads:
-it counts such a trial as infeasible, ranked by how far it is over. So every ended trial has the constraint.
+model does not run, and the trial ends as PRUNED. One that the study's pruner finds worse than the best on the blocks so
+far is *stopped*, and ends as PRUNED too. All carry their constraints: TPE reads them, and ranks what is infeasible by
+how far it is over. Constraints are set last on every path, so every ended trial has them.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import NoReturn, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import NoReturn
 
-import numpy as np
 import optuna
-from jaxtyping import Float
 from omegaconf import DictConfig
 
 from autoprune_lab.budget import BudgetError
-from autoprune_lab.flops import prefill_flops, unpruned_flops
-from autoprune_lab.geometry import Geometry
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.pruner_file import plain
 from search.arm import build_pruner
 from search.config import ConfigError
+from search.goal import BEST, COST, Goal
+from search.outcome import Bench, Outcome, Part
+from search.planned import Planned, planned
 from search.schema import BudgetSettings
 from search.space import Space, apply
 
 CONSTRAINT = "bound"  # <= 0: within the bound, in the bound's own unit
 PRUNER = "pruner"  # user attribute: what ran, in `Pruner.save`'s form
+LIMIT = "limit/"  # + a figure's name; <= 0: within its limit
 INVALID = 1e6  # how far over a setting counts that no policy accepts
 
 
-class Outcome(Protocol):
-    """What the objective reads of an evaluation; `autoprune_lab.records.Records` is one."""
+@dataclass(frozen=True)
+class Answered:
+    """All that a trial keeps of its run; `number` is the trial's."""
 
-    @property
-    def score(self) -> float:
-        """In [0, 1]."""
-
-    @property
-    def flops_ratio(self) -> float:
-        """In (0, 1]."""
-
-    @property
-    def mean_tokens(self) -> float:
-        """Visual tokens entering a layer."""
-
-    def by_kind(self) -> Mapping[str, float]:
-        """Score of each kind of question."""
-
-
-class Bench(Protocol):
-    """A model with a task in front of it; a test may bring its own."""
-
-    @property
-    def geometries(self) -> Sequence[Geometry]:
-        """Sizes of every prompt."""
-
-    def complexities(self, pruner: Pruner) -> Float[np.ndarray, "samples"]:
-        """Bits per sample at the pruner's probe layer; zeros for a policy that is not adaptive."""
-
-    def run(self, pruner: Pruner) -> Outcome:
-        """Answer every sample."""
+    number: int
+    score: float
+    cost: float
+    constraints: Mapping[str, float]
+    attributes: Mapping[str, float]
+    blocks: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Objective:
-    """Callable that optuna minimises in its first value and maximises in its second."""
+    """Callable for optuna: its values and their directions are those of the goal in `config.search`.
+
+    Two trials with the same plan, scorer and recovery give the same answers: the second one takes them over.
+    """
 
     config: DictConfig
     bound: BudgetSettings
     space: Space
     bench: Bench
+    known: dict[str, Answered] = field(default_factory=dict)
 
-    def __call__(self, trial: optuna.Trial) -> tuple[float, float]:
-        """(FLOPs ratio, score); the constraint is set last on every path."""
+    @cached_property
+    def goal(self) -> Goal:
+        """What the study wants."""
+        return Goal.of(self.config)
+
+    def __call__(self, trial: optuna.Trial) -> tuple[float, ...]:
+        """The values of a trial; raises TrialPruned for one that is refused or stopped."""
         try:
             pruner = build_pruner(apply(self.config, self.space.suggest(trial)))
         except ConfigError as error:
-            _refuse(trial, INVALID, str(error))
+            self._refuse(trial, INVALID, str(error))
         bits = self.bench.complexities(pruner)
         try:
             pruner = pruner.calibrated(bits, self.bench.geometries)
-            over, ratio, tokens = self.planned(pruner, bits)
+            plan = planned(pruner, bits, self.bench.geometries)
         except BudgetError as error:
-            _refuse(trial, error.missing, str(error))
+            self._refuse(trial, error.missing, str(error))
         except ValueError as error:  # the policy gave a shape that is none
-            _refuse(trial, INVALID, str(error))
+            self._refuse(trial, INVALID, str(error))
         trial.set_user_attr(PRUNER, plain(pruner))
-        trial.set_user_attr("planned_ratio", ratio)
-        trial.set_user_attr("mean_tokens", tokens)
-        if over > 0:
-            _refuse(trial, over, f"plan costs {ratio:.4f} of the unpruned prefill, over the bound")
-        outcome = self.bench.run(pruner)
+        _note(trial, plan.attributes)
+        if (over := plan.over(self.bound)) > 0:
+            self._refuse(trial, over, f"plan costs {plan.flops_ratio:.4f} of the unpruned prefill, over the bound")
         if pruner.policy.adaptive:
-            trial.set_user_attr("complexity_mean", float(bits.mean()))
-            trial.set_user_attr("complexity_sd", float(bits.std()))
-        for kind, score in outcome.by_kind().items():
-            trial.set_user_attr(f"score/{kind}", score)
-        trial.set_constraint(CONSTRAINT, over)
-        return outcome.flops_ratio, outcome.score
+            _note(trial, {"complexity_mean": float(bits.mean()), "complexity_sd": float(bits.std())})
+        answered = self._answer(trial, pruner, plan, over)
+        _note(trial, {**answered.attributes, COST: answered.cost})
+        _constrain(trial, answered.constraints)
+        return self.goal.values(answered.cost, answered.score)
 
-    def planned(self, pruner: Pruner, bits: Float[np.ndarray, "samples"]) -> tuple[float, float, float]:
-        """(distance over the bound, FLOPs ratio, mean tokens) by arithmetic alone."""
-        counts = pruner.plan(bits, self.bench.geometries).tokens
-        pairs = zip(self.bench.geometries, counts, strict=True)
-        spent = sum(prefill_flops(geometry, row) for geometry, row in pairs)
-        ratio = spent / sum(unpruned_flops(geometry) for geometry in self.bench.geometries)
-        tokens = float(counts.mean())
-        overs = [
-            value - bound
-            for value, bound in ((ratio, self.bound.flops_ratio), (tokens, self.bound.mean_tokens))
-            if bound is not None
-        ]
-        return max(overs, default=ratio - 1.0), ratio, tokens
+    def _answer(self, trial: optuna.Trial, pruner: Pruner, plan: Planned, over: float) -> Answered:
+        key = plan.key(pruner)
+        if key in self.known:
+            before = self.known[key]
+            trial.set_user_attr("same_as", before.number)
+            for block, score in enumerate(before.blocks):
+                trial.report(score, block)
+            return replace(before, constraints={**before.constraints, CONSTRAINT: over})
+        blocks: list[float] = []
+
+        def after_block(part: Part) -> None:
+            blocks.append(part.outcome.score)
+            trial.report(part.outcome.score, part.number)
+            if trial.should_prune() and not part.is_last:
+                trial.set_user_attr("stopped", f"worse than the best trial after {part.number + 1} blocks")
+                _note(trial, _scores(part.so_far))
+                _constrain(trial, self._constraints(over, part.so_far))
+                raise optuna.TrialPruned(trial.user_attrs["stopped"])
+
+        outcome = self.bench.run(pruner, after_block if self.goal.mode == BEST else None)
+        cost = self.bench.latency(pruner) if self.goal.cost == "latency" else plan.cost(self.goal.cost, outcome)
+        constraints = self._constraints(over, outcome)
+        answered = Answered(trial.number, outcome.score, cost, constraints, _scores(outcome), tuple(blocks))
+        return self.known.setdefault(key, answered)
+
+    def _constraints(self, over: float, outcome: Outcome) -> dict[str, float]:
+        limits = self.goal.limits or {}
+        figures = self.bench.figures(outcome) if limits else {}
+        return {CONSTRAINT: over} | {f"{LIMIT}{name}": figures[name] - most for name, most in limits.items()}
+
+    def _refuse(self, trial: optuna.Trial, over: float, reason: str) -> NoReturn:
+        """The limits' figures are unknown: they neither help nor count against the trial."""
+        trial.set_user_attr("refused", reason)
+        _constrain(trial, {CONSTRAINT: over} | {f"{LIMIT}{name}": 0.0 for name in self.goal.limits or {}})
+        raise optuna.TrialPruned(reason)
 
 
-def _refuse(trial: optuna.Trial, over: float, reason: str) -> NoReturn:
-    trial.set_user_attr("refused", reason)
-    trial.set_constraint(CONSTRAINT, over)
-    raise optuna.TrialPruned(reason)
+def _scores(outcome: Outcome) -> dict[str, float]:
+    kinds = {f"score/{kind}": score for kind, score in outcome.by_kind().items()}
+    return {"flops_ratio": outcome.flops_ratio, **kinds}
+
+
+def _note(trial: optuna.Trial, attributes: Mapping[str, float]) -> None:
+    for name, value in attributes.items():
+        trial.set_user_attr(name, value)
+
+
+def _constrain(trial: optuna.Trial, constraints: Mapping[str, float]) -> None:
+    for name, value in constraints.items():
+        trial.set_constraint(name, value)

@@ -5,37 +5,39 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from autoprune_lab.front_plot import COST_LABEL, plot_fronts
+from autoprune_lab.front_plot import plot_fronts
 from search.front_page import dots_of, page
+from search.goal import COSTS
 from search.results import PAGE, PICTURE, REPORT_PICTURE, StudyResult
 from search.seeds import Contender
+from search.trial_table import cost_column
 
 SPLITS = {False: "tune split", True: "report split"}
 
 
 def cost_label(result: StudyResult) -> str:
     """What the horizontal axis says."""
-    return COST_LABEL if result.cost == "flops_ratio" else result.cost
+    return COSTS.get(result.cost, result.cost)
 
 
 def draw(result: StudyResult) -> None:
     """front.png, front.html: every trial within the bound and the front; report.png: front and arms, report split."""
     run = result.trials[result.trials["feasible"] & ~result.trials["front"]]
-    others = {"other trials": list(zip(run["flops_ratio"], run["score"], strict=True))}
+    others = {"other trials": list(zip(run[cost_column(run)], run["score"], strict=True))}
     title, xlabel, bounds = f"{result.name}, tune split\n{result.front.left_out}", cost_label(result), result.bounds
     path = result.folder / PICTURE
     plot_fronts({"front": result.front}, others, bounds=bounds, path=path, title=title, xlabel=xlabel)
     text = page(f"{result.name}, tune split", dots_of(result.trials), xlabel, "accuracy")
     (result.folder / PAGE).write_text(text, encoding="utf-8")
+    same = {"front on the tune split": result.front} if result.cost == "flops_ratio" else {}
     plot_fronts(
-        {"front on the tune split": result.front, "front on the report split": result.report_front},
+        {**same, "front on the report split": result.report_front},
         result.arms,
         {"front on the report split": result.report_points},
         bounds,
         result.unpruned,
         path=result.folder / REPORT_PICTURE,
         title=f"{result.name}: other arms on the report split, 95 % intervals",
-        xlabel=xlabel,
     )
 
 

@@ -12,10 +12,13 @@ from autoprune_lab.budget import Budget, BudgetError
 from autoprune_lab.curve import Shape
 from autoprune_lab.geometry import Geometry
 from autoprune_lab.pruner import Pruner
+from autoprune_lab.records import Record
+from search import samplers
 from search.arm import build, build_pruner, check_targets
-from search.config import ConfigError, Settings, compose
+from search.config import ConfigError, Settings, close, compose
+from search.dimension import Values
 from search.schema import BudgetSettings
-from search.space import Space, Values, apply
+from search.space import Space, apply
 
 if TYPE_CHECKING:
     from autoprune_lab.tasks.base import Task
@@ -52,14 +55,20 @@ def check_study(settings: Settings) -> CheckedStudy:
     config, typed = settings.config, settings.typed
     pruner = build_pruner(config)
     folder, geometries = prompts(settings, settings.config)
-    for bound in _bounds(typed.budget):
-        _check_reachable(bound, np.zeros(geometries[0].n_layers), geometries, pruner.probe_layer)
-    space = Space.from_config(config)
-    _check_ends(space, settings)
+    try:
+        space = Space.from_config(config)
+        probe = min(pruner.probe_layer, *(corner.probe_layer for corner in _corners(space, settings)))
+    except ConfigError:
+        _check_bounds(typed.budget, geometries, pruner.probe_layer)  # it is why a range below the bound is empty
+        raise
+    _check_bounds(typed.budget, geometries, probe)
     baselines = [
         space.complete(baseline, config, f"search.baselines[{i}]") for i, baseline in enumerate(typed.search.baselines)
     ]
     check_targets(typed.search.sampler, "search.sampler")
+    check_targets(typed.search.pruner, "search.pruner")
+    samplers.check(settings, space, baselines)
+    _check_limits(settings)
     if typed.tracking is not None:
         build(config.tracking, "tracking")
     arms = {name: arm(settings, name, overrides) for name, overrides in typed.report.arms.items()}
@@ -91,17 +100,35 @@ def _check_report(settings: Settings) -> None:
         raise ConfigError("report.task gives samples that trials see: use task.split=tune and report.task.split=report")
 
 
-def _check_ends(space: Space, settings: Settings) -> None:
-    for i, end in enumerate(("low", "high")):
+def _corners(space: Space, settings: Settings) -> list[Pruner]:
+    """The pruners at the ends of the space; raises ConfigError where one is refused."""
+    pruners = []
+    for where, changes in space.corners():
         try:
-            build_pruner(apply(settings.config, {d.path: d.ends()[i] for d in space.dimensions}))
+            pruners.append(build_pruner(apply(settings.config, changes)))
         except ConfigError as error:
-            raise ConfigError(f"space: with every dimension at its {end} end, {error}") from error
+            raise ConfigError(f"space: with {where}, {error}") from error
+    return pruners
 
 
-def _bounds(limit: BudgetSettings) -> list[Budget]:
-    given = [Budget(flops_ratio=limit.flops_ratio)] if limit.flops_ratio is not None else []
-    return given + ([Budget(mean_tokens=limit.mean_tokens)] if limit.mean_tokens is not None else [])
+def _check_limits(settings: Settings) -> None:
+    """Does the task give the figures that are limited? It is asked as if nothing had been answered."""
+    if not settings.typed.search.limits:
+        return
+    task = build(settings.config.task, "task")
+    rows = [Record(s.id, s.kind, "", s.answers, 0.0, None, 1, 1, 1.0, 1, 1, 0, 1, 1, 1.0, (1,)) for s in task.samples()]
+    known = list(task.summary(rows))
+    for name in settings.typed.search.limits:
+        if name not in known:
+            listed = f"its figures: {', '.join(known)}" if known else "it gives none"
+            raise ConfigError(f"search.limits.{name}: the task has no such figure{close(name, known)}; {listed}")
+
+
+def _check_bounds(limit: BudgetSettings, geometries: list[Geometry], probe: int) -> None:
+    bounds = [Budget(flops_ratio=limit.flops_ratio)] if limit.flops_ratio is not None else []
+    bounds += [Budget(mean_tokens=limit.mean_tokens)] if limit.mean_tokens is not None else []
+    for bound in bounds:
+        _check_reachable(bound, np.zeros(geometries[0].n_layers), geometries, probe)
 
 
 def prompts(settings: Settings, config: DictConfig) -> tuple[Path, list[Geometry]]:

@@ -84,7 +84,9 @@ def trials_table(trials: pd.DataFrame, most: int = 100) -> str:
     columns = [shown[name].tolist() for name in ("trial", "flops_ratio", "score", "front")]
     rows = list(zip(*columns, strict=True))
     speed = f", {60 / run['seconds'].mean():.0f} run a minute" if len(run) else ""
-    note = f"{len(trials)} trials, {int(run['front'].sum())} on the front, {left_out(trials)}{speed}"
+    stopped = int(trials["stopped"].notna().sum()) if "stopped" in trials else 0
+    early = f" of which {stopped} stopped early" if stopped else ""
+    note = f"{len(trials)} trials, {int(run['front'].sum())} on the front, {left_out(trials)}{early}{speed}"
     return table(["trial", "FLOPs ratio", "score", "on the front?"], rows) + f"\n{note}"
 
 

@@ -14,7 +14,11 @@ class BudgetSettings:
 
 @dataclass
 class SearchSettings:
-    """`n_trials` in all, optuna's sampler as `_target_`, settings to try first; where it is kept, who works on it."""
+    """`n_trials` in all, optuna's sampler as `_target_`, settings to try first; where it is kept, who works on it.
+
+    What is wanted: see `search.goal`. With mode best, optuna's `pruner` compares a trial with the best one after each
+    of `blocks` parts of the samples.
+    """
 
     n_trials: int = 60
     sampler: dict[str, Any] = field(default_factory=dict)
@@ -22,6 +26,11 @@ class SearchSettings:
     storage: str | None = None
     workers: int = 1
     heartbeat: int = 60
+    mode: str = "front"
+    cost: str = "flops_ratio"
+    limits: dict[str, float] | None = None
+    pruner: dict[str, Any] | None = None
+    blocks: int = 10
 
 
 @dataclass
@@ -43,6 +52,9 @@ class Schema:
     out: str
     seed: int
     batch_size: int
+    features_gib: float | None
+    prefix_gib: float
+    cache: str | None
     model: dict[str, Any]
     task: dict[str, Any]
     pruner: dict[str, Any]

@@ -9,18 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from hydra.utils import instantiate
 from optuna.trial import FrozenTrial
 
 from search.config import ConfigError, Settings, fields_of
+from search.dimension import Values
+from search.goal import Goal
 from search.objective import Objective
 from search.place import Place
 from search.progress import watching
-from search.space import Values
+from search.samplers import sampler, stopper
 from search.trials import checked, claim, give_back, is_running, n_begun, n_ended
 
 FREE = (
-    *("study", "folder", "out", "batch_size", "report", "tracking", "launcher", "model.device"),
+    *("study", "folder", "out", "cache", "report", "tracking", "launcher", "model.device"),
+    *("batch_size", "features_gib", "prefix_gib"),
     *("search.n_trials", "search.storage", "search.workers", "search.heartbeat"),
 )
 WORDS = "words"  # what a worker elsewhere needs to know, as it would be said on the command line
@@ -80,7 +82,7 @@ def open_study(
     with place.exclusive():
         study = _load(place)
         if study is None:
-            study = optuna.create_study(study_name=name, storage=place.open(), directions=["minimize", "maximize"])
+            study = _create(place, Goal(settings["search.mode"], settings["search.cost"]))
         if "settings" not in study.user_attrs:
             study.set_user_attr("settings", dict(settings))
         check_same(study, settings)
@@ -140,7 +142,7 @@ def _run_one(study: optuna.Study, objective: Objective, settings: Settings, work
         before = n_begun(study)
         if before >= settings.typed.search.n_trials:
             return False
-        study.sampler = _sampler(settings, before)
+        study.sampler, study.pruner = sampler(settings, before), stopper(settings)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -155,15 +157,12 @@ def _run_one(study: optuna.Study, objective: Objective, settings: Settings, work
     return True
 
 
-def _sampler(settings: Settings, before: int) -> optuna.samplers.BaseSampler:
-    node = dict(settings.typed.search.sampler)
-    if node.get("seed") is not None:
-        node["seed"] = (int(node["seed"]) * 1_000_003 + before) % 2**32
+def _create(place: Place, goal: Goal) -> optuna.Study:
+    study = optuna.create_study(study_name=place.name, storage=place.open(), directions=goal.directions)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        sampler = instantiate(node, _convert_="all")
-    assert isinstance(sampler, optuna.samplers.BaseSampler)
-    return sampler
+        study.set_metric_names(goal.names)
+    return study
 
 
 def _load(place: Place) -> optuna.Study | None:

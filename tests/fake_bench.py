@@ -27,10 +27,17 @@ SMALL = Geometry(
 class FakeOutcome:
     score: float
     flops_ratio: float
-    mean_tokens: float
 
     def by_kind(self):
         return {"easy": self.score, "hard": self.score / 2}
+
+
+@dataclass(frozen=True)
+class FakeBlock:
+    number: int
+    is_last: bool
+    outcome: FakeOutcome
+    so_far: FakeOutcome
 
 
 @dataclass
@@ -40,12 +47,20 @@ class FakeBench:
     stop_at: int | None = None
     nan_at: int | None = None
     geometries: tuple = tuple(replace(SMALL, n_text=n) for n in (9, 12, 15))
+    n_blocks: int = 8
+    blocks: int = 0
     runs: list = field(default_factory=list)
 
     def complexities(self, pruner):
         return np.array([0.2, 1.0, 2.5]) if pruner.policy.adaptive else np.zeros(3)
 
-    def run(self, pruner):
+    def figures(self, outcome):
+        return {"collision_rate": 1 - outcome.score}
+
+    def latency(self, pruner):
+        return 0.25
+
+    def run(self, pruner, after_block=None):
         if len(self.runs) == self.stop_at:
             self.stop_at = None
             raise KeyboardInterrupt
@@ -55,7 +70,12 @@ class FakeBench:
         weights = np.linspace(1, 0.2, counts.shape[1])
         score = float((np.sqrt(counts / 144) * weights).sum() / weights.sum() / len(counts))
         score = float("nan") if len(self.runs) == self.nan_at else score
-        return FakeOutcome(score, spent / sum(map(unpruned_flops, self.geometries)), float(counts.mean()))
+        outcome = FakeOutcome(score, spent / sum(map(unpruned_flops, self.geometries)))
+        for i in range(self.n_blocks if after_block else 0):
+            part = replace(outcome, score=score + 0.001 * (-1) ** i)
+            after_block(FakeBlock(i, i == self.n_blocks - 1, part, outcome))
+            self.blocks += 1
+        return outcome
 
 
 @dataclass

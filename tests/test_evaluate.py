@@ -10,7 +10,9 @@ from autoprune_lab import scoring
 from autoprune_lab.budget import Budget
 from autoprune_lab.evaluate import evaluate, read_complexities
 from autoprune_lab.flops import macs_3ndm, mean_tokens_leaving
+from autoprune_lab.latency import latency_ratio
 from autoprune_lab.models.checkpoint import VLM
+from autoprune_lab.prefixes import Prefixes
 from autoprune_lab.prompts import prepare, prompt_lengths
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.records import Record, Records, wilson
@@ -66,6 +68,90 @@ def test_complexities_are_those_of_the_evaluation(vlm: VLM, prepared):
     np.testing.assert_allclose(bits, [row.complexity for row in rows], atol=1e-5)
     assert (bits > 0).all()
     assert (read_complexities(vlm, prepared, Pruner(FixedPolicy())) == 0).all()
+
+
+def test_reading_complexities_runs_no_layer_after_the_probe(vlm: VLM, prepared):
+    ran = []
+    layers = vlm.model.model.language_model.layers
+    hooks = [layer.register_forward_hook(lambda *_, i=i: ran.append(i)) for i, layer in enumerate(layers)]
+    try:
+        bits = read_complexities(vlm, prepared, dataclasses.replace(PRUNER, probe_layer=2))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert set(ran) == {0, 1, 2}
+    assert (bits > 0).all()
+    assert not any(layer._forward_pre_hooks for layer in layers)
+
+
+def test_a_complexity_that_is_no_number_is_refused(vlm: VLM, prepared):
+    broken = dataclasses.replace(PRUNER, complexity=lambda evidence: evidence.attention.mean((1, 2, 3)) * np.nan)
+    with pytest.raises(ValueError, match=r"complexity by <lambda> .* holds NaN"):
+        read_complexities(vlm, prepared, broken)
+
+
+@pytest.mark.parametrize("name", ["logistic", "two probes", "fixed"])
+def test_prefixes_change_no_figure(vlm: VLM, name):
+    prepared = prepare(vlm, TASK, batch_size=8, blocks=2)  # kinds mixed: padded, and answers of several tokens
+    pruners = {
+        "logistic": [PRUNER, dataclasses.replace(PRUNER, budget=Budget(flops_ratio=0.5))],
+        "two probes": [PRUNER, dataclasses.replace(PRUNER, probe_layer=2, budget=Budget(flops_ratio=0.8)), PRUNER],
+        "fixed": [
+            Pruner(FixedPolicy(layer=2, keep=0.2)),
+            Pruner(FixedPolicy(layer=0, keep=0.2), scorer=scoring.random, probe_layer=-1),
+        ],
+    }[name]
+    prefixes = Prefixes(vlm, prepared, 1 << 30)
+    for pruner in pruners:
+        assert evaluate(vlm, prepared, pruner, prefixes=prefixes).rows == evaluate(vlm, prepared, pruner).rows
+    assert {probe for _, probe in prefixes.known} == {pruner.probe_layer for pruner in pruners} - {-1}
+
+
+def test_prefixes_stay_within_their_memory_and_leave_nothing_behind(vlm: VLM, prepared):
+    prefixes = Prefixes(vlm, prepared, 1)
+    rows = evaluate(vlm, prepared, PRUNER, prefixes=prefixes).rows
+    assert rows == evaluate(vlm, prepared, PRUNER).rows
+    assert len(prefixes.known) == 1
+    (kept,) = prefixes.known.values()
+    assert kept.nbytes == 1 - prefixes.room
+    assert not any("forward" in vars(layer) or layer._forward_hooks for layer in vlm.model.model.language_model.layers)
+
+
+def test_blocks_deal_out_the_kinds_and_change_no_answer(vlm: VLM, prepared):
+    blocks = []
+    dealt = prepare(vlm, TASK, batch_size=3, blocks=2)
+    records = evaluate(vlm, dealt, PRUNER, after_block=blocks.append)
+    assert [row.prediction for row in records.rows] == [row.prediction for row in evaluate(vlm, prepared, PRUNER).rows]
+    assert [(block.number, block.is_last) for block in blocks] == [(0, False), (1, True)]
+    assert [set(block.outcome.by_kind()) for block in blocks] == [set(records.by_kind())] * 2
+    assert blocks[0].so_far.rows == tuple(sorted(blocks[0].outcome.rows, key=records.rows.index))
+    assert blocks[1].so_far.rows == records.rows
+    assert np.mean([block.outcome.score for block in blocks]) == pytest.approx(records.score)
+
+
+def test_an_evaluation_ends_where_after_block_raises(vlm: VLM):
+    def stop(block):
+        raise RuntimeError(block.number)
+
+    with pytest.raises(RuntimeError, match="0"):
+        evaluate(vlm, prepare(vlm, TASK, batch_size=8, blocks=2), PRUNER, after_block=stop)
+    assert not any(layer._forward_pre_hooks for layer in vlm.model.model.language_model.layers)
+
+
+def test_features_beyond_the_memory_given_are_made_anew(vlm: VLM, prepared):
+    kept = [batch.inputs["mm_encoder_outputs"]["image"] for batch in prepared.batches]
+    one = sum(tensor.nbytes for tensor in kept[0]["pooler_output"])
+    few = prepare(vlm, TASK, batch_size=4, most_bytes=one)
+    held = ["mm_encoder_outputs" in batch.inputs for batch in few.batches]
+    assert held[0]
+    assert not held[-1]
+    rows = evaluate(vlm, prepared, PRUNER).rows
+    assert [row.prediction for row in evaluate(vlm, few, PRUNER).rows] == [row.prediction for row in rows]
+
+
+def test_latency_is_a_ratio_of_the_two(vlm: VLM, prepared):
+    nothing = Pruner(FixedPolicy(layer=1, keep=0.0), probe_layer=0)
+    assert 0 < latency_ratio(vlm, prepared, nothing, rounds=1) < 2
 
 
 def test_prompt_lengths_need_no_weights(vlm: VLM, prepared):

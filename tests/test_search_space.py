@@ -5,7 +5,8 @@ import pytest
 
 from search.arm import build_pruner
 from search.config import ConfigError, compose
-from search.space import Dimension, Space, apply
+from search.dimension import Dimension
+from search.space import Space, apply
 
 K0 = "space.pruner.policy.k0"
 WITHOUT = f"~{K0}"

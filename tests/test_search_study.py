@@ -7,7 +7,7 @@ import pytest
 from fake_bench import FakeBench, objective, settings
 from optuna.trial import TrialState
 
-from search import results, trials
+from search import results, samplers, trials
 from search import study as studies
 from search.config import ConfigError
 from search.fronts import from_study
@@ -70,7 +70,7 @@ def test_a_killed_trial_is_run_again_once(tmp_path):
     whole = run(settings(tmp_path / "whole", *words), FakeBench())
     given = settings(tmp_path / "killed", *words)
     study = run(settings(tmp_path / "killed", "search.n_trials=4"), FakeBench())
-    study.sampler = studies._sampler(given, 4)
+    study.sampler = samplers.sampler(given, 4)
     left = study.ask(whole.trials[4].distributions)  # what kill -9 leaves: a trial that runs for ever
     trials.claim(left, "host.1.gone")
     left.set_constraint("bound", 5.0)

@@ -101,7 +101,7 @@ class Prefill:
             sighted = self.stage.n_vision > 0
             bits = self.pruner.complexity(evidence).double().cpu().numpy()
             self.complexities = np.where(sighted, bits, 0.0)
-            _refuse_nan(bool(np.isnan(self.complexities).any()), "complexity", self.pruner.complexity, evidence)
+            refuse_nan(bool(np.isnan(self.complexities).any()), "complexity", self.pruner.complexity, evidence)
             self._charge(source, sighted)
         self.plan = self.pruner.plan(self.complexities, self.geometries)
 
@@ -128,7 +128,7 @@ class Prefill:
         nan = (scores.isnan() & evidence.vision_mask).any()
         real = survivors.keep & evidence.vision_mask
         nan, miscounted = torch.stack([nan, (real.sum(1) != wanted).any()]).tolist()
-        _refuse_nan(nan, "scores", self.pruner.scorer, evidence)
+        refuse_nan(nan, "scores", self.pruner.scorer, evidence)
         if miscounted:
             name = getattr(self.pruner.recovery, "__name__", repr(self.pruner.recovery))
             raise ValueError(f"recovery {name} must keep exactly the planned count of every sample's real slots")
@@ -160,7 +160,8 @@ def _replace_visual(hidden: Tensor, visual: Tensor, source: DecoderSource) -> Te
     return hidden.scatter(1, index, torch.where(picks.real[..., None], visual, hidden.gather(1, index)))
 
 
-def _refuse_nan(found: bool, what: str, function: Any, evidence: Evidence) -> None:
+def refuse_nan(found: bool, what: str, function: Any, evidence: Evidence) -> None:
+    """Raise ValueError, naming the function and the layer, if NaN was `found`."""
     if found:
         name = getattr(function, "__name__", repr(function))
         raise ValueError(

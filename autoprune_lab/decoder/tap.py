@@ -55,6 +55,14 @@ def disarm(attention: nn.Module) -> None:
         attention.config = attention.config.config
 
 
+def hand_over(attention: nn.Module, tapped: Tapped) -> None:
+    """Give an armed module's recorder what an earlier call of it was, in place of a call; does nothing if not armed."""
+    if isinstance(attention.config, _Armed):
+        armed = attention.config
+        disarm(attention)
+        armed.record(tapped)
+
+
 def probabilities(tapped: Tapped, rows: Tensor) -> Tensor:
     """Attention of the query positions `rows` (batch, r) over all keys: (batch, heads, r, n), float32.
 

@@ -42,6 +42,7 @@ def run(given: argparse.Namespace) -> int:
     pruner = load_pruner(given.pruner, given.package) if given.pruner else build_pruner(settings.config)
     preflight.check_evaluation(settings, pruner)
     opened = bench.open_bench(bench.load(settings.config), settings.config, progress=sys.stderr.isatty())
+    opened.prefixes = None  # the speed is reported: every layer runs
     pruner = opened.calibrated(pruner)
     runs = {"pruned": opened.run(pruner)} | ({} if given.no_baseline else {"unpruned": opened.run(None)})
     print(f"model  {settings.typed.model['path']}\npolicy {pruner.policy}\nbudget {pruner.budget}\n")

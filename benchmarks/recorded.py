@@ -1,0 +1,101 @@
+"""The embedded model's objective as recorded by `benchmarks.tabulate`: a bench without a model.
+
+Cost, complexities and refusals are exact: they are arithmetic. A score is interpolated between recorded plans: two
+settings with the same visual tokens in every layer and the same scorer give the same answers, so near plans give near
+scores. Locally linear: a ridge regression of the scores on the mean tokens of every layer, over the `NEAREST` plans of
+the same scorer, each weighted by 1 / (distance + 1 token)**2; distance is the root mean square over the layers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from transformers import AutoConfig
+
+from autoprune_lab.flops import prefill_flops, unpruned_flops
+from autoprune_lab.geometry import Geometry
+from autoprune_lab.models.checkpoint import check_checkpoint
+from autoprune_lab.pruner import Pruner
+from autoprune_lab.pruner_file import plain
+
+NEAREST = 16
+RIDGE = 1.0  # tokens**2
+
+
+@dataclass(frozen=True)
+class Interpolated:
+    """What the objective reads of an evaluation."""
+
+    kinds: Mapping[str, float]
+    flops_ratio: float
+
+    @property
+    def score(self) -> float:
+        """Mean over the kinds."""
+        return float(np.mean(list(self.kinds.values())))
+
+    def by_kind(self) -> Mapping[str, float]:
+        """Score of each kind."""
+        return self.kinds
+
+
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """`tokens` (settings, layers) and `scores` (settings, kinds) as recorded, and the samples' sizes and bits."""
+
+    tokens: Float[np.ndarray, "settings layers"]
+    scorers: np.ndarray
+    scores: Float[np.ndarray, "settings kinds"]
+    kinds: tuple[str, ...]
+    bits: Float[np.ndarray, "samples"]
+    geometries: tuple[Geometry, ...]
+
+    @classmethod
+    def read(cls, file: Path, model: str = "embedded:shapes-s0") -> "Recorded":
+        """What `benchmarks.tabulate` wrote."""
+        config = AutoConfig.from_pretrained(check_checkpoint(model)).get_text_config()
+        with np.load(file) as stored:
+            labels = stored["kinds"]
+            right = np.unpackbits(stored["right"], axis=1, count=len(labels)).astype(float)
+            kinds = tuple(dict.fromkeys(labels.tolist()))
+            scores = np.stack([right[:, labels == kind].mean(1) for kind in kinds], axis=1)
+            geometries = tuple(Geometry.from_config(config, *map(int, pair)) for pair in stored["sizes"])
+            return cls(stored["tokens"].astype(float), stored["scorers"], scores, kinds, stored["bits"], geometries)
+
+    def complexities(self, pruner: Pruner) -> Float[np.ndarray, "samples"]:
+        """As they were read from the model."""
+        return self.bits if pruner.policy.adaptive else np.zeros(len(self.bits))
+
+    def run(self, pruner: Pruner, after_block: object = None) -> Interpolated:
+        """The scores of the nearest plans."""
+        counts = pruner.plan(self.complexities(pruner), self.geometries).tokens
+        spent = sum(prefill_flops(geometry, row) for geometry, row in zip(self.geometries, counts, strict=True))
+        scores = self.interpolate(counts.mean(0), plain(pruner)["scorer"]["_target_"])
+        whole = sum(unpruned_flops(geometry) for geometry in self.geometries)
+        return Interpolated(dict(zip(self.kinds, scores.tolist(), strict=True)), spent / whole)
+
+    def interpolate(
+        self, tokens: Float[np.ndarray, "layers"], scorer: str, without: int | None = None, nearest: int = NEAREST
+    ) -> Float[np.ndarray, "kinds"]:
+        """Score of each kind for a plan; `without` leaves one recorded setting out."""
+        known = np.flatnonzero(self.scorers == scorer)
+        known = known[known != without]
+        distances = np.sqrt(np.square(self.tokens[known] - tokens).mean(1))
+        near = np.argsort(distances, kind="stable")[:nearest]
+        weights = 1 / np.square(distances[near] + 1)[:, None]
+        design = np.column_stack([np.ones(len(near)), self.tokens[known[near]] - tokens])
+        ridge = np.diag([0.0] + [RIDGE] * len(tokens))
+        lines = np.linalg.solve(design.T @ (weights * design) + ridge, design.T @ (weights * self.scores[known[near]]))
+        return np.asarray(np.clip(lines[0], 0, 1))
+
+    def left_out_error(self, nearest: int = NEAREST) -> tuple[float, float]:
+        """Root mean square error of a recorded setting's score from the others, and what is left of the variance."""
+        guessed = [
+            self.interpolate(row, str(scorer), i, nearest).mean()
+            for i, (row, scorer) in enumerate(zip(self.tokens, self.scorers, strict=True))
+        ]
+        true = self.scores.mean(1)
+        errors = np.array(guessed) - true
+        return float(np.sqrt(np.square(errors).mean())), float(np.square(errors).mean() / true.var())

@@ -1,0 +1,48 @@
+"""What a study wants: the whole front or the best score, at which cost, and within which limits."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from omegaconf import DictConfig
+
+FRONT, BEST = "front", "best"
+MODES = (FRONT, BEST)
+COSTS = {
+    "flops_ratio": "FLOPs ratio (pruned / unpruned prefill)",
+    "kv_bytes": "KV-cache ratio (pruned / unpruned prompt)",
+    "mean_tokens": "visual tokens entering a layer (kept fraction)",
+    "latency": "latency ratio (pruned / unpruned answer)",
+}
+"""Every cost by name, with what it says on an axis; each is a ratio to the unpruned model, lower is better."""
+COST = "cost"
+"""The attribute that holds a trial's cost, in every mode."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """`front`: cost down, score up; `best`: score up, the cost is only reported. `limits`: upper bounds by figure."""
+
+    mode: str = FRONT
+    cost: str = "flops_ratio"
+    limits: Mapping[str, float] | None = None
+
+    @classmethod
+    def of(cls, config: DictConfig) -> "Goal":
+        """The goal of a composed experiment."""
+        search = config.search
+        return cls(str(search.mode), str(search.cost), {str(k): float(v) for k, v in (search.limits or {}).items()})
+
+    @property
+    def directions(self) -> "list[Literal['minimize', 'maximize']]":
+        """Of the values of a trial, in their order."""
+        return ["maximize"] if self.mode == BEST else ["minimize", "maximize"]
+
+    @property
+    def names(self) -> list[str]:
+        """Of the values of a trial, in their order."""
+        return ["score"] if self.mode == BEST else [self.cost, "score"]
+
+    def values(self, cost: float, score: float) -> tuple[float, ...]:
+        """What a trial returns."""
+        return (score,) if self.mode == BEST else (cost, score)
