@@ -7,7 +7,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 
 from search.arm import build, build_pruner, check_targets
-from search.config import ConfigError, compose, conf_dir
+from search.config import ConfigError, compose, conf_dir, options_of
 from search.preflight import arm
 from search.space import Space
 
@@ -34,7 +34,7 @@ def test_every_group_is_tested():
     assert folders == {*GROUPS, "space"}
 
 
-@pytest.mark.parametrize("option", [file.stem for file in sorted((conf_dir() / "space").glob("*.yaml"))])
+@pytest.mark.parametrize("option", [name for name in options_of("space") if name in options_of("policy")])
 def test_every_space_fits_its_policy_and_holds_its_baselines(option):
     settings = compose([f"policy={option}"])
     space = Space.from_config(settings.config)
@@ -44,7 +44,17 @@ def test_every_space_fits_its_policy_and_holds_its_baselines(option):
         assert set(space.complete(baseline, settings.config, "b")) == {d.path for d in space.dimensions}
 
 
-@pytest.mark.parametrize("option", ["tpe", "random", "nsga2"])
+def test_the_space_over_policies_holds_all_of_them_with_their_baselines():
+    settings = compose(["space=policies"])
+    space = Space.from_config(settings.config)
+    assert [option.name for option in space.groups[0].options] == options_of("policy")
+    assert settings.typed.study == "policies"
+    for i, baseline in enumerate(settings.typed.search.baselines):
+        assert len(space.complete(baseline, settings.config, f"b[{i}]")) >= 4
+    assert {b["policy"] for b in settings.typed.search.baselines} == set(options_of("space")) - {"policies"}
+
+
+@pytest.mark.parametrize("option", ["tpe", "random", "nsga2", "nsga3", "gp"])
 def test_every_sampler_is_made_with_the_seed_of_the_study(option):
     sampler = compose([f"search={option}", "seed=7"]).typed.search.sampler
     assert sampler["seed"] == 7
