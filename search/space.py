@@ -122,9 +122,9 @@ class Space:
     def _elsewhere(self, path: str, known: Mapping[str, object]) -> str:
         """Which option would bring the path, or what is like it."""
         for group in self.groups:
-            for option in group.options:
-                if any(dimension.path == path for dimension in option.dimensions):
-                    return f" of this option: it belongs to {group.path}={option.name}"
+            owners = [o.name for o in group.options if any(dimension.path == path for dimension in o.dimensions)]
+            if owners:
+                return f" of this option: it belongs to {group.path}={' or '.join(owners)}"
         return close(path, [*known, *(group.path for group in self.groups)])
 
 

@@ -49,7 +49,7 @@ MISTAKES = {
     "choice": (["study", "space=policies", "space.policy.choices=[fixd]"], ["space.policy.choices", "'fixd'", "fixed"]),
     "choice's baseline": (
         ["study", "space=policies", "search.baselines=[{policy: fixed, pruner.policy.k0: 1}]"],
-        ["search.baselines[0]", "pruner.policy.k0", "policy=logistic_adaptive"],
+        ["search.baselines[0]", "pruner.policy.k0", "belongs to policy=", "logistic_adaptive"],
     ),
     "another group": (
         ["study", "+space.task={type: group, choices: [shapes, pope]}"],
