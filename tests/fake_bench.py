@@ -85,10 +85,11 @@ class FakeReportBench(FakeBench):
     n: int = 60
 
     def run(self, pruner):
-        whole = FakeBench.run(self, pruner) if pruner else FakeOutcome(1.0, 1.0, 144.0)
+        whole = FakeBench.run(self, pruner) if pruner else FakeOutcome(1.0, 1.0)
         needs = np.random.default_rng(0).permutation(self.n) / self.n
         flops = round(whole.flops_ratio * 10**6)
-        costs = (whole.mean_tokens, flops, 10**6, 0, flops // 2, 10**6 // 2, whole.mean_tokens, ())
+        tokens = 144 * whole.flops_ratio
+        costs = (tokens, flops, 10**6, 0, flops // 2, 10**6 // 2, tokens, ())
         rows = [
             Record(f"sample-{i}", ("even", "odd")[i % 2], "", (), float(need < whole.score), 0.5, 144, 12, *costs)
             for i, need in enumerate(needs)

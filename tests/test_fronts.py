@@ -40,7 +40,7 @@ def test_trials_over_the_bound_without_a_constraint_or_a_result_are_counted_not_
 
 def test_a_trial_that_was_cut_off_and_ran_again_counts_once(tmp_path):
     given = settings(tmp_path, "policy=fixed", "search.n_trials=6", "seed=2")
-    study = studies.open_study(given.out, "s", {})
+    study = studies.open_study(given.out, "s", studies.settings_print(given))
     with pytest.raises(KeyboardInterrupt):
         studies.run(study, objective(given, FakeBench(stop_at=1)), given)
     studies.run(study, objective(given, FakeBench()), given)
