@@ -61,6 +61,7 @@ class LocalLauncher:
                 if process.pid is not None:
                     process.join(PATIENCE)
                     process.kill()
+                    process.join()
 
 
 @dataclass(frozen=True)
