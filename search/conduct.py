@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from autoprune_lab.models.checkpoint import VLM
     from search.objective import Objective
     from search.preflight import CheckedStudy
-    from search.study import Observer
+    from search.trials import Observer
 
 
 def study(settings: Settings, fresh: bool = False) -> None:

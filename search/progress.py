@@ -6,20 +6,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import optuna
-from optuna.trial import FrozenTrial
 from tqdm import tqdm
 
 from autoprune_lab.pareto import ParetoFront
 from search.fronts import from_study
-from search.trials import n_ended
+from search.trials import Observer, n_ended
 
 BAR = "{desc} |{bar:12}| {postfix}"
 
 
 @contextmanager
-def watching(
-    study: optuna.Study, wanted: int, observers: Sequence[Callable[[optuna.Study, FrozenTrial], None]] = ()
-) -> Iterator[Callable[[], None]]:
+def watching(study: optuna.Study, wanted: int, observers: Sequence[Observer] = ()) -> Iterator[Callable[[], None]]:
     """A function that looks at the study: it tells the observers what has ended since, whoever ran it.
 
     It keeps one line up to date where stderr is a terminal, and says nothing elsewhere.

@@ -3,13 +3,12 @@
 import json
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial
 
 from search.config import ConfigError, Settings, fields_of
 from search.dimension import Values
@@ -18,7 +17,7 @@ from search.objective import Objective
 from search.place import Place
 from search.progress import watching
 from search.samplers import sampler, stopper
-from search.trials import checked, claim, give_back, is_running, n_begun, n_ended
+from search.trials import Observer, checked, claim, give_back, is_running, n_begun, n_ended
 
 FREE = (
     *("study", "folder", "out", "cache", "report", "tracking", "launcher", "model.device"),
@@ -27,8 +26,6 @@ FREE = (
 )
 WORDS = "words"  # what a worker elsewhere needs to know, as it would be said on the command line
 LAST_ONES = 0.5  # seconds between two looks whether the other workers' last trials have ended
-
-Observer = Callable[[optuna.Study, FrozenTrial], None]
 
 
 def is_free(path: str) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 
 from search.config import ConfigError, Settings, without_password
-from search.study import Observer
+from search.trials import Observer
 
 SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks", "file")
 SQLITE = "sqlite:///"

@@ -15,6 +15,8 @@ RETRY = "retry_of"  # number of the trial that this one repeats
 WORKER = "worker"  # who runs it; set once its settings are complete
 NO_RESULT = "no_result"
 
+Observer = Callable[[optuna.Study, FrozenTrial], None]  # told of every trial that has ended; must not raise
+
 
 def n_ended(study: optuna.Study) -> int:
     """Trials that count towards `n_trials`: those with a result, refused ones, and scores that are no number."""

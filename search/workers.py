@@ -12,7 +12,7 @@ from search.config import ConfigError, Settings, compose
 from search.launchers import Job, LocalLauncher
 from search.place import Place
 from search.progress import watching
-from search.trials import n_ended
+from search.trials import Observer, n_ended
 
 if TYPE_CHECKING:
     import optuna
@@ -42,7 +42,7 @@ def in_this_process(settings: Settings) -> bool:
     return settings.typed.search.workers == 1 and isinstance(check_launcher(settings), LocalLauncher)
 
 
-def launch(study: "optuna.Study", settings: Settings, observers: Sequence[studies.Observer] = ()) -> None:
+def launch(study: "optuna.Study", settings: Settings, observers: Sequence[Observer] = ()) -> None:
     """Start the workers and watch them until the study is complete. One that dies does not stop the others.
 
     Raises WorkersDiedError when none is left before that.
