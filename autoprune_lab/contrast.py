@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from autoprune_lab.records import Records
-from autoprune_lab.resampling import interval, resampled
+from autoprune_lab.resampling import difference, interval, resampled
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,6 @@ class Arms:
 
     def difference(self, name: str, others: Sequence[str]) -> Estimate:
         """One arm's score less the mean score of `others`."""
-        draws = resampled(*self.scores([name, *others]))
-        value = self.records[name].score - np.mean([self.records[other].score for other in others])
-        return Estimate(float(value), *interval(draws[:, 0] - draws[:, 1:].mean(axis=1)))
+        scores, kinds = self.scores([name, *others])
+        gap = difference(scores[:1], scores[1:], kinds)
+        return Estimate(gap.value, gap.low, gap.high)

@@ -1,7 +1,7 @@
 """How long a pruned answer takes, against the unpruned one."""
 
-import time
 from contextlib import nullcontext
+from functools import partial
 
 import numpy as np
 import torch
@@ -9,6 +9,9 @@ import torch
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.prompts import Batch, PreparedTask
 from autoprune_lab.pruner import Pruner
+from autoprune_lab.timing import Seconds, interleaved, stopwatch
+
+_WALL = 1  # of `Seconds`
 
 
 def latency_ratio(vlm: VLM, prepared: PreparedTask, pruner: Pruner, batches: int = 1, rounds: int = 5) -> float:
@@ -19,22 +22,15 @@ def latency_ratio(vlm: VLM, prepared: PreparedTask, pruner: Pruner, batches: int
     """
     middle = (len(prepared.batches) - batches) // 2
     chosen = prepared.batches[max(middle, 0) :][:batches]
-    ratios = []
-    for turn in range(rounds + 1):
-        arms: list[Pruner | None] = [pruner, None] if turn % 2 else [None, pruner]
-        spent = {arm: sum(_seconds(vlm, batch, arm, prepared.task.max_new_tokens) for batch in chosen) for arm in arms}
-        ratios.append(spent[pruner] / spent[None])
-    return float(np.median(ratios[1:]))
+    arms = [partial(_seconds, vlm, chosen, arm, prepared.task.max_new_tokens) for arm in (None, pruner)]
+    seconds = interleaved(arms, rounds)[..., _WALL]
+    return float(np.median(seconds[:, 1] / seconds[:, 0]))
 
 
-def _seconds(vlm: VLM, batch: Batch, pruner: Pruner | None, max_new_tokens: int) -> float:
-    with torch.inference_mode(), pruner.attach(vlm.model) if pruner else nullcontext():
-        start = _now(vlm.model.device)
-        vlm.model.generate(**batch.arguments(), max_new_tokens=max_new_tokens, do_sample=False)
-        return _now(vlm.model.device) - start
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
+def _seconds(vlm: VLM, batches: tuple[Batch, ...], pruner: Pruner | None, max_new_tokens: int) -> Seconds:
+    arguments = [batch.arguments() for batch in batches]
+    context = pruner.attach(vlm.model) if pruner else nullcontext()
+    with torch.inference_mode(), context, stopwatch(vlm.model.device) as spent:
+        for one in arguments:
+            vlm.model.generate(**one, max_new_tokens=max_new_tokens, do_sample=False)
+    return spent
