@@ -27,11 +27,15 @@ from search.space import Space
 
 BOUND = 0.5
 DATA = Path("benchmarks/data/objective-shapes-s0.npz")
+TPE = "search.sampler.n_startup_trials"
 ARMS = {
-    "tpe": ["search=tpe"],
-    "tpe, 10 random first": ["search=tpe", "search.sampler.n_startup_trials=10"],
-    "tpe, 20 random first": ["search=tpe", "search.sampler.n_startup_trials=20"],
-    "tpe, one by one": ["search=tpe", "search.sampler.multivariate=false", "search.sampler.group=false"],
+    "tpe, 10 random first": ["search=tpe", f"{TPE}=10"],
+    "tpe, 20 random first": ["search=tpe", f"{TPE}=20"],
+    "tpe, 40 random first": ["search=tpe", f"{TPE}=40"],
+    "tpe, 40, one by one": [
+        *("search=tpe", f"{TPE}=40"),
+        *("search.sampler.multivariate=false", "search.sampler.group=false"),
+    ],
     "gp": ["search=gp"],
     "nsga2": ["search=nsga2"],
     "nsga3": ["search=nsga3"],
