@@ -22,7 +22,7 @@ from autoprune_lab.budget import BudgetError
 from autoprune_lab.evaluate import evaluate
 from autoprune_lab.prompts import prepare
 from autoprune_lab.pruner import Pruner
-from benchmarks.timing import Seconds, interleaved, stopwatch
+from autoprune_lab.timing import Seconds, interleaved, stopwatch
 from search import bench
 from search.arm import build_pruner
 from search.bench import ModelBench
