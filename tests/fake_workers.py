@@ -29,11 +29,11 @@ class SlowBench(FakeBench):
     seconds: float = 0.0
     gate: Path | None = None
 
-    def run(self, pruner):
+    def run(self, pruner, after_block=None):
         time.sleep(self.seconds)
         while self.gate is not None and not self.gate.exists():
             time.sleep(0.01)
-        return super().run(pruner)
+        return super().run(pruner, after_block)
 
 
 def work(folder, words, bench=None):

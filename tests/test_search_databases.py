@@ -109,9 +109,9 @@ def test_a_worker_that_is_silent_for_long_loses_its_trial_and_goes_on(tmp_path, 
 class LongBench(FakeBench):
     """One trial that takes many heartbeats."""
 
-    def run(self, pruner):
+    def run(self, pruner, after_block=None):
         time.sleep(4 * BEAT)
-        return super().run(pruner)
+        return super().run(pruner, after_block)
 
 
 def test_a_long_trial_of_a_living_worker_is_never_run_twice(tmp_path, words):

@@ -113,6 +113,7 @@ def test_three_workers_share_a_study_and_one_dies(tmp_path):
     words = ("search.n_trials=24", "search=random")
     workers = [start(tmp_path, words, SlowBench(seconds=0.1)) for _ in range(3)]
     while (study := studies.existing(tmp_path / "s", "s")) is None or trials.n_ended(study) < 6:
+        assert all(worker.is_alive() for worker in workers)
         time.sleep(0.05)
     kill(workers[0])
     for worker in workers[1:]:
