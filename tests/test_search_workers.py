@@ -155,11 +155,11 @@ def one_worker(checkpoint, tmp_path_factory):
     argv = ["study", *quick(checkpoint, f"folder={folder}", "search=random", "search.n_trials=4")]
     run, ran = bench.ModelBench.run, []
 
-    def stop_in_third(self, pruner):
+    def stop_in_third(self, pruner, after_block=None):
         ran.append(pruner)
         if len(ran) == 3:
             raise KeyboardInterrupt
-        return run(self, pruner)
+        return run(self, pruner, after_block)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bench.ModelBench, "run", stop_in_third)
