@@ -1,4 +1,7 @@
-"""Builds the embedded VLM: a stock LLaVA with a [CLS] tower, small enough to ship and to train on two cores."""
+"""Builds the embedded VLMs: stock LLaVA with a [CLS] tower, small enough to ship and to train on two cores."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
@@ -17,7 +20,8 @@ from autoprune_lab.testbed.shapes.wording import ANSWERS, TEMPLATES
 
 PAD, UNKNOWN, BOS, EOS, IMAGE = "<pad>", "<unk>", "<s>", "</s>", "<image>"
 USER, ASSISTANT = "USER:", "ASSISTANT:"
-# The template of llava-hf/llava-1.5-7b-hf, for one turn with one image.
+SPECIAL = (PAD, UNKNOWN, BOS, EOS, IMAGE, USER, ASSISTANT)
+# The template of llava-hf/llava-1.5-7b-hf, for one turn.
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ message['role'] | upper }}: "
     "{% for part in message['content'] if part['type'] == 'image' %}<image>\n{% endfor %}"
@@ -27,6 +31,21 @@ CHAT_TEMPLATE = (
 
 N_LAYERS = 16
 HIDDEN = 96
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What tells one world's model from another's: words in token order, picture size, decoder size.
+
+    `digits_apart`: numbers are read digit by digit; otherwise every word is one token.
+    """
+
+    words: tuple[str, ...]
+    image_size: int
+    patch: int
+    n_layers: int
+    hidden: int
+    digits_apart: bool
 
 
 def prompt(question: str) -> str:
@@ -39,19 +58,21 @@ def vocabulary() -> list[str]:
     words = {word for group in TEMPLATES.values() for text in group for word in text.split() if word[0] != "{"}
     words |= {word for group in ANSWERS.values() for word in group if not word.isdigit()}
     words |= {"colour", "shape", "size", "thing", "things", "shapes", "left", "right", "of", "above", "below"}
-    return [PAD, UNKNOWN, BOS, EOS, IMAGE, USER, ASSISTANT, *"0123456789", *sorted(words)]
+    return [*SPECIAL, *"0123456789", *sorted(words)]
 
 
-def build_processor() -> LlavaProcessor:
-    """Word-level tokenizer (digits one by one) and CLIP image processor."""
-    words = vocabulary()
+def shapes_layout(n_layers: int = N_LAYERS, hidden: int = HIDDEN) -> Layout:
+    """The layout of the `shapes` world's model."""
+    return Layout(tuple(vocabulary()), IMAGE_SIZE, PATCH, n_layers, hidden, digits_apart=True)
+
+
+def build_processor(layout: Layout | None = None) -> LlavaProcessor:
+    """Word-level tokenizer and CLIP image processor; by default those of the `shapes` world."""
+    layout = layout or shapes_layout()
+    words = list(layout.words)
     core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=UNKNOWN))
-    core.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.WhitespaceSplit(),
-            pre_tokenizers.Split(Regex("[0-9]"), behavior="isolated"),
-        ]
-    )
+    digits = [pre_tokenizers.Split(Regex("[0-9]"), behavior="isolated")] if layout.digits_apart else []
+    core.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), *digits])
     core.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, words.index(BOS))])
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core,
@@ -63,14 +84,14 @@ def build_processor() -> LlavaProcessor:
         padding_side="left",
         clean_up_tokenization_spaces=False,
     )
-    size = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
+    size = {"height": layout.image_size, "width": layout.image_size}
     image_processor = CLIPImageProcessor(
         size=size, crop_size=size, do_resize=False, image_mean=[0.5] * 3, image_std=[0.5] * 3
     )
     return LlavaProcessor(
         image_processor=image_processor,
         tokenizer=tokenizer,
-        patch_size=PATCH,
+        patch_size=layout.patch,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
         image_token=IMAGE,
@@ -79,51 +100,55 @@ def build_processor() -> LlavaProcessor:
 
 
 def build_model(seed: int, n_layers: int = N_LAYERS, hidden: int = HIDDEN) -> LlavaForConditionalGeneration:
-    """The untrained model: CLIP 3 x 128 with [CLS], 144 visual tokens, Llama `n_layers` x `hidden`."""
-    image = vocabulary().index(IMAGE)
+    """The untrained model of the `shapes` world: CLIP 3 x 128 with [CLS], 144 visual tokens, Llama."""
+    return build_untrained(shapes_layout(n_layers, hidden), seed)
+
+
+def build_untrained(layout: Layout, seed: int) -> LlavaForConditionalGeneration:
+    """An untrained model of any layout."""
+    image = layout.words.index(IMAGE)
     config = LlavaConfig(
-        vision_config=_vision_config(),
-        text_config=_text_config(n_layers, hidden),
+        vision_config=_vision_config(layout),
+        text_config=_text_config(layout),
         image_token_index=image,
         image_token_id=image,
         vision_feature_layer=-1,
-        image_seq_length=(IMAGE_SIZE // PATCH) ** 2,
+        image_seq_length=(layout.image_size // layout.patch) ** 2,
         tie_word_embeddings=False,
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = LlavaForConditionalGeneration(config).float()
-    for name, value in _special_ids().items():
+    for name, value in _special_ids(layout.words).items():
         setattr(model.generation_config, name, value)
     return model
 
 
-def _vision_config() -> CLIPVisionConfig:
+def _vision_config(layout: Layout) -> CLIPVisionConfig:
     return CLIPVisionConfig(
         hidden_size=128,
         intermediate_size=384,
         num_hidden_layers=3,
         num_attention_heads=4,
-        image_size=IMAGE_SIZE,
-        patch_size=PATCH,
+        image_size=layout.image_size,
+        patch_size=layout.patch,
         projection_dim=128,
     )
 
 
-def _text_config(n_layers: int, hidden: int) -> LlamaConfig:
+def _text_config(layout: Layout) -> LlamaConfig:
     return LlamaConfig(
-        vocab_size=len(vocabulary()),
-        hidden_size=hidden,
-        intermediate_size=hidden * 11 // 4,
-        num_hidden_layers=n_layers,
+        vocab_size=len(layout.words),
+        hidden_size=layout.hidden,
+        intermediate_size=layout.hidden * 11 // 4,
+        num_hidden_layers=layout.n_layers,
         num_attention_heads=4,
         num_key_value_heads=4,
         max_position_embeddings=1024,
         tie_word_embeddings=False,
-        **_special_ids(),
+        **_special_ids(layout.words),
     )
 
 
-def _special_ids() -> dict[str, int]:
-    words = vocabulary()
+def _special_ids(words: Sequence[str]) -> dict[str, int]:
     return {f"{name}_token_id": words.index(word) for name, word in (("bos", BOS), ("eos", EOS), ("pad", PAD))}

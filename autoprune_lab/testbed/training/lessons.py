@@ -4,7 +4,7 @@ A lesson is one scene with `QUESTIONS` questions behind one picture. Each questi
 prefix and itself; its positions restart, so that every segment looks like a prompt of its own.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -17,6 +17,7 @@ from autoprune_lab.testbed.shapes.draw import draw, patch_things
 from autoprune_lab.testbed.shapes.questions import Question, ask
 from autoprune_lab.testbed.shapes.scene import COLOURS, GRID, SHAPES, SIZES, Scene, make_scene
 from autoprune_lab.testbed.shapes.wording import ANSWERS, KINDS
+from autoprune_lab.testbed.training.reader import NONE
 
 QUESTIONS = 12
 LENGTH = 36  # longest question with its answer, in tokens
@@ -33,7 +34,6 @@ WEIGHTS = {
     "read": 1,
     "chain": 1.6,
 }
-NONE = -100
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,11 @@ class Lessons:
     things: Tensor  # B Q 3 3: (shape, colour, size) of the named thing, of hop two, of hop three, else NONE
     patches: Tensor  # B 5 P: dense labels shape, colour, centre, digit, digit place (0 = none)
     presence: Tensor  # B 30: which kinds of thing are there
+
+    @property
+    def prefix(self) -> Sequence[int]:
+        """Tokens before every question."""
+        return PREFIX_TOKENS
 
 
 _WORDS = {word: i for i, word in enumerate(vocabulary())}

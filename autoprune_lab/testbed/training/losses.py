@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from autoprune_lab.testbed.build import vocabulary
 from autoprune_lab.testbed.shapes.scene import COLOURS, GRID, SHAPES, SIZES
 from autoprune_lab.testbed.shapes.wording import KINDS
-from autoprune_lab.testbed.training.lessons import N_PATCHES, NONE, PREFIX, Lessons
-from autoprune_lab.testbed.training.reader import Reading
+from autoprune_lab.testbed.training.lessons import N_PATCHES, PREFIX, Lessons
+from autoprune_lab.testbed.training.reader import NONE, Reading
 
 FIRST, SECOND, ROUTE, HOP2, HOP3, GLANCE = (2, 3), (4, 5), (6,), (7, 8), (10, 11), (1, 2, 3, 4, 5)
 WATCHED = frozenset({0, *FIRST, *SECOND, *ROUTE, *HOP2, *HOP3, *GLANCE})
@@ -46,25 +46,25 @@ class Probes(nn.Module):
 
 def vision_loss(probes: Probes, projected: Tensor, cls: Tensor, lessons: Lessons) -> tuple[Tensor, Tensor]:
     """Dense labels, place code, rms near 1, and what the [CLS] token knows; also accuracy on labelled patches."""
-    loss = F.binary_cross_entropy_with_logits(probes.presence(_unit(cls)), lessons.presence)
+    loss = F.binary_cross_entropy_with_logits(probes.presence(unit(cls)), lessons.presence)
     right = []
     for i, head in enumerate(probes.dense):
         wanted = lessons.patches[:, i]
-        logits = head(_unit(projected))
+        logits = head(unit(projected))
         weight = torch.where(wanted > 0, 3.0, 1.0)
         loss = loss + (F.cross_entropy(logits.transpose(1, 2), wanted, reduction="none") * weight).mean()
         right.append((logits.argmax(-1) == wanted)[wanted > 0].float().mean())
-    place = (_unit(projected)[..., :PLACE_CODE] - place_code().to(projected.device)).square().mean()
+    place = (unit(projected)[..., :PLACE_CODE] - place_code().to(projected.device)).square().mean()
     rms = projected.square().mean(-1).sqrt().clamp(min=TINY).log().square().mean()
     return loss + place + 0.1 * rms, torch.stack(right).detach()
 
 
-def place_code() -> Tensor:
-    """Sine and cosine of row and column at three frequencies: (patches, 12)."""
-    angle = torch.arange(GRID)[:, None] * math.pi / GRID * torch.tensor([1.0, 2.0, 4.0])
+def place_code(grid: int = GRID) -> Tensor:
+    """Sine and cosine of row and column at three frequencies: (grid * grid patches, 12)."""
+    angle = torch.arange(grid)[:, None] * math.pi / grid * torch.tensor([1.0, 2.0, 4.0])
     code = torch.cat([angle.sin(), angle.cos()], dim=1)
-    rows, columns = code[:, None].expand(-1, GRID, -1), code[None].expand(GRID, -1, -1)
-    return torch.cat([rows, columns], dim=-1).reshape(N_PATCHES, PLACE_CODE)
+    rows, columns = code[:, None].expand(-1, grid, -1), code[None].expand(grid, -1, -1)
+    return torch.cat([rows, columns], dim=-1).reshape(grid * grid, PLACE_CODE)
 
 
 def answer_loss(reading: Reading) -> Tensor:
@@ -142,7 +142,7 @@ def exit_loss(probes: Probes, reading: Reading, lessons: Lessons) -> Tensor:
     """What a row has looked at can be read from it right after it looked."""
     loss = torch.zeros((), device=lessons.kind.device)
     for i, (layer, row) in enumerate(((FIRST[-1], NOUN), (HOP2[-1], LAST), (HOP3[-1], LAST))):
-        found = _unit(reading.hidden[layer][:, :, row])
+        found = unit(reading.hidden[layer][:, :, row])
         for j, head in enumerate(probes.things[i]):
             loss = loss + F.cross_entropy(
                 head(found).flatten(0, 1), lessons.things[:, :, i, j].flatten(), ignore_index=NONE
@@ -150,12 +150,12 @@ def exit_loss(probes: Probes, reading: Reading, lessons: Lessons) -> Tensor:
     answer = lessons.targets.gather(-1, lessons.rows[:, :, 2:])  # what follows the last row and the digit rows
     at_once = (lessons.kind != KINDS.index("same")) & (lessons.kind != KINDS.index("chain"))
     is_read = lessons.kind == KINDS.index("read")
-    early = _unit(reading.hidden[ROUTE[-1]][:, :, LAST])[at_once & ~is_read]
+    early = unit(reading.hidden[ROUTE[-1]][:, :, LAST])[at_once & ~is_read]
     loss = loss + F.cross_entropy(probes.early(early), answer[..., 0][at_once & ~is_read])
-    digits = _unit(reading.hidden[HOP2[-1]][:, :, LAST:])[is_read]
+    digits = unit(reading.hidden[HOP2[-1]][:, :, LAST:])[is_read]
     loss = loss + F.cross_entropy(probes.digit(digits).flatten(0, 1), answer[is_read].flatten(), ignore_index=NONE)
     counting = lessons.kind == KINDS.index("count")
-    counted = probes.count(_unit(reading.hidden[SECOND[-1]][:, :, NOUN])[counting])
+    counted = probes.count(unit(reading.hidden[SECOND[-1]][:, :, NOUN])[counting])
     zero = vocabulary().index("0")
     return loss + F.cross_entropy(counted, answer[..., 0][counting] - zero)
 
@@ -168,7 +168,7 @@ def place_loss(probes: Probes, reading: Reading, lessons: Lessons) -> Tensor:
         share = lessons.look[:, :, row, :-1]
         asked = single & (share.sum(-1) > 0)
         wanted = share[asked] @ place_code().to(share.device)
-        loss = loss + (probes.place(_unit(reading.hidden[layer][:, :, row]))[asked] - wanted).square().mean()
+        loss = loss + (probes.place(unit(reading.hidden[layer][:, :, row]))[asked] - wanted).square().mean()
     return loss
 
 
@@ -180,12 +180,13 @@ def relation_loss(probes: Probes, reading: Reading, lessons: Lessons) -> Tensor:
     codes = lessons.look[:, :, [NOUN, OTHER], :-1][asked] @ place_code()[:, list(OFFSET)].to(asked.device)
     words = torch.tensor([vocabulary().index(word) for word in SIDE_WORDS], device=asked.device)
     side = (lessons.tokens[asked][..., None] == words).any(1).long().argmax(-1)
-    fetched = _unit(reading.hidden[ROUTE[-1]][:, :, LAST][asked])
+    fetched = unit(reading.hidden[ROUTE[-1]][:, :, LAST][asked])
     offset = (probes.offset(fetched) - (codes[:, 1] - codes[:, 0])).square().mean()
     answer = lessons.targets.gather(-1, lessons.rows[:, :, LAST, None])[asked][:, 0]
-    later = probes.digit(_unit(reading.hidden[HOP2[-1]][:, :, LAST][asked]))
+    later = probes.digit(unit(reading.hidden[HOP2[-1]][:, :, LAST][asked]))
     return offset + 0.3 * F.cross_entropy(probes.side(fetched), side) + 0.3 * F.cross_entropy(later, answer)
 
 
-def _unit(x: Tensor) -> Tensor:
+def unit(x: Tensor) -> Tensor:
+    """Scaled to rms 1 along the last axis."""
     return x * x.square().mean(-1, keepdim=True).add(TINY).rsqrt()

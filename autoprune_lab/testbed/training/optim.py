@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 import torch
-from torch import nn
+from torch import distributed, nn
 
 
 class Optimiser:
@@ -39,8 +39,10 @@ class Optimiser:
         return min(1.0, (step + 1) / 40, 1.25 * max(self.steps - step, 0) / self.steps)
 
     def step(self, loss: torch.Tensor) -> None:
-        """Backward, clip, update, advance the schedule."""
+        """Backward, average over the processes that train together, clip, update, advance the schedule."""
         loss.backward()
+        if distributed.is_initialized():
+            _average([p.grad for p in self.parameters if p.grad is not None])
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
         for part, schedule in zip(self.parts, self.schedules, strict=True):
             part.step()
@@ -55,3 +57,12 @@ class Optimiser:
         """Go on where `state` was taken."""
         for part, state in zip((*self.parts, *self.schedules), states, strict=True):
             part.load_state_dict(state)
+
+
+def _average(gradients: list[torch.Tensor]) -> None:
+    """Replace every gradient by its mean over the processes, in one exchange."""
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    distributed.all_reduce(flat)
+    flat /= distributed.get_world_size()
+    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))

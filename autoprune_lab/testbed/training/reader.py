@@ -4,7 +4,9 @@ Each question sees `<s> USER: picture` and itself, at the positions it would hav
 separate prompts. Attention rows that a loss asks for are computed again for those rows only.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +14,32 @@ from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-from autoprune_lab.testbed.training.lessons import NONE, PREFIX, PREFIX_TOKENS, Lessons
-
+NONE = -100  # no target
 PAD_TO = 8
+
+
+class Lessons(Protocol):
+    """What the packed forward needs of a batch: B scenes, Q questions of T tokens, R looked-at rows."""
+
+    @property
+    def prefix(self) -> Sequence[int]:
+        """Tokens before every question: <s> USER: and the picture's placeholders."""
+
+    @property
+    def pixels(self) -> Tensor:
+        """(B, 3, height, width), or (B, views, 3, height, width)."""
+
+    @property
+    def tokens(self) -> Tensor:
+        """(B, Q, T), 0 = padding."""
+
+    @property
+    def targets(self) -> Tensor:
+        """(B, Q, T): the next token where an answer is learned, else NONE."""
+
+    @property
+    def rows(self) -> Tensor:
+        """(B, Q, R): token index in the segment."""
 
 
 @dataclass(frozen=True)
@@ -41,29 +66,31 @@ class Reading:
     hidden: dict[int, Tensor]  # layer -> B Q R hidden
     vision_rms: Tensor  # layers + 1
     projected: Tensor  # B P hidden
-    cls: Tensor  # B vision hidden
+    cls: Tensor  # B * views, vision hidden
 
 
 def pack(lessons: Lessons) -> Packed:
     """Drop the padding of the questions and set them one behind the other."""
     batch, n_questions, _ = lessons.tokens.shape
     device = lessons.tokens.device
+    prefix = torch.tensor(lessons.prefix, device=device)
+    n_prefix = len(prefix)
     real = lessons.tokens != 0
     lengths = real.sum(-1)
-    starts = PREFIX + lengths.cumsum(1) - lengths
-    total = PREFIX + int(-(-int(lengths.sum(1).max()) // PAD_TO) * PAD_TO)
+    starts = n_prefix + lengths.cumsum(1) - lengths
+    total = n_prefix + int(-(-int(lengths.sum(1).max()) // PAD_TO) * PAD_TO)
     tokens = torch.zeros(batch, total, dtype=torch.long, device=device)
-    tokens[:, :PREFIX] = torch.tensor(PREFIX_TOKENS, device=device)
-    positions = torch.arange(PREFIX, device=device).repeat(batch, 1)
-    positions = F.pad(positions, (0, total - PREFIX))
+    tokens[:, :n_prefix] = prefix
+    positions = torch.arange(n_prefix, device=device).repeat(batch, 1)
+    positions = F.pad(positions, (0, total - n_prefix))
     segment = torch.full((batch, total), n_questions, device=device)
-    segment[:, :PREFIX] = -1
+    segment[:, :n_prefix] = -1
     targets = torch.full((batch, total), NONE, device=device)
     b, q, t = real.nonzero(as_tuple=True)
     slot = starts[b, q] + t
     tokens[b, slot] = lessons.tokens[b, q, t]
     targets[b, slot] = lessons.targets[b, q, t]
-    positions[b, slot] = PREFIX + t
+    positions[b, slot] = n_prefix + t
     segment[b, slot] = q
     causal = torch.ones(total, total, dtype=torch.bool, device=device).tril()
     mask = causal & ((segment[:, None, :] == -1) | (segment[:, None, :] == segment[:, :, None]))
@@ -71,18 +98,19 @@ def pack(lessons: Lessons) -> Packed:
 
 
 def look_at_picture(model: LlavaForConditionalGeneration, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Projected patch features (B, P, hidden) and the tower's [CLS] output (B, vision hidden)."""
-    seen = model.model.vision_tower(pixels).last_hidden_state
-    return model.model.multi_modal_projector(seen[:, 1:]), seen[:, 0]
+    """Projected patch features of all views (B, P, hidden) and the tower's [CLS] outputs (B * views, hidden)."""
+    seen = model.model.vision_tower(pixels.flatten(0, -4)).last_hidden_state
+    projected = model.model.multi_modal_projector(seen[:, 1:])
+    return projected.reshape(len(pixels), -1, projected.shape[-1]), seen[:, 0]
 
 
 def read(model: LlavaForConditionalGeneration, lessons: Lessons, watched: frozenset[int]) -> Reading:
     """Run the whole model; attention rows are kept for the `watched` layers."""
-    packed = pack(lessons)
+    packed, n_prefix = pack(lessons), len(lessons.prefix)
     decoder = model.model.language_model
     projected, cls = look_at_picture(model, lessons.pixels)
     text = decoder.embed_tokens(packed.tokens)
-    hidden = torch.cat([text[:, :2], projected, text[:, PREFIX:]], dim=1)
+    hidden = torch.cat([text[:, :2], projected, text[:, n_prefix:]], dim=1)
     rotary = decoder.rotary_emb(hidden, packed.positions)
     attention, outputs, rms = {}, {}, [_rms(projected)]
     for i, layer in enumerate(decoder.layers):
@@ -91,7 +119,7 @@ def read(model: LlavaForConditionalGeneration, lessons: Lessons, watched: frozen
         hidden = layer(hidden, attention_mask=packed.mask, position_embeddings=rotary)
         if i in watched:
             outputs[i] = _take_rows(hidden, packed.rows)
-        rms.append(_rms(hidden[:, 2:PREFIX]))
+        rms.append(_rms(hidden[:, 2:n_prefix]))
     b, n = (packed.targets != NONE).nonzero(as_tuple=True)
     logits = model.lm_head(decoder.norm(hidden[b, n]))
     number = b * lessons.tokens.shape[1] + packed.segment[b, n]

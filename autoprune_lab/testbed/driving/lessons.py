@@ -1,0 +1,112 @@
+"""Training material: one scene's pictures with several situations packed behind them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from autoprune_lab.testbed.build import ASSISTANT, BOS, EOS, IMAGE, USER
+from autoprune_lab.testbed.driving.expert import ACTIONS, Situation, drive, judge, situations
+from autoprune_lab.testbed.driving.labels import Labels, label, looks
+from autoprune_lab.testbed.driving.layout import vocabulary
+from autoprune_lab.testbed.driving.render import draw
+from autoprune_lab.testbed.driving.scene import KINDS, Scene, make_scene
+from autoprune_lab.testbed.driving.wording import answer, question
+from autoprune_lab.testbed.training.reader import NONE
+
+QUESTIONS = 5
+LENGTH = 40
+NONE = -100
+_WORDS = {word: i for i, word in enumerate(vocabulary())}
+N_PATCHES = 192
+PREFIX_TOKENS = (_WORDS[BOS], _WORDS[USER], *[_WORDS[IMAGE]] * N_PATCHES)
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """One batch; B scenes, V views, Q situations of T tokens, P patches of all views."""
+
+    pixels: Tensor  # B V 3 64 64, in [-1, 1]
+    tokens: Tensor  # B Q T
+    targets: Tensor  # B Q T: the next token where an answer is learned, else NONE
+    kind: Tensor  # B Q
+    rows: Tensor  # B Q 1: the last prompt token's index in the segment
+    look: Tensor  # B Q 2 P+1: wanted attention of the two looks over patches and (last) <s>; sums to 1
+    cause: Tensor  # B Q 2: distance of what decides / 10, curvature * 50
+    wait: Tensor  # B Q: 0 go on, 1 stop or wait, 2 change to the left, 3 to the right
+    action: Tensor  # B Q
+    plan: Tensor  # B Q 12: waypoints, x / 10 and y / 4
+    classes: Tensor  # B P
+    ground: Tensor  # B P 5
+    place: Tensor  # B P 2
+    side: Tensor  # B P, NaN where unknown
+
+    @property
+    def prefix(self) -> tuple[int, ...]:
+        """Tokens before every question."""
+        return PREFIX_TOKENS
+
+
+def make_lesson(rng: np.random.Generator) -> Lessons:
+    """One scene with QUESTIONS situations, unbatched."""
+    kind = int(rng.integers(len(KINDS)))
+    scene = make_scene(rng, KINDS[kind])
+    pictures = draw(scene)
+    labels = label(scene, pictures)
+    options = situations(scene)
+    chosen = [options[int(i)] for i in rng.integers(len(options), size=QUESTIONS)]
+    columns = [torch.stack(column) for column in zip(*(_segment(scene, s, labels, rng) for s in chosen), strict=True)]
+    pixels = torch.from_numpy(np.stack([picture.image for picture in pictures])).permute(0, 3, 1, 2) / 127.5 - 1
+    dense = (labels.classes, labels.ground.astype(np.float32), labels.place.astype(np.float32),
+             labels.side.astype(np.float32))  # fmt: skip
+    tokens, targets, *rest = columns
+    kinds = torch.full((QUESTIONS,), kind)
+    return Lessons(pixels.float(), tokens, targets, kinds, *rest, *map(torch.from_numpy, dense))
+
+
+def _segment(scene: Scene, situation: Situation, labels: Labels, rng: np.random.Generator) -> tuple[Tensor, ...]:
+    plan = drive(scene, situation)
+    asked, said = question(situation, rng).split(), answer(plan.action, plan.waypoints).split()
+    ids = [_WORDS[word] for word in (*asked, ASSISTANT, *said, EOS)]
+    tokens, targets, last = torch.zeros(LENGTH, dtype=torch.long), torch.full((LENGTH,), NONE), len(asked)
+    tokens[: len(ids)] = torch.tensor(ids)
+    targets[last : len(ids) - 1] = tokens[last + 1 : len(ids)]
+    seen = torch.from_numpy(looks(scene, situation.command, labels)).float()
+    look = torch.cat([seen, (seen.sum(1, keepdim=True) == 0).float()], 1)
+    rule = judge(scene, situation.command)
+    wait = 2 + (rule.change < 0) if rule.change else int(rule.stop is not None)
+    numbers = plan.waypoints / (10, 4)
+    return (tokens, targets, torch.tensor([last]), look / look.sum(1, keepdim=True), _cause(scene), torch.tensor(wait),
+            torch.tensor(ACTIONS.index(plan.action)), torch.from_numpy(numbers.ravel()).float())  # fmt: skip
+
+
+def _cause(scene: Scene) -> Tensor:
+    if scene.kind in ("lead", "blocked"):
+        distance = scene.agents[0].s
+    else:
+        distance = scene.junction or scene.zebra or 25.0
+    return torch.tensor([distance / 10, scene.curvature * 50], dtype=torch.float)
+
+
+class _Stream(IterableDataset):
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def __iter__(self) -> Iterator[Lessons]:
+        torch.set_num_threads(1)
+        rng = np.random.default_rng(self.seed)
+        while True:
+            yield make_lesson(rng)
+
+
+def collate(lessons: list[Lessons]) -> Lessons:
+    """Stack single lessons into a batch."""
+    return Lessons(*(torch.stack([getattr(x, f.name) for x in lessons]) for f in fields(Lessons)))
+
+
+def lesson_batches(seed: int, batch_size: int) -> Iterator[Lessons]:
+    """Endless batches, made in one worker process beside the training."""
+    return iter(DataLoader(_Stream(seed), batch_size, collate_fn=collate, num_workers=1, prefetch_factor=4))

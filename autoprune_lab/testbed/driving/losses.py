@@ -1,0 +1,121 @@
+"""What the driving lessons ask for beside the right answer. All of it is thrown away afterwards.
+
+The decoder learns to look in steps: at layers 2 and 3 the last prompt row finds what lies ahead, at 5 and 6 what the
+side views add, and after layer 8 the whole plan can be read from it.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from autoprune_lab.testbed.driving.expert import ACTIONS
+from autoprune_lab.testbed.driving.layout import vocabulary
+from autoprune_lab.testbed.driving.lessons import N_PATCHES, Lessons
+from autoprune_lab.testbed.driving.render import CLASSES, GROUND, VIEWS
+from autoprune_lab.testbed.driving.scene import KINDS
+from autoprune_lab.testbed.driving.wording import LONG, SIDE
+from autoprune_lab.testbed.training.losses import TINY, place_code, unit
+from autoprune_lab.testbed.training.reader import Reading
+
+AHEAD, ASIDE, PLAN = (2, 3), (5, 6), 8
+WATCHED = frozenset({*AHEAD, *ASIDE, PLAN})
+LOOKING_HEADS = slice(0, 2)
+PLACE_CODE = 12  # projector dimensions that hold the row and column code
+SOFT_X, SOFT_Y = 0.35, 0.2  # metres: how far a wrong coordinate is still half right
+
+
+class Probes(nn.Module):
+    """Linear read-outs that exist in training only."""
+
+    def __init__(self, hidden: int, vision_hidden: int) -> None:
+        super().__init__()
+        self.classes = nn.Linear(hidden, len(CLASSES))
+        self.ground = nn.Linear(hidden, len(GROUND))
+        self.view = nn.Linear(hidden, len(VIEWS))
+        self.place = nn.Linear(hidden, 2)
+        self.side = nn.Linear(hidden, 1)
+        self.presence = nn.Linear(vision_hidden, len(CLASSES) - 1)
+        self.kind = nn.Linear(hidden, len(KINDS))
+        self.cause = nn.Linear(hidden, 2)
+        self.wait = nn.Linear(hidden, 4)
+        self.action = nn.Linear(hidden, len(ACTIONS))
+        self.plan = nn.Linear(hidden, 12)
+
+
+def vision_loss(probes: Probes, projected: Tensor, cls: Tensor, lessons: Lessons) -> tuple[Tensor, Tensor]:
+    """Dense labels of every patch, rms near 1, what each [CLS] knows; and figures of how well it goes.
+
+    The figures: accuracy on patches of things, recall of ground marks, accuracy of the view, error of a thing's x and
+    y and of the place across the road, in metres.
+    """
+    seen = unit(projected)
+    some = lessons.classes > 0
+    logits = probes.classes(seen)
+    weight = torch.where(some, 4.0, 1.0)
+    loss = (F.cross_entropy(logits.transpose(1, 2), lessons.classes, reduction="none") * weight).mean()
+    loss = loss + F.binary_cross_entropy_with_logits(probes.ground(seen), lessons.ground)
+    n_views = len(VIEWS)
+    view = torch.arange(n_views, device=seen.device).repeat_interleave(N_PATCHES // n_views).expand(len(seen), -1)
+    views = probes.view(seen)
+    loss = loss + F.cross_entropy(views.transpose(1, 2), view)
+    off = probes.place(seen)[some] - lessons.place[some]
+    known = ~lessons.side.isnan()
+    across = probes.side(seen)[..., 0][known] - lessons.side[known]
+    loss = loss + 3 * F.smooth_l1_loss(off, torch.zeros_like(off)) + 2 * across.square().mean()
+    present = F.one_hot(lessons.classes, len(CLASSES)).view(-1, N_PATCHES // n_views, len(CLASSES)).amax(1)[:, 1:]
+    loss = loss + F.binary_cross_entropy_with_logits(probes.presence(unit(cls)), present.float())
+    place = (seen.view(-1, N_PATCHES // n_views, seen.shape[-1])[..., :PLACE_CODE] - place_code(8)).square().mean()
+    rms = projected.square().mean(-1).sqrt().clamp(min=TINY).log().square().mean()
+    marked = lessons.ground[..., 1:] > 0
+    right = torch.stack(
+        [
+            (logits.argmax(-1) == lessons.classes)[some].float().mean(),
+            (probes.ground(seen)[..., 1:] > 0)[marked].float().mean(),
+            (views.argmax(-1) == view).float().mean(),
+            off[:, 0].abs().mean() * 10,
+            off[:, 1].abs().mean() * 5,
+            across.abs().mean() * 5,
+        ]
+    )
+    return loss + place + 0.1 * rms, right.detach()
+
+
+def coordinate_kernel() -> Tensor:
+    """(V, V): the target distribution for each word; coordinates share theirs with their neighbours."""
+    words = vocabulary()
+    kernel = torch.eye(len(words))
+    for axis, spread in ((LONG, SOFT_X), (SIDE, SOFT_Y)):
+        values = torch.tensor([float(word) for word in axis])
+        start = words.index(axis[0])
+        block = (-((values[:, None] - values[None]) ** 2) / (2 * spread**2)).exp()
+        kernel[start : start + len(axis), start : start + len(axis)] = block / block.sum(1, keepdim=True)
+    return kernel
+
+
+def answer_loss(reading: Reading, kernel: Tensor) -> Tensor:
+    """Cross-entropy of the answer tokens; above its floor by what the kernel's entropy leaves."""
+    wanted = kernel[reading.targets]
+    return F.cross_entropy(reading.logits, wanted) + torch.special.xlogy(wanted, wanted).sum(-1).mean()
+
+
+def looking_loss(reading: Reading, lessons: Lessons) -> Tensor:
+    """The looking heads of the last row fall where the situation points; minus log of the mass there."""
+    loss = torch.zeros((), device=lessons.look.device)
+    n_prefix = len(lessons.prefix)
+    for hop, layers in enumerate((AHEAD, ASIDE)):
+        wanted = lessons.look[:, None, :, hop] > 0
+        for layer in layers:
+            seen = reading.attention[layer][:, LOOKING_HEADS, :, 0]
+            places = torch.cat([seen[..., 2:n_prefix], seen[..., :1]], dim=-1)
+            loss = loss - (places * wanted).sum(-1).clamp(min=TINY).log().mean()
+    return loss / 4
+
+
+def exit_loss(probes: Probes, reading: Reading, lessons: Lessons) -> Tensor:
+    """What the last row has looked at can be read from it right after it looked; then the plan."""
+    ahead, aside, plan = (unit(reading.hidden[layer][:, :, 0]) for layer in (AHEAD[-1], ASIDE[-1], PLAN))
+    loss = F.cross_entropy(probes.kind(ahead).flatten(0, 1), lessons.kind.flatten())
+    loss = loss + 3 * F.smooth_l1_loss(probes.cause(ahead), lessons.cause)
+    loss = loss + F.cross_entropy(probes.wait(aside).flatten(0, 1), lessons.wait.flatten())
+    loss = loss + F.cross_entropy(probes.action(plan).flatten(0, 1), lessons.action.flatten())
+    return loss + 5 * F.smooth_l1_loss(probes.plan(plan), lessons.plan, beta=0.1)
