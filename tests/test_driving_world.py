@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from answered import answered
 
 from autoprune_lab.tasks.driving import DrivingTask, error_of, moment, situation_of
 from autoprune_lab.testbed.driving.blind import blind_answer
@@ -53,7 +54,7 @@ def test_the_expert_stops_before_the_line_and_the_waypoints_can_be_said(kind):
 
 
 def test_the_expert_waits_for_whom_it_must_and_goes_where_it_is_told():
-    crossing = next(s for s in scenes("crossing", 40) if any(a.v_l for a in s.agents))
+    crossing = next(s for s in scenes("crossing", 40) if any(a.v_left for a in s.agents))
     assert drive(crossing, Situation("straight", 0)).waypoints[-1, 0] < crossing.zebra
     clear = next(s for s in scenes("blocked", 40) if len(s.agents) == 1)
     assert drive(clear, Situation("straight", 6)).action == ("left" if clear.free_side > 0 else "right")
@@ -75,9 +76,9 @@ def test_the_plan_hangs_on_the_pictures():
 def test_who_crosses_is_seen_from_the_side_and_not_from_the_front():
     for scene in scenes("crossing", 40):
         for i, agent in enumerate(scene.agents):
-            if agent.v_l:
+            if agent.v_left:
                 seen = [bool((picture.owner == i).any()) for picture in draw(scene)]
-                assert seen == [agent.l > 0, False, agent.l < 0]
+                assert seen == [agent.left > 0, False, agent.left < 0]
 
 
 def test_the_car_beside_is_seen_from_its_side():
@@ -122,7 +123,9 @@ def test_every_word_is_one_token():
         assert {*sample.question.split(), *sample.answers[0].split()} <= known
 
 
-@pytest.mark.parametrize("text", ["", "keep", "keep 1.00 +0.00", "hover" + " 1.00 +0.00" * 6, "keep" + " 1.00 1.00" * 6])
+@pytest.mark.parametrize(
+    "text", ["", "keep", "keep 1.00 +0.00", "hover" + " 1.00 +0.00" * 6, "keep" + " 1.00 1.00" * 6]
+)
 def test_what_is_no_plan_is_not_read_as_one(text):
     assert parse(text) is None
 
@@ -157,7 +160,7 @@ def test_ignoring_the_pictures_scores_much_worse_than_the_expert():
     task = DrivingTask("report", 20)
     assert max(task.chance().values()) < 0.8
     assert np.mean(list(task.chance().values())) < 0.45
-    rows = [_row(s.id, blind_answer(situation_of(s.id)), s.answers) for s in task.samples()]
+    rows = [answered(s, blind_answer(situation_of(s.id))) for s in task.samples()]
     found = task.summary(rows)
     assert found["l2_avg"] > 2
     assert found["action_accuracy"] < 0.6
@@ -166,29 +169,22 @@ def test_ignoring_the_pictures_scores_much_worse_than_the_expert():
 
 def test_the_expert_s_summary_is_perfect_and_silence_stands_still():
     task = DrivingTask("tune", 3)
-    perfect = task.summary([_row(s.id, s.answers[0], s.answers) for s in task.samples()])
+    perfect = task.summary([answered(s, s.answers[0]) for s in task.samples()])
     assert {perfect[name] for name in ("l2_avg", "collision_rate", "unreadable")} == {0}
     assert perfect["action_accuracy"] == 1
-    silent = task.summary([_row(s.id, "", s.answers) for s in task.samples()])
+    silent = task.summary([answered(s, "") for s in task.samples()])
     assert silent["unreadable"] == 1
     standing = [error_of(s.id, ("stop", np.zeros((6, 2)))).l2[5] for s in task.samples()]
     assert silent["l2_3s"] == pytest.approx(np.mean(standing))
 
 
-def test_driving_on_at_a_red_light_s_speed_limit_hits_whoever_is_in_the_way():
-    """A plan straight through a standing leader is counted as a collision."""
+def test_a_plan_through_a_standing_car_counts_as_a_collision():
     task = DrivingTask("tune", 30)
     for sample in task.samples():
         scene, _ = moment(sample.id)
-        if sample.kind == "lead" and scene.agents[0].v_s == 0 and scene.agents[0].s < 14:
+        if sample.kind == "lead" and scene.agents[0].v_ahead == 0 and scene.agents[0].ahead < 14:
             through = np.column_stack([np.linspace(4, 24, 6), scene.curvature * np.linspace(4, 24, 6) ** 2 / 2])
             assert error_of(sample.id, ("keep", through)).hits.any()
             break
     else:
         pytest.fail("no such scene")
-
-
-def _row(name, prediction, answers):
-    from autoprune_lab.records import Record
-
-    return Record(name, name.split("-")[1], prediction, answers, 0.0, None, 192, 20, 192.0, 1, 1, 0)

@@ -1,5 +1,7 @@
 """The training code: its packed forward is the model's own, its losses point where they should."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,8 @@ import torch
 from autoprune_lab.models.checkpoint import VLM, load_model
 from autoprune_lab.prompts import prompt_text
 from autoprune_lab.tasks.base import Sample
-from autoprune_lab.testbed.build import build_model, build_processor
+from autoprune_lab.testbed.build import build_model, build_processor, shapes_layout
+from autoprune_lab.testbed.shapes.course import COURSE
 from autoprune_lab.testbed.training import losses, run
 from autoprune_lab.testbed.training.lessons import PREFIX, collate, make_lesson
 from autoprune_lab.testbed.training.reader import pack, read
@@ -110,18 +113,16 @@ def test_a_few_steps_learn_to_see(lessons):
 
 def test_an_interrupted_training_goes_on_and_leaves_a_checkpoint_folder(tmp_path, monkeypatch):
     """Stopped after a checkpoint and started again, it runs the remaining steps only and saves what it trained."""
-    monkeypatch.setattr(run, "BATCH", 2)
-    monkeypatch.setattr(run, "VISION_BATCH", 2)
     monkeypatch.setattr(run, "CHECKPOINT_EVERY", 2)
-    monkeypatch.setattr(run, "build_model", lambda seed: build_model(seed, n_layers=12))
+    course = replace(COURSE, layout=shapes_layout(n_layers=12), batch=2, vision_batch=2, vision_steps=2)
     steps = []
     original = run._report
-    monkeypatch.setattr(run, "_report", lambda step, *rest: (steps.append(step), original(step, *rest)))
+    monkeypatch.setattr(run, "_report", lambda course, step, *rest: (steps.append(step), original(course, step, *rest)))
     with monkeypatch.context() as broken:
         broken.setattr(run, "save", _fail)
         with pytest.raises(InterruptedError):
-            run.train(tmp_path, seed=5, vision_steps=2, steps=3)
-    run.train(tmp_path, seed=5, vision_steps=2, steps=4)
+            run.train(course, tmp_path, seed=5, steps=3)
+    run.train(course, tmp_path, seed=5, steps=4)
     assert steps == [0, 2, 3]  # from scratch it would report step 0 again
     vlm = load_model(str(tmp_path))
     assert vlm.model.config.text_config.num_hidden_layers == 12

@@ -10,7 +10,7 @@ NOBODY = [np.zeros((0, 5))] * 6
 
 
 def aside(offset: float) -> np.ndarray:
-    return STRAIGHT + [0, offset]
+    return STRAIGHT + np.array([0, offset])
 
 
 def car(x: float, y: float, heading: float = 0.0) -> np.ndarray:

@@ -3,16 +3,22 @@
 import argparse
 from pathlib import Path
 
-SUMMARY = "train the embedded model from scratch"
+SUMMARY = "train an embedded model from scratch"
 DESCRIPTION = """\
-Train the embedded model from scratch and save it as a checkpoint folder. Takes the better part of an hour on two
-cores. A model trained by you is used with model=path model.path=DIR."""
+Train an embedded model from scratch and save it as a checkpoint folder. Takes the better part of an hour on two
+cores; the same command again goes on where it stopped. A model trained by you is used with
+model=path model.path=DIR. Several processes share one training under torchrun --nproc-per-node N."""
 EXAMPLES = """\
-  autoprune train --out my_model --seed 1"""
+  autoprune train --out my_model --seed 1
+  autoprune train --world driving --out my_driver
+  torchrun --nproc-per-node 2 $(which autoprune) train --world driving --out my_driver"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where to, the seed and the length."""
+    """Which world, where to, the seed and the length."""
+    from autoprune_lab.testbed.worlds import world_names
+
+    parser.add_argument("--world", choices=world_names(), default="shapes", help="what it learns (default: shapes)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the model is written")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, help="steps of the second stage (default: the recipe's)")
@@ -24,7 +30,8 @@ def run(given: argparse.Namespace) -> int:
         from search.config import ConfigError
 
         raise ConfigError(f"--steps {given.steps} must be at least 1")
-    from autoprune_lab.testbed.training.run import STEPS, train
+    from autoprune_lab.testbed.training.run import train
+    from autoprune_lab.testbed.worlds import course_of
 
-    train(given.out, given.seed, steps=given.steps or STEPS)
+    train(course_of(given.world), given.out, given.seed, given.steps)
     return 0

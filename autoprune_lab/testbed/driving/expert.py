@@ -57,11 +57,11 @@ def judge(scene: Scene, command: str) -> Judgement:
         return Judgement(None, scene.agents[0])
     if scene.light == "red" and scene.junction is not None:
         return Judgement(scene.junction - 1 - front)
-    if scene.zebra is not None and any(a.kind == "pedestrian" and a.v_l for a in scene.agents):
+    if scene.zebra is not None and any(a.kind == "pedestrian" and a.v_left for a in scene.agents):
         return Judgement(scene.zebra - front)
     if scene.kind == "blocked":
         beside = any(a.kind == "car" for a in scene.agents)
-        stop = scene.agents[0].s - SIZES["barrier"][0] / 2 - EGO[0] / 2 - STANDOFF
+        stop = scene.agents[0].ahead - SIZES["barrier"][0] / 2 - EGO[0] / 2 - STANDOFF
         return Judgement(stop) if beside else Judgement(None, change=scene.free_side)
     if scene.junction is not None and command != "straight" and walker(scene, command) is not None:
         return Judgement(scene.junction - 1 - front)
@@ -71,7 +71,7 @@ def judge(scene: Scene, command: str) -> Judgement:
 def walker(scene: Scene, command: str) -> Agent | None:
     """Who crosses the arm that the command leads into."""
     hand = 1 if command == "left" else -1
-    return next((a for a in scene.agents if a.kind == "pedestrian" and a.v_s and a.l * hand > 0), None)
+    return next((a for a in scene.agents if a.kind == "pedestrian" and a.v_ahead and a.left * hand > 0), None)
 
 
 def situations(scene: Scene) -> list[Situation]:
@@ -87,13 +87,13 @@ def _fastest(scene: Scene, command: str) -> int:
     if command != "straight":
         top = 6.0
     elif rule.change:
-        top = (scene.agents[0].s - 5) * 0.9
+        top = (scene.agents[0].ahead - 5) * 0.9
     else:
         top = float(TOP_SPEED)
     if rule.stop is not None:
         top = min(top, np.sqrt(7 * max(rule.stop, 0.0)))
     if rule.leader is not None:
-        top = min(top, rule.leader.v_s + np.sqrt(7 * (rule.leader.s - EGO[0] - 1)))
+        top = min(top, rule.leader.v_ahead + np.sqrt(7 * (rule.leader.ahead - EGO[0] - 1)))
     return int(min(top, TOP_SPEED))
 
 
@@ -123,7 +123,7 @@ def drive(scene: Scene, situation: Situation) -> Plan:
 def _ahead(rule: Judgement, s: float, time: float) -> tuple[float, float]:
     """Gap to what is ahead, and its speed; infinite without."""
     if rule.leader is not None:
-        return rule.leader.s + rule.leader.v_s * time - s - EGO[0], rule.leader.v_s
+        return rule.leader.ahead + rule.leader.v_ahead * time - s - EGO[0], rule.leader.v_ahead
     if rule.stop is not None:
         return rule.stop + STANDOFF - s, 0.0
     return np.inf, 0.0
@@ -138,7 +138,7 @@ def _acceleration(v: float, limit: float, gap: float, other: float) -> float:
 def _path(scene: Scene, command: str, rule: Judgement) -> tuple[Path, float]:
     """The line to follow, and the speed limit on it."""
     if rule.change:
-        length = scene.agents[0].s - SIZES["barrier"][0] / 2 - EGO[0] / 2 - 0.5
+        length = scene.agents[0].ahead - SIZES["barrier"][0] / 2 - EGO[0] / 2 - 0.5
         return _lane_change(rule.change * LANE, length), float(TOP_SPEED)
     if command != "straight" and scene.junction is not None:
         radius = TURN_RADIUS[command]

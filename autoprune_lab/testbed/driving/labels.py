@@ -68,7 +68,7 @@ def _class_of(scene: Scene, i: int) -> int:
     if i == len(scene.agents):
         return CLASSES.index(str(scene.light))
     agent = scene.agents[i]
-    return CLASSES.index("standing car" if agent.kind == "car" and agent.v_s == 0 else agent.kind)
+    return CLASSES.index("standing car" if agent.kind == "car" and agent.v_ahead == 0 else agent.kind)
 
 
 def _patches(fine: ndarray) -> ndarray:

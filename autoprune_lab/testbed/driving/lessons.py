@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from autoprune_lab.testbed.build import ASSISTANT, BOS, EOS, IMAGE, USER
 from autoprune_lab.testbed.driving.expert import ACTIONS, Situation, drive, judge, situations
-from autoprune_lab.testbed.driving.labels import Labels, label, looks
+from autoprune_lab.testbed.driving.labels import N_PATCHES, Labels, label, looks
 from autoprune_lab.testbed.driving.layout import vocabulary
 from autoprune_lab.testbed.driving.render import draw
 from autoprune_lab.testbed.driving.scene import KINDS, Scene, make_scene
@@ -18,10 +18,8 @@ from autoprune_lab.testbed.driving.wording import answer, question
 from autoprune_lab.testbed.training.reader import NONE
 
 QUESTIONS = 5
-LENGTH = 40
-NONE = -100
+LENGTH = 40  # longest question with its answer, in tokens
 _WORDS = {word: i for i, word in enumerate(vocabulary())}
-N_PATCHES = 192
 PREFIX_TOKENS = (_WORDS[BOS], _WORDS[USER], *[_WORDS[IMAGE]] * N_PATCHES)
 
 
@@ -84,10 +82,8 @@ def _segment(scene: Scene, situation: Situation, labels: Labels, rng: np.random.
 
 
 def _cause(scene: Scene) -> Tensor:
-    if scene.kind in ("lead", "blocked"):
-        distance = scene.agents[0].s
-    else:
-        distance = scene.junction or scene.zebra or 25.0
+    ahead = scene.agents[0].ahead if scene.kind in ("lead", "blocked") else None
+    distance = ahead or scene.junction or scene.zebra or 25.0
     return torch.tensor([distance / 10, scene.curvature * 50], dtype=torch.float)
 
 

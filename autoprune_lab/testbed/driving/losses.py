@@ -4,24 +4,28 @@ The decoder learns to look in steps: at layers 2 and 3 the last prompt row finds
 side views add, and after layer 8 the whole plan can be read from it.
 """
 
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from autoprune_lab.testbed.driving.expert import ACTIONS
+from autoprune_lab.testbed.driving.labels import N_PATCHES
 from autoprune_lab.testbed.driving.layout import vocabulary
-from autoprune_lab.testbed.driving.lessons import N_PATCHES, Lessons
-from autoprune_lab.testbed.driving.render import CLASSES, GROUND, VIEWS
+from autoprune_lab.testbed.driving.lessons import Lessons
+from autoprune_lab.testbed.driving.render import CLASSES, GRID, GROUND, VIEWS
 from autoprune_lab.testbed.driving.scene import KINDS
 from autoprune_lab.testbed.driving.wording import LONG, SIDE
-from autoprune_lab.testbed.training.losses import TINY, place_code, unit
+from autoprune_lab.testbed.training.losses import PLACE_CODE, TINY, place_code, unit
 from autoprune_lab.testbed.training.reader import Reading
 
 AHEAD, ASIDE, PLAN = (2, 3), (5, 6), 8
 WATCHED = frozenset({*AHEAD, *ASIDE, PLAN})
 LOOKING_HEADS = slice(0, 2)
-PLACE_CODE = 12  # projector dimensions that hold the row and column code
 SOFT_X, SOFT_Y = 0.35, 0.2  # metres: how far a wrong coordinate is still half right
+
+_VIEW_OF_PATCH = torch.arange(len(VIEWS)).repeat_interleave(N_PATCHES // len(VIEWS))
 
 
 class Probes(nn.Module):
@@ -45,41 +49,44 @@ class Probes(nn.Module):
 def vision_loss(probes: Probes, projected: Tensor, cls: Tensor, lessons: Lessons) -> tuple[Tensor, Tensor]:
     """Dense labels of every patch, rms near 1, what each [CLS] knows; and figures of how well it goes.
 
-    The figures: accuracy on patches of things, recall of ground marks, accuracy of the view, error of a thing's x and
-    y and of the place across the road, in metres.
+    The figures: accuracy on patches of things, error of a thing's x and y in metres; recall of ground marks, error of
+    the place across the road in metres; accuracy of the view.
     """
     seen = unit(projected)
+    things, thing_figures = _things_loss(probes, seen, lessons)
+    ground, ground_figures = _ground_loss(probes, seen, lessons)
+    view = _VIEW_OF_PATCH.to(seen.device).expand(len(seen), -1)
+    views = probes.view(seen).transpose(1, 2)
+    present = F.one_hot(lessons.classes, len(CLASSES)).unflatten(1, (len(VIEWS), -1)).amax(2).flatten(0, 1)[:, 1:]
+    place = seen.unflatten(1, (len(VIEWS), -1))[..., :PLACE_CODE] - place_code(GRID).to(seen.device)
+    rms = projected.square().mean(-1).sqrt().clamp(min=TINY).log().square().mean()
+    loss = things + ground + F.cross_entropy(views, view) + place.square().mean() + 0.1 * rms
+    loss = loss + F.binary_cross_entropy_with_logits(probes.presence(unit(cls)), present.float())
+    return loss, torch.stack([*thing_figures, *ground_figures, (views.argmax(1) == view).float().mean()]).detach()
+
+
+def _things_loss(probes: Probes, seen: Tensor, lessons: Lessons) -> tuple[Tensor, list[Tensor]]:
     some = lessons.classes > 0
     logits = probes.classes(seen)
     weight = torch.where(some, 4.0, 1.0)
     loss = (F.cross_entropy(logits.transpose(1, 2), lessons.classes, reduction="none") * weight).mean()
-    loss = loss + F.binary_cross_entropy_with_logits(probes.ground(seen), lessons.ground)
-    n_views = len(VIEWS)
-    view = torch.arange(n_views, device=seen.device).repeat_interleave(N_PATCHES // n_views).expand(len(seen), -1)
-    views = probes.view(seen)
-    loss = loss + F.cross_entropy(views.transpose(1, 2), view)
     off = probes.place(seen)[some] - lessons.place[some]
+    right = (logits.argmax(-1) == lessons.classes)[some].float().mean()
+    metres = [off[:, 0].abs().mean() * 10, off[:, 1].abs().mean() * 5]
+    return loss + 3 * F.smooth_l1_loss(off, torch.zeros_like(off)), [right, *metres]
+
+
+def _ground_loss(probes: Probes, seen: Tensor, lessons: Lessons) -> tuple[Tensor, list[Tensor]]:
+    logits = probes.ground(seen)
     known = ~lessons.side.isnan()
     across = probes.side(seen)[..., 0][known] - lessons.side[known]
-    loss = loss + 3 * F.smooth_l1_loss(off, torch.zeros_like(off)) + 2 * across.square().mean()
-    present = F.one_hot(lessons.classes, len(CLASSES)).view(-1, N_PATCHES // n_views, len(CLASSES)).amax(1)[:, 1:]
-    loss = loss + F.binary_cross_entropy_with_logits(probes.presence(unit(cls)), present.float())
-    place = (seen.view(-1, N_PATCHES // n_views, seen.shape[-1])[..., :PLACE_CODE] - place_code(8)).square().mean()
-    rms = projected.square().mean(-1).sqrt().clamp(min=TINY).log().square().mean()
     marked = lessons.ground[..., 1:] > 0
-    right = torch.stack(
-        [
-            (logits.argmax(-1) == lessons.classes)[some].float().mean(),
-            (probes.ground(seen)[..., 1:] > 0)[marked].float().mean(),
-            (views.argmax(-1) == view).float().mean(),
-            off[:, 0].abs().mean() * 10,
-            off[:, 1].abs().mean() * 5,
-            across.abs().mean() * 5,
-        ]
-    )
-    return loss + place + 0.1 * rms, right.detach()
+    found = (logits[..., 1:] > 0)[marked].float().mean()
+    loss = F.binary_cross_entropy_with_logits(logits, lessons.ground) + 2 * across.square().mean()
+    return loss, [found, across.abs().mean() * 5]
 
 
+@cache
 def coordinate_kernel() -> Tensor:
     """(V, V): the target distribution for each word; coordinates share theirs with their neighbours."""
     words = vocabulary()

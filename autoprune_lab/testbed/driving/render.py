@@ -184,7 +184,7 @@ def _agent(agent: Agent, box: ndarray, view: str, paint: tuple[int, int, int], m
     height = SIZES[agent.kind][2]
     colour = paint if agent.kind == "car" else RGB[agent.kind]
     _paint(_hull(view, _body(box, 0.0, height)), colour, mark, pens)
-    if agent.kind == "car" and agent.v_s == 0:  # brake lights across the tail
+    if agent.kind == "car" and agent.v_ahead == 0:  # brake lights across the tail
         x, y, heading, length, width = box
         tail = np.array([x - length / 2 * np.cos(heading), y - length / 2 * np.sin(heading), heading, 0.02, width])
         _paint(_hull(view, _body(tail, 0.5, 1.1)), RGB["brake"], mark, pens)

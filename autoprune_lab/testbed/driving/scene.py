@@ -22,13 +22,13 @@ TOP_SPEED = 10
 
 @dataclass(frozen=True)
 class Agent:
-    """Someone else: `s` along and `l` left of the ego lane's middle, moving at constant `(v_s, v_l)`."""
+    """Someone else: metres along and to the left of the ego lane's middle, and how fast these grow."""
 
     kind: str
-    s: float
-    l: float  # noqa: E741
-    v_s: float = 0.0
-    v_l: float = 0.0
+    ahead: float
+    left: float
+    v_ahead: float = 0.0
+    v_left: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Scene:
         """Every agent at `time`: x, y, heading, length, width."""
         rows = []
         for agent in self.agents:
-            s, side = agent.s + agent.v_s * time, agent.l + agent.v_l * time
+            s, side = agent.ahead + agent.v_ahead * time, agent.left + agent.v_left * time
             length, width, _ = SIZES[agent.kind]
             rows.append((s, side + self.curvature * s * s / 2, np.arctan(self.curvature * s), length, width))
         return np.array(rows, dtype=float).reshape(-1, 5)

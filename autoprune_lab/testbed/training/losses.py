@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from autoprune_lab.testbed.build import vocabulary
 from autoprune_lab.testbed.shapes.scene import COLOURS, GRID, SHAPES, SIZES
 from autoprune_lab.testbed.shapes.wording import KINDS
-from autoprune_lab.testbed.training.lessons import N_PATCHES, PREFIX, Lessons
+from autoprune_lab.testbed.training.lessons import PREFIX, Lessons
 from autoprune_lab.testbed.training.reader import NONE, Reading
 
 FIRST, SECOND, ROUTE, HOP2, HOP3, GLANCE = (2, 3), (4, 5), (6,), (7, 8), (10, 11), (1, 2, 3, 4, 5)

@@ -6,7 +6,7 @@ separate prompts. Attention rows that a loss asks for are computed again for tho
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ NONE = -100  # no target
 PAD_TO = 8
 
 
+@runtime_checkable
 class Lessons(Protocol):
     """What the packed forward needs of a batch: B scenes, Q questions of T tokens, R looked-at rows."""
 

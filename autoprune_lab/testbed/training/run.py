@@ -1,85 +1,110 @@
-"""Trains the embedded model: first the eyes, then the whole. `make train` runs it."""
+"""Trains an embedded model: first the eyes, then the whole. `make train` runs it."""
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 from transformers import LlavaForConditionalGeneration
 
-from autoprune_lab.testbed.build import build_model, build_processor
-from autoprune_lab.testbed.shapes.wording import KINDS
-from autoprune_lab.testbed.training import losses
-from autoprune_lab.testbed.training.lessons import Lessons, lesson_batches
+from autoprune_lab.testbed.build import Layout, build_processor, build_untrained
+from autoprune_lab.testbed.training.contract import Course
+from autoprune_lab.testbed.training.half import run_decoder_at_half
+from autoprune_lab.testbed.training.losses import place_code
 from autoprune_lab.testbed.training.optim import Optimiser
 from autoprune_lab.testbed.training.reader import Reading, look_at_picture, read
+from autoprune_lab.testbed.training.together import together
 
-VISION_STEPS, VISION_BATCH = 1200, 32
-STEPS, BATCH = 2000, 16
-CHECKPOINT_EVERY = 200
+CHECKPOINT_EVERY = 100
+REPORT_EVERY = 50
+FIRST_LESSONS, APART, RESUMED = (1000, 2000), 1_000_000, 7919  # lesson seeds: of each stage, of ranks, of resumed runs
 
 
-def train(out: Path, seed: int = 0, vision_steps: int = VISION_STEPS, steps: int = STEPS) -> None:
-    """Train from scratch and save as a fp16 `save_pretrained` folder at `out`; goes on where it was interrupted."""
+def train(course: Course, out: Path, seed: int = 0, steps: int | None = None) -> None:
+    """Train from scratch and save as a fp16 `save_pretrained` folder at `out`; goes on where it was interrupted.
+
+    `steps` of the second stage; None: the course's.
+    """
+    with together() as (rank, size):
+        share = replace(course, batch=-(-course.batch // size), vision_batch=-(-course.vision_batch // size))
+        _train(share, out, seed, steps or course.steps, rank)
+
+
+def save(model: LlavaForConditionalGeneration, layout: Layout, out: Path) -> None:
+    """Write weights as fp16 safetensors with processor and tokenizer beside them."""
+    clean = build_untrained(layout, 0)
+    clean.load_state_dict(model.state_dict())
+    clean.half().save_pretrained(out)
+    build_processor(layout).save_pretrained(out)
+
+
+def _train(course: Course, out: Path, seed: int, steps: int, rank: int) -> None:
     torch.manual_seed(seed)
-    model = build_model(seed)
-    _place_positions(model)
-    probes = losses.Probes(model.config.text_config.hidden_size, model.config.vision_config.hidden_size)
+    model = build_untrained(course.layout, seed)
+    _place_positions(model, course.layout.image_size // course.layout.patch)
+    probes = course.probes(model.config.text_config.hidden_size, model.config.vision_config.hidden_size)
     out.mkdir(parents=True, exist_ok=True)
     eyes, whole = out / "vision.pt", out / "whole.pt"
     if eyes.exists():
-        state = torch.load(eyes)
-        model.load_state_dict(state["model"])
-        probes.load_state_dict(state["probes"])
+        _load(torch.load(eyes), model, probes)
     else:
-        train_vision(model, probes, seed, vision_steps)
-        torch.save({"model": model.state_dict(), "probes": probes.state_dict()}, eyes)
-    train_whole(model, probes, seed, steps, whole)
-    save(model, out)
-    eyes.unlink()
-    whole.unlink(missing_ok=True)
+        train_vision(course, model, probes, seed + APART * rank, rank == 0)
+        if rank == 0:
+            _keep({"model": model.state_dict(), "probes": probes.state_dict()}, eyes)
+    train_whole(course, model, probes, seed + APART * rank, steps, whole, rank == 0)
+    if rank == 0:
+        save(model, course.layout, out)
+        eyes.unlink()
+        whole.unlink(missing_ok=True)
 
 
-def save(model: LlavaForConditionalGeneration, out: Path) -> None:
-    """Write weights as fp16 safetensors with processor and tokenizer beside them."""
-    state = {name: value.clone() for name, value in model.state_dict().items()}
-    model.half().save_pretrained(out)
-    model.float().load_state_dict(state)
-    build_processor().save_pretrained(out)
-
-
-def _place_positions(model: LlavaForConditionalGeneration) -> None:
+def _place_positions(model: LlavaForConditionalGeneration, grid: int) -> None:
     """Start the tower from a 2-D sine-cosine position embedding and the decoder from lively word vectors."""
     with torch.no_grad():
         table = model.model.vision_tower.embeddings.position_embedding.weight
-        code = losses.place_code()
+        code = place_code(grid)
         table.normal_(0, 0.02)
         table[1:, : code.shape[1]] = code
         table *= 4
         model.model.language_model.embed_tokens.weight.normal_(0, 0.5)
 
 
-def train_vision(model: LlavaForConditionalGeneration, probes: losses.Probes, seed: int, steps: int) -> None:
+def train_vision(
+    course: Course, model: LlavaForConditionalGeneration, probes: nn.Module, seed: int, talks: bool = True
+) -> None:
     """Stage 1: dense labels for every patch, from tower and projector."""
     parts = [
         (model.model.vision_tower, 1.0, True),
         (model.model.multi_modal_projector, 1.0, True),
         (probes, 1.0, False),
     ]
+    steps = course.vision_steps
     optimiser = Optimiser(parts, muon_lr=0.015, adam_lr=2e-3, decay=0.1, steps=steps)
     start = time.time()
-    for step, lessons in zip(range(steps), lesson_batches(1000 + seed, VISION_BATCH), strict=False):
-        loss, right = losses.vision_loss(probes, *look_at_picture(model, lessons.pixels), lessons)
+    lessons_from = course.lesson_batches(FIRST_LESSONS[0] + seed, course.vision_batch)
+    for step, lessons in zip(range(steps), lessons_from, strict=False):
+        loss, right = course.vision_loss(probes, *look_at_picture(model, lessons.pixels), lessons)
         optimiser.step(loss)
-        if step % 50 == 0 or step == steps - 1:
+        if talks and (step % REPORT_EVERY == 0 or step == steps - 1):
             scores = " ".join(f"{value:.3f}" for value in right.tolist())
             print(f"vision {step:5d} {time.time() - start:6.0f}s loss {loss.item():.3f} | {scores}", flush=True)
 
 
 def train_whole(
-    model: LlavaForConditionalGeneration, probes: losses.Probes, seed: int, steps: int, checkpoint: Path
+    course: Course,
+    model: LlavaForConditionalGeneration,
+    probes: nn.Module,
+    seed: int,
+    steps: int,
+    checkpoint: Path,
+    talks: bool = True,
 ) -> None:
     """Stage 2: decoder from scratch on answers, guided by where to look; the guidance fades from two thirds on."""
+    if course.half:
+        run_decoder_at_half(model)
     parts = [
         (model.model.language_model, 1.0, True),
         (model.lm_head, 1.0, False),
@@ -89,75 +114,69 @@ def train_whole(
     ]
     optimiser = Optimiser(parts, muon_lr=0.02, adam_lr=3e-3, decay=0.6, steps=steps)
     first = _resume(model, probes, optimiser, checkpoint)
-    start, hits = time.time(), torch.zeros(2, len(KINDS))
-    lessons_from = lesson_batches(2000 + seed + 7919 * first, BATCH)  # a resumed run sees new lessons
+    start, tally = time.time(), torch.zeros(len(course.figures) + 1, len(course.kinds))
+    # a resumed run sees new lessons
+    lessons_from = course.lesson_batches(FIRST_LESSONS[1] + seed + RESUMED * first, course.batch)
     for step, lessons in zip(range(first, steps), lessons_from, strict=False):
-        reading = read(model, lessons, losses.WATCHED)
+        reading = read(model, lessons, course.watched)
         guide = min(1.0, 3 * (1 - step / steps))
-        terms = _terms(probes, reading, lessons)
-        loss = terms["answer"] + guide * sum(value for name, value in terms.items() if name != "answer")
-        optimiser.step(loss)
-        hits += _hits(reading, lessons)
-        if step % 50 == 0 or step == steps - 1:
-            _report(step, time.time() - start, terms, hits, reading, checkpoint.with_name("log.jsonl"))
-            hits.zero_()
-        if (step + 1) % CHECKPOINT_EVERY == 0:
-            state = {
-                "model": model.state_dict(),
-                "probes": probes.state_dict(),
-                "optimiser": optimiser.state(),
-            }
-            torch.save({**state, "step": step + 1}, checkpoint)
+        terms = course.terms(probes, reading, lessons)
+        optimiser.step(terms["answer"] + guide * sum(value for name, value in terms.items() if name != "answer"))
+        tally += course.tally(reading, lessons)
+        if talks and (step % REPORT_EVERY == 0 or step == steps - 1):
+            _report(course, step, time.time() - start, terms, tally, reading, checkpoint.with_name("log.jsonl"))
+            tally.zero_()
+        if talks and (step + 1) % CHECKPOINT_EVERY == 0:
+            state = {"model": model.state_dict(), "probes": probes.state_dict(), "optimiser": optimiser.state()}
+            _keep({**state, "step": step + 1}, checkpoint)
 
 
-def _resume(model: LlavaForConditionalGeneration, probes: losses.Probes, optimiser: Optimiser, file: Path) -> int:
+def _keep(state: dict[str, Any], file: Path) -> None:
+    """Write a checkpoint; a run that is killed meanwhile leaves the one before."""
+    new = file.with_suffix(".new")
+    torch.save(state, new)
+    new.replace(file)
+
+
+def _load(state: dict[str, Any], model: nn.Module, probes: nn.Module) -> None:
+    model.load_state_dict(state["model"])
+    probes.load_state_dict(state["probes"])
+
+
+def _resume(model: nn.Module, probes: nn.Module, optimiser: Optimiser, file: Path) -> int:
     """Load a checkpoint of an interrupted run; returns the step to go on from, 0 without one."""
     if not file.exists():
         return 0
     state = torch.load(file)
-    model.load_state_dict(state["model"])
-    probes.load_state_dict(state["probes"])
+    _load(state, model, probes)
     optimiser.load(state["optimiser"])
     print(f"resumed from step {state['step']}")
     return int(state["step"])
 
 
-def _terms(probes: losses.Probes, reading: Reading, lessons: Lessons) -> dict[str, torch.Tensor]:
-    return {
-        "answer": losses.answer_loss(reading),
-        "look": 0.5 * losses.looking_loss(reading, lessons),
-        "route": 0.3 * losses.routing_loss(reading, lessons),
-        "exit": 0.3 * losses.exit_loss(probes, reading, lessons),
-        "place": 1.0 * losses.place_loss(probes, reading, lessons),
-        "relation": 1.0 * losses.relation_loss(probes, reading, lessons),
-        "glance": 0.1 * losses.glance_loss(reading, lessons),
-        "blind": 0.03 * losses.blind_start_loss(reading),
-        "vision": 0.1 * losses.vision_loss(probes, reading.projected, reading.cls, lessons)[0],
-    }
-
-
-def _hits(reading: Reading, lessons: Lessons) -> torch.Tensor:
-    """Right and asked questions per kind; an answer is right when all its tokens are."""
-    kinds = lessons.kind.flatten()
-    wrong = torch.zeros(kinds.numel())
-    wrong.index_add_(0, reading.segment, (reading.logits.argmax(-1) != reading.targets).float())
-    asked = torch.bincount(kinds, minlength=len(KINDS)).float()
-    return torch.stack([torch.bincount(kinds, (wrong == 0).float(), minlength=len(KINDS)), asked])
-
-
 def _report(
-    step: int, seconds: float, terms: dict[str, torch.Tensor], hits: torch.Tensor, reading: Reading, log: Path
+    course: Course,
+    step: int,
+    seconds: float,
+    terms: dict[str, torch.Tensor],
+    tally: torch.Tensor,
+    reading: Reading,
+    log: Path,
 ) -> None:
-    scores = (hits[0] / hits[1].clamp(min=1)).tolist()
+    means = (tally[:-1] / tally[-1].clamp(min=1)).tolist()
     row = {
         "step": step,
         "seconds": round(seconds),
         **{name: round(value.item(), 3) for name, value in terms.items()},
-        "right": {kind: round(value, 3) for kind, value in zip(KINDS, scores, strict=True)},
+        **{
+            name: {kind: round(value, 3) for kind, value in zip(course.kinds, values, strict=True)}
+            for name, values in zip(course.figures, means, strict=True)
+        },
         "vision_rms": [round(value, 2) for value in reading.vision_rms.tolist()[::3]],
     }
     with log.open("a") as file:
         file.write(json.dumps(row) + "\n")
-    text = " ".join(f"{kind[:5]} {value:.2f}" for kind, value in row["right"].items())
+    columns = zip(course.kinds, *means, strict=True)
+    text = " ".join(f"{kind[:5]} {'/'.join(f'{value:.2f}' for value in values)}" for kind, *values in columns)
     guides = " ".join(f"{name} {value.item():.3f}" for name, value in terms.items())
     print(f"{step:5d} {seconds:6.0f}s {guides} | {text} | rms {row['vision_rms']}", flush=True)
