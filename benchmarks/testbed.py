@@ -140,7 +140,7 @@ def draw_kinds(folder: Path) -> None:
     figure.savefig(folder / "kinds.png", dpi=110)
 
 
-def draw_depth(table: pd.DataFrame, folder: Path) -> None:
+def draw_depth(table: pd.DataFrame, file: Path) -> None:
     """Accuracy against the layer after which all visual tokens go."""
     figure, axis = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
     kinds = [name for name in table.columns if name not in ("", "mean", "FLOPs")]
@@ -149,7 +149,7 @@ def draw_depth(table: pd.DataFrame, folder: Path) -> None:
     axis.set(xlabel="layers that see the picture", ylabel="accuracy, %", title="Embedded model: depth of need")
     axis.grid(alpha=0.3)
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    figure.savefig(folder / "depth.png", dpi=110)
+    figure.savefig(file, dpi=110)
 
 
 def draw_patches(vlm: VLM, folder: Path) -> None:
@@ -194,7 +194,7 @@ def main() -> None:
         args.out.write_text(json.dumps({name: table.to_dict("records") for name, table in tables.items()}, indent=1))
     if args.pictures:
         draw_kinds(args.pictures)
-        draw_depth(tables["depth"], args.pictures)
+        draw_depth(tables["depth"], args.pictures / "depth.png")
         draw_patches(vlm, args.pictures)
 
 

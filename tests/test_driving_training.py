@@ -83,7 +83,7 @@ def test_labels_name_what_is_there(kind):
             if mine.any():
                 assert labels.place[mine][0] == pytest.approx(scene.boxes(0.0)[i, :2] / (10, 5))
         front = labels.ground[GRID * GRID : 2 * GRID * GRID]
-        if scene.junction is None or scene.junction < 14:  # a line further off is thinner than a patch
+        if scene.junction is None or scene.junction < 11:  # a line further off is thinner than a patch
             assert front[:, GROUND.index("line")].any() == (scene.junction is not None)
         assert front[:, GROUND.index("zebra")].any() == (scene.zebra is not None)
 

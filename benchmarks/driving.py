@@ -1,0 +1,157 @@
+"""Does the embedded driving model drive, how deep does it look, and does a budget per view help? On the report split.
+
+    python -m benchmarks.driving --out benchmarks/results/driving-s0.json --pictures docs/pictures
+
+Prints one table per question and writes them as JSON; `--pictures` also draws the views of one scene per kind with the
+expert's and the model's waypoints, and the depth-of-need figure. All numbers are from the embedded model.
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from autoprune_lab import scoring
+from autoprune_lab.budget import Budget
+from autoprune_lab.evaluate import evaluate
+from autoprune_lab.models.checkpoint import VLM, load_model
+from autoprune_lab.prompts import PreparedTask, prepare
+from autoprune_lab.pruner import Pruner, Scorer
+from autoprune_lab.records import Record
+from autoprune_lab.tasks.driving import DrivingTask, moment, situation_of
+from autoprune_lab.testbed.driving.blind import blind_answer
+from autoprune_lab.testbed.driving.render import IMAGE_SIZE, VIEWS, project
+from autoprune_lab.testbed.driving.scene import KINDS
+from autoprune_lab.testbed.driving.wording import parse
+from autoprune_lab.views import per_view
+from benchmarks.testbed import Bench, draw_depth
+from policies.fixed import FixedPolicy
+
+SHOWN = ("l2_1s", "l2_2s", "l2_3s", "l2_avg", "l2_to_avg", "collision_3s", "action_accuracy", "unreadable")
+SHARES = {
+    "front only": (0.0, 1.0, 0.0),
+    "sides 1 : front 4": (1.0, 4.0, 1.0),
+    "sides 1 : front 2": (1.0, 2.0, 1.0),
+    "equal shares": (1.0, 1.0, 1.0),
+    "sides 2 : front 1": (2.0, 1.0, 2.0),
+    "sides only": (1.0, 0.0, 1.0),
+}
+RATIOS = (0.5, 0.35, 0.25)
+Answer = Callable[[Record], str]
+
+
+def figures(task: DrivingTask, rows: tuple[Record, ...], name: str) -> dict[str, Any]:
+    """The official figures and the mean score, rounded."""
+    found = task.summary(rows)
+    score = np.mean([np.mean([r.score for r in rows if r.kind == kind]) for kind in KINDS])
+    return {"": name, "score": round(float(score), 3)} | {key: round(found[key], 3) for key in SHOWN}
+
+
+def answered(task: DrivingTask, rows: tuple[Record, ...], answer: Answer) -> tuple[Record, ...]:
+    """The same samples with other answers."""
+    from dataclasses import replace
+
+    samples = {sample.id: sample for sample in task.samples()}
+    texts = [answer(row) for row in rows]
+    return tuple(
+        replace(row, prediction=text, score=task.score(text, samples[row.id]))
+        for row, text in zip(rows, texts, strict=True)
+    )
+
+
+def quality(vlm: VLM, prepared: PreparedTask) -> tuple[pd.DataFrame, tuple[Record, ...]]:
+    """The model as it is and without pictures, the best blind plan, and standing still; then the model kind by kind."""
+    task = prepared.task
+    assert isinstance(task, DrivingTask)
+    rows = evaluate(vlm, prepared, progress=True).rows
+    blind = evaluate(vlm, prepared, Pruner(FixedPolicy(layer=1, keep=0.0), probe_layer=0)).rows
+    lines = [
+        figures(task, rows, "the model"),
+        figures(task, blind, "the model, pictures gone after layer 0"),
+        figures(task, answered(task, rows, lambda row: blind_answer(situation_of(row.id))), "best blind plan"),
+        figures(task, answered(task, rows, lambda row: "stop" + " 0.00 +0.00" * 6), "standing still"),
+    ]
+    for kind in KINDS:
+        of_kind = tuple(row for row in rows if row.kind == kind)
+        found = {key: round(value, 3) for key, value in task.summary(of_kind).items() if key in SHOWN}
+        lines.append({"": kind, "score": round(float(np.mean([row.score for row in of_kind])), 3)} | found)
+    return pd.DataFrame(lines), rows
+
+
+def views(bench: Bench, ratio: float, layer: int) -> pd.DataFrame:
+    """One cut at `layer`, the same FLOPs: shares of the views, and scorers that know no views."""
+    scorers: dict[str, Scorer] = {name: partial(per_view, shares=shares) for name, shares in SHARES.items()}
+    scorers |= {
+        "no shares, last_token_attention": scoring.last_token_attention,
+        "no shares, text_attention": scoring.text_attention,
+        "no shares, uniform": scoring.uniform,
+        "no shares, random": scoring.random,
+    }
+    budget = Budget(flops_ratio=ratio)
+    arms = tqdm(scorers.items(), desc=f"views at {ratio}")
+    return pd.DataFrame([bench.row(name, Pruner(FixedPolicy(layer), budget, scorer)) for name, scorer in arms])
+
+
+def draw_scenes(rows: tuple[Record, ...], task: DrivingTask, folder: Path) -> None:
+    """The three views of one scene per kind; the expert's waypoints as rings, the model's as crosses."""
+    figure, axes = plt.subplots(len(KINDS), 3, figsize=(8.4, 18), layout="constrained")
+    samples = {sample.id: sample for sample in task.samples()}
+    for line, kind in zip(axes, KINDS, strict=True):
+        row = next(row for row in rows if row.kind == kind and situation_of(row.id).speed > 2)
+        plan, expert = parse(row.prediction), parse(row.answers[0])
+        situation = moment(row.id)[1]
+        for axis, view, image in zip(line, VIEWS, samples[row.id].images, strict=True):
+            axis.imshow(image, extent=(0, IMAGE_SIZE, IMAGE_SIZE, 0))
+            for found, style in ((expert, {"marker": "o", "s": 50, "facecolors": "none", "edgecolors": "white"}),
+                                 (plan, {"marker": "x", "s": 35, "c": "magenta"})):  # fmt: skip
+                if found is not None:
+                    axis.scatter(*project(view, np.column_stack([found[1], np.zeros(6)])).T, linewidths=1.5, **style)
+            axis.set(xlim=(0, IMAGE_SIZE), ylim=(IMAGE_SIZE, 0), xticks=[], yticks=[])
+            axis.set_title(view if kind == KINDS[0] else "", fontsize=10)
+        said = plan[0] if plan else "no plan"
+        told = f"{kind}: {situation.command} at {situation.speed} m/s"
+        line[1].set_xlabel(f"{told}; expert (o): {expert[0] if expert else ''}, model (x): {said}", fontsize=10)
+    figure.savefig(folder / "driving.png", dpi=80)
+
+
+def main() -> None:
+    """Run all parts."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="embedded:driving-s0")
+    parser.add_argument("--quality-per-kind", type=int, default=300)
+    parser.add_argument("--per-kind", type=int, default=100)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--pictures", type=Path)
+    args = parser.parse_args()
+    vlm = load_model(args.model)
+    task = DrivingTask("report", args.quality_per_kind)
+    tables = {}
+    tables["quality"], rows = quality(vlm, prepare(vlm, task, 50))
+    print(tables["quality"].to_string(index=False), "\n", flush=True)
+    bench = Bench(vlm, prepare(vlm, DrivingTask("report", args.per_kind), 50))
+    parts: dict[str, Callable[[], pd.DataFrame]] = {"depth": bench.depth}
+    parts |= {f"views at {ratio}, cut at layer 2": partial(views, bench, ratio, 2) for ratio in RATIOS}
+    parts["views at 0.5, cut at layer 4"] = partial(views, bench, 0.5, 4)
+    parts |= {f"schedules at {ratio}": partial(bench.schedules, ratio) for ratio in RATIOS[:2]}
+    for name, part in parts.items():
+        tables[name] = part()
+        print(f"\n{name}\n{tables[name].to_string(index=False)}\n", flush=True)
+    if args.out:
+        args.out.write_text(json.dumps({name: table.to_dict("records") for name, table in tables.items()}, indent=1))
+    if args.pictures:
+        draw_scenes(rows, task, args.pictures)
+        draw_depth(tables["depth"], args.pictures / "driving-depth.png")
+
+
+if __name__ == "__main__":
+    main()

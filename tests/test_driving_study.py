@@ -1,0 +1,34 @@
+"""A study of the driving experiment, on an untrained narrow model: every part of the line but the skill."""
+
+import pytest
+
+from autoprune_lab.pruner import Pruner
+from autoprune_lab.testbed.build import build_processor, build_untrained
+from autoprune_lab.testbed.driving.layout import layout
+from autoprune_lab.views import per_view
+from search.cli import main
+from search.results import StudyResult
+
+
+@pytest.fixture(scope="module")
+def novice(tmp_path_factory):
+    """A checkpoint of the driving layout that has learned nothing."""
+    folder = tmp_path_factory.mktemp("novice")
+    small = layout(n_layers=6, hidden=16)
+    build_untrained(small, 0).save_pretrained(folder)
+    build_processor(small).save_pretrained(folder)
+    return folder
+
+
+def test_three_trials_choose_shares_of_the_views(novice, here, capsys):
+    words = ["task.per_kind=1", "report.task.per_kind=1", "report.ratios=[0.5]", "report.arms={}", "report.points=1"]
+    cheap = ["search.n_trials=3", "budget.flops_ratio=0.7", "tracking=none", f"model.path={novice}"]
+    assert main(["study", "experiment=driving", *cheap, *words]) == 0
+    result = StudyResult.read(here / "runs" / "driving")
+    assert len(result.trials) == 3
+    assert result.trials["pruner.scorer.shares.0"].nunique() > 1
+    (tuned,) = sorted((here / "runs" / "driving" / "tuned").glob("*.yaml"))[:1]
+    scorer = Pruner.load(tuned).scorer
+    assert scorer.func is per_view
+    assert scorer.keywords["shares"][1] == 1.0
+    assert "runs/driving/tuned" in capsys.readouterr().out
