@@ -14,9 +14,10 @@ from autoprune_lab.testbed.driving.labels import N_PATCHES, Labels, label, looks
 from autoprune_lab.testbed.driving.layout import vocabulary
 from autoprune_lab.testbed.driving.render import draw
 from autoprune_lab.testbed.driving.scene import KINDS, Scene, make_scene
-from autoprune_lab.testbed.driving.wording import answer, question
+from autoprune_lab.testbed.driving.wording import LONG, SIDE, answer, question
 from autoprune_lab.testbed.training.reader import NONE
 
+SLIP, SLIP_AHEAD, SLIP_ASIDE = 0.5, 3, 1  # how often, and by how many steps at most
 QUESTIONS = 5
 LENGTH = 40  # longest question with its answer, in tokens
 _WORDS = {word: i for i, word in enumerate(vocabulary())}
@@ -72,6 +73,8 @@ def _segment(scene: Scene, situation: Situation, labels: Labels, rng: np.random.
     tokens, targets, last = torch.zeros(LENGTH, dtype=torch.long), torch.full((LENGTH,), NONE), len(asked)
     tokens[: len(ids)] = torch.tensor(ids)
     targets[last : len(ids) - 1] = tokens[last + 1 : len(ids)]
+    coordinates = slice(last + 2, len(ids) - 1)
+    tokens[coordinates] = _slipped(rng, tokens[coordinates])
     seen = torch.from_numpy(looks(scene, situation.command, labels)).float()
     look = torch.cat([seen, (seen.sum(1, keepdim=True) == 0).float()], 1)
     rule = judge(scene, situation.command)
@@ -79,6 +82,19 @@ def _segment(scene: Scene, situation: Situation, labels: Labels, rng: np.random.
     numbers = plan.waypoints / (10, 4)
     return (tokens, targets, torch.tensor([last]), look / look.sum(1, keepdim=True), _cause(scene), torch.tensor(wait),
             torch.tensor(ACTIONS.index(plan.action)), torch.from_numpy(numbers.ravel()).float())  # fmt: skip
+
+
+def _slipped(rng: np.random.Generator, coordinates: Tensor) -> Tensor:
+    """The waypoints that the model reads, every second coordinate a few steps of GRAIN beside the one it is to say.
+
+    A model that is always shown the right waypoints continues them instead of looking at the road; left to itself it
+    then continues its own small errors.
+    """
+    n = len(coordinates) // 2
+    low, high = (torch.tensor([_WORDS[axis[end]] for axis in (LONG, SIDE)]).repeat(n) for end in (0, -1))
+    furthest = np.resize((SLIP_AHEAD, SLIP_ASIDE), 2 * n)
+    slips = np.where(rng.random(2 * n) < SLIP, rng.integers(-furthest, furthest + 1), 0)
+    return (coordinates + torch.from_numpy(slips)).clamp(low, high)
 
 
 def _cause(scene: Scene) -> Tensor:
