@@ -9,5 +9,5 @@ from autoprune_lab.tasks.base import Sample
 def answered(sample: Sample, prediction: str) -> Record:
     """The sample answered with `prediction`; all costs are 1."""
     known = {"id": sample.id, "kind": sample.kind, "prediction": prediction, "answers": sample.answers}
-    rest = {"score": 0.0, "complexity": None, "mean_tokens": 1.0}
-    return Record(**{field.name: 1 for field in fields(Record)} | known | rest)
+    ones = {field.name: {int: 1, float: 1.0}.get(field.type, ()) for field in fields(Record)}
+    return Record(**ones | known | {"score": 0.0, "complexity": None})

@@ -9,55 +9,51 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from autoprune_lab.records import Record
-from autoprune_lab.tasks.base import Sample, Task
+from autoprune_lab.tasks.base import Sample, TaskError
+from autoprune_lab.tasks.benchmark import Benchmark
+from autoprune_lab.tasks.pictures import FilePicture
+from autoprune_lab.tasks.reading import existing, find_data, read_json, read_jsonl
+from autoprune_lab.tasks.selection import Row
 from autoprune_lab.trajectory import figures, plan_error, read_trajectory
 
 IMAGE = "<image>"
 USERS, ASSISTANTS = ("human", "user"), ("gpt", "assistant")
 
 
-class RowError(ValueError):
+class UnusableRowError(ValueError):
     """Why a row cannot be asked or scored; a few words."""
 
 
 @dataclass(frozen=True)
-class DrivingFilesTask(Task):
-    """One JSON list or JSON-lines file, a row an exchange whose answer ends in a list of points.
+class DrivingFilesTask(Benchmark):
+    """A JSON list or JSON lines, a row an exchange whose answer holds `n_waypoints` points, `step` seconds apart.
 
     A row has `images` (or `image`), paths beside the file or in the folder `images`, and `messages` of role and
-    content, or `conversations` of from and value: one user turn, one assistant turn, perhaps a system turn. Rows that
-    do not fit are left out and counted (`notes`, and `rows_left_out` in `summary`). Waypoints are `step` seconds apart.
+    content, or `conversations` of from and value: one user turn, one assistant turn, perhaps a system turn. The
+    pictures are shown before the text. Rows that do not fit are left out and counted, in `notes` and in `summary`.
     """
 
-    path: str
-    images: str | None = None
     n_waypoints: int = 6
     step: float = 0.5
-    most: int | None = None
 
     name = "driving_files"
     max_new_tokens = 256
 
     def __post_init__(self) -> None:
-        if not Path(self.path).expanduser().is_file():
-            raise ValueError(f"task.path {self.path} is not a file; name the JSON file of conversations")
+        super().__post_init__()
         if self.n_waypoints < 1 or self.step <= 0:
             raise ValueError(f"task.n_waypoints {self.n_waypoints} and task.step {self.step} must be above 0")
-        if self.most is not None and self.most < 1:
-            raise ValueError(f"task.most {self.most} must be at least 1, or null for all")
 
-    def samples(self) -> tuple[Sample, ...]:
-        """In the file's order, at most `most`. ValueError when no row fits."""
-        return _read(self)[0]
+    def rows(self) -> Iterator[Row]:
+        """See Benchmark; those that hold a trajectory."""
+        yield from _read(self)[0]
 
     def notes(self) -> Sequence[str]:
         """How many rows were left out, and why."""
         reasons = _read(self)[1]
-        told = ", ".join(f"{n} with {reason}" for reason, n in reasons)
-        return (f"{self.path}: left out {told}",) if reasons else ()
+        return (*((f"task {self.name}: left out {_told(reasons)}",) if reasons else ()), *super().notes())
 
     def score(self, prediction: str, sample: Sample) -> float:
         """exp(-d), d the mean distance in metres between planned and driven waypoints; 0 for what is no plan."""
@@ -75,79 +71,69 @@ class DrivingFilesTask(Task):
         errors = [plan_error(np.zeros_like(d) if p is None else p, d)
                   for p, d in zip(plans, driven, strict=True) if d is not None]  # fmt: skip
         found = {name: value for name, value in figures(errors, self.step).items() if name.startswith("l2")}
-        left_out = sum(n for _, n in _read(self)[1])
-        return found | {
-            "unreadable": float(np.mean([plan is None for plan in plans])),
-            "rows_left_out": float(left_out),
-        }
+        unreadable = float(np.mean([plan is None for plan in plans]))
+        return found | {"unreadable": unreadable, "rows_left_out": float(sum(_read(self)[1].values()))}
 
 
 @cache
-def _read(task: DrivingFilesTask) -> tuple[tuple[Sample, ...], tuple[tuple[str, int], ...]]:
-    """Samples, and the reasons for rows left out with their counts, commonest first."""
-    file = Path(task.path).expanduser()
-    folder = Path(task.images).expanduser() if task.images else file.parent
-    samples: list[Sample] = []
+def _read(task: DrivingFilesTask) -> tuple[tuple[Row, ...], Counter[str]]:
+    """The rows that can be used, and how many cannot, by reason. Raises TaskError when none can."""
+    file = find_data(task.path)
+    if not file.is_file():
+        raise TaskError(f"task.path {task.path} is a folder; name the JSON file in it")
+    folder = existing(task.images, file.parent, "images")
+    rows: list[Row] = []
     reasons: Counter[str] = Counter()
-    for i, row in enumerate(_rows(file)):
-        if len(samples) == task.most:
-            break
+    for i, given in enumerate(_objects(file)):
         try:
-            samples.append(_sample(row, i, folder, task.n_waypoints))
-        except RowError as error:
+            rows.append(_row(given, i, folder, task.n_waypoints))
+        except UnusableRowError as error:
             reasons[str(error)] += 1
-    if not samples:
-        told = ", ".join(f"{n} with {reason}" for reason, n in reasons.most_common())
-        raise ValueError(f"task.path {task.path}: no row can be used: {told or 'the file is empty'}")
-    return tuple(samples), tuple(reasons.most_common())
+    if not rows:
+        raise TaskError(f"task.path {task.path}: no row can be used: {_told(reasons) or 'the file is empty'}")
+    return tuple(rows), reasons
 
 
-def _rows(file: Path) -> Iterator[Any]:
-    text = file.read_text(encoding="utf-8")
-    try:
-        if text.lstrip().startswith("["):
-            yield from json.loads(text)
-        else:
-            yield from (json.loads(line) for line in text.splitlines() if line.strip())
-    except ValueError as error:
-        raise ValueError(f"{file} is neither a JSON list nor JSON lines: {error}") from None
+def _told(reasons: Counter[str]) -> str:
+    return ", ".join(f"{n} with {reason}" for reason, n in reasons.most_common())
 
 
-def _sample(row: Any, i: int, folder: Path, n_waypoints: int) -> Sample:
-    if not isinstance(row, dict):
-        raise RowError("no object")
-    question, answer = _exchange(row)
+def _objects(file: Path) -> Iterator[Any]:
+    if file.suffix == ".jsonl":
+        yield from read_jsonl(file, ())
+        return
+    content = read_json(file)
+    if not isinstance(content, list):
+        raise TaskError(f"{file} holds no list of rows")
+    yield from content
+
+
+def _row(given: Any, i: int, folder: Path, n_waypoints: int) -> Row:
+    if not isinstance(given, dict):
+        raise UnusableRowError("no object")
+    question, answer = _exchange(given)
     if read_trajectory(answer, n_waypoints) is None:
-        raise RowError(f"no list of {n_waypoints} points in the answer")
-    named = row.get("images", row.get("image"))
+        raise UnusableRowError(f"no list of {n_waypoints} points in the answer")
+    named = given.get("images", given.get("image"))
     paths = [named] if isinstance(named, str) else named
     if not isinstance(paths, list) or not paths:
-        raise RowError("no images")
-    wanted = question.count(IMAGE)
-    if wanted not in (0, len(paths)):
-        raise RowError(f"another number of {IMAGE} than images")
-    pictures = tuple(_open(folder / str(path)) for path in paths)
-    kind = str(row.get("kind", "all"))
-    return Sample(str(row.get("id", i)), pictures, question.replace(IMAGE, "").strip(), (answer,), kind)
+        raise UnusableRowError("no images")
+    if question.count(IMAGE) not in (0, len(paths)):
+        raise UnusableRowError(f"another number of {IMAGE} than images")
+    pictures = tuple(FilePicture(folder / str(path)) for path in paths)
+    text = question.replace(IMAGE, "").strip()
+    return Row(str(given.get("id", i)), pictures, text, (answer,), str(given.get("kind", "all")), json.dumps(paths))
 
 
-def _exchange(row: Mapping[str, Any]) -> tuple[str, str]:
+def _exchange(given: Mapping[str, Any]) -> tuple[str, str]:
     """Question, with the system's words before it, and answer."""
-    turns = row.get("messages", row.get("conversations"))
+    turns = given.get("messages", given.get("conversations"))
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
-        raise RowError("no messages")
+        raise UnusableRowError("no messages")
     said = [(str(t.get("role", t.get("from"))), str(t.get("content", t.get("value", "")))) for t in turns]
     users = [text for role, text in said if role in USERS]
     assistants = [text for role, text in said if role in ASSISTANTS]
     if len(users) != 1 or len(assistants) != 1:
-        raise RowError("more or less than one question and answer")
+        raise UnusableRowError("more or less than one question and answer")
     system = [text for role, text in said if role == "system"]
     return "\n".join([*system, *users]), assistants[0]
-
-
-def _open(path: Path) -> Image.Image:
-    try:
-        with Image.open(path) as picture:
-            return picture.convert("RGB")
-    except OSError:
-        raise RowError("an image that is missing or broken") from None
