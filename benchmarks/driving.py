@@ -46,7 +46,6 @@ SHARES = {
     "sides 2 : front 1": (2.0, 1.0, 2.0),
     "sides only": (1.0, 0.0, 1.0),
 }
-RATIOS = (0.5, 0.35, 0.25)
 Answer = Callable[[Record], str]
 
 
@@ -128,8 +127,8 @@ def main() -> None:
     """Run all parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="embedded:driving-s0")
-    parser.add_argument("--quality-per-kind", type=int, default=300)
-    parser.add_argument("--per-kind", type=int, default=100)
+    parser.add_argument("--quality-per-kind", type=int, default=200)
+    parser.add_argument("--per-kind", type=int, default=50)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--pictures", type=Path)
     args = parser.parse_args()
@@ -140,9 +139,9 @@ def main() -> None:
     print(tables["quality"].to_string(index=False), "\n", flush=True)
     bench = Bench(vlm, prepare(vlm, DrivingTask("report", args.per_kind), 50))
     parts: dict[str, Callable[[], pd.DataFrame]] = {"depth": bench.depth}
-    parts |= {f"views at {ratio}, cut at layer 2": partial(views, bench, ratio, 2) for ratio in RATIOS}
-    parts["views at 0.5, cut at layer 4"] = partial(views, bench, 0.5, 4)
-    parts |= {f"schedules at {ratio}": partial(bench.schedules, ratio) for ratio in RATIOS[:2]}
+    cuts = ((2, 0.35), (2, 0.25), (4, 0.5))
+    parts |= {f"views at {ratio}, cut at layer {layer}": partial(views, bench, ratio, layer) for layer, ratio in cuts}
+    parts["schedules at 0.35"] = partial(bench.schedules, 0.35)
     for name, part in parts.items():
         tables[name] = part()
         print(f"\n{name}\n{tables[name].to_string(index=False)}\n", flush=True)

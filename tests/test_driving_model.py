@@ -36,9 +36,9 @@ def test_it_drives(vlm: VLM, prepared):
     records = evaluate(vlm, prepared)
     found = prepared.task.summary(records.rows)
     assert found["unreadable"] == 0
-    assert found["action_accuracy"] > 0.8
-    assert found["l2_avg"] < 0.8
-    assert found["collision_rate"] < 0.06
+    assert found["action_accuracy"] > 0.92
+    assert found["l2_avg"] < 0.35
+    assert found["collision_rate"] < 0.04
 
 
 def test_it_needs_its_pictures(vlm: VLM, prepared):
@@ -48,8 +48,8 @@ def test_it_needs_its_pictures(vlm: VLM, prepared):
 
 
 def test_some_scenes_need_the_side_views(vlm: VLM, prepared):
-    """With the front view alone, whoever comes from the side is overlooked."""
+    """With the front view alone from layer 2 on, the other lane and the arm of the junction are not looked at."""
     front = Pruner(FixedPolicy(layer=2, keep=1 / 3), scorer=partial(per_view, shares=(0.0, 1.0, 0.0)))
     whole, narrow = evaluate(vlm, prepared).by_kind(), evaluate(vlm, prepared, front).by_kind()
-    assert whole["crossing"] - narrow["crossing"] > 0.15
-    assert whole["blocked"] - narrow["blocked"] > 0.15
+    assert whole["blocked"] - narrow["blocked"] > 0.2
+    assert abs(whole["lead"] - narrow["lead"]) < 0.1
