@@ -20,10 +20,13 @@ def novice(tmp_path_factory):
     return folder
 
 
+def words(novice, *more):
+    few = ["task.per_kind=1", "report.task.per_kind=1", "report.ratios=[0.5]", "report.arms={}", "report.points=1"]
+    return ["experiment=driving", f"model.path={novice}", "budget.flops_ratio=0.7", "tracking=none", *few, *more]
+
+
 def test_three_trials_choose_shares_of_the_views(novice, here, capsys):
-    words = ["task.per_kind=1", "report.task.per_kind=1", "report.ratios=[0.5]", "report.arms={}", "report.points=1"]
-    cheap = ["search.n_trials=3", "budget.flops_ratio=0.7", "tracking=none", f"model.path={novice}"]
-    assert main(["study", "experiment=driving", *cheap, *words]) == 0
+    assert main(["study", *words(novice, "search.n_trials=3")]) == 0
     result = StudyResult.read(here / "runs" / "driving")
     assert len(result.trials) == 3
     assert result.trials["pruner.scorer.shares.0"].nunique() > 1
@@ -32,3 +35,14 @@ def test_three_trials_choose_shares_of_the_views(novice, here, capsys):
     assert scorer.func is per_view
     assert scorer.keywords["shares"][1] == 1.0
     assert "runs/driving/tuned" in capsys.readouterr().out
+
+
+def test_a_figure_over_its_limit_keeps_a_trial_off_the_front(novice, here):
+    """The novice's answers are no plans: a limit on those is broken by every trial, the one on collisions by none."""
+    main(["study", *words(novice, "search.n_trials=2", "search.limits={unreadable: 0.5}")])
+    assert not StudyResult.read(here / "runs" / "driving").trials["feasible"].any()
+
+
+def test_a_limit_on_a_figure_that_driving_does_not_have_is_refused(novice, here, capsys):
+    assert main(["study", *words(novice, "search.limits={crashes: 0.1}")]) == 2
+    assert "collision_rate" in capsys.readouterr().err
