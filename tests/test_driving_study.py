@@ -39,10 +39,10 @@ def test_three_trials_choose_shares_of_the_views(novice, here, capsys):
 
 def test_a_figure_over_its_limit_keeps_a_trial_off_the_front(novice, here):
     """The novice's answers are no plans: a limit on those is broken by every trial, the one on collisions by none."""
-    main(["study", *words(novice, "search.n_trials=2", "search.limits={unreadable: 0.5}")])
+    main(["study", *words(novice, "search.n_trials=2", "+search.limits.unreadable=0.5")])
     assert not StudyResult.read(here / "runs" / "driving").trials["feasible"].any()
 
 
 def test_a_limit_on_a_figure_that_driving_does_not_have_is_refused(novice, here, capsys):
-    assert main(["study", *words(novice, "search.limits={crashes: 0.1}")]) == 2
+    assert main(["study", *words(novice, "+search.limits.crashes=0.1")]) == 2
     assert "collision_rate" in capsys.readouterr().err
