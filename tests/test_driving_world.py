@@ -7,8 +7,9 @@ from answered import answered
 from autoprune_lab.tasks.driving import DrivingTask, error_of, moment, situation_of
 from autoprune_lab.testbed.driving.blind import blind_answer
 from autoprune_lab.testbed.driving.expert import ACTIONS, STEP, Situation, drive, judge, situations
+from autoprune_lab.testbed.driving.hull import convex_hull
 from autoprune_lab.testbed.driving.layout import vocabulary
-from autoprune_lab.testbed.driving.render import GRID, VIEWS, convex_hull, draw, project
+from autoprune_lab.testbed.driving.render import GRID, VIEWS, draw, project
 from autoprune_lab.testbed.driving.scene import COMMANDS, EGO, KINDS, LANE, Scene, make_scene
 from autoprune_lab.testbed.driving.wording import answer, parse
 from autoprune_lab.trajectory import overlaps

@@ -19,6 +19,7 @@ from fake_evidence import alone, copied, evidence_of, part_of, uneven_attention
 
 from autoprune_lab.plan import Plan, keep_all
 from autoprune_lab.plugins import find_estimators, find_recoveries, find_scorers
+from autoprune_lab.pruner_file import plain
 
 FINDERS = {"scorer": find_scorers, "complexity": find_estimators, "recovery": find_recoveries}
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
@@ -222,7 +223,7 @@ def test_config_agrees_with_the_signature(plugin):
     found = configs(group, one)
     assert found or not one.__module__.startswith("autoprune_lab."), "a plug-in of the house needs its yaml"
     parameters = inspect.signature(one).parameters.values()
-    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+    defaults = {p.name: plain(p.default) for p in parameters if p.default is not p.empty}
     for config in found:
         values = yaml.safe_load(config.read_text())
         assert config.read_text().startswith(f"# @package pruner.{group}\n")

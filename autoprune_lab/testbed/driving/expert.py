@@ -76,7 +76,7 @@ def walker(scene: Scene, command: str) -> Agent | None:
 
 def situations(scene: Scene) -> list[Situation]:
     """Every command the scene allows at every speed from which the expert can still obey the rules."""
-    commands = COMMANDS if scene.junction is not None else COMMANDS[:1]
+    commands: tuple[str, ...] = COMMANDS if scene.junction is not None else COMMANDS[:1]
     if scene.kind == "turn":
         commands = COMMANDS[1:]
     return [Situation(command, speed) for command in commands for speed in range(_fastest(scene, command) + 1)]
@@ -132,7 +132,7 @@ def _ahead(rule: Judgement, s: float, time: float) -> tuple[float, float]:
 def _acceleration(v: float, limit: float, gap: float, other: float) -> float:
     wanted = STANDOFF + max(0.0, v * HEADWAY + v * (v - other) / (2 * np.sqrt(ACCELERATION * BRAKING)))
     value = ACCELERATION * (1 - (v / limit) ** 4 - (wanted / max(gap, 0.1)) ** 2)
-    return max(value, -HARDEST)
+    return float(max(value, -HARDEST))
 
 
 def _path(scene: Scene, command: str, rule: Judgement) -> tuple[Path, float]:

@@ -73,7 +73,7 @@ def _class_of(scene: Scene, i: int) -> int:
 
 def _patches(fine: ndarray) -> ndarray:
     """Mean over the fine pixels of each patch, row-major."""
-    return fine.reshape(GRID, PATCH * FINE, GRID, PATCH * FINE).mean((1, 3)).ravel()
+    return np.asarray(fine.reshape(GRID, PATCH * FINE, GRID, PATCH * FINE).mean((1, 3)).ravel())
 
 
 def _owner(fine: ndarray, n_things: int) -> ndarray:

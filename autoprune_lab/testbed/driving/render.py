@@ -8,6 +8,7 @@ from jaxtyping import Float, UInt8
 from numpy import ndarray
 from PIL import Image, ImageDraw
 
+from autoprune_lab.testbed.driving.hull import convex_hull, upright_box
 from autoprune_lab.testbed.driving.scene import ARM, LANE, SIZES, Agent, Scene
 
 VIEWS = ("front-left", "front", "front-right")
@@ -148,46 +149,14 @@ def _hull(view: str, points: Float[ndarray, "n 3"]) -> list[tuple[float, float]]
     return convex_hull([(float(column), float(row)) for column, row in seen])
 
 
-def convex_hull(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Corners of the convex hull, in order, by Andrew's monotone chain; twenty times Qhull's speed for a few points."""
-    ordered = sorted(set(points))
-    halves = []
-    for half in (ordered, ordered[::-1]):
-        chain: list[tuple[float, float]] = []
-        for p in half:
-            while len(chain) > 1 and _turn(chain[-2], chain[-1], p) <= 0:
-                chain.pop()
-            chain.append(p)
-        halves += chain[:-1]
-    return halves
-
-
-def _turn(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float]) -> float:
-    return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
-
-
-_SHARE = np.linspace(-0.5, 0.5, 9)
-_RING = np.array([p for a in _SHARE for p in ((a, -0.5), (a, 0.5), (-0.5, a), (0.5, a))]).T
-_CORNERS = np.array([(a, b) for a in (-0.5, 0.5) for b in (-0.5, 0.5)]).T
-
-
-def _body(box: ndarray, low: float, high: float) -> Float[ndarray, "n 3"]:
-    """Corners of an upright box, and points between them where it is so near that some may lie behind a camera."""
-    x, y, heading, length, width = box
-    along, across = (_RING if np.hypot(x, y) < 9 else _CORNERS) * np.array([[length], [width]])
-    cos, sin = np.cos(heading), np.sin(heading)
-    px, py = x + along * cos - across * sin, y + along * sin + across * cos
-    return np.concatenate([np.column_stack([px, py, np.full(len(px), height)]) for height in (low, high)])
-
-
 def _agent(agent: Agent, box: ndarray, view: str, paint: tuple[int, int, int], mark: int, pens: Pens) -> None:
     height = SIZES[agent.kind][2]
     colour = paint if agent.kind == "car" else RGB[agent.kind]
-    _paint(_hull(view, _body(box, 0.0, height)), colour, mark, pens)
+    _paint(_hull(view, upright_box(box, 0.0, height)), colour, mark, pens)
     if agent.kind == "car" and agent.v_ahead == 0:  # brake lights across the tail
         x, y, heading, length, width = box
         tail = np.array([x - length / 2 * np.cos(heading), y - length / 2 * np.sin(heading), heading, 0.02, width])
-        _paint(_hull(view, _body(tail, 0.5, 1.1)), RGB["brake"], mark, pens)
+        _paint(_hull(view, upright_box(tail, 0.5, 1.1)), RGB["brake"], mark, pens)
 
 
 def _signal(scene: Scene, view: str, mark: int, pens: Pens) -> None:
@@ -195,10 +164,10 @@ def _signal(scene: Scene, view: str, mark: int, pens: Pens) -> None:
     assert scene.junction is not None
     assert scene.light is not None
     box = np.array([scene.junction + ARM, 0.0, 0.0, 0.1, 2.0])
-    _paint(_hull(view, _body(box, 2.6, 5.2)), (20, 20, 20), mark, pens)
+    _paint(_hull(view, upright_box(box, 2.6, 5.2)), (20, 20, 20), mark, pens)
     low = 4.0 if scene.light == "red" else 2.8
     box[4] = 1.6
-    _paint(_hull(view, _body(box, low, low + 1.0)), RGB[scene.light], mark, pens)
+    _paint(_hull(view, upright_box(box, low, low + 1.0)), RGB[scene.light], mark, pens)
 
 
 def _bonnet(view: str, pens: Pens) -> None:
