@@ -37,6 +37,7 @@ ARMS = {
         *("search.sampler.multivariate=false", "search.sampler.group=false"),
     ],
     "gp": ["search=gp"],
+    "gp, low end in reach": ["search=gp", "space.pruner.budget.flops_ratio.low=0.245"],
     "nsga2": ["search=nsga2"],
     "nsga3": ["search=nsga3"],
     "qmc": ["search=qmc"],

@@ -1,6 +1,6 @@
 """Records the embedded model's objective once, so that searches can be compared without the model.
 
-    nice python -m benchmarks.tabulate --points 1024 --out benchmarks/data/objective-shapes-s0.npz
+    nice python -m benchmarks.tabulate --points 200 --out benchmarks/data/objective-shapes-s0.npz
 
 A quasi-random design over the default study's space (logistic policy, budget, scorer): every setting within reach
 answers the whole tune split. Stored are, per setting, the mean planned tokens of each layer and one bit a sample:
@@ -87,7 +87,7 @@ def tabulate(points: int, out: Path) -> None:
 def main() -> None:
     """Record, or go on recording."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--points", type=int, default=1024)
+    parser.add_argument("--points", type=int, default=200)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/data/objective-shapes-s0.npz"))
     given = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
