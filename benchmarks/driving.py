@@ -33,7 +33,7 @@ from autoprune_lab.resampling import difference
 from autoprune_lab.tasks.base import Task
 from autoprune_lab.tasks.driving import DrivingTask, moment, situation_of
 from autoprune_lab.testbed.driving.blind import blind_answer
-from autoprune_lab.testbed.driving.camera import IMAGE_SIZE, VIEWS, project
+from autoprune_lab.testbed.driving.render import IMAGE_SIZE, VIEWS, project
 from autoprune_lab.testbed.driving.scene import KINDS
 from autoprune_lab.testbed.driving.wording import parse
 from autoprune_lab.views import per_view
