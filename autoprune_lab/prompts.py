@@ -70,7 +70,7 @@ def prepare(
     lengths: dict[int, tuple[int, int]] = {}
     batches, room = [], (_room(vlm) if most_bytes is None else most_bytes) if keep_features else 0
     labels = [sample.kind for sample in samples] if blocks == 1 else _blocks(samples, blocks)
-    groups = list(_grouped(_order(vlm.processor, samples, labels), labels, batch_size))
+    groups = by_length(vlm.processor, samples, labels, batch_size)
     for places in tqdm(groups, desc="reading the pictures", unit="batch", disable=not progress, leave=False):
         maker = _Maker(vlm, encode, tuple(samples[i] for i in places))
         tokenised = maker.tokenise()
@@ -81,6 +81,11 @@ def prepare(
     config = vlm.model.config.get_text_config()
     geometries = tuple(Geometry.from_config(config, *lengths[i]) for i in range(len(samples)))
     return PreparedTask(task, samples, geometries, tuple(batches))
+
+
+def by_length(processor: Any, samples: Sequence[Sample], labels: Sequence[str], size: int) -> list[list[int]]:
+    """Places of the samples in batches of one label and like lengths, at most `size` each; no picture is decoded."""
+    return list(_grouped(_order(processor, samples, labels), labels, size))
 
 
 def prompt_text(processor: Any, sample: Sample) -> str:

@@ -115,10 +115,12 @@ class Records:
     @classmethod
     def from_frame(cls, frame: "pd.DataFrame", seconds: float) -> "Records":
         """What `to_frame` gave, also after a way through a parquet file."""
+        import pandas as pd
+
         rows = []
         for row in frame.to_dict("records"):
             lists = {name: tuple(np.asarray(row[name]).tolist()) for name in _LISTS}
-            bits = None if np.isnan(row["complexity"] or np.nan) else row["complexity"]
+            bits = None if pd.isna(row["complexity"]) else row["complexity"]
             rows.append(Record(**{str(key): value for key, value in row.items()} | lists | {"complexity": bits}))
         return cls(tuple(rows), seconds)
 

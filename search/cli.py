@@ -104,12 +104,13 @@ def _run(name: str, words: list[str]) -> int:
 
 def _is_mistake(error: ValueError) -> bool:
     """Is it the user's, told in one line, rather than ours?"""
+    from autoprune_lab.answers import AnswersError
     from autoprune_lab.budget import BudgetError
     from autoprune_lab.models.errors import CheckpointError
     from autoprune_lab.tasks.base import TaskError
     from search.config import ConfigError
 
-    return isinstance(error, ConfigError | CheckpointError | BudgetError | TaskError)
+    return isinstance(error, AnswersError | ConfigError | CheckpointError | BudgetError | TaskError)
 
 
 def _refuse(error: Exception) -> int:

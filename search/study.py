@@ -16,6 +16,7 @@ from search.goal import Goal
 from search.objective import Objective
 from search.place import Place
 from search.progress import watching
+from search.sameness import difference
 from search.samplers import sampler, stopper
 from search.trials import Observer, checked, claim, give_back, is_running, n_begun, n_ended
 
@@ -60,12 +61,9 @@ def existing(out: Path, name: str, url: str | None = None) -> optuna.Study | Non
 def check_same(study: optuna.Study, now: Mapping[str, Any]) -> None:
     """Raise ConfigError naming what differs, if the study was made with other settings."""
     then = study.user_attrs.get("settings", {})
-    differing = sorted(key for key in {*then, *now} if then.get(key) != now.get(key))
-    if differing:
-        shown = "; ".join(f"{key} was {then.get(key)!r}, now {now.get(key)!r}" for key in differing[:2])
-        more = f" and {len(differing) - 2} more" if len(differing) > 2 else ""
+    if differs := difference(then, now):
         raise ConfigError(
-            f"study '{study.study_name}' was made with other settings: {shown}{more}; "
+            f"study '{study.study_name}' was made with other settings: {differs}; "
             "take another name with study=NAME, or start over with --fresh (the old one is kept aside)"
         )
 

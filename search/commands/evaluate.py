@@ -2,7 +2,10 @@
 
 import argparse
 import sys
+from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from search import composed
@@ -10,25 +13,31 @@ from search import composed
 if TYPE_CHECKING:
     from autoprune_lab.records import Records
     from autoprune_lab.tasks.base import Task
+    from search.answered import Evaluation, Finished
 
 SUMMARY = "measure one pruner: accuracy per kind of question, cost, speed"
 DESCRIPTION = f"""\
 Run one pruner over a task and print accuracy per kind of question with 95 % intervals, FLOPs ratio, mean visual
-tokens per layer and samples per second, with the unpruned model beside it.
+tokens per layer and samples per second, with the unpruned model beside it. Answers are made batch by batch. With
+--out they are kept, a row a sample: the same command goes on after a crash, and several processes may share the
+work, each with its own --shard, or started by `accelerate launch -m search.cli evaluate ...`.
 {composed.ABOUT}"""
 EXAMPLES = """\
   autoprune evaluate policy=fixed budget.flops_ratio=0.35
   autoprune evaluate method=pdrop budget.mean_tokens=64
   autoprune evaluate policy=layerwise scorer=random task.split=report task.per_kind=100
-  autoprune evaluate --pruner runs/logistic_adaptive/tuned/trial-12.yaml --no-baseline"""
+  autoprune evaluate --pruner runs/logistic_adaptive/tuned/trial-12.yaml --no-baseline
+  autoprune evaluate policy=fixed task.per_kind=null --out runs/fixed --shard 1/4"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The experiment, or a tuned pruner in place of its own."""
+    """The experiment, or a tuned pruner in place of its own; where answers are kept, and which are given."""
     composed.add_arguments(parser)
     parser.add_argument("--pruner", type=Path, metavar="FILE", help="a tuned pruner instead of the config's")
     parser.add_argument("--package", action="append", default=[], help="a package that FILE may name code of")
     parser.add_argument("--no-baseline", action="store_true", help="leave out the unpruned model")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="keep the answers; what stands there is not run again")
+    parser.add_argument("--shard", metavar="I/N", help="answer one of N parts, I from 1 to N; needs --out")
 
 
 def run(given: argparse.Namespace) -> int:
@@ -36,23 +45,50 @@ def run(given: argparse.Namespace) -> int:
     settings = composed.settings(given)
     if settings is None:
         return 0
-    from search import bench, preflight
+    from search import preflight
+    from search.answered import PRUNED, UNPRUNED, Evaluation
     from search.arm import build_pruner, load_pruner
+    from search.config import ConfigError
+    from search.shards import shard
 
+    part = shard(given.shard)
+    if part.of > 1 and given.out is None:
+        raise ConfigError(f"{part.of} shards need a folder in common: add --out DIR")
     pruner = load_pruner(given.pruner, given.package) if given.pruner else build_pruner(settings.config)
-    preflight.check_evaluation(settings, pruner)
-    opened = bench.open_bench(bench.load(settings.config), settings.config, progress=sys.stderr.isatty())
-    opened.prefixes = None  # the speed is reported: every layer runs
-    pruner = opened.calibrated(pruner)
-    runs = {"pruned": opened.run(pruner)} | ({} if given.no_baseline else {"unpruned": opened.run(None)})
-    print(f"model  {settings.typed.model['path']}\npolicy {pruner.policy}\nbudget {pruner.budget}\n")
-    print(evaluation_table(runs))
-    if official := official_table(opened.prepared.task, runs):
+    checkpoint = preflight.check_evaluation(settings, pruner)
+    names = (PRUNED,) if given.no_baseline else (PRUNED, UNPRUNED)
+    with TemporaryDirectory() if given.out is None else nullcontext(given.out) as out:
+        evaluation = Evaluation(settings, pruner, Path(out), names, part)
+        evaluation.begin(checkpoint)
+        finished = _run(evaluation, kept=given.out is not None)
+    if finished is None:
+        return 0
+    print(f"model  {settings.typed.model['path']}\npolicy {finished.pruner.policy}\nbudget {finished.pruner.budget}\n")
+    print(evaluation_table(finished.runs))
+    if official := official_table(finished.task, finished.runs):
         print(f"\n{official}")
     return 0
 
 
-def evaluation_table(runs: "dict[str, Records]") -> str:
+def _run(evaluation: "Evaluation", kept: bool) -> "Finished | None":
+    """Run it, and say how to go on where it is not finished."""
+    try:
+        finished = evaluation.run()
+    except BaseException:
+        if kept:
+            words = f"{evaluation.n_answered()} answers are kept in {evaluation.out}; the same command goes on"
+            print(f"\nautoprune: {words}", file=sys.stderr)
+        raise
+    if finished is None:
+        part = evaluation.shard
+        print(
+            f"shard {part.index}/{part.of} is done: {evaluation.n_answered()} answers are in {evaluation.out}; "
+            "the shard that ends last prints the table, as does the same command without --shard"
+        )
+    return finished
+
+
+def evaluation_table(runs: "Mapping[str, Records]") -> str:
     """One column a run, one line a kind, then the mean, the cost and the speed."""
     from search.table import interval, table
 
@@ -70,7 +106,7 @@ def evaluation_table(runs: "dict[str, Records]") -> str:
     return table(["accuracy", *(f"{name} [95 % interval]" for name in runs)], lines)
 
 
-def official_table(task: "Task", runs: "dict[str, Records]") -> str:
+def official_table(task: "Task", runs: "Mapping[str, Records]") -> str:
     """The benchmark's own figures, a column a run; empty where it has none beside the accuracies."""
     from search.table import table
 

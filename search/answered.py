@@ -1,0 +1,110 @@
+"""An evaluation in a folder: answered by one process or several, gone on with where it was left."""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from autoprune_lab.answers import Answers
+from autoprune_lab.pruner import Pruner
+from autoprune_lab.pruner_file import plain
+from autoprune_lab.records import Records
+from autoprune_lab.streaming import WHOLE, Shard, Stream
+from autoprune_lab.tasks.base import Task
+from search import bench, locks, provenance, shards
+from search.arm import build, load_pruner
+from search.config import ConfigError, Settings, fields_of
+from search.sameness import difference
+
+PRUNED, UNPRUNED = "pruned", "unpruned"
+SETTINGS, PRUNER, LOCK = "settings.json", "pruner.yaml", "lock"
+FREE = ("model.device", "model.device_map")  # may differ between two runs, as may the batch size
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A complete evaluation: the pruner as it ran, and every run's records."""
+
+    task: Task
+    pruner: Pruner
+    runs: Mapping[str, Records]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A pruner on the config's task, perhaps beside the unpruned model; `shard` is what this process answers."""
+
+    settings: Settings
+    pruner: Pruner
+    out: Path
+    names: tuple[str, ...] = (PRUNED, UNPRUNED)
+    shard: Shard = WHOLE
+
+    def begin(self, checkpoint: Path) -> None:
+        """Make the folder, or check that it is one of the same settings; ConfigError names what differs."""
+        now, file = self._made_of(checkpoint), self.out / SETTINGS
+        with locks.held(self.out / LOCK):
+            if not file.is_file():
+                half = file.with_suffix(".part")
+                half.write_text(json.dumps(now, indent=1), encoding="utf-8")
+                half.replace(file)
+        if differs := difference(json.loads(file.read_text(encoding="utf-8")), now):
+            raise ConfigError(f"--out {self.out} holds an evaluation of other settings: {differs}; take another folder")
+
+    def run(self) -> Finished | None:
+        """Answer what is missing of this shard; None while other shards have not finished."""
+        task = build(self.settings.config.task, "task")
+        wanted, answers = len(task.samples()), self._answers()
+        if self.n_answered() < wanted * len(answers):
+            self._answer(task)
+        if self.n_answered() < wanted * len(answers):
+            return None
+        for name, kept in answers.items():
+            kept.merge(self.out / f"{name}.parquet")
+        return Finished(task, self._agreed(), {name: kept.records() for name, kept in answers.items()})
+
+    def n_answered(self) -> int:
+        """Answers on disk, those of all shards and runs."""
+        return sum(len(kept.places()) for kept in self._answers().values())
+
+    def _answer(self, task: Task) -> None:
+        shards.take_gpu()
+        bars = sys.stderr.isatty() and shards.is_first_here()
+        stream = Stream(bench.load(self.settings.config), task, self.settings.typed.batch_size, bars)
+        pruners = {PRUNED: self._agreed(stream), UNPRUNED: None}
+        stream.answer({kept: pruners[name] for name, kept in self._answers().items()}, self.shard)
+
+    def _agreed(self, stream: Stream | None = None) -> Pruner:
+        """The pruner that all shards run: whoever comes first calibrates it, if that must be, and keeps it."""
+        file = self.out / PRUNER
+        with locks.held(self.out / LOCK):
+            if stream is not None and not file.is_file():
+                stream.calibrated(self.pruner).save(half := file.with_suffix(".part"))
+                half.replace(file)
+        return load_pruner(file, sorted(_packages(plain(self.pruner))))
+
+    def _answers(self) -> dict[str, Answers]:
+        return {name: Answers(self.out / name) for name in self.names}
+
+    def _made_of(self, checkpoint: Path) -> dict[str, Any]:
+        """All that the answers depend on, by path."""
+        config = self.settings.config
+        described = OmegaConf.create({"model": config.model, "task": config.task, "pruner": plain(self.pruner)})
+        flat = {path: OmegaConf.select(described, path) for path in fields_of(described) if path not in FREE}
+        samples = build(config.task, "task").samples()
+        marks = {"weights": bench.weights_mark(checkpoint), "samples": provenance.fingerprint(samples)}
+        return dict(json.loads(json.dumps(flat | marks)))
+
+
+def _packages(node: Any) -> set[str]:
+    """The top-level packages whose code a pruner, as `plain` gives it, is made of."""
+    if isinstance(node, list):
+        return set().union(*map(_packages, node))
+    if not isinstance(node, dict):
+        return set()
+    own = {node["_target_"].split(".")[0]} if "_target_" in node else set()
+    return own.union(*map(_packages, node.values()))

@@ -1,0 +1,87 @@
+"""`autoprune evaluate --out`: goes on where it was left, alone or with other processes."""
+
+import json
+
+import pandas as pd
+import pytest
+from fake_bench import refused
+
+from autoprune_lab import streaming
+from search import bench
+from search.cli import main
+from search.config import ConfigError
+from search.shards import is_first_here, shard
+
+
+@pytest.fixture
+def words(checkpoint, tmp_path):
+    return ["evaluate", f"model.path={checkpoint}", "task.per_kind=1", "batch_size=2", "--out", str(tmp_path / "e")]
+
+
+def test_shards_end_in_one_table_and_files_to_read_on(words, tmp_path, capsys, monkeypatch):
+    assert main([*words, "--shard", "2/2"]) == 0
+    shown = capsys.readouterr().out
+    assert "shard 2/2 is done" in shown
+    assert "mean of kinds" not in shown
+    assert main([*words, "--shard", "1/2"]) == 0
+    shown = capsys.readouterr().out
+    assert "mean of kinds" in shown
+    pruned, unpruned = (pd.read_parquet(tmp_path / "e" / f"{name}.parquet") for name in ("pruned", "unpruned"))
+    assert pruned["id"].tolist() == unpruned["id"].tolist()
+    assert (pruned["decoder_flops"] < unpruned["decoder_flops"]).all()
+
+    def refuse(config):
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(bench, "load", refuse)
+    assert main(words) == 0
+    assert capsys.readouterr().out == shown
+    refused(
+        [*words, "pruner.probe_layer=2"],
+        ["pruner.probe_layer was 1, now 2", "--out"],
+        capsys,
+        tmp_path / "e" / "pruned",
+    )
+
+
+def test_ctrl_c_says_how_to_go_on(words, tmp_path, capsys, monkeypatch):
+    n_calls = []
+    evaluate = streaming.evaluate
+
+    def stop_in_third(vlm, prepared, pruner):
+        n_calls.append(prepared)
+        if len(n_calls) == 3:
+            raise KeyboardInterrupt
+        return evaluate(vlm, prepared, pruner)
+
+    monkeypatch.setattr(streaming, "evaluate", stop_in_third)
+    words = [*words, "--no-baseline"]
+    assert main(words) == 130
+    told = capsys.readouterr().err
+    assert "answers are kept in" in told
+    assert "the same command goes on" in told
+    n_kept = len(pd.read_parquet(tmp_path / "e" / "pruned"))
+    assert n_kept > 0
+    assert main(words) == 0
+    assert len(pd.read_parquet(tmp_path / "e" / "pruned.parquet")) > n_kept
+    assert "unpruned" not in capsys.readouterr().out
+    assert json.loads((tmp_path / "e" / "settings.json").read_text())["task.per_kind"] == 1
+
+
+def test_shards_need_a_folder_in_common(words, here, capsys, no_model):
+    refused([*words[:-2], "--shard", "1/2"], ["2 shards", "--out DIR"], capsys, here)
+
+
+@pytest.mark.parametrize("told", ["3/2", "0/2", "1", "a/b"])
+def test_words_that_name_no_shard_are_refused(told):
+    with pytest.raises(ConfigError, match=f"--shard {told}: .* for example --shard 1/4"):
+        shard(told, {})
+
+
+def test_a_launcher_of_processes_says_the_shard():
+    third = {"RANK": "2", "WORLD_SIZE": "4", "LOCAL_RANK": "2"}
+    assert shard(None, third) == streaming.Shard(3, 4)
+    assert shard("1/2", third) == streaming.Shard(1, 2)
+    assert shard(None, {}) == streaming.Shard(1, 1)
+    assert is_first_here({})
+    assert not is_first_here(third)

@@ -1,0 +1,186 @@
+"""Evaluation batch by batch: the records of the in-memory way, whatever stops it and however many share it."""
+
+import dataclasses
+import gc
+import signal
+import subprocess
+import sys
+import weakref
+
+import pandas as pd
+import pytest
+from fake_bench import SMALL
+
+from autoprune_lab import prompts, streaming
+from autoprune_lab.answers import Answer, Answers, AnswersError
+from autoprune_lab.budget import Budget
+from autoprune_lab.evaluate import evaluate, read_complexities
+from autoprune_lab.mean_budget import MeanBudget
+from autoprune_lab.models.checkpoint import load_model
+from autoprune_lab.prompts import prepare
+from autoprune_lab.pruner import Pruner
+from autoprune_lab.records import Record
+from autoprune_lab.streaming import Shard, Stream
+from autoprune_lab.tasks.shapes import ShapesTask
+from policies.logistic_adaptive import LogisticAdaptivePolicy
+
+PRUNER = Pruner(LogisticAdaptivePolicy(), Budget(flops_ratio=0.6))
+TASK = ShapesTask("tune", 2)
+SIZE = 3  # of a batch
+
+
+@pytest.fixture(scope="module")
+def vlm(checkpoint):
+    return load_model(str(checkpoint))
+
+
+@pytest.fixture(scope="module")
+def in_memory(vlm):
+    return evaluate(vlm, prepare(vlm, TASK, batch_size=SIZE), PRUNER).rows
+
+
+@pytest.fixture
+def stream(vlm):
+    return Stream(vlm, TASK, SIZE)
+
+
+@pytest.fixture
+def answers(tmp_path):
+    return Answers(tmp_path / "pruned")
+
+
+@pytest.fixture
+def prepared_ones(monkeypatch):
+    """The samples of every batch that is prepared."""
+    seen = []
+    monkeypatch.setattr(
+        streaming, "prepare", lambda vlm, part, **how: (seen.append(part.chosen), prepare(vlm, part, **how))[1]
+    )
+    return seen
+
+
+def test_the_records_are_those_of_the_way_in_memory(vlm, stream, answers, in_memory, tmp_path):
+    unpruned = Answers(tmp_path / "unpruned")
+    stream.answer({answers: PRUNER, unpruned: None}, every=0)
+    assert len(list(answers.folder.iterdir())) == len(stream.batches) > 3
+    assert answers.records().rows == in_memory
+    assert unpruned.records().rows == evaluate(vlm, prepare(vlm, TASK, batch_size=SIZE)).rows
+    answers.merge(tmp_path / "all.parquet")
+    frame = pd.read_parquet(tmp_path / "all.parquet")
+    assert frame["id"].tolist() == [sample.id for sample in TASK.samples()]
+    assert frame["tokens"].map(len).tolist() == [SMALL.n_layers] * len(frame)
+    assert len(pd.read_parquet(answers.folder)) == len(frame)  # all parts have one schema
+
+
+def test_shards_share_the_work_and_merge_to_the_same_records(stream, answers, in_memory, prepared_ones):
+    for index in (3, 1, 2):
+        stream.answer({answers: PRUNER}, Shard(index, 3))
+    assert len(list(answers.folder.iterdir())) == 3
+    assert sum(map(len, prepared_ones)) == len(in_memory)
+    assert answers.records().rows == in_memory
+
+
+@pytest.mark.parametrize(("index", "of"), [(0, 2), (3, 2), (1, 0)])
+def test_a_shard_that_there_is_not_is_refused(index, of):
+    with pytest.raises(ValueError, match=f"shard {index}/{of}"):
+        Shard(index, of)
+
+
+def test_ctrl_c_keeps_what_is_answered_and_the_rest_is_answered_later(
+    stream, answers, in_memory, prepared_ones, monkeypatch
+):
+    def stop_in_third(vlm, prepared, pruner):
+        if len(prepared_ones) == 3:
+            raise KeyboardInterrupt
+        return evaluate(vlm, prepared, pruner)
+
+    monkeypatch.setattr(streaming, "evaluate", stop_in_third)
+    with pytest.raises(KeyboardInterrupt):
+        stream.answer({answers: PRUNER})
+    monkeypatch.setattr(streaming, "evaluate", evaluate)
+    kept = answers.places()
+    assert kept == set(stream.batches[0] + stream.batches[1])
+    prepared_ones.clear()
+    dataclasses.replace(stream, batch_size=4).answer({answers: PRUNER})  # the batch size may change on the way
+    assert sum(map(len, prepared_ones)) == len(in_memory) - len(kept)
+    assert [row.prediction for row in answers.records().rows] == [row.prediction for row in in_memory]
+
+
+DYING = """
+import os, signal, sys
+import pyarrow.parquet as pq
+from autoprune_lab.answers import Answers
+from autoprune_lab.models.checkpoint import load_model
+from autoprune_lab.streaming import Stream
+from test_streaming import PRUNER, SIZE, TASK
+from pathlib import Path
+
+write, written = pq.write_table, []
+
+def die_in_third(table, stream):
+    written.append(table)
+    if len(written) == 3:
+        stream.write(b"PAR1half of a part")
+        stream.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(table, stream)
+
+pq.write_table = die_in_third
+Stream(load_model(sys.argv[1]), TASK, SIZE).answer({Answers(Path(sys.argv[2])): PRUNER}, every=0)
+"""
+
+
+def test_a_kill_in_the_middle_of_a_part_leaves_a_readable_folder(stream, answers, in_memory, checkpoint, request):
+    words = [sys.executable, "-c", DYING, str(checkpoint), str(answers.folder)]
+    killed = subprocess.run(words, cwd=request.path.parent, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(list(answers.folder.iterdir())) == 3  # two parts and a half
+    assert answers.places() == set(stream.batches[0] + stream.batches[1])
+    stream.answer({answers: PRUNER})
+    assert answers.records().rows == in_memory
+
+
+def test_one_batch_of_features_is_in_memory_at_a_time(stream, answers, monkeypatch):
+    alive, most = [], []
+    encode = prompts.VisionEncoder.__call__
+
+    def watched(self, inputs):
+        gc.collect()
+        most.append(sum(one() is not None for one in alive))
+        made = encode(self, inputs)
+        alive.append(weakref.ref(made["mm_encoder_outputs"]["image"]["pooler_output"][0]))
+        return made
+
+    monkeypatch.setattr(prompts.VisionEncoder, "__call__", watched)
+    stream.answer({answers: PRUNER})
+    assert len(most) == len(stream.batches)
+    assert max(most) == 0
+
+
+def test_a_budget_over_the_mean_is_calibrated_as_in_memory(vlm, stream):
+    pruner = dataclasses.replace(PRUNER, budget=MeanBudget(flops_ratio=0.6))
+    prepared = prepare(vlm, TASK, batch_size=SIZE)
+    bits = read_complexities(vlm, prepared, dataclasses.replace(pruner, budget=None))
+    assert stream.calibrated(pruner) == pruner.calibrated(bits, prepared.geometries)
+    assert stream.calibrated(PRUNER) is PRUNER
+
+
+def _record(name: str, complexity: float | None) -> Record:
+    return Record(name, "a", "yes", (), 1.0, complexity, 10, 4, 5.0, 50, 100, 1, 25, 50, 4.5, (5, 5))
+
+
+def test_records_come_back_as_they_were(answers):
+    rows = (_record("blind", 0.0), _record("not adaptive", None))
+    answers.add([Answer(1, rows[1], 0.5)])
+    answers.add([Answer(0, rows[0], 0.25)])
+    answers.add([Answer(0, rows[0], 0.25), Answer(1, rows[1], 0.5)])  # two processes at once
+    assert answers.records().rows == rows
+    assert answers.records().seconds == 0.75
+
+
+def test_a_part_that_cannot_be_read_is_named(answers):
+    answers.add([Answer(0, _record("a", 1.0), 0.5)])
+    (part,) = answers.folder.iterdir()
+    part.write_bytes(part.read_bytes()[:-20])
+    with pytest.raises(AnswersError, match=f"{part.name} cannot be read: delete it"):
+        answers.places()
