@@ -9,29 +9,33 @@ import weakref
 
 import pandas as pd
 import pytest
-from fake_bench import SMALL
 
 from autoprune_lab import prompts, streaming
 from autoprune_lab.answers import Answer, Answers, AnswersError
 from autoprune_lab.budget import Budget
 from autoprune_lab.evaluate import evaluate, read_complexities
 from autoprune_lab.mean_budget import MeanBudget
-from autoprune_lab.models.checkpoint import load_model
+from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.prompts import prepare
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.records import Record
 from autoprune_lab.streaming import Shard, Stream
 from autoprune_lab.tasks.shapes import ShapesTask
+from autoprune_lab.testbed.build import build_model, build_processor
 from policies.logistic_adaptive import LogisticAdaptivePolicy
 
 PRUNER = Pruner(LogisticAdaptivePolicy(), Budget(flops_ratio=0.6))
-TASK = ShapesTask("tune", 2)
-SIZE = 3  # of a batch
+TASK = ShapesTask("tune", 3)
+SIZE = 2  # of a batch
+
+
+def narrow() -> VLM:
+    return VLM(build_model(0, n_layers=5, hidden=16).eval(), build_processor(), "untrained")
 
 
 @pytest.fixture(scope="module")
-def vlm(checkpoint):
-    return load_model(str(checkpoint))
+def vlm():
+    return narrow()
 
 
 @pytest.fixture(scope="module")
@@ -61,14 +65,14 @@ def prepared_ones(monkeypatch):
 
 def test_the_records_are_those_of_the_way_in_memory(vlm, stream, answers, in_memory, tmp_path):
     unpruned = Answers(tmp_path / "unpruned")
-    stream.answer({answers: PRUNER, unpruned: None}, every=0)
+    stream.answer({answers: PRUNER, unpruned: None}, every=0.0)
     assert len(list(answers.folder.iterdir())) == len(stream.batches) > 3
     assert answers.records().rows == in_memory
     assert unpruned.records().rows == evaluate(vlm, prepare(vlm, TASK, batch_size=SIZE)).rows
     answers.merge(tmp_path / "all.parquet")
     frame = pd.read_parquet(tmp_path / "all.parquet")
     assert frame["id"].tolist() == [sample.id for sample in TASK.samples()]
-    assert frame["tokens"].map(len).tolist() == [SMALL.n_layers] * len(frame)
+    assert frame["tokens"].map(len).tolist() == [5] * len(frame)
     assert len(pd.read_parquet(answers.folder)) == len(frame)  # all parts have one schema
 
 
@@ -101,19 +105,18 @@ def test_ctrl_c_keeps_what_is_answered_and_the_rest_is_answered_later(
     kept = answers.places()
     assert kept == set(stream.batches[0] + stream.batches[1])
     prepared_ones.clear()
-    dataclasses.replace(stream, batch_size=4).answer({answers: PRUNER})  # the batch size may change on the way
+    dataclasses.replace(stream, batch_size=3).answer({answers: PRUNER})  # the batch size may change on the way
     assert sum(map(len, prepared_ones)) == len(in_memory) - len(kept)
     assert [row.prediction for row in answers.records().rows] == [row.prediction for row in in_memory]
 
 
 DYING = """
 import os, signal, sys
+from pathlib import Path
 import pyarrow.parquet as pq
 from autoprune_lab.answers import Answers
-from autoprune_lab.models.checkpoint import load_model
 from autoprune_lab.streaming import Stream
-from test_streaming import PRUNER, SIZE, TASK
-from pathlib import Path
+from test_streaming import PRUNER, SIZE, TASK, narrow
 
 write, written = pq.write_table, []
 
@@ -126,12 +129,12 @@ def die_in_third(table, stream):
     write(table, stream)
 
 pq.write_table = die_in_third
-Stream(load_model(sys.argv[1]), TASK, SIZE).answer({Answers(Path(sys.argv[2])): PRUNER}, every=0)
+Stream(narrow(), TASK, SIZE).answer({Answers(Path(sys.argv[1])): PRUNER}, every=0.0)
 """
 
 
-def test_a_kill_in_the_middle_of_a_part_leaves_a_readable_folder(stream, answers, in_memory, checkpoint, request):
-    words = [sys.executable, "-c", DYING, str(checkpoint), str(answers.folder)]
+def test_a_kill_in_the_middle_of_a_part_leaves_a_readable_folder(stream, answers, in_memory, request):
+    words = [sys.executable, "-c", DYING, str(answers.folder)]
     killed = subprocess.run(words, cwd=request.path.parent, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert len(list(answers.folder.iterdir())) == 3  # two parts and a half
