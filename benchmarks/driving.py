@@ -33,6 +33,7 @@ from autoprune_lab.resampling import difference
 from autoprune_lab.tasks.base import Task
 from autoprune_lab.tasks.driving import DrivingTask, moment, situation_of
 from autoprune_lab.testbed.driving.blind import blind_answer
+from autoprune_lab.testbed.driving.expert import judge
 from autoprune_lab.testbed.driving.render import IMAGE_SIZE, VIEWS, project
 from autoprune_lab.testbed.driving.scene import KINDS
 from autoprune_lab.testbed.driving.wording import parse
@@ -121,7 +122,7 @@ def draw_scenes(rows: tuple[Record, ...], task: DrivingTask, folder: Path) -> No
     figure, axes = plt.subplots(len(KINDS), 3, figsize=(8.4, 18), layout="constrained")
     samples = {sample.id: sample for sample in task.samples()}
     for line, kind in zip(axes, KINDS, strict=True):
-        row = next(row for row in rows if row.kind == kind and situation_of(row.id).speed > 2)
+        row = next(row for row in rows if row.kind == kind and _telling(row.id))
         plan, expert = parse(row.prediction), parse(row.answers[0])
         situation = moment(row.id)[1]
         for axis, view, image in zip(line, VIEWS, samples[row.id].images, strict=True):
@@ -136,6 +137,13 @@ def draw_scenes(rows: tuple[Record, ...], task: DrivingTask, folder: Path) -> No
         told = f"{kind}: {situation.command} at {situation.speed} m/s"
         line[1].set_xlabel(f"{told}; expert (o): {expert[0] if expert else ''}, model (x): {said}", fontsize=10)
     figure.savefig(folder / "driving.png", dpi=80)
+
+
+def _telling(sample_id: str) -> bool:
+    """Does the car move, and is someone crossing where people cross?"""
+    scene, situation = moment(sample_id)
+    waits = judge(scene, situation.command).stop is not None
+    return situation.speed > 2 and (waits or scene.kind != "crossing")
 
 
 def main() -> None:
@@ -164,7 +172,7 @@ def main() -> None:
         args.out.write_text(json.dumps({name: table.to_dict("records") for name, table in tables.items()}, indent=1))
     if args.pictures:
         draw_scenes(rows, task, args.pictures)
-        draw_depth(tables["depth"], args.pictures / "driving-depth.png")
+        draw_depth(tables["depth"], args.pictures / "driving-depth.png", "score")
 
 
 if __name__ == "__main__":

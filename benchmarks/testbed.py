@@ -140,13 +140,13 @@ def draw_kinds(folder: Path) -> None:
     figure.savefig(folder / "kinds.png", dpi=110)
 
 
-def draw_depth(table: pd.DataFrame, file: Path) -> None:
-    """Accuracy against the layer after which all visual tokens go."""
+def draw_depth(table: pd.DataFrame, file: Path, measure: str = "accuracy") -> None:
+    """The measure, in percent, against the layer after which all visual tokens go."""
     figure, axis = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
     kinds = [name for name in table.columns if name not in ("", "mean", "FLOPs")]
     for i, kind in enumerate(kinds):
         axis.plot(range(1, len(table) + 1), table[kind], marker="osD^vP*X"[i], markersize=5, label=kind)
-    axis.set(xlabel="layers that see the picture", ylabel="accuracy, %", title="Embedded model: depth of need")
+    axis.set(xlabel="layers that see the picture", ylabel=f"{measure}, %", title="Embedded model: depth of need")
     axis.grid(alpha=0.3)
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     figure.savefig(file, dpi=110)
