@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,10 @@ from search.space import Space
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
-# One server imports torch; each process is forked from it in milliseconds.
+# One server imports what this file imports, torch too; each process is forked from it in milliseconds.
 FORK = multiprocessing.get_context("forkserver")
-FORK.set_forkserver_preload(["pytest", "search.study", "search.preflight", "psycopg"])
+OURS = [name for name in sys.modules if name.startswith(("search.", "autoprune_lab."))]
+FORK.set_forkserver_preload(["pytest", "psycopg", *OURS])
 
 
 @dataclass

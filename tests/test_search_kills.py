@@ -3,6 +3,7 @@
 import copy
 import os
 import random
+import signal
 import time
 from collections import Counter
 
@@ -63,20 +64,24 @@ def test_kill_9_at_random_moments(tmp_path, kills, n_trials):
     assert list((tmp_path / "killed" / "s" / "workers").glob("*.alive")) == []
 
 
-@pytest.mark.parametrize("torn", [False, True], ids=["after a line", "within a line"])
-def test_kill_9_at_every_write(tmp_path, torn, monkeypatch):
+@pytest.mark.parametrize("both", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["in turn", "both"])
+def test_kill_9_at_every_write(tmp_path, both, monkeypatch):
+    """After the line is in the journal, or with half of it there: in turn, or both at every write."""
     monkeypatch.setattr(os, "fsync", lambda file: None)
     words = ("policy=fixed", "search.n_trials=2", "seed=2")
     whole = work(tmp_path / "whole", words)
     n_writes = len((tmp_path / "whole" / "s" / "journal.log").read_text().splitlines())
     assert n_writes > 20
     for n in range(1, n_writes + 1):
-        process = FORK.Process(target=die_at_append, args=(tmp_path / f"{n}", words, n, torn))
-        process.start()
-        process.join()
-        study = work(tmp_path / f"{n}", words)
-        assert_nothing_lost(study, 2)
-        assert done(study) == done(whole)
+        for half in (False, True) if both else (n % 2 == 1,):
+            folder = tmp_path / f"{n}-{half}"
+            process = FORK.Process(target=die_at_append, args=(folder, words, n, half))
+            process.start()
+            process.join()
+            assert process.exitcode == -signal.SIGKILL
+            study = work(folder, words)
+            assert_nothing_lost(study, 2)
+            assert done(study) == done(whole)
 
 
 def test_a_killed_writer_holds_nobody_up(tmp_path):
