@@ -76,9 +76,11 @@ def open_study(
     place = Place(out, name, url, heartbeat)
     with place.exclusive():
         study = _load(place)
+        goal = Goal(settings["search.mode"], settings["search.cost"])
         if study is None:
-            study = _create(place, Goal(settings["search.mode"], settings["search.cost"]))
-        if "settings" not in study.user_attrs:
+            study = optuna.create_study(study_name=name, storage=place.open(), directions=goal.directions)
+        if "settings" not in study.user_attrs:  # also where the first one died in between
+            _name_values(study, goal)
             study.set_user_attr("settings", dict(settings))
         check_same(study, settings)
         give_back(study, place.is_dead)
@@ -152,12 +154,10 @@ def _run_one(study: optuna.Study, objective: Objective, settings: Settings, work
     return True
 
 
-def _create(place: Place, goal: Goal) -> optuna.Study:
-    study = optuna.create_study(study_name=place.name, storage=place.open(), directions=goal.directions)
+def _name_values(study: optuna.Study, goal: Goal) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names(goal.names)
-    return study
 
 
 def _load(place: Place) -> optuna.Study | None:

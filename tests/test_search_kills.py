@@ -82,6 +82,7 @@ def test_kill_9_at_every_write(tmp_path, both, monkeypatch):
             study = work(folder, words)
             assert_nothing_lost(study, 2)
             assert done(study) == done(whole)
+            assert study.metric_names == whole.metric_names
 
 
 def test_a_killed_writer_holds_nobody_up(tmp_path):
