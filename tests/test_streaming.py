@@ -57,9 +57,12 @@ def answers(tmp_path):
 def prepared_ones(monkeypatch):
     """The samples of every batch that is prepared."""
     seen = []
-    monkeypatch.setattr(
-        streaming, "prepare", lambda vlm, part, **how: (seen.append(part.chosen), prepare(vlm, part, **how))[1]
-    )
+
+    def watched(vlm, part, **how):
+        seen.append(part.chosen)
+        return prepare(vlm, part, **how)
+
+    monkeypatch.setattr(streaming, "prepare", watched)
     return seen
 
 
@@ -90,9 +93,7 @@ def test_a_shard_that_there_is_not_is_refused(index, of):
         Shard(index, of)
 
 
-def test_ctrl_c_keeps_what_is_answered_and_the_rest_is_answered_later(
-    stream, answers, in_memory, prepared_ones, monkeypatch
-):
+def test_after_ctrl_c_only_the_rest_is_answered(stream, answers, in_memory, prepared_ones, monkeypatch):
     def stop_in_third(vlm, prepared, pruner):
         if len(prepared_ones) == 3:
             raise KeyboardInterrupt
