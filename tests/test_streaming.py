@@ -1,7 +1,6 @@
 """Evaluation batch by batch: the records of the in-memory way, whatever stops it and however many share it."""
 
 import dataclasses
-import gc
 import signal
 import subprocess
 import sys
@@ -149,7 +148,6 @@ def test_one_batch_of_features_is_in_memory_at_a_time(stream, answers, monkeypat
     encode = prompts.VisionEncoder.__call__
 
     def watched(self, inputs):
-        gc.collect()
         most.append(sum(one() is not None for one in alive))
         made = encode(self, inputs)
         alive.append(weakref.ref(made["mm_encoder_outputs"]["image"]["pooler_output"][0]))
