@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from autoprune_lab.timing import interleaved
-from benchmarks import prefill
+from benchmarks import prefill, throughput
 from benchmarks.arms import pruners
 from benchmarks.ragged import alike, entering_tokens, padding_percent, told, unequal_prompts
-from benchmarks.random_llava import Prompt, random_llava
+from benchmarks.random_llava import Prompt, pixel_inputs, random_llava
 from benchmarks.timing import Workload, sliced
 
 VISION = 36
@@ -83,3 +83,50 @@ def test_the_command_prints_and_writes_every_arm(monkeypatch, tmp_path, capsys):
         assert [arm["cuts"] for arm in arms][:2] == [1, 3]
     assert [row["batch"] for row in tables[2]] == [1, 2, 2, 2]
     assert "by planned curve" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def sighted():
+    return random_llava("tiny", "cpu", torch.float32, tower=True)
+
+
+def test_every_method_prunes_what_is_timed(sighted):
+    prompts = [Prompt(VISION, seed=seed) for seed in range(3)]
+    contexts = throughput.method_contexts(sighted, prompts, ["fastervlm", "fastv", "autoprune_spend"], tokens=192)
+    assert list(contexts) == ["none", "fastervlm", "fastv", "autoprune_spend", "random", "uniform"]
+    inputs = pixel_inputs(sighted, prompts)
+    for name, context in list(contexts.items())[1:]:
+        with context() as trace, torch.inference_mode():
+            sighted.generate(**inputs, max_new_tokens=1)
+        assert np.mean([sample.flops_ratio for sample in trace.samples]) < 0.9, name
+
+
+def test_the_best_batch_is_the_fastest_that_fits(sighted, monkeypatch):
+    rates = {1: 3.0, 2: 7.0, 4: 5.0}
+
+    def rate(self, context, batch, most):
+        assert most == max(3, batch)
+        if batch not in rates:
+            raise torch.OutOfMemoryError
+        return rates[batch]
+
+    monkeypatch.setattr(throughput.Crowd, "rate", rate)
+    crowd = throughput.Crowd(sighted, (), new_tokens=1, rounds=1)
+    assert crowd.best_batch(None, [1, 2, 4, 8, 16], few=3) == 2
+    with pytest.raises(torch.OutOfMemoryError):
+        crowd.best_batch(None, [8], few=3)
+
+
+def test_samples_a_second_are_written_for_every_arm(monkeypatch, tmp_path, capsys):
+    out = tmp_path / "throughput.json"
+    words = f"throughput --dims tiny --samples 3 --few 2 --batch 2 --tokens 192 --methods fastv --out {out}"
+    monkeypatch.setattr(sys, "argv", words.split())
+    throughput.main()
+    written = json.loads(out.read_text())
+    assert [row["method"] for row in written["rows"]] == ["none", "fastv", "random", "uniform"]
+    assert written["settings"]["samples"] == 3
+    unpruned, *others = written["rows"]
+    assert unpruned["speed_singly"] == unpruned["speed_best"] == 1
+    for row in others:
+        assert row["speed_best"] == pytest.approx(row["samples_per_s_best"] / unpruned["samples_per_s_best"])
+    assert "fastv" in capsys.readouterr().out

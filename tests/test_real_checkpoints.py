@@ -231,9 +231,7 @@ QUICK = [
 ]
 
 
-@pytest.mark.parametrize(
-    "name", ["llava", "qwen2_5_vl", *(pytest.param(name, marks=pytest.mark.slow) for name in ("internvl", "gemma3"))]
-)
+@families
 def test_evaluate_and_study_from_a_folder(folder, name, tmp_path, here, capsys):
     words = ["model=path", f"model.path={folder(name)}", "task=pope", pope(tmp_path)]
     assert main(["evaluate", *words, "policy=fixed", "budget.flops_ratio=0.9", "task.per_kind=4"]) == 0
