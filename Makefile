@@ -14,6 +14,7 @@ help:  ## list the targets
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps lmms-eval
 	touch $@
 
 study: $(READY)  ## the main job: tune a policy on the embedded model, print and draw its Pareto front

@@ -116,3 +116,7 @@ def _is_mistake(error: ValueError) -> bool:
 def _refuse(error: Exception) -> int:
     print(f"autoprune: {' '.join(str(error).split())}", file=sys.stderr)
     return 2
+
+
+if __name__ == "__main__":  # for launchers: accelerate launch -m search.cli evaluate ...
+    sys.exit(main())

@@ -1,6 +1,8 @@
 """`autoprune evaluate --out`: goes on where it was left, alone or with other processes."""
 
 import json
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -42,6 +44,18 @@ def test_shards_end_in_one_table_and_files_to_read_on(words, tmp_path, capsys, m
         capsys,
         tmp_path / "e" / "pruned",
     )
+
+
+def test_accelerate_launches_one_shard_a_process(words, tmp_path):
+    launch = "-m accelerate.commands.launch --multi_gpu --num_processes 2 -m search.cli"
+    command = [sys.executable, *launch.split(), *words]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("is done: 8 answers") == ended.stdout.count("mean of kinds") == 1
+    assert len(list((tmp_path / "e" / "pruned").glob("*.parquet"))) == 2
+    assert main([*words[:-1], str(tmp_path / "alone")]) == 0
+    shared, alone = (pd.read_parquet(tmp_path / place / "pruned.parquet") for place in ("e", "alone"))
+    pd.testing.assert_frame_equal(shared.drop(columns="seconds"), alone.drop(columns="seconds"))
 
 
 def test_ctrl_c_says_how_to_go_on(words, tmp_path, capsys, monkeypatch):

@@ -15,7 +15,7 @@ from autoprune_lab.pruner import Pruner
 from autoprune_lab.tasks.shapes import ShapesTask
 from policies.logistic_adaptive import LogisticAdaptivePolicy
 
-pytest.importorskip("lmms_eval", reason="lmms-eval is not installed: pip install 'autoprune-lab[lmms-eval]'")
+pytest.importorskip("lmms_eval.models", reason="lmms-eval is not installed: pip install 'autoprune-lab[lmms-eval]'")
 
 from search import lmms_adapter
 
@@ -87,9 +87,6 @@ def run(model, words: str, folder: Path):
 
 
 def test_lmms_eval_gets_the_answers_of_the_pruned_model(folder, checkpoint, capsys):
-    from lmms_eval.models import MODEL_REGISTRY_V2
-
-    MODEL_REGISTRY_V2.register_manifest(lmms_adapter.manifest(), overwrite=True)
     found = run("autoprune", f"path={checkpoint},pruner={folder / 'tuned.yaml'}", folder)
     vlm = load_model(str(checkpoint), "auto", "cpu")
     records = evaluate(vlm, prepare(vlm, TASK, batch_size=2), PRUNER)
