@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 
+import accelerate
 import layouts
 import numpy as np
 import pytest
@@ -202,6 +203,21 @@ def test_what_this_machine_cannot_do_is_told_before_anything_is_read(here, capsy
     with pytest.raises(CheckpointError, match=message):
         Placement(**{field: value}).check()
     refused(["evaluate", "model=path", "model.path=nowhere", f"model.{field}={value}"], [value], capsys, here)
+
+
+@pytest.mark.parametrize("name", ["llava", "qwen2_5_vl"])
+def test_layers_that_accelerate_fetches_from_elsewhere_are_pruned_alike(folder, tmp_path, name):
+    whole, split = load_model(str(folder(name))), load_model(str(folder(name)))
+    decoder, stay = split.model.get_decoder(), ("embed_tokens", "rotary_emb", "visual", "vision_tower", "projector")
+    parts = dict(split.model.named_modules())
+    near = [part for part in parts if part.endswith(stay)]
+    far = [part for part, module in parts.items() if module in (*decoder.layers, decoder.norm)]
+    places = dict.fromkeys(near, "cpu") | dict.fromkeys([*far, "lm_head"], "disk")
+    accelerate.dispatch_model(split.model, places, main_device="cpu", offload_dir=tmp_path, force_hooks=True)
+    assert decoder.layers[1].self_attn.q_proj.weight.is_meta
+    kept, fetched = (evaluate(vlm, prepare(vlm, Gallery(), batch_size=2), PRUNER).rows for vlm in (whole, split))
+    assert any(row.mean_tokens < row.n_vision for row in kept)
+    assert fetched == kept
 
 
 def test_auto_takes_the_best_device_and_the_checkpoints_own_numbers(folder, tmp_path):
