@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from autoprune_lab.pareto import ParetoFront, attained
 
 COST_LABEL = "FLOPs ratio (pruned / unpruned prefill)"
-SCORE_LABEL = "accuracy (fraction of 1)"
+SCORE_LABEL = "score (fraction of 1)"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito, 2008
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # another number than colours: pairs repeat late
 BOUND_STYLES = ("--", "-.", ":")

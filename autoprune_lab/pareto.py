@@ -33,14 +33,14 @@ def pareto_mask(costs: ArrayLike, scores: ArrayLike) -> Bool[np.ndarray, "points
 
 @dataclass(frozen=True)
 class LeftOut:
-    """How many points did not make it onto a front: beaten, over the bound, or without a finite cost and score."""
+    """How many points did not make it onto a front: beaten, over a bound, or without a finite cost and score."""
 
     dominated: int = 0
     infeasible: int = 0
     no_result: int = 0
 
     def __str__(self) -> str:
-        return f"{self.dominated} dominated, {self.infeasible} over the bound, {self.no_result} without a result"
+        return f"{self.dominated} dominated, {self.infeasible} over a bound, {self.no_result} without a result"
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class ParetoFront:
     ) -> "ParetoFront":
         """The front of the points in a CSV file, by the names of its columns.
 
-        Rows whose column `feasible`, if there is one, does not say True are over the bound; an empty cell is no
+        Rows whose column `feasible`, if there is one, does not say True are over a bound; an empty cell is no
         result. ValueError names a column that is missing.
         """
         with open(path, newline="", encoding="utf-8") as file:

@@ -171,6 +171,7 @@ def main() -> None:
     if args.out:
         args.out.write_text(json.dumps({name: table.to_dict("records") for name, table in tables.items()}, indent=1))
     if args.pictures:
+        args.pictures.mkdir(parents=True, exist_ok=True)
         draw_scenes(rows, task, args.pictures)
         draw_depth(tables["depth"], args.pictures / "driving-depth.png", "score")
 

@@ -44,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("notebooks", nargs="+", type=Path)
     parser.add_argument("--pictures", type=Path, default=Path("docs/pictures"))
     args = parser.parse_args(argv)
+    args.pictures.mkdir(parents=True, exist_ok=True)
     for path in args.notebooks:
         for name, png in pictures(execute(path)).items():
             file = args.pictures / f"{name}.png"

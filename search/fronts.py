@@ -22,7 +22,7 @@ PARENT, CONSTRAINT = "mlflow.parentRunId", "constraint/"
 def from_study(study: optuna.Study) -> ParetoFront:
     """The non-dominated trials within the bound, labelled by trial number.
 
-    `left_out` counts the rest: refused trials are over the bound, failed ones without a result, unless they ran again.
+    `left_out` counts the rest: those over a bound, failed ones without a result, unless they ran again.
     """
     within = {trial.number for trial in feasible(study)}
     trials = study.get_trials(deepcopy=False)

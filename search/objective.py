@@ -28,6 +28,7 @@ from search.space import Space, apply
 CONSTRAINT = "bound"  # <= 0: within the bound, in the bound's own unit
 PRUNER = "pruner"  # user attribute: what ran, in `Pruner.save`'s form
 LIMIT = "limit/"  # + a figure's name; <= 0: within its limit
+FIGURE = "figure/"  # + the name of a figure that has a limit, as the task gives it
 INVALID = 1e6  # how far over a setting counts that no policy accepts
 
 
@@ -102,18 +103,24 @@ class Objective:
             if trial.should_prune() and not part.is_last:
                 trial.set_user_attr("stopped", f"worse than the best trial after {part.number + 1} blocks")
                 _note(trial, _scores(part.so_far))
-                _constrain(trial, self._constraints(over, part.so_far))
+                _constrain(trial, self._constraints(over, self._figures(part.so_far)))
                 raise optuna.TrialPruned(trial.user_attrs["stopped"])
 
         outcome = self.bench.run(pruner, after_block if self.goal.mode == BEST else None)
         cost = self.bench.latency(pruner) if self.goal.cost == "latency" else plan.cost(self.goal.cost, outcome)
-        constraints = self._constraints(over, outcome)
-        answered = Answered(trial.number, outcome.score, cost, constraints, _scores(outcome), tuple(blocks))
+        figures = self._figures(outcome)
+        noted = _scores(outcome) | {f"{FIGURE}{name}": value for name, value in figures.items()}
+        answered = Answered(trial.number, outcome.score, cost, self._constraints(over, figures), noted, tuple(blocks))
         return self.known.setdefault(key, answered)
 
-    def _constraints(self, over: float, outcome: Outcome) -> dict[str, float]:
+    def _figures(self, outcome: Outcome) -> dict[str, float]:
+        """Those with a limit."""
         limits = self.goal.limits or {}
         figures = self.bench.figures(outcome) if limits else {}
+        return {name: float(figures[name]) for name in limits}
+
+    def _constraints(self, over: float, figures: Mapping[str, float]) -> dict[str, float]:
+        limits = self.goal.limits or {}
         return {CONSTRAINT: over} | {f"{LIMIT}{name}": figures[name] - most for name, most in limits.items()}
 
     def _refuse(self, trial: optuna.Trial, over: float, reason: str) -> NoReturn:

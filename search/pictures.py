@@ -27,7 +27,7 @@ def draw(result: StudyResult) -> None:
     title, xlabel, bounds = f"{result.name}, tune split\n{result.front.left_out}", cost_label(result), result.bounds
     path = result.folder / PICTURE
     plot_fronts({"front": result.front}, others, bounds=bounds, path=path, title=title, xlabel=xlabel)
-    text = page(f"{result.name}, tune split", dots_of(result.trials), xlabel, "accuracy")
+    text = page(f"{result.name}, tune split", dots_of(result.trials), xlabel, "score")
     (result.folder / PAGE).write_text(text, encoding="utf-8")
     same = {"front on the tune split": result.front} if result.cost == "flops_ratio" else {}
     plot_fronts(

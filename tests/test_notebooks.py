@@ -65,7 +65,7 @@ def test_studies_of_several_seeds_are_compared(tmp_path, monkeypatch):
     assert len(shown(notebook, "image/png")) == 2
     assert list(pictures(notebook)) == ["attainment"]
     left, tune, report, shares, differences, seeds, importances = shown(notebook, "text/html")
-    assert "over the bound" in left
+    assert "over a bound" in left
     assert "hypervolume" in tune
     assert "measured" in report
     assert "logistic_adaptive" in shares

@@ -100,6 +100,7 @@ def test_a_limit_is_a_constraint_of_its_own_on_every_path(tmp_path, words):
     assert all(set(t.constraints) == {"bound", "limit/collision_rate"} for t in ended)
     ran = [t for t in ended if t.state == TrialState.COMPLETE]
     assert all(t.constraints["limit/collision_rate"] == pytest.approx(0.6 - t.values[-1]) for t in ran)
+    assert all(t.user_attrs["figure/collision_rate"] == pytest.approx(1 - t.values[-1]) for t in ran)
     within = feasible(study)
     assert 0 < len(within) < len(ran)
     assert min(t.values[-1] for t in within) >= 0.6

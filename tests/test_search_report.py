@@ -72,7 +72,7 @@ def test_the_report_split_has_a_front_of_its_own(tmp_path):
 def test_what_is_not_on_the_front_is_counted_by_its_reason(tmp_path):
     study = results.StudyResult.read(folder(tmp_path, "a", FRONT))
     assert study.front.left_out == LeftOut(dominated=1, infeasible=1, no_result=1)
-    assert "1 dominated, 1 over the bound, 1 without a result" in report.trials_table(study.trials.assign(seconds=1.0))
+    assert "1 dominated, 1 over a bound, 1 without a result" in report.trials_table(study.trials.assign(seconds=1.0))
 
 
 def test_studies_are_found_below_a_folder(tmp_path):

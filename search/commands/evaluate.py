@@ -103,7 +103,7 @@ def evaluation_table(runs: "Mapping[str, Records]") -> str:
     lines.append(["scoring cost", *(f"{records.scoring_ratio:.4f}" for records in runs.values())])
     lines.append(["mean tokens", *(f"{records.mean_tokens:.1f}" for records in runs.values())])
     lines.append(["samples/s", *(f"{records.samples_per_second:.1f}" for records in runs.values())])
-    return table(["accuracy", *(f"{name} [95 % interval]" for name in runs)], lines)
+    return table(["score", *(f"{name} [95 % interval]" for name in runs)], lines)
 
 
 def official_table(task: "Task", runs: "Mapping[str, Records]") -> str:
