@@ -90,6 +90,12 @@ class ParetoFront:
         """Cost and score of each point."""
         return np.column_stack([self.costs, self.scores]).reshape(-1, 2).astype(float)
 
+    @property
+    def scaled(self) -> Float[np.ndarray, "points 2"]:
+        """The same with costs and scores scaled to [0, 1] along the front."""
+        span = self.points[-1:] - self.points[:1]
+        return (self.points - self.points[:1]) / np.where(span > 0, span, 1.0)
+
     def hypervolume(self, reference_cost: float = 1.0, reference_score: float = 0.0) -> float:
         """Area between the front and a reference point that is dearer and worse; higher is better.
 
@@ -126,8 +132,7 @@ class ParetoFront:
         """
         if not self.costs:
             raise ValueError("an empty front has no knee")
-        low, high = self.points[0], self.points[-1]
-        cost, score = ((self.points - low) / np.where(high > low, high - low, 1.0)).T
+        cost, score = self.scaled.T
         return int(np.argmax((score - cost).round(12)))  # on one line, rounding must not choose
 
     def rows(self) -> list[dict[str, float | str]]:

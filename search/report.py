@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
 import optuna
 import pandas as pd
 from omegaconf import OmegaConf
@@ -42,12 +43,16 @@ def tuned_pruners(study: optuna.Study, settings: Settings, front: ParetoFront) -
 
 
 def chosen(front: ParetoFront, ratios: Sequence[float], points: int) -> list[int]:
-    """Trial numbers along the front: the best within each ratio, then evenly spread, at most `points`."""
-    numbers = [int(label) for label in front.labels]
-    picked = [numbers[n] for ratio in ratios if (n := front.index_at(ratio)) is not None]
-    spread = [numbers[round(i * (len(numbers) - 1) / max(points - 1, 1))] for i in range(points) if numbers]
-    kept = list(dict.fromkeys([*picked, *spread]))[: max(points, len(set(picked)))]
-    return sorted(kept, key=numbers.index)
+    """Trial numbers along the front: the best within each ratio, then those farthest from the ones before.
+
+    At most `points`, or one a ratio; far is meant with costs and scores scaled to [0, 1].
+    """
+    kept = list(dict.fromkeys(place for ratio in ratios if (place := front.index_at(ratio)) is not None))
+    scaled = front.scaled
+    while len(kept) < min(points, len(scaled)):
+        away = np.linalg.norm(scaled[:, None] - scaled[kept or [0]], axis=2).min(1)
+        kept.append(int(away.round(12).argmax()) if kept else 0)  # among equals the cheapest
+    return [int(front.labels[place]) for place in sorted(kept)]
 
 
 def evaluate_report(

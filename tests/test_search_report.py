@@ -47,13 +47,20 @@ ROWS = [
     [
         ([0.5, 0.35, 0.25], 3, [1, 3, 5]),
         ([0.5, 0.35, 0.25], 1, [1, 3, 5]),  # the best within each ratio are never left out
-        ([0.1], 3, [0, 2, 5]),
+        ([0.1], 3, [0, 3, 5]),
         ([], 2, [0, 5]),
         ([0.5], 99, [0, 1, 2, 3, 4, 5]),
     ],
 )
 def test_chosen_points(ratios, points, expected):
     assert report.chosen(FRONT, ratios, points) == expected
+
+
+def test_where_trials_are_dense_no_more_are_chosen_than_elsewhere():
+    costs = (0.20, 0.21, 0.22, 0.23, 0.24, 0.40, 0.60)
+    crowded = ParetoFront(costs, tuple(costs), tuple("0123456"))
+    assert report.chosen(crowded, [0.6], 4) == [0, 4, 5, 6]
+    assert report.chosen(crowded, [], 3) == [0, 5, 6]
 
 
 def test_nothing_is_chosen_of_an_empty_front():
