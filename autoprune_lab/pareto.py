@@ -94,7 +94,7 @@ class ParetoFront:
     def scaled(self) -> Float[np.ndarray, "points 2"]:
         """The same with costs and scores scaled to [0, 1] along the front."""
         span = self.points[-1:] - self.points[:1]
-        return (self.points - self.points[:1]) / np.where(span > 0, span, 1.0)
+        return np.asarray((self.points - self.points[:1]) / np.where(span > 0, span, 1.0))
 
     def hypervolume(self, reference_cost: float = 1.0, reference_score: float = 0.0) -> float:
         """Area between the front and a reference point that is dearer and worse; higher is better.
