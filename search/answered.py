@@ -56,20 +56,27 @@ class Evaluation:
             raise ConfigError(f"--out {self.out} holds an evaluation of other settings: {differs}; take another folder")
 
     def run(self) -> Finished | None:
-        """Answer what is missing of this shard; None while other shards have not finished."""
+        """Answer what is missing of this shard; None while others have not finished, or where another finishes."""
         task = build(self.settings.config.task, "task")
-        wanted, answers = len(task.samples()), self._answers()
-        if self.n_answered() < wanted * len(answers):
+        answers = self._answers()
+        wanted = len(task.samples()) * len(answers)
+        if not (known := self.n_answered() == wanted):
             self._answer(task)
-        if self.n_answered() < wanted * len(answers):
-            return None
-        for name, kept in answers.items():
-            kept.merge(self.out / f"{name}.parquet")
+        with locks.held(self.out / LOCK):  # of shards that end together the first finishes
+            is_merged = self._merged(self.names[-1]).is_file()
+            left_to_another = self.shard.index > 1 if known else self.shard.of > 1 and is_merged
+            if left_to_another or self.n_answered() < wanted:
+                return None
+            for name, kept in answers.items():
+                kept.merge(self._merged(name))
         return Finished(task, self._agreed(), {name: kept.records() for name, kept in answers.items()})
 
     def n_answered(self) -> int:
         """Answers on disk, those of all shards and runs."""
         return sum(len(kept.places()) for kept in self._answers().values())
+
+    def _merged(self, name: str) -> Path:
+        return self.out / f"{name}.parquet"
 
     def _answer(self, task: Task) -> None:
         shards.take_gpu()

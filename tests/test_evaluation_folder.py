@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -10,6 +11,7 @@ from fake_bench import refused
 
 from autoprune_lab import streaming
 from search import bench
+from search.answered import Evaluation
 from search.cli import main
 from search.config import ConfigError
 from search.shards import is_first_here, shard
@@ -28,6 +30,8 @@ def test_shards_end_in_one_table_and_files_to_read_on(words, tmp_path, capsys, m
     assert main([*words, "--shard", "1/2"]) == 0
     shown = capsys.readouterr().out
     assert "mean of kinds" in shown
+    assert main([*words, "--shard", "2/2"]) == 0
+    assert "mean of kinds" not in capsys.readouterr().out  # when all is known, only the first prints
     pruned, unpruned = (pd.read_parquet(tmp_path / "e" / f"{name}.parquet") for name in ("pruned", "unpruned"))
     assert pruned["id"].tolist() == unpruned["id"].tolist()
     assert (pruned["decoder_flops"] < unpruned["decoder_flops"]).all()
@@ -51,11 +55,28 @@ def test_accelerate_launches_one_shard_a_process(words, tmp_path):
     command = [sys.executable, *launch.split(), *words]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.count("is done: 8 answers") == ended.stdout.count("mean of kinds") == 1
+    assert ended.stdout.count("/2 is done: ") == ended.stdout.count("mean of kinds") == 1
     assert len(list((tmp_path / "e" / "pruned").glob("*.parquet"))) == 2
     assert main([*words[:-1], str(tmp_path / "alone")]) == 0
     shared, alone = (pd.read_parquet(tmp_path / place / "pruned.parquet") for place in ("e", "alone"))
     pd.testing.assert_frame_equal(shared.drop(columns="seconds"), alone.drop(columns="seconds"))
+
+
+def test_of_shards_that_end_together_one_prints(words, capsys, monkeypatch):
+    answer = Evaluation._answer
+
+    def answer_all(self, task):
+        answer(self, task)
+        answer(replace(self, shard=streaming.Shard(2, 2)), task)
+
+    monkeypatch.setattr(Evaluation, "_answer", answer_all)
+    assert main([*words, "--shard", "1/2"]) == 0
+    assert "mean of kinds" in capsys.readouterr().out
+    monkeypatch.setattr(Evaluation, "n_answered", lambda self: next(counts))
+    counts, n_all = iter([0, 16]), 16
+    monkeypatch.setattr(Evaluation, "_answer", lambda self, task: None)
+    assert main([*words, "--shard", "2/2"]) == 0
+    assert f"shard 2/2 is done: {n_all} answers" in capsys.readouterr().out
 
 
 def test_ctrl_c_says_how_to_go_on(words, tmp_path, capsys, monkeypatch):
