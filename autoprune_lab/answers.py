@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from autoprune_lab.records import Record, Records
+from autoprune_lab.whole import whole
 
 TYPES = {
     str: pa.string(),
@@ -78,12 +79,10 @@ class Answers:
 
 def write_whole(file: Path, table: pa.Table) -> None:
     """Write a parquet file that is there whole, or not at all."""
-    half = file.with_name(f"{file.name}.{os.getpid()}.part")
-    with half.open("wb") as stream:
+    with whole(file) as half, half.open("wb") as stream:
         pq.write_table(table, stream)
         stream.flush()
         os.fsync(stream.fileno())
-    half.replace(file)
 
 
 def _read(file: Path, columns: list[str] | None = None) -> Any:

@@ -7,7 +7,6 @@ expert's and the model's waypoints, and the depth-of-need figure. All numbers ar
 """
 
 import argparse
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -38,7 +37,7 @@ from autoprune_lab.testbed.driving.render import IMAGE_SIZE, VIEWS, project
 from autoprune_lab.testbed.driving.scene import KINDS
 from autoprune_lab.testbed.driving.wording import parse
 from autoprune_lab.views import per_view
-from benchmarks.testbed import Bench, draw_depth
+from benchmarks.testbed import Bench, draw_depth, run_parts, write_tables
 from policies.fixed import FixedPolicy
 
 SHOWN = ("l2_1s", "l2_2s", "l2_3s", "l2_avg", "l2_to_avg", "collision_3s", "action_accuracy", "unreadable")
@@ -165,11 +164,9 @@ def main() -> None:
     cuts = ((2, 0.35), (2, 0.25), (4, 0.5))
     parts |= {f"views at {ratio}, cut at layer {layer}": partial(views, bench, ratio, layer) for layer, ratio in cuts}
     parts["schedules at 0.35"] = partial(bench.schedules, 0.35)
-    for name, part in parts.items():
-        tables[name] = part()
-        print(f"\n{name}\n{tables[name].to_string(index=False)}\n", flush=True)
+    tables |= run_parts(parts)
     if args.out:
-        args.out.write_text(json.dumps({name: table.to_dict("records") for name, table in tables.items()}, indent=1))
+        write_tables(tables, args.out)
     if args.pictures:
         args.pictures.mkdir(parents=True, exist_ok=True)
         draw_scenes(rows, task, args.pictures)

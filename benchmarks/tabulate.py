@@ -18,6 +18,7 @@ import optuna
 from tqdm import tqdm
 
 from autoprune_lab.budget import BudgetError
+from autoprune_lab.whole import whole
 from search import bench
 from search.arm import build_pruner
 from search.config import compose
@@ -46,10 +47,9 @@ class Recording:
 
     def write(self, file: Path, samples: dict[str, Any]) -> None:
         """Atomically, beside what `samples` says of the task."""
-        partial = file.with_suffix(".partial.npz")
         arrays = {name: np.asarray(value) for name, value in vars(self).items()}
-        np.savez_compressed(partial, **arrays, **samples)
-        partial.replace(file)
+        with whole(file) as half, half.open("wb") as stream:
+            np.savez_compressed(stream, **arrays, **samples)
 
 
 def tabulate(points: int, out: Path) -> None:

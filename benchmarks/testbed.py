@@ -8,7 +8,7 @@ the depth-of-need figure and the patches that one question keeps. All numbers ar
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -165,6 +165,20 @@ def draw_patches(vlm: VLM, folder: Path) -> None:
     figure.savefig(folder / "patches.png", dpi=110)
 
 
+def run_parts(parts: Mapping[str, Callable[[], pd.DataFrame]]) -> dict[str, pd.DataFrame]:
+    """Every part's table, printed as soon as it is there."""
+    tables = {}
+    for name, part in parts.items():
+        tables[name] = part()
+        print(f"\n{name}\n{tables[name].to_string(index=False)}\n", flush=True)
+    return tables
+
+
+def write_tables(tables: Mapping[str, pd.DataFrame], file: Path) -> None:
+    """All tables as JSON, rows by the tables' names."""
+    file.write_text(json.dumps({name: table.to_dict("records") for name, table in tables.items()}, indent=1))
+
+
 def main() -> None:
     """Run all parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -187,11 +201,9 @@ def main() -> None:
     }
     parts |= {f"schedules at {ratio}": lambda ratio=ratio: bench.schedules(ratio) for ratio in RATIOS}
     parts["cuts at 0.35"] = lambda: bench.cuts(0.35)
-    for name, part in parts.items():
-        tables[name] = part()
-        print(f"\n{name}\n{tables[name].to_string(index=False)}\n", flush=True)
+    tables |= run_parts(parts)
     if args.out:
-        args.out.write_text(json.dumps({name: table.to_dict("records") for name, table in tables.items()}, indent=1))
+        write_tables(tables, args.out)
     if args.pictures:
         args.pictures.mkdir(parents=True, exist_ok=True)
         draw_kinds(args.pictures)

@@ -15,6 +15,7 @@ from autoprune_lab.pruner_file import plain
 from autoprune_lab.records import Records
 from autoprune_lab.streaming import WHOLE, Shard, Stream
 from autoprune_lab.tasks.base import Task
+from autoprune_lab.whole import whole
 from search import bench, locks, provenance, shards
 from search.arm import build, load_pruner
 from search.config import ConfigError, Settings, fields_of
@@ -49,9 +50,8 @@ class Evaluation:
         now, file = self._made_of(checkpoint), self.out / SETTINGS
         with locks.held(self.out / LOCK):
             if not file.is_file():
-                half = file.with_suffix(".part")
-                half.write_text(json.dumps(now, indent=1), encoding="utf-8")
-                half.replace(file)
+                with whole(file) as half:
+                    half.write_text(json.dumps(now, indent=1), encoding="utf-8")
         if differs := difference(json.loads(file.read_text(encoding="utf-8")), now):
             raise ConfigError(f"--out {self.out} holds an evaluation of other settings: {differs}; take another folder")
 
@@ -90,8 +90,8 @@ class Evaluation:
         file = self.out / PRUNER
         with locks.held(self.out / LOCK):
             if stream is not None and not file.is_file():
-                stream.calibrated(self.pruner).save(half := file.with_suffix(".part"))
-                half.replace(file)
+                with whole(file) as half:
+                    stream.calibrated(self.pruner).save(half)
         return load_pruner(file, sorted(_packages(plain(self.pruner))))
 
     def _answers(self) -> dict[str, Answers]:

@@ -16,11 +16,16 @@ if TYPE_CHECKING:
 
 
 def build(node: DictConfig, key: str) -> Any:
-    """The object that a config node describes; `key` is the node's path, for the message.
+    """The object that a config node describes, its targets checked; `key` is the node's path, for the message.
 
-    Raises ConfigError with the target's own reason when it refuses its arguments.
+    Raises ConfigError as `check_targets` and `make` do.
     """
     check_targets(OmegaConf.to_container(node, resolve=True), key)
+    return make(node, key)
+
+
+def make(node: Any, key: str) -> Any:
+    """The object that a config node describes; ConfigError with its own reason where it refuses its arguments."""
     try:
         return instantiate(node, _convert_="all")
     except InstantiationException as error:

@@ -6,7 +6,6 @@ computes them, the sizes of the batches. What has changed has another name, so n
 
 import hashlib
 import inspect
-import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +17,7 @@ from jaxtyping import Float
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.prompts import PreparedTask
 from autoprune_lab.pruner import Pruner
+from autoprune_lab.whole import whole
 
 Bits = Float[np.ndarray, "samples"]
 
@@ -41,10 +41,8 @@ class ComplexityCache:
         """Keep them for the next one who asks."""
         file = self._file(pruner)
         self.folder.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(f".{os.getpid()}.partial")
-        with partial.open("wb") as stream:
+        with whole(file) as half, half.open("wb") as stream:
             np.save(stream, bits)
-        partial.replace(file)
 
     def _file(self, pruner: Pruner) -> Path:
         function: Any = getattr(pruner.complexity, "func", pruner.complexity)

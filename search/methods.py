@@ -12,7 +12,7 @@ from autoprune_lab.flops import layer_terms, unpruned_flops
 from autoprune_lab.geometry import Geometry
 from autoprune_lab.pruner import Pruner
 from search.arm import build_pruner
-from search.config import ConfigError, Settings, close, compose, conf_dir
+from search.config import ConfigError, Settings, close, compose, options_of
 
 ALWAYS = ("random", "uniform")
 UNPRUNED = "none"
@@ -35,14 +35,9 @@ class Arm:
         return f"{self.method} at {self.tokens:g}"
 
 
-def find_methods(folders: Sequence[Path] = ()) -> list[str]:
-    """Every method that a file of conf/method describes, the shipped ones and those in `folders`."""
-    return sorted({file.stem for folder in (conf_dir(), *folders) for file in (folder / "method").glob("*.yaml")})
-
-
 def check_methods(asked: Sequence[str], folders: Sequence[Path]) -> list[str]:
     """The asked methods (none: all), random and uniform always among them, without the unpruned one."""
-    known = find_methods(folders)
+    known = options_of("method", folders)
     for name in asked:
         if name not in known:
             raise ConfigError(f"unknown method '{name}'{close(name, known)}; available: {', '.join(known)}")

@@ -16,6 +16,7 @@ from autoprune_lab.pruner import Pruner
 from autoprune_lab.pruner_file import plain
 from autoprune_lab.records import Records
 from autoprune_lab.timing import prefill_time_ratios
+from autoprune_lab.whole import whole
 from search.bench import ModelBench
 from search.methods import UNPRUNED, Arm
 
@@ -37,8 +38,8 @@ class Shelf:
         records = bench.run(pruner)
         self.folder.mkdir(parents=True, exist_ok=True)
         frame = records.to_frame().assign(seconds=records.seconds / len(records.rows))
-        frame.to_parquet(half := file.with_suffix(".part"))
-        half.rename(file)
+        with whole(file) as half:
+            frame.to_parquet(half)
         return records
 
 

@@ -11,9 +11,8 @@ from functools import partial
 from typing import Any
 
 import optuna
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 
+from search.arm import make
 from search.config import ConfigError, Settings
 from search.dimension import Values
 from search.goal import BEST, Goal
@@ -87,12 +86,7 @@ def grid(space: Space, points: int, order: int) -> optuna.samplers.GridSampler:
 
 
 def _made(node: Mapping[str, Any], key: str) -> Any:
-    """What a config node describes; ConfigError with its own reason where it refuses its settings."""
+    """What a config node describes, without optuna's notes on what is experimental; raises as `make` does."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        try:
-            return instantiate(dict(node), _convert_="all")
-        except InstantiationException as error:
-            if isinstance(error.__cause__, ValueError | TypeError):
-                raise ConfigError(f"{key}: {' '.join(str(error.__cause__).split())}") from error
-            raise
+        return make(dict(node), key)

@@ -136,3 +136,12 @@ def refused(argv, words, capsys, folder):
     assert len(shown.err.splitlines()) == 1
     assert all(word in shown.err for word in words), shown.err
     assert sorted(folder.rglob("*")) == before
+
+
+def run(given, bench):
+    """A study with its baselines queued, run to its end."""
+    opened = studies.open_study(given.out, "s", studies.settings_print(given))
+    space = Space.from_config(given.config)
+    studies.enqueue(opened, [space.complete(b, given.config, "b") for b in given.typed.search.baselines])
+    studies.run(opened, objective(given, bench), given)
+    return opened

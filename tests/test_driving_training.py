@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from seeing import first_losses
 
 from autoprune_lab.models.checkpoint import VLM, load_model
 from autoprune_lab.prompts import prompt_text
@@ -14,13 +15,13 @@ from autoprune_lab.testbed.driving import losses
 from autoprune_lab.testbed.driving.course import COURSE, tally, terms
 from autoprune_lab.testbed.driving.labels import N_PATCHES, label, looks
 from autoprune_lab.testbed.driving.layout import layout, vocabulary
-from autoprune_lab.testbed.driving.lessons import Lessons, collate, make_lesson
+from autoprune_lab.testbed.driving.lessons import Lessons, make_lesson
 from autoprune_lab.testbed.driving.render import CLASSES, GRID, GROUND, draw
 from autoprune_lab.testbed.driving.scene import KINDS, make_scene
 from autoprune_lab.testbed.training import run
+from autoprune_lab.testbed.training.batches import collate
 from autoprune_lab.testbed.training.half import run_decoder_at_half
-from autoprune_lab.testbed.training.optim import Optimiser
-from autoprune_lab.testbed.training.reader import Reading, look_at_picture, read
+from autoprune_lab.testbed.training.reader import Reading, read
 from autoprune_lab.testbed.worlds import course_of, world_names
 
 
@@ -126,19 +127,7 @@ def test_the_tally_counts_actions_and_metres(vlm, lessons):
 
 
 def test_a_few_steps_learn_to_see(lessons):
-    torch.manual_seed(0)
-    model, probes = build_untrained(layout(n_layers=1), 1), COURSE.probes(96, 128)
-    parts = [
-        (model.model.vision_tower, 1.0, True),
-        (model.model.multi_modal_projector, 1.0, True),
-        (probes, 1.0, False),
-    ]
-    optimiser = Optimiser(parts, 0.015, 2e-3, 0.1, steps=400)
-    values = []
-    for _ in range(25):
-        loss, _ = COURSE.vision_loss(probes, *look_at_picture(model, lessons.pixels), lessons)
-        optimiser.step(loss)
-        values.append(loss.item())
+    values = first_losses(COURSE, layout(n_layers=1), lessons, 25)
     assert values[-1] < values[0] / 2
 
 

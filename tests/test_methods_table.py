@@ -9,8 +9,8 @@ from autoprune_lab.flops import mean_tokens_leaving
 from autoprune_lab.geometry import Geometry
 from search import bench
 from search.cli import main
-from search.config import compose
-from search.methods import find_methods, method_arms, paper_ratio
+from search.config import compose, options_of
+from search.methods import method_arms, paper_ratio
 
 LLAVA = Geometry(32, 4096, 11008, 32, 32, 128, n_vision=576, n_text=70)
 
@@ -96,7 +96,7 @@ def test_a_budget_means_tokens_leaving():
 
 
 def test_every_method_of_the_shelf_can_be_an_arm_at_a_generous_budget():
-    arms = method_arms(compose(), find_methods(), [400], [LLAVA])
+    arms = method_arms(compose(), options_of("method"), [400], [LLAVA])
     assert {arm.method for arm in arms if arm.pruner is None} == set()
 
 

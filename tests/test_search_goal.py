@@ -4,29 +4,19 @@ import dataclasses
 
 import optuna
 import pytest
-from fake_bench import FakeBench, objective, settings
+from fake_bench import FakeBench, run, settings
 from optuna.trial import TrialState
 
 from search import report, results
-from search import study as studies
 from search.config import ConfigError
 from search.fronts import from_study, point_of
 from search.preflight import check_study  # noqa: F401  (imports torch once, before anything is timed)
 from search.progress import line
-from search.space import Space
 from search.trial_table import trials_frame
 from search.trials import feasible
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 BEST = ("search.mode=best", "search=random")
-
-
-def run(given, bench):
-    opened = studies.open_study(given.out, "s", studies.settings_print(given))
-    space = Space.from_config(given.config)
-    studies.enqueue(opened, [space.complete(b, given.config, "b") for b in given.typed.search.baselines])
-    studies.run(opened, objective(given, bench), given)
-    return opened
 
 
 def states(study):

@@ -4,11 +4,10 @@ import itertools
 
 import optuna
 import pytest
-from fake_bench import FakeBench, objective, settings
+from fake_bench import FakeBench, run, settings
 from optuna.trial import TrialState
 
 from search import samplers
-from search import study as studies
 from search.config import ConfigError, options_of
 from search.fronts import from_study
 from search.preflight import check_study  # noqa: F401  (imports torch once, before anything is timed)
@@ -16,14 +15,6 @@ from search.space import Space
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 FIXED = ("policy=fixed", "scorer=random")
-
-
-def run(given, bench):
-    opened = studies.open_study(given.out, "s", studies.settings_print(given))
-    space = Space.from_config(given.config)
-    studies.enqueue(opened, [space.complete(b, given.config, "b") for b in given.typed.search.baselines])
-    studies.run(opened, objective(given, bench), given)
-    return opened
 
 
 def check(given):

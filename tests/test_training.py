@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from seeing import first_losses
 
 from autoprune_lab.models.checkpoint import VLM, load_model
 from autoprune_lab.prompts import prompt_text
@@ -12,7 +13,8 @@ from autoprune_lab.tasks.base import Sample
 from autoprune_lab.testbed.build import build_model, build_processor, shapes_layout
 from autoprune_lab.testbed.shapes.course import COURSE
 from autoprune_lab.testbed.training import losses, run
-from autoprune_lab.testbed.training.lessons import PREFIX, collate, make_lesson
+from autoprune_lab.testbed.training.batches import collate
+from autoprune_lab.testbed.training.lessons import PREFIX, make_lesson
 from autoprune_lab.testbed.training.reader import pack, read
 
 
@@ -92,22 +94,7 @@ def _placed(look: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 def test_a_few_steps_learn_to_see(lessons):
     """Twenty steps of stage one on one batch more than halve its loss."""
-    from autoprune_lab.testbed.training.optim import Optimiser
-    from autoprune_lab.testbed.training.reader import look_at_picture
-
-    torch.manual_seed(0)
-    model, probes = build_model(1), losses.Probes(96, 128)
-    parts = [
-        (model.model.vision_tower, 1.0, True),
-        (model.model.multi_modal_projector, 1.0, True),
-        (probes, 1.0, False),
-    ]
-    optimiser = Optimiser(parts, 0.015, 2e-3, 0.1, steps=400)
-    values = []
-    for _ in range(20):
-        loss, _ = losses.vision_loss(probes, *look_at_picture(model, lessons.pixels), lessons)
-        optimiser.step(loss)
-        values.append(loss.item())
+    values = first_losses(COURSE, shapes_layout(), lessons, 20)
     assert values[-1] < values[0] / 2
 
 

@@ -1,7 +1,7 @@
 """What an evaluation needs of a benchmark."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,17 @@ class Sample:
     question: str
     answers: tuple[str, ...]
     kind: str
+
+
+def check_choice(split: str, splits: Collection[str], per_kind: int | None, may_be_all: bool = False) -> None:
+    """Raise ValueError unless `split` is one of `splits` and `per_kind` counts samples, or is None where it may be."""
+    if split not in splits:
+        raise ValueError(f"task.split {split!r} is unknown; choose from {', '.join(splits)}")
+    if per_kind is None and may_be_all:
+        return
+    if not isinstance(per_kind, int) or per_kind < 1:
+        or_null = ", or null" if may_be_all else ""
+        raise ValueError(f"task.per_kind {per_kind!r} must be a whole number of at least 1{or_null}")
 
 
 class Task(ABC):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from autoprune_lab.tasks.base import Sample, Task, TaskError
+from autoprune_lab.tasks.base import Sample, Task, TaskError, check_choice
 from autoprune_lab.tasks.pictures import Album, MissingPictureError, Picture, PictureError
 from autoprune_lab.tasks.selection import SPLITS, Row, choose
 
@@ -31,10 +31,7 @@ class Benchmark(Task):
     max_new_tokens = 16
 
     def __post_init__(self) -> None:
-        if self.split not in SPLITS:
-            raise ValueError(f"task.split {self.split!r} is unknown; choose from {', '.join(SPLITS)}")
-        if self.per_kind is not None and (not isinstance(self.per_kind, int) or self.per_kind < 1):
-            raise ValueError(f"task.per_kind {self.per_kind!r} must be a whole number of at least 1, or null")
+        check_choice(self.split, SPLITS, self.per_kind, may_be_all=True)
 
     @abstractmethod
     def rows(self) -> Iterable[Row]:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from autoprune_lab.records import Record
-from autoprune_lab.tasks.base import Sample, Task
+from autoprune_lab.tasks.base import Sample, Task, check_choice
 from autoprune_lab.testbed.driving.expert import STEP, Situation, drive, situations
 from autoprune_lab.testbed.driving.render import draw
 from autoprune_lab.testbed.driving.scene import EGO, KINDS, Scene, make_scene
@@ -31,10 +31,7 @@ class DrivingTask(Task):
     max_new_tokens = 2 + 2 * N_WAYPOINTS  # the action, the coordinates, the end token
 
     def __post_init__(self) -> None:
-        if self.split not in SPLITS:
-            raise ValueError(f"task.split {self.split!r} is unknown; choose from {', '.join(SPLITS)}")
-        if not isinstance(self.per_kind, int) or self.per_kind < 1:
-            raise ValueError(f"task.per_kind {self.per_kind!r} must be a whole number of at least 1")
+        check_choice(self.split, SPLITS, self.per_kind)
 
     def samples(self) -> tuple[Sample, ...]:
         """Kind by kind, `per_kind` each; sample i is the same whatever `per_kind`."""

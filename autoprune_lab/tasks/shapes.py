@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 from PIL import Image
 
-from autoprune_lab.tasks.base import Sample, Task
+from autoprune_lab.tasks.base import Sample, Task, check_choice
 from autoprune_lab.testbed.shapes.draw import draw
 from autoprune_lab.testbed.shapes.questions import ask
 from autoprune_lab.testbed.shapes.scene import make_scene
@@ -28,10 +28,7 @@ class ShapesTask(Task):
     max_new_tokens = 4  # three digits and the end token
 
     def __post_init__(self) -> None:
-        if self.split not in SPLITS:
-            raise ValueError(f"task.split {self.split!r} is unknown; choose from {', '.join(SPLITS)}")
-        if not isinstance(self.per_kind, int) or self.per_kind < 1:
-            raise ValueError(f"task.per_kind {self.per_kind!r} must be a whole number of at least 1")
+        check_choice(self.split, SPLITS, self.per_kind)
 
     def samples(self) -> tuple[Sample, ...]:
         """Kind by kind, `per_kind` each; sample i is the same whatever `per_kind`."""

@@ -6,7 +6,7 @@ import torch
 
 from autoprune_lab.testbed.driving import losses
 from autoprune_lab.testbed.driving.layout import layout, vocabulary
-from autoprune_lab.testbed.driving.lessons import Lessons, lesson_batches
+from autoprune_lab.testbed.driving.lessons import Lessons, make_lesson
 from autoprune_lab.testbed.driving.scene import KINDS
 from autoprune_lab.testbed.driving.wording import LONG, N_WAYPOINTS, SIDE
 from autoprune_lab.testbed.training.contract import Course
@@ -50,7 +50,7 @@ COURSE = Course(
     steps=800,
     batch=16,
     watched=losses.WATCHED,
-    lesson_batches=lesson_batches,
+    make_lesson=make_lesson,
     probes=losses.Probes,
     vision_loss=losses.vision_loss,
     terms=terms,

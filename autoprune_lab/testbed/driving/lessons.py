@@ -1,12 +1,10 @@
 """Training material: one scene's pictures with several situations packed behind them."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
 
 from autoprune_lab.testbed.build import ASSISTANT, BOS, EOS, IMAGE, USER
 from autoprune_lab.testbed.driving.expert import ACTIONS, Situation, drive, judge, situations
@@ -101,24 +99,3 @@ def _cause(scene: Scene) -> Tensor:
     ahead = scene.agents[0].ahead if scene.kind in ("lead", "blocked") else None
     distance = ahead or scene.junction or scene.zebra or 25.0
     return torch.tensor([distance / 10, scene.curvature * 50], dtype=torch.float)
-
-
-class _Stream(IterableDataset):
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-
-    def __iter__(self) -> Iterator[Lessons]:
-        torch.set_num_threads(1)
-        rng = np.random.default_rng(self.seed)
-        while True:
-            yield make_lesson(rng)
-
-
-def collate(lessons: list[Lessons]) -> Lessons:
-    """Stack single lessons into a batch."""
-    return Lessons(*(torch.stack([getattr(x, f.name) for x in lessons]) for f in fields(Lessons)))
-
-
-def lesson_batches(seed: int, batch_size: int) -> Iterator[Lessons]:
-    """Endless batches, made in one worker process beside the training."""
-    return iter(DataLoader(_Stream(seed), batch_size, collate_fn=collate, num_workers=1, prefetch_factor=4))

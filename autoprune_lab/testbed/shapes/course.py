@@ -6,7 +6,7 @@ from autoprune_lab.testbed.build import shapes_layout
 from autoprune_lab.testbed.shapes.wording import KINDS
 from autoprune_lab.testbed.training import losses
 from autoprune_lab.testbed.training.contract import Course
-from autoprune_lab.testbed.training.lessons import Lessons, lesson_batches
+from autoprune_lab.testbed.training.lessons import Lessons, make_lesson
 from autoprune_lab.testbed.training.reader import Reading
 
 
@@ -42,7 +42,7 @@ COURSE = Course(
     steps=2000,
     batch=16,
     watched=losses.WATCHED,
-    lesson_batches=lesson_batches,
+    make_lesson=make_lesson,
     probes=losses.Probes,
     vision_loss=losses.vision_loss,
     terms=terms,

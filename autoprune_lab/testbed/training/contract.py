@@ -1,9 +1,10 @@
 """What one world brings to the training that all worlds share."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from autoprune_lab.testbed.build import Layout
@@ -12,7 +13,7 @@ from autoprune_lab.testbed.training.reader import Reading
 
 @dataclass(frozen=True)
 class Course:
-    """A world's model, lessons and losses; `lessons` below is a batch as its `lesson_batches` gives them.
+    """A world's model, lessons and losses; `lessons` below is a batch of what `make_lesson` makes.
 
     `tally` sums its figures over a batch, one row a figure and one column a kind, then one row of how many were asked;
     `figures` names the rows. `half`: the decoder's matrices run in bfloat16.
@@ -25,7 +26,7 @@ class Course:
     steps: int
     batch: int
     watched: frozenset[int]
-    lesson_batches: Callable[[int, int], Iterator[Any]]  # seed, batch size
+    make_lesson: Callable[[np.random.Generator], Any]  # a dataclass of tensors
     probes: Callable[[int, int], nn.Module]  # hidden size of decoder and tower
     vision_loss: Callable[[Any, Tensor, Tensor, Any], tuple[Tensor, Tensor]]  # probes, projected, cls, lessons
     terms: Callable[[Any, Reading, Any], dict[str, Tensor]]  # probes, reading, lessons; "answer" and its guides

@@ -4,13 +4,12 @@ A lesson is one scene with `QUESTIONS` questions behind one picture. Each questi
 prefix and itself; its positions restart, so that every segment looks like a prompt of its own.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
 
 from autoprune_lab.testbed.build import ASSISTANT, BOS, EOS, IMAGE, USER, vocabulary
 from autoprune_lab.testbed.shapes.draw import draw, patch_things
@@ -148,24 +147,3 @@ def _dense(scene: Scene, owner: np.ndarray) -> tuple[Tensor, Tensor]:
         patches[3, patch] = 1 + int(digit)
         patches[4, patch] = 1 + i
     return patches, presence
-
-
-class _Stream(IterableDataset):
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-
-    def __iter__(self) -> Iterator[Lessons]:
-        torch.set_num_threads(1)
-        rng = np.random.default_rng(self.seed)
-        while True:
-            yield make_lesson(rng)
-
-
-def collate(lessons: list[Lessons]) -> Lessons:
-    """Stack single lessons into a batch."""
-    return Lessons(*(torch.stack([getattr(x, f.name) for x in lessons]) for f in fields(Lessons)))
-
-
-def lesson_batches(seed: int, batch_size: int) -> Iterator[Lessons]:
-    """Endless batches, made in one worker process beside the training."""
-    return iter(DataLoader(_Stream(seed), batch_size, collate_fn=collate, num_workers=1, prefetch_factor=4))

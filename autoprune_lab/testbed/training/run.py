@@ -11,6 +11,7 @@ from torch import nn
 from transformers import LlavaForConditionalGeneration
 
 from autoprune_lab.testbed.build import Layout, build_processor, build_untrained
+from autoprune_lab.testbed.training.batches import lesson_batches
 from autoprune_lab.testbed.training.contract import Course
 from autoprune_lab.testbed.training.half import run_decoder_at_half
 from autoprune_lab.testbed.training.losses import place_code
@@ -84,7 +85,7 @@ def train_vision(
     steps = course.vision_steps
     optimiser = Optimiser(parts, muon_lr=0.015, adam_lr=2e-3, decay=0.1, steps=steps)
     start = time.time()
-    lessons_from = course.lesson_batches(FIRST_LESSONS[0] + seed, course.vision_batch)
+    lessons_from = lesson_batches(course.make_lesson, FIRST_LESSONS[0] + seed, course.vision_batch)
     for step, lessons in zip(range(steps), lessons_from, strict=False):
         loss, right = course.vision_loss(probes, *look_at_picture(model, lessons.pixels), lessons)
         optimiser.step(loss)
@@ -116,7 +117,7 @@ def train_whole(
     first = _resume(model, probes, optimiser, checkpoint)
     start, tally = time.time(), torch.zeros(len(course.figures) + 1, len(course.kinds))
     # a resumed run sees new lessons
-    lessons_from = course.lesson_batches(FIRST_LESSONS[1] + seed + RESUMED * first, course.batch)
+    lessons_from = lesson_batches(course.make_lesson, FIRST_LESSONS[1] + seed + RESUMED * first, course.batch)
     for step, lessons in zip(range(first, steps), lessons_from, strict=False):
         reading = read(model, lessons, course.watched)
         guide = min(1.0, 3 * (1 - step / steps))
