@@ -49,6 +49,11 @@ def plan_error(
     return PlanError(l2, np.array(hits or [False] * len(plan), dtype=bool))
 
 
+def nearness(plan: Float[ndarray, "steps 2"] | None, driven: Float[ndarray, "driven 2"]) -> float:
+    """exp(-d), d the mean distance in metres between planned and driven waypoints; 0 where there is no plan."""
+    return 0.0 if plan is None else float(np.exp(-plan_error(plan, driven).l2.mean()))
+
+
 def figures(errors: Sequence[PlanError], step: float = 0.5) -> dict[str, float]:
     """Means over plans, under the names and counts of open-loop nuScenes planning; `step` in seconds.
 

@@ -14,11 +14,11 @@ import numpy as np
 from jaxtyping import Float
 from transformers import AutoConfig
 
-from autoprune_lab.flops import prefill_flops, unpruned_flops
 from autoprune_lab.geometry import Geometry
 from autoprune_lab.models.checkpoint import check_checkpoint
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.pruner_file import plain
+from search.planned import planned
 
 NEAREST = 16
 RIDGE = 1.0  # tokens**2
@@ -70,11 +70,9 @@ class Recorded:
 
     def run(self, pruner: Pruner, after_block: object = None) -> Interpolated:
         """The scores of the nearest plans."""
-        counts = pruner.plan(self.complexities(pruner), self.geometries).tokens
-        spent = sum(prefill_flops(geometry, row) for geometry, row in zip(self.geometries, counts, strict=True))
-        scores = self.interpolate(counts.mean(0), plain(pruner)["scorer"]["_target_"])
-        whole = sum(unpruned_flops(geometry) for geometry in self.geometries)
-        return Interpolated(dict(zip(self.kinds, scores.tolist(), strict=True)), spent / whole)
+        plan = planned(pruner, self.complexities(pruner), self.geometries)
+        scores = self.interpolate(plan.plan.tokens.mean(0), plain(pruner)["scorer"]["_target_"])
+        return Interpolated(dict(zip(self.kinds, scores.tolist(), strict=True)), plan.flops_ratio)
 
     def interpolate(
         self, tokens: Float[np.ndarray, "layers"], scorer: str, without: int | None = None, nearest: int = NEAREST

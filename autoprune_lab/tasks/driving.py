@@ -13,7 +13,7 @@ from autoprune_lab.testbed.driving.expert import STEP, Situation, drive, situati
 from autoprune_lab.testbed.driving.render import draw
 from autoprune_lab.testbed.driving.scene import EGO, KINDS, Scene, make_scene
 from autoprune_lab.testbed.driving.wording import N_WAYPOINTS, answer, parse, question
-from autoprune_lab.trajectory import PlanError, figures, plan_error
+from autoprune_lab.trajectory import PlanError, figures, nearness, plan_error
 
 # First entry of every seed; training draws from single-number seeds (testbed/training).
 SPLITS = {"tune": 5, "report": 6}
@@ -38,13 +38,13 @@ class DrivingTask(Task):
         return tuple(_sample(self.split, kind, i) for kind in KINDS for i in range(self.per_kind))
 
     def score(self, prediction: str, sample: Sample) -> float:
-        """exp(-d), d the mean distance in metres between planned and expert's waypoints; 0 for what is no plan.
+        """The plan's `nearness` to the expert's; 0 for what is no plan.
 
         Smoother than the meta-action's accuracy, so that fewer samples rank two settings; bounded, unlike a distance.
         """
         plan, truth = parse(prediction), parse(sample.answers[0])
         assert truth is not None
-        return 0.0 if plan is None else float(np.exp(-plan_error(plan[1], truth[1]).l2.mean()))
+        return nearness(plan[1] if plan else None, truth[1])
 
     def chance(self) -> Mapping[str, float]:
         """Of the one plan a command and a speed that does best over all scenes, without the pictures."""

@@ -16,7 +16,7 @@ from autoprune_lab.tasks.benchmark import Benchmark
 from autoprune_lab.tasks.pictures import FilePicture
 from autoprune_lab.tasks.reading import existing, find_data, read_json, read_jsonl
 from autoprune_lab.tasks.selection import Row
-from autoprune_lab.trajectory import figures, plan_error, read_trajectory
+from autoprune_lab.trajectory import figures, nearness, plan_error, read_trajectory
 
 IMAGE = "<image>"
 USERS, ASSISTANTS = ("human", "user"), ("gpt", "assistant")
@@ -56,10 +56,10 @@ class DrivingFilesTask(Benchmark):
         return (*((f"task {self.name}: left out {_told(reasons)}",) if reasons else ()), *super().notes())
 
     def score(self, prediction: str, sample: Sample) -> float:
-        """exp(-d), d the mean distance in metres between planned and driven waypoints; 0 for what is no plan."""
+        """The plan's `nearness` to the one driven; 0 for what is no plan."""
         plan, driven = (read_trajectory(text, self.n_waypoints) for text in (prediction, sample.answers[0]))
         assert driven is not None
-        return 0.0 if plan is None else float(np.exp(-plan_error(plan, driven).l2.mean()))
+        return nearness(plan, driven)
 
     def summary(self, rows: Sequence[Record]) -> Mapping[str, float]:
         """L2 as in `trajectory.figures`, share of unreadable answers (they count as standing still), rows left out.

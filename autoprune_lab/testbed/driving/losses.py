@@ -17,7 +17,7 @@ from autoprune_lab.testbed.driving.lessons import Lessons
 from autoprune_lab.testbed.driving.render import CLASSES, GRID, GROUND, VIEWS
 from autoprune_lab.testbed.driving.scene import KINDS
 from autoprune_lab.testbed.driving.wording import LONG, SIDE
-from autoprune_lab.testbed.training.losses import PLACE_CODE, TINY, place_code, unit
+from autoprune_lab.testbed.training.losses import PLACE_CODE, TINY, place_code, rms_loss, unit
 from autoprune_lab.testbed.training.reader import Reading
 
 AHEAD, ASIDE, PLAN = (2, 3), (5, 6), 8
@@ -59,8 +59,7 @@ def vision_loss(probes: Probes, projected: Tensor, cls: Tensor, lessons: Lessons
     views = probes.view(seen).transpose(1, 2)
     present = F.one_hot(lessons.classes, len(CLASSES)).unflatten(1, (len(VIEWS), -1)).amax(2).flatten(0, 1)[:, 1:]
     place = seen.unflatten(1, (len(VIEWS), -1))[..., :PLACE_CODE] - place_code(GRID).to(seen.device)
-    rms = projected.square().mean(-1).sqrt().clamp(min=TINY).log().square().mean()
-    loss = things + ground + F.cross_entropy(views, view) + place.square().mean() + 0.1 * rms
+    loss = things + ground + F.cross_entropy(views, view) + place.square().mean() + 0.1 * rms_loss(projected)
     loss = loss + F.binary_cross_entropy_with_logits(probes.presence(unit(cls)), present.float())
     return loss, torch.stack([*thing_figures, *ground_figures, (views.argmax(1) == view).float().mean()]).detach()
 

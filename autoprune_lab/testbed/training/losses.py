@@ -55,8 +55,12 @@ def vision_loss(probes: Probes, projected: Tensor, cls: Tensor, lessons: Lessons
         loss = loss + (F.cross_entropy(logits.transpose(1, 2), wanted, reduction="none") * weight).mean()
         right.append((logits.argmax(-1) == wanted)[wanted > 0].float().mean())
     place = (unit(projected)[..., :PLACE_CODE] - place_code().to(projected.device)).square().mean()
-    rms = projected.square().mean(-1).sqrt().clamp(min=TINY).log().square().mean()
-    return loss + place + 0.1 * rms, torch.stack(right).detach()
+    return loss + place + 0.1 * rms_loss(projected), torch.stack(right).detach()
+
+
+def rms_loss(projected: Tensor) -> Tensor:
+    """The squared log of every token's rms: 0 where all are 1."""
+    return projected.square().mean(-1).sqrt().clamp(min=TINY).log().square().mean()
 
 
 def place_code(grid: int = GRID) -> Tensor:
