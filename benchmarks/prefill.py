@@ -12,7 +12,7 @@ run singly and in batches of the largest size (if that is above 1), in several o
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -37,14 +37,23 @@ def tables(model: PreTrainedModel, args: argparse.Namespace) -> Iterator[tuple[s
         arms = {}
         for tokens in args.mean_tokens:
             arms |= pruners(n_layers, n_vision, tokens)
-        prompts = [Prompt(n_vision, seed=seed) for seed in range(batch)]
-        yield f"{n_vision} visual tokens, batch of {batch}", compare_arms(Workload(model, prompts), arms, args.rounds)
+        workload = Workload(model, [Prompt(n_vision, seed=seed) for seed in range(batch)])
+        yield f"{n_vision} visual tokens, batch of {batch}", _fitting(compare_arms, workload, arms, args.rounds)
     tokens, batch = args.mean_tokens[0], max(args.batch)
     for n_vision, sizes in product(args.vision, (1, 4) if batch > 1 else ()):
         pruner = pruners(n_layers, n_vision, tokens)[f"logistic {tokens}"]
         prompts = unequal_prompts(n_vision, sizes, args.unequal * batch)
         title = f"pictures of {sizes} sizes up to {n_vision} visual tokens, logistic {tokens}"
-        yield title, compare_orders(model, pruner, prompts, batch, args.rounds)
+        yield title, _fitting(compare_orders, model, pruner, prompts, batch, args.rounds)
+
+
+def _fitting(compare: Callable[..., Rows], *args: Any) -> Rows:
+    """The rows of `compare(*args)`, or one that says that the GPU's memory is too small for them."""
+    try:
+        return compare(*args)
+    except torch.OutOfMemoryError:
+        torch.cuda.empty_cache()
+        return [{"arm": "out of memory"}]
 
 
 def main() -> None:
@@ -55,13 +64,12 @@ def main() -> None:
     settings = {name: value for name, value in vars(args).items() if name != "out"} | {"torch": torch.__version__}
     if args.device == "cuda":
         settings["gpu"] = torch.cuda.get_device_name()
-    results: dict[str, Rows] = {}
+    out, results = args.out or RESULTS / f"prefill-{args.device}-{args.dims}.json", dict[str, Rows]()
     for title, rows in tables(model, args):
         results[title] = rows
         table = pd.DataFrame(rows).dropna(axis=1, how="all")
         print(f"\n{title}\n{table.to_string(index=False, na_rep='', float_format='{:.4g}'.format)}", flush=True)
-    out = args.out or RESULTS / f"prefill-{args.device}-{args.dims}.json"
-    out.write_text(json.dumps({"settings": settings, "tables": results}, indent=1) + "\n")
+        out.write_text(json.dumps({"settings": settings, "tables": results}, indent=1) + "\n")
 
 
 def _arguments() -> argparse.Namespace:

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# What a GPU shows, within nine minutes of one: the tests marked gpu, then prefill and samples a second at the sizes of
+# LLaVA-1.5-7B in bfloat16. The JSON files go to the folder given (default benchmarks/results).
+#
+#     benchmarks/gpu.sh [FOLDER]            PYTHON, DEVICE and DIMS from the environment; a dry run: DEVICE=cpu DIMS=tiny
+set -uo pipefail
+cd "$(dirname "$0")/.."
+out=${1:-benchmarks/results} python=${PYTHON:-python3} device=${DEVICE:-cuda} dims=${DIMS:-llava-1.5-7b}
+dtype=bfloat16 vision="576 2880" batch="1 8 32" sizes="16 32 64" samples=64
+[ "$device" = cpu ] && dtype=float32 vision=36 batch="1 2" sizes=2 samples=2
+mkdir -p "$out"
+failed=0
+timeout 150 "$python" -m pytest -q -n 4 -m gpu tests/test_gpu.py || failed=1
+timeout 240 "$python" -m benchmarks.prefill --device "$device" --dims "$dims" --dtype "$dtype" --vision $vision \
+    --batch $batch --mean-tokens 64 --unequal 1 --rounds 3 --threads 8 --out "$out/prefill-$device-$dims.json" || failed=1
+timeout 200 "$python" -m benchmarks.throughput --device "$device" --dims "$dims" --dtype "$dtype" --samples $samples \
+    --few $samples --batch $sizes --threads 8 --out "$out/throughput-$device-$dims.json" || failed=1
+exit $failed
