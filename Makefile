@@ -6,16 +6,36 @@ READY := $(VENV)/.ready
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help study test test-all lint format train bench notebooks wheel clean
+.PHONY: help study test test-all test-latest lock lint format train bench notebooks wheel clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
+# pip takes the versions of constraints.txt, also for what it builds packages with
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_BUILD_CONSTRAINT := $(PIP_CONSTRAINT)
+PIP_INSTALL := pip install --quiet --disable-pip-version-check
+
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps lmms-eval
+	$(BIN)/$(PIP_INSTALL) -e '.[dev]'
+	$(BIN)/$(PIP_INSTALL) --no-deps lmms-eval
 	touch $@
+
+lock:  ## write constraints.txt anew, with the newest versions that pyproject.toml admits
+	$(PYTHON) -m venv $(VENV)-lock
+	PIP_CONSTRAINT= $(VENV)-lock/bin/$(PIP_INSTALL) 'uv>=0.9'
+	$(VENV)-lock/bin/uv pip compile --quiet --upgrade --python-version 3.11 --group build \
+		-o constraints.txt pyproject.toml
+	rm -r $(VENV)-lock
+
+test-latest:  ## the fast tests with the newest versions that pyproject.toml admits, but for torch; tells what is newer
+	$(PYTHON) -m venv --clear $(VENV)-latest
+	grep '^torch==' constraints.txt >$(VENV)-latest/torch.txt
+	PIP_CONSTRAINT=$(VENV)-latest/torch.txt $(VENV)-latest/bin/$(PIP_INSTALL) -e '.[dev]'
+	PIP_CONSTRAINT= $(VENV)-latest/bin/$(PIP_INSTALL) --no-deps lmms-eval
+	@echo 'newer than in constraints.txt:'; $(VENV)-latest/bin/pip freeze --exclude-editable | grep -vixFf constraints.txt || true
+	OMP_NUM_THREADS=1 $(VENV)-latest/bin/python -m pytest -q -n $(WORKERS) -m 'not slow and not gpu' $(ARGS)
 
 study: $(READY)  ## the main job: tune a policy on the embedded model, print and draw its Pareto front
 	$(BIN)/autoprune study $(ARGS)
@@ -54,4 +74,4 @@ wheel: $(READY)  ## build the wheel into dist/
 	$(BIN)/pip wheel --quiet --no-deps -w dist .
 
 clean:  ## remove what these targets made, the studies too
-	rm -rf $(VENV) dist build runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-latest $(VENV)-lock dist build runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
