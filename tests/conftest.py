@@ -33,7 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained model of the embedded layout, in a folder."""
+    """A narrow model of the embedded layout that answers a part of the questions, in a folder."""
     from fake_bench import save_narrow_model
 
     return save_narrow_model(tmp_path_factory.mktemp("checkpoint"))

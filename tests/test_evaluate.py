@@ -6,6 +6,7 @@ from contextlib import nullcontext
 import numpy as np
 import pandas as pd
 import pytest
+from answering import answering
 
 from autoprune_lab import scoring
 from autoprune_lab.budget import Budget
@@ -18,7 +19,7 @@ from autoprune_lab.prompts import prepare, prompt_lengths
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.records import Record, Records, wilson
 from autoprune_lab.tasks.shapes import ShapesTask
-from autoprune_lab.testbed.build import build_model, build_processor
+from autoprune_lab.testbed.build import build_processor
 from policies.fixed import FixedPolicy
 from policies.logistic_adaptive import LogisticAdaptivePolicy
 
@@ -28,7 +29,7 @@ TASK = ShapesTask("tune", 2)
 
 @pytest.fixture(scope="module")
 def vlm() -> VLM:
-    return VLM(build_model(0, n_layers=5).eval(), build_processor(), "untrained")
+    return answering(n_layers=5)
 
 
 @pytest.fixture(scope="module")

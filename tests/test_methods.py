@@ -35,7 +35,7 @@ def plan(method, **bound):
 
 @pytest.fixture(scope="module")
 def bench(checkpoint):
-    """An untrained narrow model and eight samples of 144 visual tokens."""
+    """A narrow model and eight samples of 144 visual tokens."""
     config = compose(["model=path", f"model.path={checkpoint}", "task.per_kind=1"]).config
     return open_bench(load(config), config)
 
