@@ -72,9 +72,27 @@ def test_the_summary_gives_medians_over_seeds_and_counts(compared):
     fronts = [study.front for study in compared[2].studies]
     assert frame.loc["fixed", "trials"] == 16
     areas = sorted(front.hypervolume() for front in fronts)
-    assert frame.loc["fixed", ["lowest", "hypervolume", "highest"]].tolist() == [areas[0], np.mean(areas), areas[1]]
-    assert frame.loc["fixed", "score@0.5"] == pytest.approx(np.mean([front.score_at(0.5) for front in fronts]))
+    assert frame.loc["fixed", ["lowest", "hypervolume", "highest"]].tolist() == [areas[0], np.median(areas), areas[1]]
+    assert frame.loc["fixed", "score@0.5"] == pytest.approx(np.median([front.score_at(0.5) for front in fronts]))
     assert frame.loc["fixed", "over_bound"] == sum(front.left_out.infeasible for front in fronts) > 0
+
+
+def contender(name, heights, costs=None):
+    """One front of one point a seed; without `costs`, each at half of the unpruned model's."""
+    costs = costs or [0.5] * len(heights)
+    fronts = [ParetoFront((cost,), (height,), ("0",)) for cost, height in zip(costs, heights, strict=True)]
+    none = pd.DataFrame()
+    studies = [StudyResult(f"{name}-s{i}", None, front, none, none) for i, front in enumerate(fronts)]
+    return Contender(name, tuple(range(len(heights))), tuple(studies))
+
+
+def test_one_seed_that_went_wrong_moves_no_median():
+    (row,) = comparison.summary([contender("a", [0.9, 0.8, 0.2])], [0.5, 0.4]).to_dict("records")
+    assert [row["lowest"], row["hypervolume"], row["highest"]] == pytest.approx([0.1, 0.4, 0.45])
+    assert row["score@0.5"] == 0.8
+    assert math.isnan(row["score@0.4"])
+    (row,) = comparison.summary([contender("a", [0.9, 0.8, 0.2, 0.1], [0.5, 0.5, 0.5, 0.6])], [0.5]).to_dict("records")
+    assert row["score@0.5"] == 0.8  # the seed that has nothing so cheap does not count
 
 
 def test_on_the_report_split_the_tune_split_chooses(compared, runs):
@@ -110,14 +128,7 @@ def test_differences_at_equal_cost_are_paired_by_sample(compared):
 
 
 def test_hypervolumes_are_tested_seed_by_seed():
-    def contender(name, heights):
-        fronts = [ParetoFront((0.5,), (height,), ("0",)) for height in heights]
-        studies = [
-            StudyResult(f"{name}-s{i}", None, front, pd.DataFrame(), pd.DataFrame()) for i, front in enumerate(fronts)
-        ]
-        return Contender(name, tuple(range(len(heights))), tuple(studies))
-
-    better, worse = contender("a", [0.9, 0.8, 0.7, 0.91, 0.83]), contender("b", [0.6, 0.55, 0.35, 0.5, 0.39])
+    better, worse = contender("a", [0.9, 0.8, 0.7, 0.91, 0.83]), contender("b", [0.6, 0.55, 0.35, 0.5, 0.03])
     (row,) = comparison.seed_tests([better, worse]).to_dict("records")
     assert (row["seeds"], row["p"], row["least_p"]) == (5, 0.0625, 0.0625)
     assert row["median_difference"] == pytest.approx(0.175)
