@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from autoprune_lab.adaptivity import adaptivity_report, shufflings
-from autoprune_lab.contrast import Arms
+from autoprune_lab.contrast import Arms, Estimate
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.records import Record, Records
 from policies.fixed import FixedPolicy
@@ -32,6 +32,11 @@ def test_a_difference_is_paired():
     assert 0 < gain.low < 0.025 < gain.high < 0.06  # unpaired, its interval would be +- 0.1
     assert gain.clear
     assert not ARMS.difference("half", ["half"]).clear
+
+
+def test_a_difference_is_clear_where_its_interval_leaves_out_0():
+    ends = [(0.1, 0.2), (-0.2, -0.1), (0.0, 0.1), (-0.1, 0.0), (-0.1, 0.1)]
+    assert [Estimate(0.0, *interval).clear for interval in ends] == [True, True, False, False, False]
 
 
 def test_a_difference_from_the_mean_of_several():

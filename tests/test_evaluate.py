@@ -188,6 +188,7 @@ def test_summaries():
     assert records.flops_ratio == pytest.approx((4 * 50 + 6 + 2 * 50 + 1) / 600)
     assert records.scoring_ratio == pytest.approx(6 / 600)
     assert records.macs_ratio == pytest.approx((4 * 25 + 6 + 2 * 25 + 1) / 300)
+    assert (records.mean_tokens, records.mean_tokens_leaving) == (5.0, 4.5)
     frame = records.to_frame()
     assert frame.score.tolist() == [1, 1, 0, 1, 0, 1]
     with pytest.raises(ValueError, match="no samples"):

@@ -20,6 +20,12 @@ def test_the_interval_of_a_mean_is_the_normal_one_for_many_samples(rng):
     assert high == pytest.approx(scores.mean() + half, abs=0.003)
 
 
+def test_an_interval_leaves_out_as_much_on_either_side():
+    draws = np.arange(1001.0)
+    assert interval(draws) == pytest.approx((25, 975))
+    assert interval(draws, level=0.5) == pytest.approx((250, 750))
+
+
 def test_kinds_weigh_alike_and_are_never_exchanged():
     scores = np.array([[1.0, 1.0, 1.0, 0.0]])
     assert (resampled(scores, ["a", "a", "a", "b"]) == 0.5).all()
