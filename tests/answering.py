@@ -1,4 +1,4 @@
-"""A narrow model that answers a part of the `shapes` questions: its layers are random, its head is fitted to answers."""
+"""A narrow model that answers a part of the `shapes` questions: its layers are random, its head fitted to answers."""
 
 import torch
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from budget_problems import LIMITS, WEIGHTS, geometries, n_cuts
+from budget_problems import WEIGHTS, geometries, n_cuts
 from hypothesis import given
 from hypothesis import strategies as st
 
