@@ -131,13 +131,20 @@ class OwnCurve(Sizing):
         split: Split = keep_all,
     ) -> Plan:
         """With `max_cuts`, a sample costs no more FLOPs than its own curve; see `cuts.fewer_cuts`."""
-        _check(shapes, geometries, free_from, max_cuts)
-        n_vision = column([geometry.n_vision for geometry in geometries])
-        counts = whole_tokens(np.where(_full(shapes, free_from), 1.0, np.minimum(shapes, 1.0)), n_vision)
-        if max_cuts is not None:
-            cost = Budget(flops_ratio=1)._cost(geometries)
-            counts = fewer_cuts(counts, n_vision, replace(cost, bound=cost.total(counts)), max_cuts)
-        return Plan.within(counts, n_vision[:, 0], split)
+        return own_curve(shapes, geometries, free_from, max_cuts, split, Budget(flops_ratio=1))
+
+
+def own_curve(
+    shapes: Shapes, geometries: Sequence[Geometry], free_from: int, max_cuts: int | None, split: Split, unit: Budget
+) -> Plan:
+    """`OwnCurve`'s plan. With `max_cuts`, a sample costs no more than its own curve, counted as `unit` counts."""
+    _check(shapes, geometries, free_from, max_cuts)
+    n_vision = column([geometry.n_vision for geometry in geometries])
+    counts = whole_tokens(np.where(_full(shapes, free_from), 1.0, np.minimum(shapes, 1.0)), n_vision)
+    if max_cuts is not None:
+        cost = unit._cost(geometries)
+        counts = fewer_cuts(counts, n_vision, replace(cost, bound=cost.total(counts)), max_cuts)
+    return Plan.within(counts, n_vision[:, 0], split)
 
 
 def _largest(bound: float, wholes: Sequence[int]) -> list[int]:

@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from autoprune_lab.budget import Budget, BudgetError, OwnCurve
+from autoprune_lab.budget import Budget, BudgetError, own_curve
 from autoprune_lab.flops import prefill_flops, unpruned_flops
 from autoprune_lab.geometry import Geometry
 from autoprune_lab.plan import Plan, Split, keep_all
 from autoprune_lab.sizing import Shapes, Sizing
 
-_HALVINGS = 60  # of log(scale): past them no float is left in between
-_SCALES = 1e-12, 1e12
+_HALVINGS = 64  # of log(scale): past them no float is left in between
+_SCALES = 1e-150, 1e150  # for weights from e^-300 to e^300
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class MeanBudget(Sizing):
     A policy whose weights rise with the sample's need spends more on it, which `Budget` would scale away. Exactly one
     of `flops_ratio` (pruned / unpruned FLOPs, both summed over the samples) and `mean_tokens` (entering a layer, mean
     over layers and samples) is given, as in `Budget`. `scale` > 0 is what calibration found; None: not calibrated yet.
-    A sample's plan depends on no other sample. On samples that the calibration has not seen, the mean may differ.
+    A sample's plan depends on no other sample. On samples that the calibration has not seen, the mean may differ;
+    samples without visual tokens do not count.
     """
 
     flops_ratio: float | int | None = None
@@ -44,10 +45,15 @@ class MeanBudget(Sizing):
         max_cuts: int | None = None,
         split: Split = keep_all,
     ) -> Plan:
-        """min(scale * shape, 1) of each sample's tokens. Raises ValueError where nothing is calibrated yet."""
+        """min(scale * shape, 1) of each sample's tokens; with `max_cuts`, no more than that in the bound's own unit.
+
+        So the set's mean, calibrated without a limit on cuts, holds with every limit. Raises ValueError where nothing
+        is calibrated yet.
+        """
         if self.scale is None:
             raise ValueError(f"{self} is not calibrated: use pruner.calibrated(complexities, geometries) first")
-        return OwnCurve().plan(self.scale * shapes, geometries, free_from, max_cuts, split)
+        unit = Budget(self.flops_ratio, self.mean_tokens)
+        return own_curve(self.scale * shapes, geometries, free_from, max_cuts, split, unit)
 
     @property
     def ready(self) -> bool:

@@ -44,7 +44,7 @@ class Plan(NamedTuple):
 
 
 def _check(kept: Counts, merged: Counts, allowed: Counts, present: Counts) -> None:
-    wrong = (np.minimum(kept, merged) < 0) | (kept + merged > allowed) | (merged > present - kept)
+    wrong = (np.minimum(kept, merged) < 0) | (kept + merged > allowed)  # <= present: no more is made than dropped
     if wrong.any():
         i = int(wrong.argmax())
         raise ValueError(

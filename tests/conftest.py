@@ -31,9 +31,15 @@ def pytest_configure(config: pytest.Config) -> None:
     sys.path.insert(0, str(config.invocation_params.dir))  # a package beside the caller is importable
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(3600))
+
+
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained model of the embedded layout, in a folder."""
+    """A narrow model of the embedded layout that answers a part of the questions, in a folder."""
     from fake_bench import save_narrow_model
 
     return save_narrow_model(tmp_path_factory.mktemp("checkpoint"))

@@ -119,11 +119,12 @@ def objective(settings, bench: FakeBench) -> Objective:
 
 
 def save_narrow_model(folder: Path) -> Path:
-    """An untrained model in the layout of the embedded one, but narrow."""
-    from autoprune_lab.testbed.build import build_model, build_processor
+    """A model in the layout of the embedded one, but narrow, that answers a part of the questions."""
+    from answering import answering
 
-    build_model(0, n_layers=SMALL.n_layers, hidden=16).save_pretrained(folder)
-    build_processor().save_pretrained(folder)
+    vlm = answering(SMALL.n_layers)
+    vlm.model.save_pretrained(folder)
+    vlm.processor.save_pretrained(folder)
     return folder
 
 

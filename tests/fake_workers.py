@@ -50,6 +50,22 @@ def work(folder, words, bench=None):
     return study
 
 
+def meet(folder, n, words, rank):
+    """`workers.join` whose first trial ends when each of `n` workers has one."""
+    from search import bench, workers
+
+    run = bench.ModelBench.run
+
+    def waiting(self, pruner, after_block=None):
+        (folder / f"met-{rank}").touch()
+        while len(list(folder.glob("met-*"))) < n:
+            time.sleep(0.01)
+        return run(self, pruner, after_block)
+
+    bench.ModelBench.run = waiting
+    workers.join(words, rank)
+
+
 def launched(folder, words, rank):
     """What a launcher calls."""
     work(folder, words)

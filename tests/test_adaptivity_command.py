@@ -1,4 +1,4 @@
-"""`autoprune adaptivity` on an untrained model."""
+"""`autoprune adaptivity` on a narrow model."""
 
 from fake_bench import refused
 

@@ -1,4 +1,4 @@
-"""The command line, from help to a whole study on an untrained model."""
+"""The command line, from help to a whole study on a narrow model."""
 
 import os
 import signal

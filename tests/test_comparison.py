@@ -1,6 +1,7 @@
 """Several studies and several seeds set against each other: tables, tests, pictures, the command."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -72,9 +73,92 @@ def test_the_summary_gives_medians_over_seeds_and_counts(compared):
     fronts = [study.front for study in compared[2].studies]
     assert frame.loc["fixed", "trials"] == 16
     areas = sorted(front.hypervolume() for front in fronts)
-    assert frame.loc["fixed", ["lowest", "hypervolume", "highest"]].tolist() == [areas[0], np.mean(areas), areas[1]]
-    assert frame.loc["fixed", "score@0.5"] == pytest.approx(np.mean([front.score_at(0.5) for front in fronts]))
+    assert frame.loc["fixed", ["lowest", "hypervolume", "highest"]].tolist() == [areas[0], np.median(areas), areas[1]]
+    assert frame.loc["fixed", "score@0.5"] == pytest.approx(np.median([front.score_at(0.5) for front in fronts]))
     assert frame.loc["fixed", "over_bound"] == sum(front.left_out.infeasible for front in fronts) > 0
+
+
+def contender(name, heights, costs=None):
+    """One front of one point a seed; without `costs`, each at half of the unpruned model's."""
+    costs = costs or [0.5] * len(heights)
+    fronts = [ParetoFront((cost,), (height,), ("0",)) for cost, height in zip(costs, heights, strict=True)]
+    none = pd.DataFrame()
+    studies = [StudyResult(f"{name}-s{i}", None, front, none, none) for i, front in enumerate(fronts)]
+    return Contender(name, tuple(range(len(heights))), tuple(studies))
+
+
+def test_one_seed_that_went_wrong_moves_no_median():
+    (row,) = comparison.summary([contender("a", [0.9, 0.8, 0.2])], [0.5, 0.4]).to_dict("records")
+    assert [row["lowest"], row["hypervolume"], row["highest"]] == pytest.approx([0.1, 0.4, 0.45])
+    assert row["score@0.5"] == 0.8
+    assert math.isnan(row["score@0.4"])
+    (row,) = comparison.summary([contender("a", [0.9, 0.8, 0.2, 0.1], [0.5, 0.5, 0.5, 0.6])], [0.5]).to_dict("records")
+    assert row["score@0.5"] == 0.8  # the seed that has nothing so cheap does not count
+
+
+def test_of_a_report_the_point_that_cost_most_within_the_ratio_on_the_tune_split_counts():
+    """Its bound is that cost; another arm, a dearer point, or one without a score does not count."""
+    rows = [("front", 3, 0.3, 0.9), ("front", 7, 0.5, 0.7), ("front", 8, 0.5001, 1.0), ("fixed", None, 0.45, 0.8)]
+    report = pd.DataFrame([*rows, ("front", 9, 0.49, math.nan)], columns=["arm", "trial", "bound", "score"])
+    report["flops_ratio"] = report["bound"]
+    study = StudyResult("a", Path("nowhere"), ParetoFront(), pd.DataFrame(), report)
+    frame = comparison.summary([Contender("a", (None,), (study,))], [0.5, 0.4, 0.2], report=True)
+    (row,) = frame.to_dict("records")
+    assert (row["score@0.5"], row["score@0.4"], row["measured"]) == (0.7, 0.9, 3)
+    assert math.isnan(row["score@0.2"])
+
+
+def seeds_of(folder, *texts):
+    """Studies x-s0, x-s1, ... without trials, each of its own config."""
+    for i, text in enumerate(texts):
+        place = folder / f"x-s{i}"
+        place.mkdir()
+        (place / "trials.csv").write_text("trial,state,flops_ratio,score,feasible,front\n")
+        (place / "front.csv").write_text("cost,score,label\n")
+        (place / "config.yaml").write_text(text)
+    return StudyResult.find(folder)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("seed: 0", "seed: 1"),
+        ("search: {sampler: {seed: 0}}", "search: {sampler: {seed: 1}}"),
+        ("search: {workers: 1}", "search: {workers: 8}"),
+        ("folder: a", "folder: b"),
+    ],
+)
+def test_seeds_may_differ_in_what_changes_no_result(one, other, tmp_path):
+    (found,) = contenders(seeds_of(tmp_path, one, other))
+    assert (found.name, found.seeds) == ("x", (0, 1))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "path"),
+    [
+        ("search: {n_trials: 8}", "search: {n_trials: 9}", "search.n_trials is 8 and 9"),
+        ("report: {points: 8}", "report: {points: 9}", "report.points is 8 and 9"),
+        ("search: {sampler: {n: 8}}", "search: {sampler: {n: 9}}", "search.sampler.n is 8 and 9"),
+        ("a: 1", "b: 1", "a is 1 and None"),
+    ],
+)
+def test_seeds_that_differ_in_how_they_were_searched_or_measured_are_refused(one, other, path, tmp_path):
+    with pytest.raises(ConfigError, match=rf"x-s0 and x-s1 .* {path}: rename"):
+        contenders(seeds_of(tmp_path, one, other))
+
+
+def test_names_say_stem_and_seed_and_same_names_their_folders(tmp_path):
+    front = ParetoFront()
+
+    def at(folder, name):
+        return StudyResult(name, tmp_path / folder / name, front, pd.DataFrame(), pd.DataFrame())
+
+    studies = [at("a", "b_s10"), at("a", "one"), at("b", "one"), at("a", "b-s2"), at("a", "s3")]
+    found = [(c.name, c.seeds) for c in contenders(studies)]
+    places = [str(tmp_path / "a" / "one"), str(tmp_path / "b" / "one")]
+    assert found == [("b", (2, 10)), (places[0], (None,)), (places[1], (None,)), ("s3", (None,))]
+    twice = [at("a", "x-s1"), at("b", "x-s1"), at("a", "x-s2")]
+    assert [c.seeds for c in contenders(twice)] == [(None,)] * 3
 
 
 def test_on_the_report_split_the_tune_split_chooses(compared, runs):
@@ -110,25 +194,23 @@ def test_differences_at_equal_cost_are_paired_by_sample(compared):
 
 
 def test_hypervolumes_are_tested_seed_by_seed():
-    def contender(name, heights):
-        fronts = [ParetoFront((0.5,), (height,), ("0",)) for height in heights]
-        studies = [
-            StudyResult(f"{name}-s{i}", None, front, pd.DataFrame(), pd.DataFrame()) for i, front in enumerate(fronts)
-        ]
-        return Contender(name, tuple(range(len(heights))), tuple(studies))
-
-    better, worse = contender("a", [0.9, 0.8, 0.7, 0.91, 0.83]), contender("b", [0.6, 0.55, 0.35, 0.5, 0.39])
+    better, worse = contender("a", [0.9, 0.8, 0.7, 0.91, 0.83]), contender("b", [0.6, 0.55, 0.35, 0.5, 0.03])
     (row,) = comparison.seed_tests([better, worse]).to_dict("records")
     assert (row["seeds"], row["p"], row["least_p"]) == (5, 0.0625, 0.0625)
     assert row["median_difference"] == pytest.approx(0.175)
     assert comparison.seed_tests([better, contender("a2", [0.9, 0.8, 0.7, 0.91, 0.83])])["p"].tolist() == [1.0]
     assert comparison.seed_tests([better, contender("one", [0.5])]).empty
+    (row,) = comparison.seed_tests([better, contender("two", [0.5, 0.6])]).to_dict("records")
+    assert (row["seeds"], row["least_p"], row["median_difference"]) == (2, 0.5, pytest.approx(0.15))
 
 
 def test_importances_stand_side_by_side(compared):
     frame = comparison.importances(compared)
     assert list(frame.columns) == ["alone", "curve", "fixed"]
     assert frame.sum().tolist() == pytest.approx([1, 1, 1])
+    assert frame.max(axis=1).is_monotonic_decreasing
+    means = pd.concat([study.importance.set_index("parameter")["score"] for study in compared[1].studies], axis=1)
+    assert frame["curve"].dropna().to_dict() == pytest.approx(means.mean(axis=1).to_dict())
     assert math.isnan(frame.loc["pruner.policy.layer", "curve"])
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from autoprune_lab.adaptivity import adaptivity_report, shufflings
-from autoprune_lab.contrast import Arms
+from autoprune_lab.contrast import Arms, Estimate
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.records import Record, Records
 from policies.fixed import FixedPolicy
@@ -34,6 +34,11 @@ def test_a_difference_is_paired():
     assert not ARMS.difference("half", ["half"]).clear
 
 
+def test_a_difference_is_clear_where_its_interval_leaves_out_0():
+    ends = [(0.1, 0.2), (-0.2, -0.1), (0.0, 0.1), (-0.1, 0.0), (-0.1, 0.1)]
+    assert [Estimate(0.0, *interval).clear for interval in ends] == [True, True, False, False, False]
+
+
 def test_a_difference_from_the_mean_of_several():
     assert ARMS.difference("all", ["half", "better"]).value == pytest.approx(1 - (0.5 + 0.525) / 2)
 
@@ -44,6 +49,7 @@ def test_a_share_of_another_arm():
     assert 0.42 < share.low < 0.5 < share.high < 0.58
     assert ARMS.relative("half", "half").low == 1.0
     assert np.isnan(Arms({"x": records([0.0, 0.0])}).relative("x", "x").value)
+    assert np.isnan(Arms({"x": records([1.0, 0.0])}).relative("x", "x").value)  # some resamples hold no right answer
 
 
 def test_scores_by_kind():
@@ -75,6 +81,20 @@ def world(helps):
         return records(np.where(np.arange(60) % 10 == 0, False, right))
 
     return adaptivity_report(run, Pruner(LogisticAdaptivePolicy()), Pruner(FixedPolicy()), bits)
+
+
+def test_every_arm_is_told_its_complexities():
+    adaptive, fixed, bits, asked = Pruner(LogisticAdaptivePolicy()), Pruner(FixedPolicy()), np.arange(4.0), []
+
+    def run(pruner, told):
+        asked.append((pruner, None if told is None else told.tolist()))
+        return records([1, 0, 1, 0])
+
+    adaptivity_report(run, adaptive, fixed, bits, n_shuffles=2, seed=5)
+    shuffled = [(adaptive, told.tolist()) for told in shufflings(bits, 2, seed=5)]
+    assert asked == [(adaptive, [0, 1, 2, 3]), (fixed, None), (adaptive, [1.5] * 4), *shuffled]
+    adaptivity_report(run, adaptive, fixed, bits)
+    assert asked[5 + 3 :] == [(adaptive, told.tolist()) for told in shufflings(bits, 3, seed=0)]
 
 
 def test_adaptivity_that_helps_is_seen():

@@ -105,6 +105,10 @@ def test_attention_without_information_has_no_normalised_bits_at_any_size(rows, 
     assert mutual_information(evidence_of(even)).item() == pytest.approx(0, abs=2e-6)
 
 
+def test_a_prompt_without_visual_tokens_has_no_bits():
+    assert estimator_gap(torch.zeros(2, 3, 0)) == EstimatorGap(0.0, 0.0, 0.0, 0.0, 0.0)
+
+
 def test_without_rows_there_is_nothing_to_compare():
     with pytest.raises(ValueError, match=r"\(2, 0, 4\) has no heads or no text rows"):
         estimator_gap(torch.zeros(2, 0, 4))
@@ -115,4 +119,8 @@ def test_the_plot_shows_every_step_of_every_sample():
     (axes,) = plot_gaps(gaps).axes
     heights = [bar.get_height() for bar in axes.patches]
     assert heights[6:] == pytest.approx([1.0, 3.0, -2.0, 0.5, -0.1, 2.4])
+    middles = [bar.get_x() + bar.get_width() / 2 for bar in axes.patches]
+    assert middles == pytest.approx([*(j - 0.2 for j in range(6)), *(j + 0.2 for j in range(6))])
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx([0.4] * 12)
+    assert axes.get_xticks().tolist() == [0, 1, 2, 3, 4, 5]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["one", "other"]

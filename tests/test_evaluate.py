@@ -6,6 +6,7 @@ from contextlib import nullcontext
 import numpy as np
 import pandas as pd
 import pytest
+from answering import answering
 
 from autoprune_lab import scoring
 from autoprune_lab.budget import Budget
@@ -18,7 +19,7 @@ from autoprune_lab.prompts import prepare, prompt_lengths
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.records import Record, Records, wilson
 from autoprune_lab.tasks.shapes import ShapesTask
-from autoprune_lab.testbed.build import build_model, build_processor
+from autoprune_lab.testbed.build import build_processor
 from policies.fixed import FixedPolicy
 from policies.logistic_adaptive import LogisticAdaptivePolicy
 
@@ -28,7 +29,7 @@ TASK = ShapesTask("tune", 2)
 
 @pytest.fixture(scope="module")
 def vlm() -> VLM:
-    return VLM(build_model(0, n_layers=5).eval(), build_processor(), "untrained")
+    return answering(n_layers=5)
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +128,8 @@ def test_blocks_deal_out_the_kinds_and_change_no_answer(vlm: VLM, prepared):
     assert [set(block.outcome.by_kind()) for block in blocks] == [set(records.by_kind())] * 2
     assert blocks[0].so_far.rows == tuple(sorted(blocks[0].outcome.rows, key=records.rows.index))
     assert blocks[1].so_far.rows == records.rows
+    assert 0 < records.score < 1
+    assert len({block.outcome.score for block in blocks}) == 2
     assert np.mean([block.outcome.score for block in blocks]) == pytest.approx(records.score)
 
 
@@ -183,12 +186,23 @@ def test_summaries():
     assert records.score == 0.625  # kinds weigh alike, not samples
     assert records.samples_per_second == 3
     assert records.flops_ratio == pytest.approx((4 * 50 + 6 + 2 * 50 + 1) / 600)
-    low, high = records.interval()
-    assert low < 0.625 < high
+    assert records.scoring_ratio == pytest.approx(6 / 600)
+    assert records.macs_ratio == pytest.approx((4 * 25 + 6 + 2 * 25 + 1) / 300)
+    assert (records.mean_tokens, records.mean_tokens_leaving) == (5.0, 4.5)
     frame = records.to_frame()
     assert frame.score.tolist() == [1, 1, 0, 1, 0, 1]
     with pytest.raises(ValueError, match="no samples"):
         Records((), 1.0)
+
+
+def test_the_interval_of_a_mean_over_kinds_adds_their_variances():
+    """Wilson's intervals of 3 of 4 and of 1 of 2 are (0.3006, 0.9544) and (0.0945, 0.9055)."""
+    records = _records({"a": [1.0, 1.0, 0.0, 1.0], "b": [0.0, 1.0]})
+    assert records.interval("a") == pytest.approx((0.3006, 0.9544), abs=1e-4)
+    half = np.hypot((0.9544 - 0.3006) / 2, (0.9055 - 0.0945) / 2) / 2
+    assert records.interval() == pytest.approx((0.625 - half, 0.625 + half), abs=1e-4)
+    assert _records({"a": [1.0] * 3, "b": [1.0] * 3}).interval()[1] == 1.0
+    assert _records({"a": [0.0] * 3, "b": [0.0] * 3}).interval()[0] == 0.0
 
 
 def test_wilson_interval_against_a_published_example():

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from budget_problems import geometries
+from budget_problems import WEIGHTS, geometries, n_cuts
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,6 +47,52 @@ def test_the_mean_is_never_over_the_bound_and_uses_it(prompts, bits, gain, way):
     grown = more.plan(bits, prompts).tokens
     full = (counts == [[g.n_vision] for g in prompts]).all()
     assert full or mean_ratio(prompts, grown) > bound  # the next token would not have fitted
+
+
+SHAPES = st.lists(WEIGHTS | st.floats(1e-100, 1e100), min_size=8, max_size=8).map(lambda w: np.sort(w)[::-1].copy())
+
+
+@given(
+    st.lists(st.tuples(SHAPES, geometries(8)), min_size=1, max_size=4),
+    st.integers(0, 3),
+    st.sampled_from(["flops_ratio", "mean_tokens"]),
+    st.floats(0.0, 1.0),
+    st.integers(1, 8),
+)
+def test_no_limit_on_cuts_takes_the_mean_over_the_bound(samples, free_from, unit, way, max_cuts):
+    shapes, prompts = np.array([shape for shape, _ in samples]), [prompt for _, prompt in samples]
+    spent = mean_ratio if unit == "flops_ratio" else lambda prompts, counts: float(np.mean(counts))
+    n_vision = np.array([[prompt.n_vision] for prompt in prompts])
+    full = np.isinf(shapes) | (np.arange(8) < free_from)
+    floor, whole = spent(prompts, np.where(full, n_vision, 0)), spent(prompts, n_vision.repeat(8, axis=1))
+    bound = min(floor + way * (whole - floor) + 1e-9, whole)
+    budget = MeanBudget(**{unit: bound}).calibrated(shapes, prompts, free_from)
+    free, limited = (budget.plan(shapes, prompts, free_from, limit).tokens for limit in (None, max_cuts))
+    assert spent(prompts, limited) <= spent(prompts, free) <= bound
+    assert all(n_cuts(tokens, prompt.n_vision) <= max_cuts for tokens, prompt in zip(limited, prompts, strict=True))
+    assert (limited[full] == np.broadcast_to(n_vision, full.shape)[full]).all()
+    few = [n_cuts(tokens, prompt.n_vision) <= max_cuts for tokens, prompt in zip(free, prompts, strict=True)]
+    assert spent(prompts, limited) == spent(prompts, free) or not all(few)
+
+
+@pytest.mark.parametrize("bound", [{"mean_tokens": 640}, {"flops_ratio": 0.25}])
+@pytest.mark.parametrize("max_cuts", [1, 2, 3])
+def test_with_few_cuts_a_long_prompt_stays_just_below_the_bound(bound, max_cuts):
+    prompts = [LLAVA.with_tokens(2880, n_text) for n_text in range(20, 100, 2)]
+    pruner = Pruner(ComplexitySpendPolicy(), MeanBudget(**bound), max_cuts=max_cuts).calibrated(BITS, prompts)
+    counts = pruner.plan(BITS, prompts).tokens
+    spent = counts.mean() / 640 if "mean_tokens" in bound else mean_ratio(prompts, counts) / 0.25
+    assert 0.999 < spent <= 1
+
+
+def test_weights_as_far_apart_as_the_shelfs_are_scaled_to_the_bound():
+    """From e^-300 to e^300: the sample of the large weights fills up first, the other takes the rest."""
+    _, counts = calibrated(ComplexitySpendPolicy(gain=100.0), np.array([-3.0, 3.0]), mean_tokens=432)
+    assert (counts[0] == 576).all()
+    assert 287 < counts[1].mean() <= 288
+    _, counts = calibrated(ComplexitySpendPolicy(gain=100.0), np.array([-3.0, 3.0]), mean_tokens=144)
+    assert (counts[1][2:] == 0).all()
+    assert counts.mean() == pytest.approx(144, abs=1)
 
 
 def test_samples_of_little_mutual_information_get_more():

@@ -65,6 +65,12 @@ def test_centres_are_dense_and_apart():
     assert sorted(points[order[0, :2]].flatten().round().tolist()) == [0.0, 5.0]
 
 
+def test_distances_are_per_square_root_of_the_width():
+    points = torch.tensor([[[0.0] * 4, [2.0] * 4, [3.0, 0.0, 0.0, 0.0]]])
+    expected = torch.tensor([[[0, 4, 3], [4, 0, 13**0.5], [3, 13**0.5, 0]]]) / 2
+    torch.testing.assert_close(merging._distances(points), expected)
+
+
 def test_tokens_that_lie_close_together_far_from_the_origin_are_told_apart(monkeypatch):
     monkeypatch.setattr(merging, "_NOISE", 1e-3)
     evidence = evidence_of(random_attention(5, 1, 2, 5, 150), width=64)

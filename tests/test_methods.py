@@ -12,6 +12,8 @@ from autoprune_lab.budget import Budget
 from autoprune_lab.flops import flops_ratio
 from autoprune_lab.geometry import Geometry
 from autoprune_lab.mean_budget import MeanBudget
+from autoprune_lab.pruner import Pruner
+from policies.fixed import FixedPolicy
 from search.arm import build_pruner
 from search.bench import load, open_bench
 from search.config import compose, conf_dir
@@ -35,7 +37,7 @@ def plan(method, **bound):
 
 @pytest.fixture(scope="module")
 def bench(checkpoint):
-    """An untrained narrow model and eight samples of 144 visual tokens."""
+    """A narrow model and eight samples of 144 visual tokens."""
     config = compose(["model=path", f"model.path={checkpoint}", "task.per_kind=1"]).config
     return open_bench(load(config), config)
 
@@ -104,6 +106,13 @@ def test_every_method_runs(method, bench):
         assert 0.45 < min(ratios) <= max(ratios) <= 0.5
     else:
         assert max(ratios) < 0.6
+
+
+def test_the_narrow_model_tells_arms_apart(bench):
+    """It answers a part of the questions, fewer with fewer tokens: what is wrong in a score shows in tests."""
+    few, many = (Pruner(FixedPolicy(keep=keep)) for keep in (0.05, 0.8))
+    few, many, whole = (bench.run(pruner).score for pruner in (few, many, None))
+    assert 0 < few < many < whole < 1
 
 
 @every_method

@@ -1,11 +1,11 @@
-"""`autoprune table`: methods x budgets on an untrained model."""
+"""`autoprune table`: methods x budgets on a narrow model."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from fake_bench import refused
+from fake_bench import SMALL, refused
 
-from autoprune_lab.flops import mean_tokens_leaving
+from autoprune_lab.flops import flops_ratio, macs_3ndm, mean_tokens_leaving, prefill_flops, unpruned_flops
 from autoprune_lab.geometry import Geometry
 from search import bench
 from search.cli import main
@@ -17,22 +17,23 @@ LLAVA = Geometry(32, 4096, 11008, 32, 32, 128, n_vision=576, n_text=70)
 
 @pytest.fixture(scope="module")
 def tabled(tmp_path_factory, checkpoint):
-    """A small table, made twice: its folder and how many arms ran each time."""
+    """A small table, made twice: its folder, and what ran each time as (pruner, geometries, records)."""
     out, ran = tmp_path_factory.mktemp("table") / "t", []
     words = [f"model.path={checkpoint}", "task.per_kind=2", "report.task.per_kind=2"]
     argv = ["table", *words, "--methods", "fastv", "autoprune_spend", "--tokens", "192", "20", "--out", str(out)]
     run = bench.ModelBench.run
 
     def counted(self, pruner):
-        ran.append(pruner)
-        return run(self, pruner)
+        records = run(self, pruner)
+        ran.append((pruner, self.prepared.geometries, records))
+        return records
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bench.ModelBench, "run", counted)
         assert main(argv) == 0
-        first = len(ran)
+        first = ran.copy()
         assert main(argv) == 0
-    return out, first, len(ran) - first
+    return out, first, ran[len(first) :]
 
 
 def test_random_uniform_and_the_unpruned_model_are_always_there(tabled):
@@ -45,22 +46,42 @@ def test_arms_cost_the_same_and_say_so_in_every_count(tabled):
     for method in ("fastv", "random", "uniform"):
         row = frame.loc[(method, 192.0)]
         assert row["flops_ratio"] == pytest.approx(frame.loc[("fastv", 192.0), "flops_ratio"], rel=0.01)
-        assert 0.9 < row["paper_ratio"] / row["flops_ratio"] < 1.1
-        assert row["leaving"] <= row["entering"]
         assert row["time_ratio"] > 0
-        assert row["relative:low"] <= row["relative"] <= row["relative:high"] or np.isnan(row["relative"])
+        assert row["relative"] == pytest.approx(row["score"] / frame.loc[("none", np.nan), "score"])
+        assert row["relative:low"] <= row["relative"] <= row["relative:high"]
+
+
+def test_the_costs_of_an_arm_are_those_of_its_plan(tabled):
+    """Chance looks at nothing, so that its plan is known beforehand."""
+    frame = pd.read_csv(tabled[0] / "table.csv").set_index(["method", "tokens"])
+    arms = [frame.loc[(method, tokens)] for method in ("random", "uniform") for tokens in (192.0, 20.0)]
+    for row, (pruner, prompts, records) in zip(arms, tabled[1][-4:], strict=True):
+        plan = pruner.plan(np.zeros(len(prompts)), prompts).tokens
+        pairs, whole = list(zip(prompts, plan, strict=True)), [np.full(16, g.n_vision) for g in prompts]
+        flops = sum(prefill_flops(g, tokens) for g, tokens in pairs)
+        assert row["flops_ratio"] == pytest.approx(flops / sum(map(unpruned_flops, prompts)))
+        macs = sum(macs_3ndm(g, tokens) for g, tokens in pairs)
+        assert row["paper_ratio"] == pytest.approx(macs / sum(map(macs_3ndm, prompts, whole)))
+        assert row["entering"] == pytest.approx(plan.mean())
+        assert row["leaving"] == pytest.approx(np.mean([mean_tokens_leaving(tokens) for tokens in plan]))
+        assert row["scoring_ratio"] == 0
+        assert row["score"] == pytest.approx(records.score)
+    assert 0 < frame.loc[("fastv", 192.0), "scoring_ratio"] < frame.loc[("autoprune_spend", 192.0), "scoring_ratio"]
 
 
 def test_what_is_out_of_reach_is_a_row_with_the_floor(tabled):
     frame = pd.read_csv(tabled[0] / "table.csv").set_index(["method", "tokens"])
-    assert frame.loc[("fastv", 20.0), "note"].startswith("floor 0.1")
-    assert "out of reach: floor 0.1" in (tabled[0] / "table.md").read_text()
+    prompts = tabled[1][0][1]
+    full = np.array([144] * 2 + [0] * 14)  # FastV cuts before layer 2
+    floor = f"floor {max(flops_ratio(prompt, full) for prompt in prompts):.3f}"
+    assert frame.loc[("fastv", 20.0), "note"] == floor
+    assert f"out of reach: {floor}" in (tabled[0] / "table.md").read_text()
 
 
 def test_answered_arms_are_not_run_again(tabled):
     _, first, second = tabled
-    assert first == 1 + 2 + 2 * 2
-    assert second == 0
+    assert len(first) == 1 + 2 + 2 * 2
+    assert second == []
 
 
 def test_markdown_and_picture_are_written(tabled):
@@ -92,7 +113,9 @@ def test_budgets_cost_about_what_papers_say_of_them(tokens, published):
 def test_a_budget_means_tokens_leaving():
     counts = np.array([576] + [64] * 31)
     assert mean_tokens_leaving(counts) == 64
-    assert paper_ratio(64, LLAVA.with_tokens(576, 0)) == pytest.approx((64 + 18) / 576, rel=0.12)
+    assert paper_ratio(64, LLAVA) == pytest.approx(flops_ratio(LLAVA, np.full(32, 64 + 576 // 32)))
+    assert paper_ratio(64, SMALL) == pytest.approx(flops_ratio(SMALL, np.full(16, 144 * 64 // 576 + 144 // 16)))
+    assert paper_ratio(576, LLAVA) == 1.0
 
 
 def test_every_method_of_the_shelf_can_be_an_arm_at_a_generous_budget():

@@ -103,6 +103,7 @@ def test_what_is_left_out_is_counted_and_said():
     assert (front.costs, front.scores, front.labels) == ((0.2,), (0.5,), ("0",))
     assert front.left_out == LeftOut(dominated=2, infeasible=1, no_result=2)
     assert str(front.left_out) == "2 dominated, 1 over a bound, 2 without a result"
+    assert ParetoFront().left_out == LeftOut() == LeftOut(0, 0, 0)
     assert front == ParetoFront((0.2,), (0.5,), ("0",))
 
 

@@ -60,6 +60,14 @@ def test_keep_distinct_splits_as_vispruner_does(tokens):
     assert plan.merged.tolist() == [[0, tokens // 2]]
 
 
+@pytest.mark.parametrize(
+    ("recovery", "kept"), [(KeepDistinct(0.0), 0), (KeepDistinct(1.0), 32), (ContextualMerge(0.0), 32)]
+)
+def test_a_part_may_be_nothing_or_all(recovery, kept):
+    plan = Plan.within(np.array([[576, 32]]), np.array([576]), recovery.split)
+    assert (plan.kept.tolist(), plan.merged.tolist()) == ([[576, kept]], [[0, 32 - kept]])
+
+
 @pytest.mark.parametrize(("kept", "merged"), [(5, 1), (6, -1), (-1, 2), (2, 9)])
 def test_a_split_that_breaks_its_contract_is_refused(kept, merged):
     def split(allowed, present):

@@ -147,6 +147,15 @@ def test_arms_on_other_samples_are_refused():
         paired.apart(kinds, [left], [right])
 
 
+def test_a_sample_that_was_answered_twice_is_not_paired():
+    once, twice = (pd.Series([1.0] * len(ids), index=ids) for ids in (["a", "b"], ["a", "b", "b"]))
+    kinds = pd.DataFrame({"id": ["a", "b"], "kind": ["k", "k"]})
+    assert paired.apart(kinds, [once], [once]).value == 0
+    for left, right in ((once, twice), (twice, once), (twice, twice)):
+        with pytest.raises(ConfigError, match="same report samples"):
+            paired.apart(kinds, [left], [right])
+
+
 def test_the_report_is_read_again_only_while_nothing_changed(tmp_path):
     finished(tmp_path, "s", "policy=fixed")
     words = ("study=s", "policy=fixed", "search.n_trials=8")

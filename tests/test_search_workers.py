@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from fake_bench import settings
-from fake_workers import FORK, launched, work
+from fake_workers import FORK, launched, meet, work
 from light_work import dies_or_sleeps
 from test_cli import quick
 
@@ -176,7 +176,8 @@ def test_a_worker_needs_the_name_and_the_place_only(one_worker):
     assert (place / "report.csv").is_file()
 
 
-def test_several_workers_find_what_one_finds(one_worker, checkpoint, tmp_path, capsys):
+def test_several_workers_find_what_one_finds(one_worker, checkpoint, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(workers, "join", partial(meet, tmp_path, 2))
     words = quick(checkpoint, f"folder={tmp_path}", "search=random", "search.n_trials=4", "search.workers=2")
     assert main(["study", *words]) == 0
     assert "on the front?" in capsys.readouterr().out
@@ -184,6 +185,9 @@ def test_several_workers_find_what_one_finds(one_worker, checkpoint, tmp_path, c
     several, one = (studies.existing(p, p.name) for p in (place, one_worker[0]))
     values = [sorted(tuple(t.values) for t in s.trials if t.values) for s in (several, one)]
     assert values[0] == values[1]
+    scores = {score for _, score in values[0]}
+    assert len(scores) > 1
+    assert 0 < min(scores) <= max(scores) < 1
     assert len({t.user_attrs[trials.WORKER] for t in several.trials}) == 2
 
 

@@ -8,6 +8,7 @@ import weakref
 
 import pandas as pd
 import pytest
+from answering import answering
 
 from autoprune_lab import prompts, streaming
 from autoprune_lab.answers import Answer, Answers, AnswersError
@@ -20,7 +21,6 @@ from autoprune_lab.pruner import Pruner
 from autoprune_lab.records import Record
 from autoprune_lab.streaming import Shard, Stream
 from autoprune_lab.tasks.shapes import ShapesTask
-from autoprune_lab.testbed.build import build_model, build_processor
 from policies.logistic_adaptive import LogisticAdaptivePolicy
 
 PRUNER = Pruner(LogisticAdaptivePolicy(), Budget(flops_ratio=0.6))
@@ -29,7 +29,7 @@ SIZE = 2  # of a batch
 
 
 def narrow() -> VLM:
-    return VLM(build_model(0, n_layers=5, hidden=16).eval(), build_processor(), "untrained")
+    return answering(n_layers=5)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from autoprune_lab.trajectory import ego_boxes, figures, overlaps, plan_error, read_trajectory
+from autoprune_lab.trajectory import ego_boxes, figures, nearness, overlaps, plan_error, read_trajectory
 
 STRAIGHT = np.column_stack([np.arange(1.0, 7.0), np.zeros(6)])  # 2 m/s, a waypoint each half second
 NOBODY = [np.zeros((0, 5))] * 6
@@ -44,6 +44,33 @@ def test_times_beyond_the_plan_are_left_out():
     found = figures([plan_error(STRAIGHT[:4], STRAIGHT[:4])])
     assert "l2_2s" in found
     assert "l2_3s" not in found
+    assert [figures([plan_error(STRAIGHT, aside(0.5))], step)["l2_avg"] for step in (0.5, 1.0)] == [0.5, 0.5]
+    assert "l2_1s" not in figures([plan_error(STRAIGHT[:1], STRAIGHT[:1])])
+
+
+def test_a_plan_that_ends_before_the_first_time_is_averaged_as_it_is():
+    short = figures([plan_error(np.array([[1.0, 0.3]]), STRAIGHT[:1], [car(1, 0.3)])])
+    assert short == pytest.approx({"l2_avg": 0.3, "l2_to_avg": 0.3, "collision_rate": 1.0})
+
+
+def test_nearness_falls_with_the_mean_distance():
+    assert nearness(STRAIGHT, STRAIGHT) == 1.0
+    assert nearness(STRAIGHT + np.array([0.3, 0.4]), STRAIGHT) == pytest.approx(np.exp(-0.5))
+    assert nearness(None, STRAIGHT) == 0.0
+
+
+def test_without_plans_there_are_no_figures():
+    with pytest.raises(ValueError, match="no plans"):
+        figures([])
+
+
+def test_the_ego_car_has_the_size_of_the_nuscenes_one():
+    """4.084 x 1.85 m: another car's front 2 m ahead of its middle is hit up to 2.042 + 2 m away, not farther."""
+    stands = np.array([[1.0, 0.0]])
+    for x, hits in ((1 + 4.04, True), (1 + 4.05, False)):
+        assert plan_error(stands, stands, [car(x, 0)]).hits.tolist() == [hits]
+    for y, hits in ((0.925 + 0.99, True), (0.925 + 1.01, False)):
+        assert plan_error(stands, stands, [car(1, y)]).hits.tolist() == [hits]
 
 
 def test_boxes_overlap_when_they_share_ground():
@@ -63,8 +90,9 @@ def test_a_turned_box_overlaps_where_its_corner_reaches():
 
 
 def test_the_ego_car_heads_where_it_moves_and_keeps_its_heading_when_it_stops():
-    boxes = ego_boxes(np.array([[1.0, 0.0], [1.0, 2.0], [1.0, 2.05]]), (4.0, 2.0))
-    assert boxes[:, 2] == pytest.approx([0, np.pi / 2, np.pi / 2])
+    boxes = ego_boxes(np.array([[1.0, 0.0], [1.0, 2.0], [1.0, 2.05], [1.1, 2.05]]), (4.0, 2.0))
+    assert boxes[:, 2] == pytest.approx([0, np.pi / 2, np.pi / 2, 0], abs=1e-6)
+    assert boxes[:, 3:].tolist() == [[4.0, 2.0]] * 4
 
 
 def test_plans_of_other_lengths_are_refused():
