@@ -24,12 +24,10 @@ def check_fit(folder: Path, config: Mapping[str, Any], tensors: Header) -> None:
             raise CheckpointError(
                 f"{folder / 'config.json'} says {field}={depth}, but the weights hold {len(tensors)} tensors in all"
             )
-    if "quantization_config" in config or importlib.util.find_spec("accelerate") is None:
-        return
-    whole = [name for name, entry in tensors.items() if entry["dtype"][0] in "UI" and name.endswith("weight")]
-    if whole:
+    integers = [name for name, entry in tensors.items() if entry["dtype"][0] in "UI" and name.endswith("weight")]
+    if integers and "quantization_config" not in config:
         raise CheckpointError(
-            f"{folder}: {_some(whole, 'tensors hold')} whole numbers, but config.json has no quantization_config"
+            f"{folder}: {_some(integers, 'tensors hold whole numbers')}, but config.json has no quantization_config"
         )
     import torch
     from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING as CLASSES
@@ -37,7 +35,7 @@ def check_fit(folder: Path, config: Mapping[str, Any], tensors: Header) -> None:
 
     try:
         described = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        if type(described) not in CLASSES:
+        if "quantization_config" in config or importlib.util.find_spec("accelerate") is None:
             return
         _, info = CLASSES[type(described)].from_pretrained(
             None,

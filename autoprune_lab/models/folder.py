@@ -70,8 +70,8 @@ def weight_files(folder: Path) -> list[Path]:
     """
     if (folder / "adapter_config.json").exists():
         raise CheckpointError(
-            f"checkpoint folder {folder} holds an adapter (adapter_config.json): merge it into its model and save that, "
-            "or take the two adapter files away"
+            f"checkpoint folder {folder} holds an adapter (adapter_config.json): merge it into its model and save "
+            "that, or take the adapter's files away"
         )
     names = _shards(folder / INDEX) if (folder / INDEX).exists() else []
     if (folder / WHOLE).exists():  # transformers takes it, index or not

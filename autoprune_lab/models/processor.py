@@ -1,7 +1,6 @@
 """The processor of a checkpoint, with stock classes; still pictures need no torchvision even where videos would."""
 
 import inspect
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +8,9 @@ from autoprune_lab.models.errors import CheckpointError, one_line
 from autoprune_lab.models.folder import read_json
 
 if TYPE_CHECKING:
-    from transformers import ProcessorMixin
+    from transformers import PretrainedConfig, ProcessorMixin
 
+LLAVA = ("llava", "llava_next", "llava_next_video", "llava_onevision")
 OWN = "processor_config.json"
 CLASS_TOKENS = {"clip_vision_model": 1, "siglip_vision_model": 0}  # beside the patches
 
@@ -28,7 +28,7 @@ def stock_processor(folder: Path, trust_remote_code: bool = False) -> "Processor
     try:
         loader = AutoProcessor if kind is None else for_pictures(kind)
         processor = loader.from_pretrained(folder, trust_remote_code=trust_remote_code)
-        _complete(processor, folder)
+        _complete(processor, folder, trust_remote_code)
     except CheckpointError:
         raise
     except Exception as error:  # a stranger's files, some of them read by other languages' code
@@ -42,35 +42,33 @@ def stock_processor(folder: Path, trust_remote_code: bool = False) -> "Processor
     return processor
 
 
-def _complete(processor: "ProcessorMixin", folder: Path) -> None:
-    """Give the processor what its own file leaves out and config.json knows; refuse what differs."""
-    takes = inspect.signature(type(processor).__init__).parameters
-    if "vision_feature_select_strategy" not in takes:
-        return
-    said = read_json(folder / OWN) if (folder / OWN).exists() else {}
-    for name, value in _image_tokens(folder).items():
-        if name not in takes:
-            continue
-        if said.get(name) is None:
-            setattr(processor, name, value)
-        elif said[name] != value:
-            raise CheckpointError(f"{folder / OWN} says {name}={said[name]!r}, where config.json means {value!r}")
-
-
-def _image_tokens(folder: Path) -> Mapping[str, Any]:
-    """How a LLaVA model of this config.json counts the tokens of a picture."""
+def _complete(processor: "ProcessorMixin", folder: Path, trust_remote_code: bool) -> None:
+    """Give a LLaVA processor what its own file leaves out and config.json knows; refuse what differs."""
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    if config.model_type not in LLAVA:
+        return
+    said = read_json(folder / OWN) if (folder / OWN).exists() else {}
+    takes = inspect.signature(type(processor).__init__).parameters
+    for name, value in _image_tokens(config).items():
+        if name in takes and said.get(name) is None:
+            if value is None:
+                raise CheckpointError(
+                    f"{folder / OWN} lacks {name}, and config.json does not tell: its tower is "
+                    f"{config.vision_config.model_type!r}"
+                )
+            setattr(processor, name, value)
+        elif name in takes and value is not None and said[name] != value:
+            raise CheckpointError(f"{folder / OWN} says {name}={said[name]!r:.40}, where config.json means {value!r}")
+
+
+def _image_tokens(config: "PretrainedConfig") -> dict[str, Any]:
+    """How a LLaVA model counts the tokens of a picture; None for what its config does not tell."""
     tower = config.vision_config
-    if tower.model_type not in CLASS_TOKENS:
-        raise CheckpointError(
-            f"{folder / 'config.json'} has a tower {tower.model_type!r}, whose tokens beside the patches are not known: "
-            f"known are {', '.join(CLASS_TOKENS)}"
-        )
     return {
         "patch_size": tower.patch_size,
-        "num_additional_image_tokens": CLASS_TOKENS[tower.model_type],
+        "num_additional_image_tokens": CLASS_TOKENS.get(tower.model_type),
         "num_image_tokens": (tower.image_size // tower.patch_size) ** 2,
         "vision_feature_select_strategy": config.vision_feature_select_strategy,
     }
@@ -111,7 +109,7 @@ def _video_class(folder: Path) -> type["ProcessorMixin"] | None:
         return None
     try:
         name = PROCESSOR_MAPPING_NAMES.get(AutoConfig.from_pretrained(folder, trust_remote_code=False).model_type)
-    except (OSError, ValueError):
+    except Exception:  # told where the config itself is checked, or of a model with its own code
         return None
     kind = processor_class_from_name(name) if name else None
     return kind if kind is not None and "video_processor" in _parts_of(kind) else None
