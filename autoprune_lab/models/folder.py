@@ -84,6 +84,8 @@ def weight_files(folder: Path) -> list[Path]:
     for name in names:
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder / name} is missing; {INDEX} names it")
+    if not isinstance(read_json(folder / INDEX).get("metadata"), dict):
+        raise CheckpointError(f"{folder / INDEX} has no metadata, which transformers wants: copy it again")
     return [folder / name for name in names]
 
 
