@@ -267,24 +267,27 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("name", [None, *HOSTILE])
-def test_a_checkpoints_generation_config_never_changes_an_evaluation(folder, name):
-    """Each setting alone, and all of them as far as transformers lets them stand together (None)."""
+def test_a_checkpoints_generation_config_never_changes_an_evaluation(folder):
+    """Each setting alone, then all of them together."""
     vlm = load_model(str(folder("llava")))
     prepared = prepare(vlm, Gallery((1, 1)), batch_size=2)
-    arms = [(None, None), (PRUNER, None), (PRUNER, 1 << 20)]
-    rows = [evaluate(vlm, prepared, arm, prefixes=_prefixes(vlm, prepared, room)).rows for arm, room in arms]
     own = vlm.model.generation_config
-    for setting, value in HOSTILE.items() if name is None else [(name, HOSTILE[name])]:
+
+    def answers():
+        shared = Prefixes(vlm, prepared, 1 << 20)
+        return [evaluate(vlm, prepared, arm, prefixes=shared).rows for arm in (None, PRUNER)]
+
+    expected = answers()
+    assert any(row.mean_tokens < row.n_vision for row in expected[1])
+    for setting, value in HOSTILE.items():
+        before = getattr(own, setting)
         setattr(own, setting, value)
-    again = [evaluate(vlm, prepared, arm, prefixes=_prefixes(vlm, prepared, room)).rows for arm, room in arms]
-    assert again == rows
-    assert all(len(row.prediction.split()) <= 3 for row in rows[0])
+        assert answers() == expected, setting
+        setattr(own, setting, before)
+    for setting, value in HOSTILE.items():
+        setattr(own, setting, value)
+    assert answers() == expected
     assert vlm.model.generation_config is own
-
-
-def _prefixes(vlm, prepared, room):
-    return None if room is None else Prefixes(vlm, prepared, room)
 
 
 def test_the_token_ids_of_a_generation_config_end_an_answer(folder):
@@ -328,7 +331,7 @@ def test_a_processor_of_older_versions_gets_what_the_config_knows(folder, tmp_pa
         ("llava", "patch_size", "x", 4),
         ("llava", "num_additional_image_tokens", 0, 1),
         ("llava_next", "vision_feature_select_strategy", "full", "'default'"),
-        ("llava_onevision", "num_image_tokens", 3, 4),
+        ("llava_onevision", "num_image_tokens", 3, 9),
     ],
 )
 def test_a_processor_that_contradicts_the_config_is_refused(folder, tmp_path, name, field, value, right):
@@ -343,7 +346,7 @@ def test_a_legacy_processor_with_a_tower_that_is_not_known_is_told_which_field_t
     monkeypatch.setattr("autoprune_lab.models.processor.CLASS_TOKENS", {})
     assert load_processor(str(folder("llava"))).num_additional_image_tokens == 1
     monkeypatch.setattr("autoprune_lab.models.processor.read_json", lambda file: {})
-    with pytest.raises(CheckpointError, match="lacks num_additional_image_tokens, and config.json does not tell"):
+    with pytest.raises(CheckpointError, match=r"lacks num_additional_image_tokens, and config\.json does not tell"):
         load_processor(str(folder("llava")))
 
 
@@ -354,7 +357,7 @@ def test_a_legacy_processor_with_a_tower_that_is_not_known_is_told_which_field_t
         ("{% for %}", "fails: Expected an expression"),
         ("{{ nothing.at.all }}", "fails: 'nothing' is undefined"),
         ("{{ 1 / 0 }}", "fails: division by zero"),
-        ("{{ messages.__class__ }}", "fails: access to attribute '__class__' of 'list' object is unsafe"),
+        ("{{ messages.__class__.x }}", "fails: access to attribute '__class__' of 'list' object is unsafe"),
         ("{% macro f(n) %}{{ f(n) }}{% endmacro %}{{ f(1) }}", "fails: maximum recursion depth"),
         (
             "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
