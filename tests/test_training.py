@@ -202,7 +202,7 @@ def test_only_the_first_process_writes_and_garbage_is_named(tmp_path):
     assert not checkpoint.file.exists()
     for content in (b"", b"no checkpoint"):
         checkpoint.file.write_bytes(content)
-        with pytest.raises(CheckpointError, match="whole.pt cannot be gone on from .*: delete it"):
+        with pytest.raises(CheckpointError, match=r"whole\.pt cannot be gone on from .*: delete it"):
             checkpoint.resume(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2), optimiser)
 
 
