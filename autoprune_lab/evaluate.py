@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
+from autoprune_lab.decoder.greedy import greedily
 from autoprune_lab.decoder.prefill import refuse_nan
 from autoprune_lab.decoder.prefix import replayed
 from autoprune_lab.evidence import Evidence
@@ -107,7 +108,8 @@ def _answer(
     arguments = batch.arguments()
     prefix = prefixes.of(batch, pruner) if prefixes is not None and pruner is not None else None
     begun = replayed(vlm.model, prefix) if prefix is not None else nullcontext()
-    with begun, torch.inference_mode(), pruner.attach(vlm.model) if pruner else nullcontext() as trace:
+    pruned = pruner.attach(vlm.model) if pruner else nullcontext()
+    with begun, torch.inference_mode(), greedily(vlm.model), pruned as trace:
         tokens = vlm.model.generate(**arguments, max_new_tokens=prepared.task.max_new_tokens, do_sample=False)
     new = tokens[:, arguments["input_ids"].shape[1] :]
     answers = vlm.processor.batch_decode(new, skip_special_tokens=True)

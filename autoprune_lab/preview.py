@@ -33,6 +33,6 @@ def text_config(folder: Path, trust_remote_code: bool = False) -> "tuple[Pretrai
 
     config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     token = getattr(config, "image_token_id", None)
-    if token is None:
+    if type(token) is not int or not 0 <= token < 2**31:
         raise CheckpointError(f"{folder / 'config.json'} names no image_token_id: this model cannot be pruned here")
-    return config.get_text_config(), int(token)
+    return config.get_text_config(), token

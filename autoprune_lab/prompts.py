@@ -12,6 +12,7 @@ from autoprune_lab.features import VisionEncoder, n_bytes
 from autoprune_lab.geometry import Geometry
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.models.errors import CheckpointError, one_line
+from autoprune_lab.models.template import apply_template
 from autoprune_lab.tasks.base import Sample, Task
 from autoprune_lab.tasks.pictures import sizes
 
@@ -91,16 +92,10 @@ def by_length(processor: Any, samples: Sequence[Sample], labels: Sequence[str], 
 def prompt_text(processor: Any, sample: Sample) -> str:
     """The sample as the checkpoint's own chat template words it, up to where the answer starts.
 
-    Raises CheckpointError where there is no template.
+    Raises CheckpointError as `apply_template` does.
     """
-    template = getattr(processor.tokenizer, "chat_template", None) if processor.chat_template is None else None
-    if processor.chat_template is None and template is None:
-        raise CheckpointError(
-            f"{type(processor).__name__} has no chat template: put the checkpoint's chat_template.jinja into its folder"
-        )
     content = [{"type": "image"} for _ in range(len(sample.images))] + [{"type": "text", "text": sample.question}]
-    message = [{"role": "user", "content": content}]
-    return str(processor.apply_chat_template(message, chat_template=template, add_generation_prompt=True))
+    return apply_template(processor, [{"role": "user", "content": content}])
 
 
 def prompt_lengths(

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import sys
 
 import accelerate
 import layouts
@@ -13,6 +14,7 @@ import transformers
 from fake_bench import refused
 from families import FAMILIES, IMAGE
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from toys import CLASSES, save_toy
 
 from autoprune_lab.budget import Budget
@@ -20,6 +22,7 @@ from autoprune_lab.evaluate import evaluate
 from autoprune_lab.models.checkpoint import check_checkpoint, load_model, load_processor
 from autoprune_lab.models.errors import CheckpointError
 from autoprune_lab.models.placement import Placement, best_device
+from autoprune_lab.prefixes import Prefixes
 from autoprune_lab.prompts import prepare, prompt_lengths
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.tasks.base import Sample, Task
@@ -220,15 +223,187 @@ def test_layers_that_accelerate_fetches_from_elsewhere_are_pruned_alike(folder, 
     assert fetched == kept
 
 
-def test_auto_takes_the_best_device_and_the_checkpoints_own_numbers(folder, tmp_path):
-    half = load_model(str(folder("llava"))).model.bfloat16()
-    half.save_pretrained(tmp_path)
-    for file in folder("llava").iterdir():
-        if not (tmp_path / file.name).exists():
-            shutil.copy(file, tmp_path)
-    model = load_model(str(tmp_path), dtype="auto", device="auto").model
+@pytest.mark.parametrize(("cuda", "mps", "best"), [(0, 0, "cpu"), (1, 0, "cuda"), (0, 1, "mps"), (1, 1, "cuda")])
+def test_auto_is_the_first_device_that_there_is(monkeypatch, cuda, mps, best):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(cuda))
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: bool(mps))
+    assert best_device() == best
+
+
+def test_auto_takes_the_best_device_and_the_checkpoints_own_numbers(folder, tmp_path, monkeypatch):
+    copied = shutil.copytree(folder("llava"), tmp_path / "c")
+    load_model(str(copied)).model.bfloat16().save_pretrained(copied)
+    monkeypatch.setattr("autoprune_lab.models.placement.best_device", lambda: "cpu")
+    model = load_model(str(copied), dtype="auto", device="auto").model
     assert model.dtype == torch.bfloat16
-    assert model.device.type == best_device()
+    assert {value.device.type for value in model.state_dict().values()} == {"cpu"}
+    monkeypatch.setattr("autoprune_lab.models.placement.best_device", lambda: "meta")
+    assert load_model(str(copied), dtype="auto", device="auto").model.device.type == "meta"
+
+
+HOSTILE = {
+    "num_beams": 3,
+    "num_return_sequences": 2,
+    "return_dict_in_generate": True,
+    "output_scores": True,
+    "use_cache": False,
+    "do_sample": True,
+    "temperature": 9.0,
+    "repetition_penalty": 9.0,
+    "no_repeat_ngram_size": 1,
+    "min_new_tokens": 3,
+    "min_length": 99,
+    "max_length": 3,
+    "suppress_tokens": [6, 7, 8, 9, 10],
+    "bad_words_ids": [[6], [7]],
+    "forced_eos_token_id": 9,
+    "guidance_scale": 3.0,
+    "exponential_decay_length_penalty": [1, 9.0],
+    "stop_strings": ["yes"],
+    "max_time": 1e-9,
+    "prompt_lookup_num_tokens": 2,
+    "prefill_chunk_size": 4,
+    "cache_implementation": "static",
+}
+
+
+def test_a_checkpoints_generation_config_never_changes_an_evaluation(folder):
+    """Each setting alone, then all of them together."""
+    vlm = load_model(str(folder("llava")))
+    prepared = prepare(vlm, Gallery((1, 1)), batch_size=2)
+    own = vlm.model.generation_config
+
+    def answers():
+        shared = Prefixes(vlm, prepared, 1 << 20)
+        return [evaluate(vlm, prepared, arm, prefixes=shared).rows for arm in (None, PRUNER)]
+
+    expected = answers()
+    assert any(row.mean_tokens < row.n_vision for row in expected[1])
+    for setting, value in HOSTILE.items():
+        before = getattr(own, setting)
+        setattr(own, setting, value)
+        assert answers() == expected, setting
+        setattr(own, setting, before)
+    for setting, value in HOSTILE.items():
+        setattr(own, setting, value)
+    assert answers() == expected
+    assert vlm.model.generation_config is own
+
+
+def test_the_token_ids_of_a_generation_config_end_an_answer(folder):
+    vlm = load_model(str(folder("llava")))
+    prepared = prepare(vlm, Gallery((1,)))
+    tokens = vlm.model.generate(**prepared.batches[0].arguments(), max_new_tokens=3, do_sample=False)[0, -3:].tolist()
+    assert len(set(tokens)) == 3
+    whole = evaluate(vlm, prepared).rows[0].prediction
+    vlm.model.generation_config.eos_token_id = tokens[1]
+    assert evaluate(vlm, prepared).rows[0].prediction == " ".join(whole.split()[:2])
+
+
+LEGACY = {
+    "llava": ["patch_size", "vision_feature_select_strategy", "num_additional_image_tokens"],
+    "llava_next": ["patch_size", "vision_feature_select_strategy", "num_additional_image_tokens"],
+    "llava_onevision": ["num_image_tokens", "vision_feature_select_strategy"],
+}
+
+
+@pytest.mark.parametrize("name", LEGACY)
+@pytest.mark.parametrize("how", ["no file", "none of them", "null"])
+def test_a_processor_of_older_versions_gets_what_the_config_knows(folder, tmp_path, name, how):
+    copied = shutil.copytree(folder(name), tmp_path / "c")
+    file, samples = copied / "processor_config.json", Gallery().samples()
+    expected = prompt_lengths(load_processor(str(copied)), IMAGE, samples)
+    said = json.loads(file.read_text())
+    changed = {key: value for key, value in said.items() if key not in LEGACY[name]}
+    file.write_text(json.dumps(changed | (dict.fromkeys(LEGACY[name]) if how == "null" else {})))
+    if how == "no file":
+        file.unlink()
+        preprocessor = copied / "preprocessor_config.json"
+        wanted = {"processor_class": said["processor_class"]}
+        preprocessor.write_text(json.dumps(json.loads(preprocessor.read_text()) | wanted))
+    assert prompt_lengths(load_processor(str(copied)), IMAGE, samples) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value", "right"),
+    [
+        ("llava", "patch_size", 2, 4),
+        ("llava", "patch_size", "x", 4),
+        ("llava", "num_additional_image_tokens", 0, 1),
+        ("llava_next", "vision_feature_select_strategy", "full", "'default'"),
+        ("llava_onevision", "num_image_tokens", 3, 9),
+    ],
+)
+def test_a_processor_that_contradicts_the_config_is_refused(folder, tmp_path, name, field, value, right):
+    copied = shutil.copytree(folder(name), tmp_path / "c")
+    file = copied / "processor_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {field: value}))
+    with pytest.raises(CheckpointError, match=f"{file} says {field}={value!r}, where config.json means {right}"):
+        load_processor(str(copied))
+
+
+def test_a_legacy_processor_with_a_tower_that_is_not_known_is_told_which_field_to_add(folder, monkeypatch):
+    monkeypatch.setattr("autoprune_lab.models.processor.CLASS_TOKENS", {})
+    assert load_processor(str(folder("llava"))).num_additional_image_tokens == 1
+    monkeypatch.setattr("autoprune_lab.models.processor.read_json", lambda file: {})
+    with pytest.raises(CheckpointError, match=r"lacks num_additional_image_tokens, and config\.json does not tell"):
+        load_processor(str(folder("llava")))
+
+
+@pytest.mark.parametrize(
+    ("template", "told"),
+    [
+        ("{{ raise_exception('roles must alternate') }}", "fails: roles must alternate; mend chat_template.jinja"),
+        ("{% for %}", "fails: Expected an expression"),
+        ("{{ nothing.at.all }}", "fails: 'nothing' is undefined"),
+        ("{{ 1 / 0 }}", "fails: division by zero"),
+        ("{{ messages.__class__.x }}", "fails: access to attribute '__class__' of 'list' object is unsafe"),
+        ("{% macro f(n) %}{{ f(n) }}{% endmacro %}{{ f(1) }}", "fails: maximum recursion depth"),
+        (
+            "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+            "fails: it is not done after 100000 steps",
+        ),
+        ("{% for a in range(9999) %}{{ 'x' * 999 }}{% endfor %}", "makes a prompt of 9989001 letters"),
+        (" ", "makes a prompt of 1 letters"),
+    ],
+)
+def test_a_chat_template_that_fails_or_floods_is_one_line(folder, template, told):
+    processor = load_processor(str(folder("llava")))
+    processor.chat_template = template
+    before = sys.gettrace()
+    with pytest.raises(CheckpointError, match=f"the chat template of {folder('llava')} {told}"):
+        prompt_lengths(processor, IMAGE, Gallery().samples())
+    assert sys.gettrace() is before
+
+
+@families
+def test_strict_finds_no_gap_in_a_whole_checkpoint_of_any_family(folder, tmp_path, name):
+    """Neither as saved, nor with the names that the model itself has."""
+    copied = shutil.copytree(folder(name), tmp_path / "c")
+    state = load_model(str(copied)).model.state_dict()
+    kept = {}
+    for key, value in state.items():  # tied weights are kept once
+        if not any(value.data_ptr() == other.data_ptr() for other in kept.values()):
+            kept[key] = value
+    save_file(kept, copied / "model.safetensors", {"format": "pt"})
+    again = load_model(str(copied)).model.state_dict()
+    assert all(torch.equal(value, again[key]) for key, value in state.items())
+    save_file(dict(list(kept.items())[:-1]), copied / "model.safetensors", {"format": "pt"})
+    with pytest.raises(CheckpointError, match="1 tensors are missing"):
+        check_checkpoint(str(copied))
+
+
+def test_model_strict_false_evaluates_what_it_was_told_to(folder, tmp_path, here, capsys):
+    copied = shutil.copytree(folder("llava"), tmp_path / "c")
+    weights = load_file(copied / "model.safetensors")
+    left = {key: value for key, value in weights.items() if "projector" not in key}
+    save_file(left, copied / "model.safetensors", {"format": "pt"})
+    words = ["evaluate", "model=path", f"model.path={copied}", "task=pope", pope(tmp_path), "budget.flops_ratio=0.9"]
+    words += ["policy=fixed", "task.per_kind=2"]
+    assert main(words) == 2
+    assert "4 tensors are missing" in capsys.readouterr().err
+    with pytest.warns(UserWarning, match="4 tensors are missing"):
+        assert main([*words, "model.strict=false"]) == 0
 
 
 QUICK = [

@@ -8,6 +8,7 @@ import torch
 from seeing import first_losses
 
 from autoprune_lab.models.checkpoint import VLM, load_model
+from autoprune_lab.models.errors import CheckpointError
 from autoprune_lab.prompts import prompt_text
 from autoprune_lab.tasks.base import Sample
 from autoprune_lab.testbed.build import build_model, build_processor, shapes_layout
@@ -15,7 +16,10 @@ from autoprune_lab.testbed.shapes.course import COURSE
 from autoprune_lab.testbed.training import losses, run
 from autoprune_lab.testbed.training.batches import collate
 from autoprune_lab.testbed.training.lessons import PREFIX, make_lesson
+from autoprune_lab.testbed.training.optim import Optimiser
+from autoprune_lab.testbed.training.progress import Checkpoint, recipe
 from autoprune_lab.testbed.training.reader import pack, read
+from search.cli import main
 
 
 @pytest.fixture(scope="module")
@@ -98,23 +102,118 @@ def test_a_few_steps_learn_to_see(lessons):
     assert values[-1] < values[0] / 2
 
 
-def test_an_interrupted_training_goes_on_and_leaves_a_checkpoint_folder(tmp_path, monkeypatch):
-    """Stopped after a checkpoint and started again, it runs the remaining steps only and saves what it trained."""
+COURSE_OF_STEPS = replace(COURSE, layout=shapes_layout(n_layers=12), batch=1, vision_batch=1, vision_steps=3)
+
+
+@pytest.fixture
+def stages(monkeypatch):
+    """A checkpoint every second step; the steps that were run, each with its stage."""
     monkeypatch.setattr(run, "CHECKPOINT_EVERY", 2)
-    course = replace(COURSE, layout=shapes_layout(n_layers=12), batch=2, vision_batch=2, vision_steps=2)
-    steps = []
-    original = run._report
-    monkeypatch.setattr(run, "_report", lambda course, step, *rest: (steps.append(step), original(course, step, *rest)))
+    ran: list[str] = []
+    look, read_whole = run.look_at_picture, run.read
+    monkeypatch.setattr(run, "look_at_picture", lambda *given: (ran.append("vision"), look(*given))[1])
+    monkeypatch.setattr(run, "read", lambda *given: (ran.append("whole"), read_whole(*given))[1])
+    return ran
+
+
+def _stopped(stages, monkeypatch, out, after):
+    """A run that is interrupted before the step after these."""
+    with monkeypatch.context() as broken:
+        broken.setattr(run.Optimiser, "step", _stops_after(after, run.Optimiser.step))
+        with pytest.raises(InterruptedError):
+            run.train(COURSE_OF_STEPS, out, seed=5, steps=3)
+    stages.clear()
+
+
+def _stops_after(n, step):
+    done = []
+
+    def stopping(*given):
+        if len(done) == n:
+            raise InterruptedError
+        done.append(step(*given))
+
+    return stopping
+
+
+def test_an_interrupted_training_goes_on_in_either_stage_and_a_finished_one_stays(
+    tmp_path, monkeypatch, stages, capsys
+):
+    """Of three steps each, every second is kept: stage one goes on from its third step, and so does stage two."""
+    _stopped(stages, monkeypatch, tmp_path, after=2)
+    _stopped(stages, monkeypatch, tmp_path, after=3)
+    assert "resumed vision from step 2" in capsys.readouterr().out
     with monkeypatch.context() as broken:
         broken.setattr(run, "save", _fail)
         with pytest.raises(InterruptedError):
-            run.train(course, tmp_path, seed=5, steps=3)
-    run.train(course, tmp_path, seed=5, steps=4)
-    assert steps == [0, 2, 3]  # from scratch it would report step 0 again
-    vlm = load_model(str(tmp_path))
-    assert vlm.model.config.text_config.num_hidden_layers == 12
-    assert not list(tmp_path.glob("*.pt"))
+            run.train(COURSE_OF_STEPS, tmp_path, seed=5, steps=3)
+    assert stages == ["whole"]
+    assert "resumed whole from step 2" in capsys.readouterr().out
+    stages.clear()
+    run.train(COURSE_OF_STEPS, tmp_path, seed=5, steps=3)
+    assert stages == ["whole"]
+    assert load_model(str(tmp_path)).model.config.text_config.num_hidden_layers == 12
+    assert not list(tmp_path.glob("*.pt*"))
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    stages.clear()
+    capsys.readouterr()
+    run.train(COURSE_OF_STEPS, tmp_path, seed=5, steps=3)
+    assert (
+        capsys.readouterr().out == f"{tmp_path} holds a finished model: nothing to do; another --out trains another\n"
+    )
+    with pytest.raises(CheckpointError, match=r"training.json was made with seed=5, not 6: ask for the same"):
+        run.train(COURSE_OF_STEPS, tmp_path, seed=6, steps=3)
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+    assert stages == []
 
 
 def _fail(*args: object) -> None:
     raise InterruptedError
+
+
+@pytest.mark.parametrize(
+    ("changed", "given", "told"),
+    [
+        ({}, {"seed": 6}, "seed=5, not 6"),
+        ({}, {"steps": 4}, "steps=3, not 4"),
+        ({"world": "driving"}, {}, "world=shapes, not driving"),
+        ({"vision_steps": 4}, {}, "vision_steps=3, not 4"),
+        ({"batch": 2}, {}, "batch=1, not 2"),
+        ({"layout": shapes_layout(n_layers=13)}, {}, "layers=12, not 13"),
+    ],
+)
+@pytest.mark.parametrize("stage", ["vision.pt", "whole.pt"])
+def test_what_was_begun_with_other_settings_is_refused(tmp_path, stage, changed, given, told):
+    file = tmp_path / stage
+    optimiser = Optimiser([(torch.nn.Linear(2, 2), 1.0, True)], 0.1, 0.1, 0.0, steps=3)
+    begun = Checkpoint(file, recipe(COURSE_OF_STEPS, 5, 3, 1), writes=True)
+    begun.keep(2, torch.nn.Linear(2, 2), torch.nn.Linear(2, 2), optimiser)
+    now = {"seed": 5, "steps": 3} | given
+    other = Checkpoint(file, recipe(replace(COURSE_OF_STEPS, **changed), **now, processes=1), writes=True)
+    with pytest.raises(CheckpointError, match=f"{file} was made with {told}: ask for the same, or give another --out"):
+        other.resume(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2), optimiser)
+    assert begun.resume(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2), optimiser) == 2
+
+
+def test_only_the_first_process_writes_and_garbage_is_named(tmp_path):
+    optimiser = Optimiser([(torch.nn.Linear(2, 2), 1.0, True)], 0.1, 0.1, 0.0, steps=3)
+    checkpoint = Checkpoint(tmp_path / "whole.pt", recipe(COURSE_OF_STEPS, 5, 3, 2), writes=False)
+    checkpoint.keep(2, torch.nn.Linear(2, 2), torch.nn.Linear(2, 2), optimiser)
+    assert not checkpoint.file.exists()
+    for content in (b"", b"no checkpoint"):
+        checkpoint.file.write_bytes(content)
+        with pytest.raises(CheckpointError, match=r"whole\.pt cannot be gone on from .*: delete it"):
+            checkpoint.resume(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2), optimiser)
+
+
+def test_a_model_that_came_from_elsewhere_is_never_overwritten(checkpoint, capsys):
+    before = {file: file.read_bytes() for file in checkpoint.iterdir()}
+    assert main(["train", "--out", str(checkpoint)]) == 0
+    assert "holds a finished model: nothing to do" in capsys.readouterr().out
+    assert {file: file.read_bytes() for file in checkpoint.iterdir()} == before
+
+
+def test_out_must_be_a_folder(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["train", "--out", str(tmp_path / "file")]) == 2
+    assert capsys.readouterr().err == f"autoprune: {tmp_path / 'file'} is a file; give --out a folder\n"

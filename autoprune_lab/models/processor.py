@@ -1,18 +1,26 @@
 """The processor of a checkpoint, with stock classes; still pictures need no torchvision even where videos would."""
 
+import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoprune_lab.models.errors import CheckpointError, one_line
+from autoprune_lab.models.folder import read_json
 
 if TYPE_CHECKING:
-    from transformers import ProcessorMixin
+    from transformers import PretrainedConfig, ProcessorMixin
+
+LLAVA = ("llava", "llava_next", "llava_next_video", "llava_onevision")
+OWN = "processor_config.json"
+CLASS_TOKENS = {"clip_vision_model": 1, "siglip_vision_model": 0}  # beside the patches
 
 
 def stock_processor(folder: Path, trust_remote_code: bool = False) -> "ProcessorMixin":
     """The folder's processor, padding on the left.
 
-    Raises CheckpointError, in one line, when it cannot be made or has no tokenizer or no image processor.
+    A LLaVA processor from before it expanded image tokens gets what config.json knows of them. Raises
+    CheckpointError, in one line, when it cannot be made, contradicts config.json, or has no tokenizer or no image
+    processor.
     """
     from transformers import AutoProcessor
 
@@ -20,13 +28,50 @@ def stock_processor(folder: Path, trust_remote_code: bool = False) -> "Processor
     try:
         loader = AutoProcessor if kind is None else for_pictures(kind)
         processor = loader.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, ImportError, AttributeError, KeyError, TypeError) as error:
+        _complete(processor, folder, trust_remote_code)
+    except CheckpointError:
+        raise
+    except Exception as error:  # a stranger's files, some of them read by other languages' code
+        for file in sorted(folder.glob("*.json")):
+            read_json(file)  # names the one that is broken
         raise CheckpointError(f"cannot make the processor of {folder}: {one_line(error)}") from error
     for part in ("tokenizer", "image_processor"):
         if getattr(processor, part, None) is None:
             raise CheckpointError(f"{folder} has no {part}: are preprocessor_config.json and tokenizer.json there?")
     processor.tokenizer.padding_side = "left"
     return processor
+
+
+def _complete(processor: "ProcessorMixin", folder: Path, trust_remote_code: bool) -> None:
+    """Give a LLaVA processor what its own file leaves out and config.json knows; refuse what differs."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    if config.model_type not in LLAVA:
+        return
+    said = read_json(folder / OWN) if (folder / OWN).exists() else {}
+    takes = inspect.signature(type(processor).__init__).parameters
+    for name, value in _image_tokens(config).items():
+        if name in takes and said.get(name) is None:
+            if value is None:
+                raise CheckpointError(
+                    f"{folder / OWN} lacks {name}, and config.json does not tell: its tower is "
+                    f"{config.vision_config.model_type!r}"
+                )
+            setattr(processor, name, value)
+        elif name in takes and value is not None and said[name] != value:
+            raise CheckpointError(f"{folder / OWN} says {name}={said[name]!r:.40}, where config.json means {value!r}")
+
+
+def _image_tokens(config: "PretrainedConfig") -> dict[str, Any]:
+    """How a LLaVA model counts the tokens of a picture; None for what its config does not tell."""
+    tower = config.vision_config
+    return {
+        "patch_size": tower.patch_size,
+        "num_additional_image_tokens": CLASS_TOKENS.get(tower.model_type),
+        "num_image_tokens": (tower.image_size // tower.patch_size) ** 2,
+        "vision_feature_select_strategy": config.vision_feature_select_strategy,
+    }
 
 
 def for_pictures(kind: type["ProcessorMixin"]) -> type["ProcessorMixin"]:
@@ -63,8 +108,8 @@ def _video_class(folder: Path) -> type["ProcessorMixin"] | None:
     if is_torchvision_available():
         return None
     try:
-        name = PROCESSOR_MAPPING_NAMES.get(AutoConfig.from_pretrained(folder).model_type)
-    except (OSError, ValueError):
+        name = PROCESSOR_MAPPING_NAMES.get(AutoConfig.from_pretrained(folder, trust_remote_code=False).model_type)
+    except Exception:  # told where the config itself is checked, or of a model with its own code
         return None
     kind = processor_class_from_name(name) if name else None
     return kind if kind is not None and "video_processor" in _parts_of(kind) else None

@@ -6,8 +6,8 @@ from pathlib import Path
 SUMMARY = "train an embedded model from scratch"
 DESCRIPTION = """\
 Train an embedded model from scratch and save it as a checkpoint folder. Takes the better part of an hour on two
-cores; the same command again goes on where it stopped. A model trained by you is used with
-model=path model.path=DIR. Several processes share one training under torchrun --nproc-per-node N."""
+cores; the same command again goes on where it stopped, and leaves a finished model as it is. A model trained by
+you is used with model=path model.path=DIR. Several processes share one training under torchrun --nproc-per-node N."""
 EXAMPLES = """\
   autoprune train --out my_model --seed 1
   autoprune train --world driving --out my_driver

@@ -43,6 +43,7 @@ def _metres() -> torch.Tensor:
 
 
 COURSE = Course(
+    world="driving",
     layout=layout(),
     kinds=KINDS,
     vision_steps=400,

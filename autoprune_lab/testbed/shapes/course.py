@@ -35,6 +35,7 @@ def tally(reading: Reading, lessons: Lessons) -> torch.Tensor:
 
 
 COURSE = Course(
+    world="shapes",
     layout=shapes_layout(),
     kinds=KINDS,
     vision_steps=1200,

@@ -19,6 +19,7 @@ class Course:
     `figures` names the rows. `half`: the decoder's matrices run in bfloat16.
     """
 
+    world: str
     layout: Layout
     kinds: tuple[str, ...]
     vision_steps: int

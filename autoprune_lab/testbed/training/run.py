@@ -4,7 +4,6 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -16,6 +15,7 @@ from autoprune_lab.testbed.training.contract import Course
 from autoprune_lab.testbed.training.half import run_decoder_at_half
 from autoprune_lab.testbed.training.losses import place_code
 from autoprune_lab.testbed.training.optim import Optimiser
+from autoprune_lab.testbed.training.progress import Checkpoint, Recipe, is_finished, recipe, write_record
 from autoprune_lab.testbed.training.reader import Reading, look_at_picture, read
 from autoprune_lab.testbed.training.together import together
 
@@ -27,11 +27,17 @@ FIRST_LESSONS, APART, RESUMED = (1000, 2000), 1_000_000, 7919  # lesson seeds: o
 def train(course: Course, out: Path, seed: int = 0, steps: int | None = None) -> None:
     """Train from scratch and save as a fp16 `save_pretrained` folder at `out`; goes on where it was interrupted.
 
-    `steps` of the second stage; None: the course's.
+    `steps` of the second stage; None: the course's. A finished model at `out` stays as it is. Raises CheckpointError
+    where what lies there was made with other settings.
     """
     with together() as (rank, size):
+        made_with = recipe(course, seed, steps or course.steps, size)
+        if is_finished(out, made_with):
+            if rank == 0:
+                print(f"{out} holds a finished model: nothing to do; another --out trains another")
+            return
         share = replace(course, batch=-(-course.batch // size), vision_batch=-(-course.vision_batch // size))
-        _train(share, out, seed, steps or course.steps, rank)
+        _train(share, out, seed, steps or course.steps, rank, made_with)
 
 
 def save(model: LlavaForConditionalGeneration, layout: Layout, out: Path) -> None:
@@ -42,24 +48,20 @@ def save(model: LlavaForConditionalGeneration, layout: Layout, out: Path) -> Non
     build_processor(layout).save_pretrained(out)
 
 
-def _train(course: Course, out: Path, seed: int, steps: int, rank: int) -> None:
+def _train(course: Course, out: Path, seed: int, steps: int, rank: int, made_with: Recipe) -> None:
     torch.manual_seed(seed)
     model = build_untrained(course.layout, seed)
     _place_positions(model, course.layout.image_size // course.layout.patch)
     probes = course.probes(model.config.text_config.hidden_size, model.config.vision_config.hidden_size)
     out.mkdir(parents=True, exist_ok=True)
-    eyes, whole = out / "vision.pt", out / "whole.pt"
-    if eyes.exists():
-        _load(torch.load(eyes), model, probes)
-    else:
-        train_vision(course, model, probes, seed + APART * rank, rank == 0)
-        if rank == 0:
-            _keep({"model": model.state_dict(), "probes": probes.state_dict()}, eyes)
-    train_whole(course, model, probes, seed + APART * rank, steps, whole, rank == 0)
+    eyes, both = (Checkpoint(out / name, made_with, rank == 0) for name in ("vision.pt", "whole.pt"))
+    train_vision(course, model, probes, seed + APART * rank, eyes)
+    train_whole(course, model, probes, seed + APART * rank, steps, both)
     if rank == 0:
         save(model, course.layout, out)
-        eyes.unlink()
-        whole.unlink(missing_ok=True)
+        write_record(out, made_with)
+        for stage in (eyes, both):
+            stage.file.unlink(missing_ok=True)
 
 
 def _place_positions(model: LlavaForConditionalGeneration, grid: int) -> None:
@@ -74,7 +76,7 @@ def _place_positions(model: LlavaForConditionalGeneration, grid: int) -> None:
 
 
 def train_vision(
-    course: Course, model: LlavaForConditionalGeneration, probes: nn.Module, seed: int, talks: bool = True
+    course: Course, model: LlavaForConditionalGeneration, probes: nn.Module, seed: int, checkpoint: Checkpoint
 ) -> None:
     """Stage 1: dense labels for every patch, from tower and projector."""
     parts = [
@@ -84,14 +86,17 @@ def train_vision(
     ]
     steps = course.vision_steps
     optimiser = Optimiser(parts, muon_lr=0.015, adam_lr=2e-3, decay=0.1, steps=steps)
+    first = _resume(checkpoint, model, probes, optimiser)
     start = time.time()
-    lessons_from = lesson_batches(course.make_lesson, FIRST_LESSONS[0] + seed, course.vision_batch)
-    for step, lessons in zip(range(steps), lessons_from, strict=False):
+    lessons_from = lesson_batches(course.make_lesson, FIRST_LESSONS[0] + seed + RESUMED * first, course.vision_batch)
+    for step, lessons in zip(range(first, steps), lessons_from, strict=False):
         loss, right = course.vision_loss(probes, *look_at_picture(model, lessons.pixels), lessons)
         optimiser.step(loss)
-        if talks and (step % REPORT_EVERY == 0 or step == steps - 1):
+        if checkpoint.writes and (step % REPORT_EVERY == 0 or step == steps - 1):
             scores = " ".join(f"{value:.3f}" for value in right.tolist())
             print(f"vision {step:5d} {time.time() - start:6.0f}s loss {loss.item():.3f} | {scores}", flush=True)
+        if (step + 1) % CHECKPOINT_EVERY == 0 or step == steps - 1:
+            checkpoint.keep(step + 1, model, probes, optimiser)
 
 
 def train_whole(
@@ -100,8 +105,7 @@ def train_whole(
     probes: nn.Module,
     seed: int,
     steps: int,
-    checkpoint: Path,
-    talks: bool = True,
+    checkpoint: Checkpoint,
 ) -> None:
     """Stage 2: decoder from scratch on answers, guided by where to look; the guidance fades from two thirds on."""
     if course.half:
@@ -114,9 +118,8 @@ def train_whole(
         (model.model.multi_modal_projector, 0.1, True),
     ]
     optimiser = Optimiser(parts, muon_lr=0.02, adam_lr=3e-3, decay=0.6, steps=steps)
-    first = _resume(model, probes, optimiser, checkpoint)
+    first = _resume(checkpoint, model, probes, optimiser)
     start, tally = time.time(), torch.zeros(len(course.figures) + 1, len(course.kinds))
-    # a resumed run sees new lessons
     lessons_from = lesson_batches(course.make_lesson, FIRST_LESSONS[1] + seed + RESUMED * first, course.batch)
     for step, lessons in zip(range(first, steps), lessons_from, strict=False):
         reading = read(model, lessons, course.watched)
@@ -124,35 +127,19 @@ def train_whole(
         terms = course.terms(probes, reading, lessons)
         optimiser.step(terms["answer"] + guide * sum(value for name, value in terms.items() if name != "answer"))
         tally += course.tally(reading, lessons)
-        if talks and (step % REPORT_EVERY == 0 or step == steps - 1):
-            _report(course, step, time.time() - start, terms, tally, reading, checkpoint.with_name("log.jsonl"))
+        if checkpoint.writes and (step % REPORT_EVERY == 0 or step == steps - 1):
+            _report(course, step, time.time() - start, terms, tally, reading, checkpoint.file.with_name("log.jsonl"))
             tally.zero_()
-        if talks and (step + 1) % CHECKPOINT_EVERY == 0:
-            state = {"model": model.state_dict(), "probes": probes.state_dict(), "optimiser": optimiser.state()}
-            _keep({**state, "step": step + 1}, checkpoint)
+        if (step + 1) % CHECKPOINT_EVERY == 0:
+            checkpoint.keep(step + 1, model, probes, optimiser)
 
 
-def _keep(state: dict[str, Any], file: Path) -> None:
-    """Write a checkpoint; a run that is killed meanwhile leaves the one before."""
-    new = file.with_suffix(".new")
-    torch.save(state, new)
-    new.replace(file)
-
-
-def _load(state: dict[str, Any], model: nn.Module, probes: nn.Module) -> None:
-    model.load_state_dict(state["model"])
-    probes.load_state_dict(state["probes"])
-
-
-def _resume(model: nn.Module, probes: nn.Module, optimiser: Optimiser, file: Path) -> int:
-    """Load a checkpoint of an interrupted run; returns the step to go on from, 0 without one."""
-    if not file.exists():
-        return 0
-    state = torch.load(file)
-    _load(state, model, probes)
-    optimiser.load(state["optimiser"])
-    print(f"resumed from step {state['step']}")
-    return int(state["step"])
+def _resume(checkpoint: Checkpoint, model: nn.Module, probes: nn.Module, optimiser: Optimiser) -> int:
+    """The step to go on from; a resumed run sees new lessons from there."""
+    step = checkpoint.resume(model, probes, optimiser)
+    if step and checkpoint.writes:
+        print(f"resumed {checkpoint.file.stem} from step {step}")
+    return step
 
 
 def _report(
