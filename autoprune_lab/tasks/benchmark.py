@@ -83,7 +83,8 @@ def _selected(task: Benchmark) -> _Selected:
     unfit = [row for row in given if isinstance(row, UnfitRow)]
     rows, renamed = _with_ids_of_their_own([row for row in given if isinstance(row, Row)])
     unanswered = [row for row in rows if not row.answers]
-    gone = {row.group for row in (*unfit, *unanswered) if row.group}
+    gone = {row.group for row in unfit} | {row.group for row in unanswered}
+    gone.discard("")  # of rows that stand alone
     answered = [row for row in rows if row.answers]
     fitting = [row for row in answered if row.group not in gone]
     reasons = _reasons(unanswered, unfit)
@@ -164,8 +165,9 @@ def _account(reasons: dict[str, list[Where | None]], broken: dict[str, PictureEr
 
 def _misfits(reasons: dict[str, list[Where | None]]) -> list[str]:
     """N with REASON (FILE, row 1; ...), the most frequent first."""
-    most_first = sorted((reason for reason in reasons if reason != UNANSWERED), key=lambda reason: -len(reasons[reason]))
-    return [f"{len(reasons[reason])} with {reason} ({_listed(reasons[reason])})" for reason in most_first]
+    misfits = [(reason, places) for reason, places in reasons.items() if reason != UNANSWERED]
+    misfits.sort(key=lambda misfit: -len(misfit[1]))
+    return [f"{len(places)} with {reason} ({_listed(places)})" for reason, places in misfits]
 
 
 def _listed(places: Sequence[Where | None]) -> str:

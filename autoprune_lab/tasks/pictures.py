@@ -4,7 +4,7 @@ import io
 import warnings
 from abc import ABC, abstractmethod
 from base64 import b64decode
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -71,7 +71,7 @@ class Picture(ABC):
         return sha256(self.read()).hexdigest()[:16]
 
     @contextmanager
-    def _decoding(self) -> Iterator[Any]:
+    def _decoding(self) -> "Iterator[Callable[[io.BytesIO], Image]]":
         """Gives Pillow's `open`. Whatever it raises becomes a PictureError, its limit of pixels included."""
         from PIL import Image, UnidentifiedImageError
 
