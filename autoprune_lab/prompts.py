@@ -100,7 +100,7 @@ def prepare(
         room -= n_bytes(kept)
         batches.append(Batch(tuple(places), maker, kept, 0 if blocks == 1 else int(labels[places[0]])))
     if left_out and not lengths and not may_be_empty:
-        raise _none_shown(task.name, list(left_out.values()))
+        raise none_shown(task.name, list(left_out.values()))
     config = vlm.model.config.get_text_config()
     shown = {place: i for i, place in enumerate(sorted(lengths))}
     return PreparedTask(
@@ -146,8 +146,15 @@ def prompt_lengths(
         lengths += _lengths(inputs, image_token_id) if inputs else []
         refused += left_out.values()
     if refused and not lengths:
-        raise _none_shown("", refused)
+        raise none_shown("", refused)
     return lengths
+
+
+def none_shown(name: str, left_out: Sequence[LeftOut]) -> TaskError:
+    """The error for a task of which nothing can be shown to the model."""
+    first = left_out[0]
+    whose = f"task {name}: " if name else ""
+    return TaskError(f"{whose}none of {len(left_out)} samples can be shown to the model; {first.id}: {first.reason}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,9 +253,3 @@ def _tokenise(processor: Any, samples: Sequence[Sample]) -> dict[str, Any]:
         names = ", ".join(sample.id for sample in samples)
         raise RefusedError(f"{type(processor).__name__} cannot read {names}: {one_line(error)}") from error
     return {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor) and name != "labels"}
-
-
-def _none_shown(name: str, left_out: Sequence[LeftOut]) -> TaskError:
-    first = left_out[0]
-    whose = f"task {name}: " if name else ""
-    return TaskError(f"{whose}none of {len(left_out)} samples can be shown to the model; {first.id}: {first.reason}")
