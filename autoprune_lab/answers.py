@@ -82,8 +82,14 @@ class Answers:
         return replace(found, left_out=tuple(self.left_out().values()))
 
     def merge(self, file: Path) -> None:
-        """Write all that is answered into one file, each sample once, in the task's order."""
+        """Write all that is answered into one file, each sample once, in the task's order.
+
+        What was left out goes into FILE.left_out.json beside it, where anything was.
+        """
         write_whole(file, self._table().drop_columns(["place"]))
+        if left_out := [asdict(sample) for sample in self.left_out().values()]:
+            with whole(file.with_suffix(".left_out.json")) as half:
+                half.write_text(json.dumps(left_out, indent=1), encoding="utf-8")
 
     def _table(self) -> pa.Table:
         """A sample that two processes answered counts once."""

@@ -76,7 +76,8 @@ class PrunedModel(lmms):  # type: ignore[misc]
         for places, settings in tqdm(_batches(requests, self.batch_size), desc="answering", disable=self.rank != 0):
             samples = tuple(self._sample(requests[i].args, str(i)) for i in places)
             prepared = prepare(self.vlm, _Asked(samples, settings["max_new_tokens"]), batch_size=len(samples))
-            for left in prepared.left_out.values():  # lmms-eval scores every request
+            if prepared.left_out:  # lmms-eval scores every request
+                left = next(iter(prepared.left_out.values()))
                 raise ValueError(f"request {left.id} cannot be shown to the model: {left.reason}")
             for i, row in zip(places, evaluate(self.vlm, prepared, self.pruner).rows, strict=True):
                 rows[i] = row
@@ -100,9 +101,8 @@ class PrunedModel(lmms):  # type: ignore[misc]
         shown = pictures_of(self.task_dict[task][split][place]) or []
         if strange := [picture for picture in shown if not isinstance(picture, Image)]:
             raise ValueError(f"task {task} shows a {type(strange[0]).__name__}: autoprune takes pictures only")
-        return Sample(
-            name, [as_shown(picture) for picture in shown], question.replace(PICTURE, "").strip(), (), str(len(shown))
-        )
+        pictures = [as_shown(picture) for picture in shown]
+        return Sample(name, pictures, question.replace(PICTURE, "").strip(), (), str(len(pictures)))
 
 
 @dataclass(frozen=True)

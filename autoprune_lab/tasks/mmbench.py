@@ -9,7 +9,7 @@ from autoprune_lab.tasks.base import Sample
 from autoprune_lab.tasks.benchmark import LETTER, Benchmark, ask, identity
 from autoprune_lab.tasks.fields import Given, UnfitError, each, is_empty, options
 from autoprune_lab.tasks.pictures import Base64Picture
-from autoprune_lab.tasks.reading import find_data, matching, read_parquet, read_table
+from autoprune_lab.tasks.reading import EXTRA, find_data, matching, read_parquet, read_table
 from autoprune_lab.tasks.selection import Row, UnfitRow
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ class MMBenchTask(Benchmark):
 
         def make(given: Given) -> Iterator[Row]:
             index = _index(given)
+            if EXTRA in given.values:
+                raise UnfitError(EXTRA)
             if index in seen:
                 raise UnfitError("an index that an earlier row has")
             seen.add(index)

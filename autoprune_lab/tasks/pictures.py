@@ -202,5 +202,8 @@ class Album(Sequence["Image"]):
 
 
 def sizes(images: "Sequence[Image]") -> tuple[tuple[int, int], ...]:
-    """(width, height) of each picture, without decoding an album's."""
-    return images.sizes if isinstance(images, Album) else tuple(image.size for image in images)
+    """(width, height) of each picture, without decoding an album's; () of an album that can no longer be read."""
+    try:
+        return images.sizes if isinstance(images, Album) else tuple(image.size for image in images)
+    except PictureError:
+        return ()

@@ -11,6 +11,8 @@ from autoprune_lab.tasks.pictures import ParquetPicture
 from autoprune_lab.tasks.regular import read_regular, refuse_special
 from autoprune_lab.tasks.selection import Where
 
+EXTRA = "cells beyond the header's columns"
+
 
 def find_data(path: str) -> Path:
     """A file or folder, or the local copy of a dataset of the hub. Raises TaskError that says how to fetch it."""
@@ -126,7 +128,7 @@ def read_table(file: Path, needed: Sequence[str]) -> Iterator[Given]:
     try:
         refuse_special(file)
         with file.open(encoding="utf-8-sig", newline="") as stream:
-            rows = csv.DictReader(stream, delimiter="\t")
+            rows = csv.DictReader(stream, delimiter="\t", restkey=EXTRA)
             _check_columns(file, list(rows.fieldnames or ()), needed)
             for order, values in enumerate(rows):
                 yield Given(Where(str(file), "row", order + 1), order, values)
