@@ -61,7 +61,7 @@ class Given:
 
     def answers(self, name: str = "answers") -> tuple[str, ...]:
         """From text, or a list of text or of {"answer": text}; none where all are empty. Raises UnfitError."""
-        value = self.values.get(name)
+        value = _answer(self.values.get(name))
         items = [_answer(item) for item in (value if isinstance(value, list) else [value])]
         if all(map(is_empty, items)):
             return ()
@@ -144,7 +144,7 @@ def is_blank(value: object) -> bool:
 
 
 def _answer(item: object) -> object:
-    return item.get("answer") if isinstance(item, dict) else item
+    return item["answer"] if isinstance(item, dict) and "answer" in item else item
 
 
 def _group(one: Given, group: Callable[[Given], str] | None) -> str:
