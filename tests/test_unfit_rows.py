@@ -118,15 +118,37 @@ def test_the_first_rows_of_each_reason_are_told(tmp_path):
     file = tmp_path / PARQUET[PopeTask][1]
     assert note == (
         f"task pope, all: left out 1 rows without an answer, "
-        f"5 with null as question ({file}, row 3; {file}, row 4; {file}, row 5 and 2 more); "
+        f"5 with null as question ({file}, row 3, 4, 5 and 2 more); "
         f"without an answer: {file}, row 9"
     )
 
 
 def test_where_no_row_fits_that_is_the_error(tmp_path):
     made = changed(PopeTask, tmp_path, lambda rows: [row.update(question=None) for row in rows])
-    with pytest.raises(TaskError, match=r"no row can be used: 36 with null as question \(.*row 1; .* and 33 more\)"):
+    with pytest.raises(TaskError, match=r"no row can be used: 36 with null as question \(.* 1, 2, 3 and 33 more\)"):
         made.samples()
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "words"),
+    [
+        ("question", [1], "no row can be used: 36 with a number as question"),
+        ("question", [math.nan], "no row can be used: 36 with NaN as question"),
+        ("question", [b"q"], "no row can be used: 36 with bytes as question"),
+        ("question_id", [1.0], "no row can be used: 36 with a floating-point number as question_id"),
+        ("image", ["0.jpg"], "holds no picture"),
+        ("image", [{"bytes": "0.jpg", "path": ""}], "holds no picture"),
+        ("image", [None], "holds no picture"),
+    ],
+)
+def test_a_column_of_another_type_is_refused_in_one_line(tmp_path, column, values, words):
+    def edit(rows):
+        for row in rows:
+            row[column] = values[0]
+
+    with pytest.raises(TaskError, match=words) as error:
+        changed(PopeTask, tmp_path, edit).samples()
+    assert "\n" not in str(error.value)
 
 
 OPTIONS = [
@@ -229,7 +251,7 @@ OWN = [
     ({"answers": [{"answer": None}]}, "1 rows without an answer"),
     ({"answers": ["a", None]}, "an empty one among its answers"),
     ({"answers": ["a", 3]}, "a number as answers"),
-    ({"answers": math.inf}, "a number as answers"),
+    ({"answers": math.inf}, "a floating-point number as answers"),
     ({"answers": [["a"]]}, "a list as answers"),
     ({"kind": ["a"]}, "a list as kind"),
     ([], "null as image"),
@@ -253,8 +275,9 @@ def test_answers_as_the_official_files_have_them(tmp_path):
     assert first.answers == ("cat", "a dog")
     assert task.score("the dog", first) == 1
     with_ids = layouts._vqa_answers("2")
-    made = changed(TextVQATask, tmp_path / "t", lambda rows: [row.update(answers=with_ids) for row in rows])
-    assert made.score("two", made.samples()[0]) == pytest.approx(0.9)
+    for i, answers in enumerate((with_ids, {"answer": layouts.ten("2", 3)})):  # as a list, and as its columns
+        made = changed(TextVQATask, tmp_path / f"{i}", lambda rows, a=answers: [row.update(answers=a) for row in rows])
+        assert made.score("two", made.samples()[0]) == pytest.approx(0.9)
 
 
 def test_pictures_outside_are_read_where_the_user_says_so(tmp_path):
@@ -435,7 +458,7 @@ NOT_ASKED = [
     (said("Plan.", system=["You drive."]), "a part that is neither text nor picture"),
     (said("Plan.", system=5), "a number as system"),
     (said("Plan.", id=None), "null as id"),
-    (said("Plan.", id=1.5), "a number as id"),
+    (said("Plan.", id=1.5), "a floating-point number as id"),
     (said("Plan.", id={"scene": 1}), "an object as id"),
     (said("Plan.", kind=[]), "a list as kind"),
     (said("Plan.", messages=said("Plan.")["messages"][::-1]), "turns in another order"),

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import count
+from itertools import count, groupby
 from pathlib import Path
 
 from autoprune_lab.tasks.base import Sample, Task, TaskError, check_choice
@@ -171,10 +171,11 @@ def _misfits(reasons: dict[str, list[Where | None]]) -> list[str]:
 
 
 def _listed(places: Sequence[Where | None]) -> str:
-    """The first places, and how many more there are."""
-    known = [str(place) for place in places if place is not None]
+    """The first places, as FILE, row 1, 7, and how many more there are."""
+    known = [place for place in places if place is not None]
     more = f" and {len(known) - MOST_TOLD} more" if len(known) > MOST_TOLD else ""
-    return "; ".join(known[:MOST_TOLD]) + more
+    by_file = groupby(known[:MOST_TOLD], key=lambda place: f"{place.file}, {place.unit}")
+    return "; ".join(f"{file} {', '.join(str(place.number) for place in few)}" for file, few in by_file) + more
 
 
 def _why_none(n_rows: int, reasons: dict[str, list[Where | None]]) -> str:

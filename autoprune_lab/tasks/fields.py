@@ -12,7 +12,7 @@ from autoprune_lab.tasks.selection import Row, UnfitRow, Where
 
 BLANK = ("nan", "NaN")  # what tables write for an empty cell; "None" is a word like any other
 KINDS = {
-    type(None): "null", bool: "true or false", int: "a number", float: "a number", str: "text",
+    type(None): "null", bool: "true or false", int: "a number", float: "a floating-point number", str: "text",
     dict: "an object", list: "a list",
 }  # fmt: skip
 

@@ -52,7 +52,7 @@ class GQATask(Benchmark):
 
         def make(given: Given) -> Iterator[Row]:
             image = given.label("imageId")
-            pictures = shown[image].pictures if image in shown else (FilePicture(place / f"picture {image}"),)
+            pictures = shown[image].pictures if image in shown else (FilePicture(place / f"picture {image}", place),)
             yield Row(given.label("id"), pictures, ask(given.text("question")), *_known(given), image)
 
         yield from each(read_parquet(matching(place, (*ASKED, QUESTIONS)), needed, image=None), make)

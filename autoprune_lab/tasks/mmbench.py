@@ -1,5 +1,6 @@
 """MMBench: questions with options, asked once for every rotation of the options."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ FILES = {
     "cn": ("cn/dev-*.parquet", "mmbench_dev_cn*.tsv", "MMBench_DEV_CN*.tsv"),
 }
 LETTERS = "ABCD"
+INDEX = re.compile("[0-9]{1,18}")
 SUFFIXES = {"en": LETTER, "cn": "请直接回答选项字母。"}
 
 
@@ -100,9 +102,13 @@ class MMBenchTask(Benchmark):
 
 
 def _index(given: Given) -> int:
-    """The row's number; in a table it is text."""
+    """The row's number, from 0; in a table it is text."""
     value = given.values.get("index")
-    return int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() else given.number("index")
+    if isinstance(value, str) and INDEX.fullmatch(value):
+        return int(value)
+    if given.number("index") < 0:
+        raise UnfitError("a number below 0 as index")
+    return given.number("index")
 
 
 def _question(given: Given) -> str:

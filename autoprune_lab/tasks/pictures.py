@@ -160,12 +160,12 @@ class ParquetPicture(Picture):
 
         try:
             value = _column(self.file, self.group, self.column)[self.row].as_py()
-        except (ArrowException, OSError) as error:
+        except (ArrowException, OSError, ValueError) as error:
             raise PictureError(f"{self} cannot be read: {' '.join(str(error).split())}") from error
         content = value.get("bytes") if isinstance(value, dict) else None
-        if not content:
+        if not content or not isinstance(content, bytes):
             raise MissingPictureError(f"{self} holds no picture")
-        return bytes(content)
+        return content
 
     def __str__(self) -> str:
         return f"{self.file}, row group {self.group}, row {self.row}"
