@@ -108,7 +108,7 @@ def prepare(
         tuple(samples[place] for place in shown),
         tuple(Geometry.from_config(config, *lengths[place]) for place in shown),
         tuple(replace(batch, places=tuple(shown[place] for place in batch.places)) for batch in batches),
-        left_out,
+        dict(sorted(left_out.items())),
     )
 
 
