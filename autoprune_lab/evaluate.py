@@ -68,7 +68,7 @@ def evaluate(
             after_block(Block(batch.block, i == last, Records(tuple(block), seconds), so_far))
             block = []
     seconds = time.perf_counter() - start
-    return Records(tuple(rows[i] for i in range(len(rows))), seconds)
+    return Records(tuple(rows[i] for i in range(len(rows))), seconds, tuple(prepared.left_out.values()))
 
 
 class _Read(Exception):  # noqa: N818 - not an error

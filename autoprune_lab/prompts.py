@@ -1,8 +1,8 @@
 """A task made ready for one model: prompts tokenised, vision features computed once and used by every evaluation."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,10 +13,14 @@ from autoprune_lab.geometry import Geometry
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.models.errors import CheckpointError, one_line
 from autoprune_lab.models.template import apply_template
-from autoprune_lab.tasks.base import Sample, Task
-from autoprune_lab.tasks.pictures import sizes
+from autoprune_lab.tasks.base import LeftOut, Sample, Task, TaskError
+from autoprune_lab.tasks.pictures import PictureError, sizes
 
 GIB = 1 << 30
+
+
+class RefusedError(CheckpointError):
+    """Samples that a checkpoint's processor does not take; one line."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,12 +44,21 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class PreparedTask:
-    """`geometries` and `samples` in the task's order; `batches` by kind or block, then by length to pad little."""
+    """`geometries` and `samples` in the task's order; `batches` by kind or block, then by length to pad little.
+
+    `left_out`, by place in the task: what cannot be shown to the model. `samples` lacks it; batches count without it.
+    """
 
     task: Task
     samples: tuple[Sample, ...]
     geometries: tuple[Geometry, ...]
     batches: tuple[Batch, ...]
+    left_out: Mapping[int, LeftOut] = field(default_factory=dict)
+
+    @property
+    def places(self) -> list[int]:
+        """The place in the task of each of `samples`."""
+        return [i for i in range(len(self.samples) + len(self.left_out)) if i not in self.left_out]
 
 
 def prepare(
@@ -56,6 +69,7 @@ def prepare(
     keep_features: bool = True,
     most_bytes: int | None = None,
     blocks: int = 1,
+    may_be_empty: bool = False,
 ) -> PreparedTask:
     """Tokenise every prompt; with `keep_features` also run the vision tower now and keep what it gives.
 
@@ -63,25 +77,40 @@ def prepare(
     them (None: 8 GiB, or a quarter of the GPU's free memory), or all without `keep_features`, open their pictures and
     run the tower anew in every evaluation. A batch holds one kind; with several `blocks` it holds one block, and
     every block has its share of each kind.
+
+    A sample whose picture cannot be decoded, or that the processor refuses, is left out and named. Raises TaskError
+    where that leaves none, unless it `may_be_empty`.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size {batch_size} must be at least 1")
     samples = task.samples()
     encode = VisionEncoder(vlm)
     lengths: dict[int, tuple[int, int]] = {}
+    left_out: dict[int, LeftOut] = {}
     batches, room = [], (_room(vlm) if most_bytes is None else most_bytes) if keep_features else 0
     labels = [sample.kind for sample in samples] if blocks == 1 else _blocks(samples, blocks)
     groups = by_length(vlm.processor, samples, labels, batch_size)
     for places in tqdm(groups, desc="reading the pictures", unit="batch", disable=not progress, leave=False):
-        maker = _Maker(vlm, encode, tuple(samples[i] for i in places))
-        tokenised = maker.tokenise()
+        maker, tokenised, refused = _Maker(vlm, encode, tuple(samples[i] for i in places)).begun()
+        left_out |= {places[i]: why for i, why in refused.items()}
+        places = [place for place in places if place not in left_out]
+        if not places:
+            continue
         lengths.update(zip(places, _lengths(tokenised, vlm.model.config.image_token_id), strict=True))
         kept = encode(tokenised) if room > 0 else None
         room -= n_bytes(kept)
         batches.append(Batch(tuple(places), maker, kept, 0 if blocks == 1 else int(labels[places[0]])))
+    if left_out and not lengths and not may_be_empty:
+        raise none_shown(task.name, list(left_out.values()))
     config = vlm.model.config.get_text_config()
-    geometries = tuple(Geometry.from_config(config, *lengths[i]) for i in range(len(samples)))
-    return PreparedTask(task, samples, geometries, tuple(batches))
+    shown = {place: i for i, place in enumerate(sorted(lengths))}
+    return PreparedTask(
+        task,
+        tuple(samples[place] for place in shown),
+        tuple(Geometry.from_config(config, *lengths[place]) for place in shown),
+        tuple(replace(batch, places=tuple(shown[place] for place in batch.places)) for batch in batches),
+        dict(sorted(left_out.items())),
+    )
 
 
 def by_length(processor: Any, samples: Sequence[Sample], labels: Sequence[str], size: int) -> list[list[int]]:
@@ -101,11 +130,26 @@ def prompt_text(processor: Any, sample: Sample) -> str:
 def prompt_lengths(
     processor: Any, image_token_id: int, samples: Sequence[Sample], batch_size: int = 64
 ) -> list[tuple[int, int]]:
-    """(n_vision, n_text) of every prompt; needs the processor only, no weights."""
-    lengths = []
+    """(n_vision, n_text) of every prompt that can be shown; needs the processor only, no weights.
+
+    Raises TaskError where none can.
+    """
+    lengths: list[tuple[int, int]] = []
+    refused: list[LeftOut] = []
     for start in range(0, len(samples), batch_size):
-        lengths += _lengths(_tokenise(processor, samples[start : start + batch_size]), image_token_id)
+        _, inputs, left_out = _usable(processor, samples[start : start + batch_size])
+        lengths += _lengths(inputs, image_token_id) if inputs else []
+        refused += left_out.values()
+    if refused and not lengths:
+        raise none_shown("", refused)
     return lengths
+
+
+def none_shown(name: str, left_out: Sequence[LeftOut]) -> TaskError:
+    """The error for a task of which nothing can be shown to the model."""
+    first = left_out[0]
+    whose = f"task {name}: " if name else ""
+    return TaskError(f"{whose}none of {len(left_out)} samples can be shown to the model; {first.id}: {first.reason}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,11 +161,16 @@ class _Maker:
     samples: tuple[Sample, ...]
 
     def __call__(self) -> dict[str, Any]:
-        return self.encode(self.tokenise())
+        return self.encode(self._moved(_tokenise(self.vlm.processor, self.samples)))
 
-    def tokenise(self) -> dict[str, Any]:
+    def begun(self) -> "tuple[_Maker, dict[str, Any], dict[int, LeftOut]]":
+        """The maker of those samples that can be shown, their inputs without features, and the others by place."""
+        good, inputs, left_out = _usable(self.vlm.processor, self.samples)
+        return replace(self, samples=tuple(self.samples[i] for i in good)), self._moved(inputs), left_out
+
+    def _moved(self, inputs: dict[str, Any]) -> dict[str, Any]:
         model = self.vlm.model
-        moved = {name: value.to(model.device) for name, value in _tokenise(self.vlm.processor, self.samples).items()}
+        moved = {name: value.to(model.device) for name, value in inputs.items()}
         if "pixel_values" in moved:
             moved["pixel_values"] = moved["pixel_values"].to(model.dtype)
         return moved
@@ -167,11 +216,35 @@ def _lengths(inputs: dict[str, Any], image_token_id: int) -> list[tuple[int, int
     return list(zip(visual.tolist(), (total - visual).tolist(), strict=True))
 
 
+def _usable(processor: Any, samples: Sequence[Sample]) -> tuple[list[int], dict[str, Any], dict[int, LeftOut]]:
+    """Places of the samples that can be shown, their inputs, and by place why the others cannot.
+
+    Where a batch fails, each sample is tried alone: the message of a batch may be about any of them.
+    """
+    try:
+        return list(range(len(samples))), _tokenise(processor, samples), {}
+    except (PictureError, RefusedError):
+        left_out = {i: why for i, sample in enumerate(samples) if (why := _refusal(processor, sample)) is not None}
+        if not left_out:
+            raise
+    good = [i for i in range(len(samples)) if i not in left_out]
+    return good, _tokenise(processor, [samples[i] for i in good]) if good else {}, left_out
+
+
+def _refusal(processor: Any, sample: Sample) -> LeftOut | None:
+    try:
+        _tokenise(processor, [sample])
+    except (PictureError, RefusedError) as error:
+        return LeftOut(sample.id, str(error))
+    return None
+
+
 def _tokenise(processor: Any, samples: Sequence[Sample]) -> dict[str, Any]:
     texts = [prompt_text(processor, sample) for sample in samples]
     images = [list(sample.images) for sample in samples]
     try:
         inputs = processor(text=texts, images=images if any(images) else None, padding=True, return_tensors="pt")
-    except ValueError as error:
-        raise CheckpointError(f"{type(processor).__name__} cannot read {samples[0].id}: {one_line(error)}") from error
+    except Exception as error:  # of any kind: every processor has its own for pictures it does not take
+        names = ", ".join(sample.id for sample in samples)
+        raise RefusedError(f"{type(processor).__name__} cannot read {names}: {one_line(error)}") from error
     return {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor) and name != "labels"}

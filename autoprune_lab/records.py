@@ -8,6 +8,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import norm
 
+from autoprune_lab.tasks.base import LeftOut
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -44,10 +46,11 @@ class Record:
 
 @dataclass(frozen=True)
 class Records:
-    """Rows in the task's order; `seconds` of wall time for all of them."""
+    """Rows in the task's order; `seconds` of wall time for all of them; what could not be shown to the model."""
 
     rows: tuple[Record, ...]
     seconds: float
+    left_out: tuple[LeftOut, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.rows:

@@ -14,7 +14,7 @@ from autoprune_lab.geometry import Geometry
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.prompts import PreparedTask, by_length, prepare
 from autoprune_lab.pruner import Pruner
-from autoprune_lab.tasks.base import Sample, Task
+from autoprune_lab.tasks.base import LeftOut, Sample, Task
 
 Places = tuple[int, ...]
 
@@ -66,9 +66,10 @@ class Stream:
         """Answer what each arm lacks of the shard, and add it to the arm's folder.
 
         A batch's features serve all arms. Parts are written `every` so many seconds and at the end, also when an
-        error or Ctrl-C is the end: what is lost is the batch under way, or to kill -9 that many seconds.
+        error or Ctrl-C is the end: what is lost is the batch under way, or to kill -9 that many seconds. Samples that
+        cannot be shown to the model are noted in the folders too.
         """
-        done = {answers: answers.places() for answers in arms}
+        done = {answers: answers.places() | answers.left_out().keys() for answers in arms}
         missing = {answers: set(range(len(self.samples))) - done[answers] for answers in arms}
         shares = shard.share(self.batches)
         n_done = sum(place in done[answers] for answers in arms for places in shares for place in places)
@@ -83,9 +84,10 @@ class Stream:
                 leave=False,
             ) as bar:
                 for places in shares:
-                    for answers, rows in self._answer(places, arms, missing):
+                    for answers, rows, left_out in self._answer(places, arms, missing):
                         pending.add(answers, rows)
-                        bar.update(len(rows))
+                        answers.leave_out(left_out)
+                        bar.update(len(rows) + len(left_out))
         finally:
             pending.write()
 
@@ -93,29 +95,39 @@ class Stream:
         """The pruner with a budget that knows the task's samples, where it must know some and does not yet."""
         if pruner.budget is None or pruner.budget.ready:
             return pruner
-        bits, geometries = np.zeros(len(self.samples)), dict[int, Geometry]()
+        bits, geometries = dict[int, float](), dict[int, Geometry]()
         for places in tqdm(self.batches, desc="calibrating", unit="batch", disable=not self.bars, leave=False):
             prepared = self._prepared(places, keep_features=pruner.policy.adaptive)
-            bits[list(places)] = read_complexities(self.vlm, prepared, replace(pruner, budget=None))
-            geometries.update(zip(places, prepared.geometries, strict=True))
-        return pruner.calibrated(bits, [geometries[place] for place in range(len(self.samples))])
+            shown = [places[i] for i in prepared.places]
+            bits.update(zip(shown, read_complexities(self.vlm, prepared, replace(pruner, budget=None)), strict=True))
+            geometries.update(zip(shown, prepared.geometries, strict=True))
+        order = sorted(geometries)
+        return pruner.calibrated(np.array([bits[place] for place in order]), [geometries[place] for place in order])
 
     def _answer(
         self, places: Places, arms: Mapping[Answers, Pruner | None], missing: Mapping[Answers, set[int]]
-    ) -> Iterable[tuple[Answers, list[Answer]]]:
-        """What each arm that lacks some of a batch answers to all of it that some arm lacks."""
+    ) -> Iterable[tuple[Answers, list[Answer], dict[int, LeftOut]]]:
+        """What each arm that lacks some of a batch answers to all of it that some arm lacks, and what it leaves out."""
         wanted = tuple(place for place in places if any(place in lacks for lacks in missing.values()))
-        prepared = self._prepared(wanted) if wanted else None
+        if not wanted:
+            return
+        prepared = self._prepared(wanted)
+        shown = [wanted[i] for i in prepared.places]
         for answers, pruner in arms.items():
-            if prepared is not None and not missing[answers].isdisjoint(wanted):
+            lacking = missing[answers].intersection(wanted)
+            rows: list[Answer] = []
+            if not lacking.isdisjoint(shown):
                 records = evaluate(self.vlm, prepared, pruner)
-                share = records.seconds / len(wanted)
-                rows = zip(wanted, records.rows, strict=True)
-                yield answers, [Answer(place, row, share) for place, row in rows if place in missing[answers]]
+                share = records.seconds / len(shown)
+                answered = zip(shown, records.rows, strict=True)
+                rows = [Answer(place, row, share) for place, row in answered if place in lacking]
+            if lacking:
+                left_out = {wanted[i]: sample for i, sample in prepared.left_out.items() if wanted[i] in lacking}
+                yield answers, rows, left_out
 
     def _prepared(self, places: Places, keep_features: bool = True) -> PreparedTask:
         part = Part(self.task.name, self.task.max_new_tokens, self.task, tuple(self.samples[i] for i in places))
-        return prepare(self.vlm, part, batch_size=len(places), keep_features=keep_features)
+        return prepare(self.vlm, part, batch_size=len(places), keep_features=keep_features, may_be_empty=True)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from autoprune_lab.answers import Answers
+from autoprune_lab.prompts import none_shown
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.pruner_file import plain
 from autoprune_lab.records import Records
@@ -59,14 +60,15 @@ class Evaluation:
         """Answer what is missing of this shard; None while others have not finished, or where another finishes."""
         task = build(self.settings.config.task, "task")
         answers = self._answers()
-        wanted = len(task.samples()) * len(answers)
-        if not (known := self.n_answered() == wanted):
+        if not (known := self._is_complete(task)):
             self._answer(task)
         with locks.held(self.out / LOCK):  # of shards that end together the first finishes
             is_merged = self._merged(self.names[-1]).is_file()
             left_to_another = self.shard.index > 1 if known else self.shard.of > 1 and is_merged
-            if left_to_another or self.n_answered() < wanted:
+            if left_to_another or not self._is_complete(task):
                 return None
+            if not self.n_answered():
+                raise none_shown(task.name, list(answers[self.names[-1]].left_out().values()))
             for name, kept in answers.items():
                 kept.merge(self._merged(name))
         return Finished(task, self._agreed(), {name: kept.records() for name, kept in answers.items()})
@@ -74,6 +76,11 @@ class Evaluation:
     def n_answered(self) -> int:
         """Answers on disk, those of all shards and runs."""
         return sum(len(kept.places()) for kept in self._answers().values())
+
+    def _is_complete(self, task: Task) -> bool:
+        """Is every sample answered, or left out, by every arm?"""
+        n_left_out = sum(len(kept.left_out()) for kept in self._answers().values())
+        return self.n_answered() == len(task.samples()) * len(self.names) - n_left_out
 
     def _merged(self, name: str) -> Path:
         return self.out / f"{name}.parquet"

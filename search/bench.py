@@ -1,6 +1,7 @@
 """The model and the task of a study: prepared once, run by every trial."""
 
 import hashlib
+import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,7 +90,7 @@ def load(config: DictConfig) -> VLM:
 
 
 def open_bench(vlm: VLM, config: DictConfig, progress: bool = False) -> ModelBench:
-    """Draw the task's samples, tokenise them, and run the vision tower once."""
+    """Draw the task's samples, tokenise them, and run the vision tower once; name those that cannot be shown."""
     prepared = prepare(
         vlm,
         build(config.task, "task"),
@@ -98,6 +99,8 @@ def open_bench(vlm: VLM, config: DictConfig, progress: bool = False) -> ModelBen
         most_bytes=None if config.features_gib is None else int(config.features_gib * GIB),
         blocks=config.search.blocks if config.search.mode == BEST else 1,
     )
+    for left in prepared.left_out.values():
+        print(f"autoprune: task {prepared.task.name}: left out {left.id}: {left.reason}", file=sys.stderr)
     cache = ComplexityCache(Path(config.cache), vlm, prepared) if config.cache is not None else None
     prefixes = Prefixes(vlm, prepared, int(config.prefix_gib * GIB))
     return ModelBench(vlm, prepared, progress, cache=cache, prefixes=prefixes)

@@ -22,6 +22,7 @@ from autoprune_lab.prompts import prepare
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.records import Record, Records
 from autoprune_lab.tasks.base import Sample, Task
+from autoprune_lab.tasks.shown import shown as as_shown
 from search.shards import take_gpu
 
 MOST_NEW_TOKENS = 1024  # where a task says nothing, as lmms-eval's own models do
@@ -75,6 +76,9 @@ class PrunedModel(lmms):  # type: ignore[misc]
         for places, settings in tqdm(_batches(requests, self.batch_size), desc="answering", disable=self.rank != 0):
             samples = tuple(self._sample(requests[i].args, str(i)) for i in places)
             prepared = prepare(self.vlm, _Asked(samples, settings["max_new_tokens"]), batch_size=len(samples))
+            if prepared.left_out:  # lmms-eval scores every request
+                left = next(iter(prepared.left_out.values()))
+                raise ValueError(f"request {left.id} cannot be shown to the model: {left.reason}")
             for i, row in zip(places, evaluate(self.vlm, prepared, self.pruner).rows, strict=True):
                 rows[i] = row
                 answers[i] = _until(row.prediction, settings["until"])
@@ -97,7 +101,7 @@ class PrunedModel(lmms):  # type: ignore[misc]
         shown = pictures_of(self.task_dict[task][split][place]) or []
         if strange := [picture for picture in shown if not isinstance(picture, Image)]:
             raise ValueError(f"task {task} shows a {type(strange[0]).__name__}: autoprune takes pictures only")
-        pictures = [picture.convert("RGB") for picture in shown]
+        pictures = [as_shown(picture) for picture in shown]
         return Sample(name, pictures, question.replace(PICTURE, "").strip(), (), str(len(pictures)))
 
 

@@ -151,6 +151,7 @@ def _row(arm: Arm, records: Records) -> dict[str, Any]:
         "score": records.score,
         "low": low,
         "high": high,
+        "left_out": len(records.left_out),
         "note": "",
         **{f"score/{kind}": score for kind, score in records.by_kind().items()},
     }

@@ -24,6 +24,17 @@ def jpeg(seed: int, size: tuple[int, int] = (40, 30)) -> bytes:
     return stream.getvalue()
 
 
+def damaged_png(size: tuple[int, int] = (40, 30)) -> bytes:
+    """A picture whose header and end are as they should be, and which cannot be decoded."""
+    pixels = np.random.default_rng(0).integers(0, 255, (*size[::-1], 3), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    content = bytearray(stream.getvalue())
+    middle = len(content) // 2
+    content[middle : middle + 200] = b"\xaa" * 200
+    return bytes(content)
+
+
 def struct(seed: int, name: str = "") -> dict[str, Any]:
     """A picture as `datasets` stores it."""
     return {"bytes": jpeg(seed), "path": name or f"{seed}.jpg"}

@@ -10,9 +10,11 @@ import pytest
 from fake_bench import refused
 
 from autoprune_lab import streaming
+from autoprune_lab.tasks.base import LeftOut
 from search import bench
 from search.answered import Evaluation
 from search.cli import main
+from search.commands.evaluate import left_out_list
 from search.config import ConfigError
 from search.shards import is_first_here, shard
 
@@ -101,6 +103,14 @@ def test_ctrl_c_says_how_to_go_on(words, tmp_path, capsys, monkeypatch):
     assert len(pd.read_parquet(tmp_path / "e" / "pruned.parquet")) > n_kept
     assert "unpruned" not in capsys.readouterr().out
     assert json.loads((tmp_path / "e" / "settings.json").read_text())["task.per_kind"] == 1
+
+
+def test_of_many_samples_left_out_the_first_are_named():
+    lines = left_out_list([LeftOut(str(i), f"why {i}") for i in range(12)]).splitlines()
+    assert lines[0] == "12 samples left out, which cannot be shown to the model:"
+    assert lines[1:11] == [f"  {i}: why {i}" for i in range(10)]
+    assert lines[11:] == ["  and 2 more"]
+    assert len(left_out_list([LeftOut("a", "why")] * 10).splitlines()) == 11
 
 
 def test_shards_need_a_folder_in_common(words, here, capsys, no_model):

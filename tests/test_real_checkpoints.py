@@ -1,6 +1,7 @@
 """Checkpoint folders of every family, laid out as real ones: loading, prompts, pruned answers, whole commands."""
 
 import dataclasses
+import io
 import json
 import shutil
 import sys
@@ -8,6 +9,7 @@ import sys
 import accelerate
 import layouts
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import transformers
@@ -432,6 +434,59 @@ def test_evaluate_and_study_from_a_folder(folder, name, tmp_path, here, capsys):
     assert main(["study", *words, *QUICK]) == 0
     assert "report split" in capsys.readouterr().out
     assert len((here / "runs" / "logistic_adaptive" / "trials.csv").read_text().splitlines()) == 1 + 3
+
+
+def wide_png() -> bytes:
+    """A picture that Qwen's processor refuses: its sides differ by more than 200 times."""
+    stream = io.BytesIO()
+    Image.new("RGB", (3000, 10)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("llava", layouts.damaged_png(), "{place} cannot be decoded"),
+        ("qwen2_5_vl", wide_png(), "Qwen2_5_VLProcessor cannot read {id}: absolute aspect ratio"),
+    ],
+)
+def test_a_picture_that_fails_late_is_named_and_left_out(folder, tmp_path, here, capsys, name, content, why):
+    file, bad = with_two_bad(tmp_path, content)
+    words = ["model=path", f"model.path={folder(name)}", "task=files", f"task.path={file}", "batch_size=4"]
+    every = ["task.split=all", "task.per_kind=null", "policy=fixed", "budget.flops_ratio=0.9"]
+    command = ["evaluate", *words, *every, "--out", str(here / "out")]
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    assert "2 samples left out" in shown
+    for i, place in bad.items():
+        assert f"  {i}: {why.format(place=place, id=i)}" in shown
+    for run in ("pruned", "unpruned"):
+        ids = pd.read_parquet(here / "out" / f"{run}.parquet")["id"]
+        assert sorted(ids, key=int) == [str(i) for i in range(1, 13)]
+        assert [left["id"] for left in json.loads((here / "out" / f"{run}.left_out.json").read_text())] == [*bad]
+    assert main(command) == 0  # and nothing is missing now
+    assert capsys.readouterr().out == shown
+
+
+def test_a_study_goes_on_without_pictures_that_fail_late(folder, tmp_path, here, capsys):
+    file, bad = with_two_bad(tmp_path, layouts.damaged_png())
+    words = ["model=path", f"model.path={folder('llava')}", "task=files", f"task.path={file}", *QUICK]
+    assert main(["study", *words, "task.per_kind=null", "report.task.per_kind=null"]) == 0
+    told = capsys.readouterr().err
+    assert [told.count(f"autoprune: task files: left out {i}: ") for i in bad] == [1, 1]
+    assert set(pd.read_csv(here / "runs" / "logistic_adaptive" / "report.csv")["left_out"]) == {1}
+
+
+def with_two_bad(folder, content):
+    """Questions of one's own, and the pictures of two more by their ids: in the tune half, and in the report half."""
+    file = layouts.own_files(folder)
+    bad = {"13": folder / "wide.png", "14": folder / "it.png"}
+    with file.open("a") as stream:
+        for place in bad.values():
+            place.write_bytes(content)
+            row = {"image": place.name, "question": "What is it?", "answers": "a cat", "kind": "a"}
+            stream.write(json.dumps(row) + "\n")
+    return file, bad
 
 
 def test_a_study_of_a_model_and_a_benchmark_in_the_hub_cache(folder, tmp_path, here, capsys, monkeypatch):

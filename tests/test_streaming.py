@@ -1,11 +1,13 @@
 """Evaluation batch by batch: the records of the in-memory way, whatever stops it and however many share it."""
 
 import dataclasses
+import json
 import signal
 import subprocess
 import sys
 import weakref
 
+import layouts
 import pandas as pd
 import pytest
 from answering import answering
@@ -20,6 +22,8 @@ from autoprune_lab.prompts import prepare
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.records import Record
 from autoprune_lab.streaming import Shard, Stream
+from autoprune_lab.tasks.base import LeftOut, TaskError
+from autoprune_lab.tasks.pictures import Album, BytesPicture
 from autoprune_lab.tasks.shapes import ShapesTask
 from policies.logistic_adaptive import LogisticAdaptivePolicy
 
@@ -165,6 +169,84 @@ def test_a_budget_over_the_mean_is_calibrated_as_in_memory(vlm, stream):
     bits = read_complexities(vlm, prepared, dataclasses.replace(pruner, budget=None))
     assert stream.calibrated(pruner) == pruner.calibrated(bits, prepared.geometries)
     assert stream.calibrated(PRUNER) is PRUNER
+
+
+@dataclasses.dataclass(frozen=True)
+class Damaged(ShapesTask):
+    """The task with pictures of some samples that pass a look at header and end, and cannot be decoded."""
+
+    places: tuple[int, ...] = ()
+
+    def samples(self):
+        def damaged(sample):
+            content = layouts.damaged_png(sample.images[0].size)
+            return dataclasses.replace(sample, images=Album((BytesPicture(content, f"{sample.id}.png"),)))
+
+        return tuple(damaged(s) if i in self.places else s for i, s in enumerate(super().samples()))
+
+
+@pytest.fixture
+def damaged(stream):
+    """A whole batch, and one sample of another."""
+    places = (*stream.batches[1], stream.batches[3][0])
+    return Damaged("tune", 3, places)
+
+
+def test_what_cannot_be_shown_is_left_out_and_the_others_answered_as_ever(vlm, damaged, answers, in_memory, tmp_path):
+    good = tuple(row for place, row in enumerate(in_memory) if place not in damaged.places)
+    prepared = prepare(vlm, damaged, batch_size=SIZE)
+    assert list(prepared.left_out) == sorted(damaged.places)
+    records = evaluate(vlm, prepared, PRUNER)
+    assert records.rows == good
+    ids = [damaged.samples()[place].id for place in sorted(damaged.places)]
+    assert [left.id for left in records.left_out] == ids
+    assert all(f"{left.id}.png cannot be decoded" in left.reason for left in records.left_out)
+    stream = Stream(vlm, damaged, SIZE)
+    assert stream.batches == Stream(vlm, TASK, SIZE).batches
+    unpruned = Answers(tmp_path / "unpruned")
+    stream.answer({answers: PRUNER, unpruned: None})
+    for kept in (answers, unpruned):
+        assert list(kept.left_out()) == sorted(damaged.places)
+        assert kept.places() == set(range(len(in_memory))) - set(damaged.places)
+    assert answers.records().rows == good
+    assert [left.id for left in answers.records().left_out] == ids
+    answers.merge(tmp_path / "all.parquet")
+    assert [left["id"] for left in json.loads((tmp_path / "all.left_out.json").read_text())] == ids
+
+
+def test_what_was_left_out_is_not_tried_again(vlm, damaged, answers, prepared_ones):
+    stream = Stream(vlm, damaged, SIZE)
+    stream.answer({answers: None}, Shard(1, 2))
+    stream.answer({answers: None}, Shard(2, 2))
+    assert sum(map(len, prepared_ones)) == len(stream.samples)
+    prepared_ones.clear()
+    stream.answer({answers: None})
+    assert not prepared_ones
+
+
+def test_a_budget_over_the_mean_is_calibrated_on_what_can_be_shown(vlm, damaged):
+    pruner = dataclasses.replace(PRUNER, budget=MeanBudget(flops_ratio=0.6))
+    prepared = prepare(vlm, damaged, batch_size=SIZE)
+    bits = read_complexities(vlm, prepared, dataclasses.replace(pruner, budget=None))
+    assert Stream(vlm, damaged, SIZE).calibrated(pruner) == pruner.calibrated(bits, prepared.geometries)
+
+
+def test_a_task_of_which_nothing_can_be_shown_is_refused(vlm):
+    nothing = Damaged("tune", 1, tuple(range(8)))
+    with pytest.raises(TaskError, match=r"task shapes: none of 8 samples can be shown to the model; .*be decoded"):
+        prepare(vlm, nothing)
+    with pytest.raises(TaskError, match="none of 8 samples can be shown"):
+        prompts.prompt_lengths(vlm.processor, vlm.model.config.image_token_id, nothing.samples())
+    some = Damaged("tune", 1, (0, 3)).samples()
+    assert len(prompts.prompt_lengths(vlm.processor, vlm.model.config.image_token_id, some)) == 6
+
+
+def test_a_list_of_what_was_left_out_that_cannot_be_read_is_named(answers):
+    answers.leave_out({3: LeftOut("a", "why")})
+    (part,) = answers.folder.iterdir()
+    part.write_text("[{")
+    with pytest.raises(AnswersError, match=f"{part.name} cannot be read: delete it"):
+        answers.left_out()
 
 
 def _record(name: str, complexity: float | None) -> Record:

@@ -20,16 +20,28 @@ def option_letter(text: str) -> str | None:
     return found.group(1) if found else None
 
 
-def with_letters(options: Sequence[str]) -> str:
-    """The options, a line each, lettered."""
-    return "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))
+def with_letters(options: Sequence[str | None]) -> str:
+    """The options, a line each, lettered by their place; None is an empty place."""
+    lettered = zip(LETTERS, options, strict=False)
+    return "\n".join(f"{letter}. {option}" for letter, option in lettered if option is not None)
 
 
-def rotations(options: Sequence[str], answer: str) -> list[tuple[list[str], str]]:
-    """The options turned by 0, 1, ... places, each with the letter that the answer then has."""
-    right = LETTERS.index(answer)
-    n = len(options)
-    return [([*options[k:], *options[:k]], LETTERS[(right - k) % n]) for k in range(n)]
+def rotations(options: Sequence[str | None], answer: str) -> list[tuple[list[str | None], str]]:
+    """The options turned by 0, 1, ... of their places, each with the letter that the answer then has.
+
+    Empty places (None) stay empty. Raises ValueError for an answer that names no option.
+    """
+    places = [place for place, option in enumerate(options) if option is not None]
+    if LETTERS.find(answer) not in places:
+        raise ValueError(f"answer {answer!r} names none of {len(places)} options")
+    right, n = places.index(LETTERS.index(answer)), len(places)
+    turned = []
+    for k in range(n):
+        here: list[str | None] = [None] * len(options)
+        for i, place in enumerate(places):
+            here[place] = options[places[(i + k) % n]]
+        turned.append((here, LETTERS[places[(right - k) % n]]))
+    return turned
 
 
 def circular_accuracy(rows: Iterable[tuple[int, float]]) -> dict[str, float]:

@@ -26,6 +26,14 @@ class Sample:
     kind: str
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """A sample that could not be shown to the model, and why; one line."""
+
+    id: str
+    reason: str
+
+
 def check_choice(split: str, splits: Collection[str], per_kind: int | None, may_be_all: bool = False) -> None:
     """Raise ValueError unless `split` is one of `splits` and `per_kind` counts samples, or is None where it may be."""
     if split not in splits:

@@ -1,16 +1,17 @@
 """MMBench: questions with options, asked once for every rotation of the options."""
 
-from base64 import b64decode
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from autoprune_lab.metrics.options import TURN, circular_accuracy, option_letter, rotations, with_letters
 from autoprune_lab.tasks.base import Sample
 from autoprune_lab.tasks.benchmark import LETTER, Benchmark, ask, identity
-from autoprune_lab.tasks.pictures import BytesPicture, Picture
-from autoprune_lab.tasks.reading import find_data, matching, read_parquet, read_table
-from autoprune_lab.tasks.selection import Row
+from autoprune_lab.tasks.fields import Given, UnfitError, each, is_empty, options
+from autoprune_lab.tasks.pictures import Base64Picture
+from autoprune_lab.tasks.reading import EXTRA, find_data, matching, read_parquet, read_table
+from autoprune_lab.tasks.selection import Row, UnfitRow
 
 if TYPE_CHECKING:
     from autoprune_lab.records import Record
@@ -19,6 +20,8 @@ FILES = {
     "en": ("en/dev-*.parquet", "mmbench_dev_2023*.tsv", "mmbench_dev_en*.tsv", "MMBench_DEV_EN*.tsv"),
     "cn": ("cn/dev-*.parquet", "mmbench_dev_cn*.tsv", "MMBench_DEV_CN*.tsv"),
 }
+LETTERS = "ABCD"
+INDEX = re.compile("[0-9]{1,18}")
 SUFFIXES = {"en": LETTER, "cn": "请直接回答选项字母。"}
 
 
@@ -41,14 +44,23 @@ class MMBenchTask(Benchmark):
         if self.language not in FILES:
             raise ValueError(f"task.language {self.language!r} is unknown; choose from {', '.join(FILES)}")
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[Row | UnfitRow]:
         """See Benchmark."""
         table = list(self._table())
-        turned = any(int(row["index"]) >= TURN for row, _ in table)
-        for row, pictures in table:
-            for index, options, answer in _asked(row, self.circular and not turned):
-                if index < TURN or self.circular:
-                    yield self._row(row, pictures, index, options, answer)
+        turned = any(_is_turned(given) for given in table)
+        seen: set[int] = set()
+
+        def make(given: Given) -> Iterator[Row]:
+            index = _index(given)
+            if EXTRA in given.values:
+                raise UnfitError(EXTRA)
+            if index in seen:
+                raise UnfitError("an index that an earlier row has")
+            seen.add(index)
+            if index < TURN or self.circular:
+                yield from self._asked(given, index, self.circular and not turned)
+
+        yield from each(table, make, _question)
 
     def score(self, prediction: str, sample: Sample) -> float:
         """1 when the letter is right, or the text is the right option's; MMBench asks GPT-4 where neither is clear."""
@@ -60,43 +72,67 @@ class MMBenchTask(Benchmark):
         """Questions right in every rotation, and right in the first."""
         return circular_accuracy((int(row.id), row.score) for row in rows)
 
-    def _table(self) -> Iterator[tuple[dict[str, Any], tuple[Picture, ...]]]:
+    def _table(self) -> Iterator[Given]:
         needed = ("index", "question", "hint", "A", "B", "answer")
         files = matching(find_data(self.path), FILES[self.language])
         if files[0].suffix == ".parquet":
             yield from read_parquet(files, needed)
             return
         rows = list(read_table(files[0], (*needed, "image")))
-        content = {row["index"]: row["image"] for row in rows}
+        content = {row.values["index"]: row.values["image"] for row in rows}
         for row in rows:  # a rotation may name the row that has its picture
-            encoded = content.get(row["image"], row["image"])
-            yield row, (BytesPicture(b64decode(encoded), f"{files[0]}, index {row['index']}"),)
+            encoded = content.get(row.values["image"], row.values["image"])
+            yield replace(row, pictures=(Base64Picture(encoded, f"{files[0]}, index {row.values['index']}"),))
 
-    def _row(
-        self, row: dict[str, Any], pictures: tuple[Picture, ...], index: int, options: list[str], answer: str | None
-    ) -> Row:
-        hint = f"{row['hint']}\n" if _given(row["hint"]) else ""
-        question = ask(f"{hint}{row['question']}\n{with_letters(options)}", SUFFIXES[self.language])
-        answers = (answer, options["ABCD".index(answer)]) if answer else ()
-        kind = str(row.get("L2-category") or row.get("l2-category") or row.get("category") or self.name)
-        return Row(str(index), pictures, question, answers, kind, identity(pictures), str(index % TURN))
+    def _asked(self, given: Given, index: int, turn: bool) -> Iterator[Row]:
+        """The question, with `turn` in all rotations of its options."""
+        lettered = options([given.values.get(letter) for letter in LETTERS], LETTERS)
+        answer = _answer(given, lettered)
+        turns = rotations(lettered, answer) if turn and answer is not None else [(lettered, answer)]
+        for k, (turned, letter) in enumerate(turns):
+            yield self._row(given, index + k * TURN, turned, letter)
 
-
-def _asked(row: dict[str, Any], turn: bool) -> Iterator[tuple[int, list[str], str | None]]:
-    """The question's (index, options, letter of the answer), with `turn` in all rotations."""
-    index, options = int(row["index"]), []
-    for letter in "ABCD":
-        if not _given(row.get(letter)):
-            break
-        options.append(str(row[letter]))
-    answer = str(row["answer"]) if _given(row["answer"]) else None
-    if answer is None or not turn:
-        yield index, options, answer
-        return
-    for k, (turned, letter) in enumerate(rotations(options, answer)):
-        yield index + k * TURN, turned, letter
+    def _row(self, given: Given, index: int, lettered: list[str | None], letter: str | None) -> Row:
+        hint = "" if _is_none(given.values.get("hint")) else f"{given.text('hint')}\n"
+        question = ask(f"{hint}{given.text('question')}\n{with_letters(lettered)}", SUFFIXES[self.language])
+        option = lettered[LETTERS.index(letter)] if letter is not None else None
+        answers = (letter, option) if letter is not None and option is not None else ()
+        kind = given.label_of("L2-category", "l2-category", "category", default=self.name)
+        return Row(str(index), given.pictures, question, answers, kind, identity(given.pictures), str(index % TURN))
 
 
-def _given(value: object) -> bool:
-    """Is there a value? The tables write nan and none."""
-    return value is not None and str(value).strip().lower() not in ("", "nan", "none")
+def _index(given: Given) -> int:
+    """The row's number, from 0; in a table it is text."""
+    value = given.values.get("index")
+    if isinstance(value, str) and INDEX.fullmatch(value):
+        return int(value)
+    if given.number("index") < 0:
+        raise UnfitError("a number below 0 as index")
+    return given.number("index")
+
+
+def _question(given: Given) -> str:
+    """The question that the row is a rotation of."""
+    return str(_index(given) % TURN)
+
+
+def _is_turned(given: Given) -> bool:
+    try:
+        return _index(given) >= TURN
+    except UnfitError:
+        return False
+
+
+def _answer(given: Given, lettered: list[str | None]) -> str | None:
+    """The letter of an option; None where there is none. Raises UnfitError where it names no option."""
+    answer = given.values.get("answer")
+    if _is_none(answer):
+        return None
+    if not isinstance(answer, str) or answer not in tuple(LETTERS) or lettered[LETTERS.index(answer)] is None:
+        raise UnfitError("an answer that names no option")
+    return answer
+
+
+def _is_none(value: object) -> bool:
+    """Is there no hint or answer? The tables write nan and none; among the options None is a word."""
+    return is_empty(value) or str(value).strip().lower() in ("nan", "none")

@@ -9,9 +9,17 @@ from typing import TYPE_CHECKING
 from autoprune_lab.metrics.yes_no import mme_answer, mme_scores
 from autoprune_lab.tasks.base import Sample
 from autoprune_lab.tasks.benchmark import Benchmark, ask
-from autoprune_lab.tasks.pictures import FilePicture
-from autoprune_lab.tasks.reading import existing, find_data, matching, question_file, read_jsonl, read_parquet
-from autoprune_lab.tasks.selection import Row
+from autoprune_lab.tasks.fields import Given, each
+from autoprune_lab.tasks.reading import (
+    existing,
+    find_data,
+    matching,
+    question_file,
+    read_jsonl,
+    read_parquet,
+    read_text,
+)
+from autoprune_lab.tasks.selection import Row, UnfitRow, Where
 
 if TYPE_CHECKING:
     from autoprune_lab.records import Record
@@ -34,7 +42,7 @@ class MMETask(Benchmark):
 
     name = "mme"
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[Row | UnfitRow]:
         """See Benchmark."""
         place = find_data(self.path)
         file = question_file(place, QUESTIONS)
@@ -48,43 +56,55 @@ class MMETask(Benchmark):
         """Accuracy + accuracy+ of each category, and their sums over perception and cognition."""
         return mme_scores([(row.kind, row.id.rpartition("#")[0], row.score) for row in rows])
 
-    def _from_parquet(self, place: Path) -> Iterator[Row]:
+    def _from_parquet(self, place: Path) -> Iterator[Row | UnfitRow]:
         seen: Counter[str] = Counter()
-        needed = ("question_id", "question", "answer", "category")
-        for row, picture in read_parquet(matching(place, (*PARQUET, QUESTIONS)), needed):
-            image = str(row["question_id"])
-            seen[image] += 1
-            question, answers = ask(_plain(row["question"])), _answers(row["answer"])
-            yield Row(f"{image}#{seen[image]}", picture, question, answers, row["category"], Path(image).name, image)
 
-    def _from_llava(self, file: Path) -> Iterator[Row]:
+        def make(given: Given) -> Iterator[Row]:
+            image = _image(given)
+            seen[image] += 1
+            name, kind, question = (
+                f"{image}#{seen[image]}",
+                given.label("category"),
+                ask(_plain(given.text("question"))),
+            )
+            yield Row(name, given.pictures, question, given.yes_no("answer"), kind, Path(image).name, image)
+
+        needed = ("question_id", "question", "answer", "category")
+        yield from each(read_parquet(matching(place, (*PARQUET, QUESTIONS)), needed), make, _image)
+
+    def _from_llava(self, file: Path) -> Iterator[Row | UnfitRow]:
         images = existing(self.images, file.parent / "MME_Benchmark_release_version", "images")
         known = _texts(existing(self.annotations, images, "annotations"))
         seen: Counter[str] = Counter()
-        for row in read_jsonl(file, ("question_id", "image", "text")):
-            image = str(row["question_id"])
+
+        def make(given: Given) -> Iterator[Row]:
+            image = _image(given)
             seen[image] += 1
-            kind, plain = image.split("/")[0], _plain(row["text"].split("\n")[0])
-            answers = known.get((kind, Path(image).stem, plain), ())
-            picture = (FilePicture(images / row["image"]),)
-            yield Row(f"{image}#{seen[image]}", picture, ask(plain), answers, kind, Path(image).name, image)
+            plain, kind = _plain(given.text("text").split("\n")[0]), image.split("/")[0]
+            picture = self.picture(images, given.text("image"))
+            note = known.get((kind, Path(image).stem, plain))
+            answers = note.yes_no("answer") if note is not None else ()
+            yield Row(f"{image}#{seen[image]}", (picture,), ask(plain), answers, kind, Path(image).name, image)
+
+        yield from each(read_jsonl(file), make, _image)
 
 
-def _texts(folder: Path) -> dict[tuple[str, str, str], tuple[str, ...]]:
+def _image(given: Given) -> str:
+    """Both questions of a picture have its name as their id."""
+    return given.label("question_id")
+
+
+def _texts(folder: Path) -> dict[tuple[str, str, str], Given]:
     """Answers by category, picture and question, from lines "question TAB answer"."""
     known = {}
     for file in [*folder.glob("*/*.txt"), *folder.glob("*/questions_answers_YN/*.txt")]:
-        for line in file.read_text(encoding="utf-8").splitlines():
+        for number, line in enumerate(read_text(file).split("\n"), start=1):
             question, _, answer = line.strip().partition("\t")
-            known[file.relative_to(folder).parts[0], file.stem, _plain(question)] = _answers(answer)
+            key = file.relative_to(folder).parts[0], file.stem, _plain(question)
+            known[key] = Given(Where(str(file), "line", number), number - 1, {"answer": answer})
     return known
 
 
 def _plain(question: str) -> str:
     """The question without MME's own instruction, which LLaVA's prompt replaces."""
     return " ".join(question.replace(ASKED, "").split())
-
-
-def _answers(answer: str | None) -> tuple[str, ...]:
-    word = mme_answer(answer or "")
-    return () if word == "other" else (word,)

@@ -1,8 +1,11 @@
 """Pictures that are opened when they are looked at: a benchmark of thousands costs no memory before that."""
 
 import io
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from base64 import b64decode
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from hashlib import sha256
@@ -10,19 +13,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from autoprune_lab.tasks.base import TaskError
+from autoprune_lab.tasks.regular import is_inside, read_regular
+from autoprune_lab.tasks.shown import orientation, shown
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}  # first bytes of JPEG and PNG, and what stands near the end
+SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 
 
 class PictureError(TaskError):
-    """A picture that is broken; one line."""
+    """A picture that is broken, or cannot be shown; one line."""
 
 
 class MissingPictureError(PictureError):
     """A picture that is not there."""
+
+
+class OutsidePictureError(PictureError):
+    """A picture outside the folder that the user named."""
 
 
 class Picture(ABC):
@@ -37,26 +47,20 @@ class Picture(ABC):
         """Where it is, for messages."""
 
     def open(self) -> "Image":
-        """Decode, in RGB. Raises PictureError when it is broken."""
-        from PIL import Image
-
-        try:
-            return Image.open(io.BytesIO(self.read())).convert("RGB")
-        except (OSError, SyntaxError, ValueError) as error:
-            raise PictureError(f"{self} cannot be decoded: {error}") from error
+        """Decode, in RGB, as a viewer shows it (`shown`). Raises PictureError when it is broken."""
+        content = self.read()
+        with self._decoding() as image_of:
+            return shown(image_of(io.BytesIO(content)))
 
     def check(self) -> tuple[int, int]:
-        """(width, height); decodes only where the file does not end as JPEG and PNG files do.
+        """(width, height) as shown; decodes only where the file does not end as JPEG and PNG files do.
 
         Raises PictureError as `open` does.
         """
-        from PIL import Image
-
         content = self.read()
-        try:
-            size = Image.open(io.BytesIO(content)).size
-        except (OSError, SyntaxError, ValueError) as error:
-            raise PictureError(f"{self} cannot be decoded: {error}") from error
+        with self._decoding() as image_of:
+            image = image_of(io.BytesIO(content))
+            size = image.size[::-1] if orientation(image) in SIDEWAYS else image.size
         end = ENDS.get(content[:2])
         if end is None or end not in content[-64:]:
             self.open()
@@ -66,19 +70,41 @@ class Picture(ABC):
         """The same for the same content."""
         return sha256(self.read()).hexdigest()[:16]
 
+    @contextmanager
+    def _decoding(self) -> "Iterator[Callable[[io.BytesIO], Image]]":
+        """Gives Pillow's `open`. Whatever it raises becomes a PictureError, its limit of pixels included."""
+        from PIL import Image, UnidentifiedImageError
+
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # odd metadata
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+                yield Image.open
+        except UnidentifiedImageError as error:
+            raise PictureError(f"{self} cannot be decoded: it has no known format") from error
+        except Exception as error:  # of any kind: the bytes are a stranger's, and so are the decoders
+            why = " ".join(str(error).split()) or type(error).__name__
+            raise PictureError(f"{self} cannot be decoded: {why}") from error
+
 
 @dataclass(frozen=True)
 class FilePicture(Picture):
-    """A picture in a file of its own."""
+    """A picture in a file of its own; with `inside`, only where that folder holds it."""
 
     path: Path
+    inside: Path | None = None
 
     def read(self) -> bytes:
         """The file's content."""
         try:
-            return self.path.read_bytes()
-        except OSError:
+            if self.inside is not None and not is_inside(self.path, self.inside):
+                why = f"{self.path} is not in {self.inside}: task.images_outside=true reads it all the same"
+                raise OutsidePictureError(why)
+            return read_regular(self.path)
+        except FileNotFoundError:
             raise MissingPictureError(f"{self.path} is missing") from None
+        except OSError as error:
+            raise PictureError(f"{self.path} cannot be read: {error.strerror or error}") from None
 
     def __str__(self) -> str:
         return str(self.path)
@@ -100,6 +126,26 @@ class BytesPicture(Picture):
 
 
 @dataclass(frozen=True)
+class Base64Picture(Picture):
+    """A picture in a cell of a table, in base64; None for an empty cell."""
+
+    encoded: str | None = field(repr=False)
+    name: str
+
+    def read(self) -> bytes:
+        """The decoded cell."""
+        if not self.encoded:
+            raise MissingPictureError(f"{self} holds no picture")
+        try:
+            return b64decode("".join(self.encoded.split()), validate=True)
+        except ValueError as error:
+            raise PictureError(f"{self} holds no base64: {error}") from None
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
 class ParquetPicture(Picture):
     """A picture in the struct column {bytes, path} of a parquet file: row `row` of row group `group`."""
 
@@ -110,10 +156,16 @@ class ParquetPicture(Picture):
 
     def read(self) -> bytes:
         """Its bytes; the whole row group is read, and the last few are kept."""
-        content = _column(self.file, self.group, self.column)[self.row]["bytes"].as_py()
-        if content is None:
+        from pyarrow import ArrowException
+
+        try:
+            value = _column(self.file, self.group, self.column)[self.row].as_py()
+        except (ArrowException, OSError, ValueError) as error:
+            raise PictureError(f"{self} cannot be read: {' '.join(str(error).split())}") from error
+        content = value.get("bytes") if isinstance(value, dict) else None
+        if not content or not isinstance(content, bytes):
             raise MissingPictureError(f"{self} holds no picture")
-        return bytes(content)
+        return content
 
     def __str__(self) -> str:
         return f"{self.file}, row group {self.group}, row {self.row}"
@@ -150,5 +202,8 @@ class Album(Sequence["Image"]):
 
 
 def sizes(images: "Sequence[Image]") -> tuple[tuple[int, int], ...]:
-    """(width, height) of each picture, without decoding an album's."""
-    return images.sizes if isinstance(images, Album) else tuple(image.size for image in images)
+    """(width, height) of each picture, without decoding an album's; () of an album that can no longer be read."""
+    try:
+        return images.sizes if isinstance(images, Album) else tuple(image.size for image in images)
+    except PictureError:
+        return ()

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from autoprune_lab.metrics.yes_no import Confusion, pope_answer
 from autoprune_lab.tasks.base import Sample, TaskError
 from autoprune_lab.tasks.benchmark import Benchmark, ask
-from autoprune_lab.tasks.pictures import FilePicture
+from autoprune_lab.tasks.fields import Given, by_key, each
 from autoprune_lab.tasks.reading import existing, find_data, matching, question_file, read_jsonl, read_parquet
-from autoprune_lab.tasks.selection import Row
+from autoprune_lab.tasks.selection import Row, UnfitRow
 
 if TYPE_CHECKING:
     from autoprune_lab.records import Record
@@ -30,7 +30,7 @@ class PopeTask(Benchmark):
 
     name = "pope"
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[Row | UnfitRow]:
         """See Benchmark."""
         place = find_data(self.path)
         file = question_file(place, QUESTIONS)
@@ -50,35 +50,38 @@ class PopeTask(Benchmark):
         figures = {f"{kind}: {name}": value for kind in kinds for name, value in found[kind].items()}
         return {"mean F1": sum(found[kind]["F1"] for kind in kinds) / len(kinds)} | figures
 
-    def _from_parquet(self, place: Path) -> Iterator[Row]:
-        needed = ("question_id", "question", "answer", "image_source", "category")
-        for row, picture in read_parquet(matching(place, (*PARQUET, QUESTIONS)), needed):
-            kind, answers = str(row["category"]), _label(row["answer"])
-            name = f"{kind}-{row['question_id']}"
-            yield Row(name, picture, ask(row["question"]), answers, kind, str(row["image_source"]))
+    def _from_parquet(self, place: Path) -> Iterator[Row | UnfitRow]:
+        def make(given: Given) -> Iterator[Row]:
+            kind, name = given.label("category"), given.label("question_id")
+            question, image = ask(given.text("question")), given.label("image_source")
+            yield Row(f"{kind}-{name}", given.pictures, question, given.yes_no("answer"), kind, image)
 
-    def _from_llava(self, file: Path) -> Iterator[Row]:
+        needed = ("question_id", "question", "answer", "image_source", "category")
+        yield from each(read_parquet(matching(place, (*PARQUET, QUESTIONS)), needed), make)
+
+    def _from_llava(self, file: Path) -> Iterator[Row | UnfitRow]:
         images = existing(self.images, file.parent / "val2014", "images")
         labels = _labels(existing(self.annotations, file.parent / "coco", "annotations"))
-        for i, row in enumerate(read_jsonl(file, ("question_id", "image", "text", "category"))):
-            kind, image, question = row["category"], row["image"], row["text"].split("\n")[0].strip()
-            answers = labels.get((kind, image, question), ())
-            yield Row(f"{kind}-{i}", (FilePicture(images / image),), ask(row["text"]), answers, kind, image)
+
+        def make(given: Given) -> Iterator[Row]:
+            kind, image, asked = given.label("category"), given.text("image"), given.text("text")
+            label = labels.get((kind, image, asked.split("\n")[0].strip()))
+            answers = label.yes_no("label") if label is not None else ()
+            yield Row(f"{kind}-{given.order}", (self.picture(images, image),), ask(asked), answers, kind, image)
+
+        yield from each(read_jsonl(file), make)
 
 
-def _labels(folder: Path) -> dict[tuple[str, str, str], tuple[str, ...]]:
+def _labels(folder: Path) -> dict[tuple[str, str, str], Given]:
     """By category, image and question. LLaVA's own script goes by the order of the lines."""
     files = sorted(folder.glob("coco_pope_*.json"))
     if not files:
         raise TaskError(f"{folder} has no coco_pope_*.json; say where they are with task.annotations=FOLDER")
-    return {
-        (file.stem.removeprefix("coco_pope_"), row["image"], row["text"].strip()): _label(row["label"])
-        for file in files
-        for row in read_jsonl(file, ("image", "text", "label"))
-    }
-
-
-def _label(answer: str | None) -> tuple[str, ...]:
-    """yes or no; nothing where it is neither."""
-    word = str(answer).strip().lower()
-    return (word,) if word in ("yes", "no") else ()
+    known: dict[tuple[str, str, str], Given] = {}
+    for file in files:
+        kind = file.stem.removeprefix("coco_pope_")
+        for (image, question), label in by_key(
+            read_jsonl(file), lambda one: (one.text("image"), one.text("text").strip())
+        ).items():
+            known[kind, image, question] = label
+    return known

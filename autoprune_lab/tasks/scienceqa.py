@@ -1,18 +1,28 @@
 """ScienceQA-IMG: school questions with options, those that come with a picture."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from autoprune_lab.metrics.options import LETTERS, option_letter, with_letters
 from autoprune_lab.tasks.base import Sample
 from autoprune_lab.tasks.benchmark import LETTER, Benchmark, ask, identity
-from autoprune_lab.tasks.pictures import FilePicture
-from autoprune_lab.tasks.reading import existing, find_data, matching, question_file, read_json, read_parquet
-from autoprune_lab.tasks.selection import Row
+from autoprune_lab.tasks.fields import Given, UnfitError, each, is_empty, options, text
+from autoprune_lab.tasks.reading import (
+    existing,
+    find_data,
+    matching,
+    question_file,
+    read_json_notes,
+    read_json_rows,
+    read_parquet,
+)
+from autoprune_lab.tasks.selection import Row, UnfitRow
 
 PARQUET = ("ScienceQA-IMG/test-*.parquet", "*test*.parquet", "**/test-*.parquet", "*.parquet")
 QUESTIONS = "llava_test_CQM-A.json"
+LINE = re.compile(r"^([A-H])\. (.+)$", re.MULTILINE)  # an option in LLaVA's question
 
 
 @dataclass(frozen=True)
@@ -26,7 +36,7 @@ class ScienceQATask(Benchmark):
 
     name = "scienceqa"
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[Row | UnfitRow]:
         """See Benchmark."""
         place = find_data(self.path)
         file = question_file(place, QUESTIONS)
@@ -36,25 +46,57 @@ class ScienceQATask(Benchmark):
         """1 when the letter is right."""
         return float(option_letter(prediction) == sample.answers[0])
 
-    def _from_parquet(self, place: Path) -> Iterator[Row]:
+    def _from_parquet(self, place: Path) -> Iterator[Row | UnfitRow]:
+        def make(given: Given) -> Iterator[Row]:
+            choices, hint = _choices(given), given.values.get("hint")
+            context = "" if is_empty(hint) else f"Context: {given.text('hint')}\n"
+            question = ask(f"{context}{given.text('question')}\n{with_letters(choices)}", LETTER)
+            subject, answers = given.label("subject"), _answers(given, choices)
+            yield Row(f"test-{given.order}", given.pictures, question, answers, subject, identity(given.pictures))
+
         needed = ("question", "choices", "answer", "hint", "subject")
-        for i, (row, picture) in enumerate(read_parquet(matching(place, (*PARQUET, QUESTIONS)), needed)):
-            context = f"Context: {row['hint']}\n" if row["hint"] else ""
-            question = ask(f"{context}{row['question']}\n{with_letters(row['choices'])}", LETTER)
-            yield Row(f"test-{i}", picture, question, _answers(row), row["subject"], identity(picture))
+        yield from each(read_parquet(matching(place, (*PARQUET, QUESTIONS)), needed), make)
 
-    def _from_llava(self, file: Path) -> Iterator[Row]:
+    def _from_llava(self, file: Path) -> Iterator[Row | UnfitRow]:
         images = existing(self.images, file.parent / "images" / "test", "images")
-        problems = read_json(existing(self.annotations, file.parent / "problems.json", "annotations"))
-        for row in read_json(file):
-            if "image" not in row:
-                continue
-            name, picture = str(row["id"]), (FilePicture(images / row["image"]),)
-            question = ask(row["conversations"][0]["value"].replace("<image>", "").strip(), LETTER)
-            problem = problems.get(name, {})
-            subject = str(problem.get("subject") or self.name)
-            yield Row(name, picture, question, _answers(problem), subject, identity(picture))
+        problems = read_json_notes(existing(self.annotations, file.parent / "problems.json", "annotations"))
+
+        def make(given: Given) -> Iterator[Row]:
+            if "image" not in given.values:  # a question about text alone
+                return
+            name, picture = given.label("id"), (self.picture(images, given.text("image")),)
+            question = ask(_asked(given).replace("<image>", "").strip(), LETTER)
+            problem = problems.get(name)
+            answers = () if problem is None else _answers(problem, _choices(problem, question))
+            subject = self.name if problem is None else problem.label_of("subject", default=self.name)
+            yield Row(name, picture, question, answers, subject, identity(picture))
+
+        yield from each(read_json_rows(file), make)
 
 
-def _answers(problem: dict) -> tuple[str, ...]:
-    return (LETTERS[problem["answer"]],) if problem.get("answer") is not None else ()
+def _asked(given: Given) -> str:
+    """The first turn of LLaVA's conversation."""
+    turns = given.values.get("conversations")
+    if not isinstance(turns, list) or not turns or not isinstance(turns[0], dict):
+        raise UnfitError("no conversations")
+    return text(turns[0].get("value"), "question")
+
+
+def _choices(given: Given, question: str = "") -> list[str | None]:
+    """The lettered choices; where LLaVA's problems do not repeat them, those that the question has a line for."""
+    choices = given.values.get("choices")
+    if choices is None and question:
+        choices = [dict(LINE.findall(question)).get(letter) for letter in LETTERS]
+    if not isinstance(choices, list):
+        raise UnfitError("no list of choices")
+    return options(choices, LETTERS)
+
+
+def _answers(given: Given, choices: Sequence[str | None]) -> tuple[str, ...]:
+    """The letter of the choice that the number names; none where there is no number."""
+    if is_empty(given.values.get("answer")):
+        return ()
+    number = given.number("answer")
+    if not 0 <= number < len(choices) or choices[number] is None:
+        raise UnfitError("an answer that names no option")
+    return (LETTERS[number],)

@@ -4,15 +4,27 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import NamedTuple
 
 from autoprune_lab.tasks.pictures import Picture
 
 SPLITS = ("tune", "report", "all")
 
 
+class Where(NamedTuple):
+    """A row of a file: `unit` is row or line, `number` counts from 1."""
+
+    file: str
+    unit: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.file}, {self.unit} {self.number}"
+
+
 @dataclass(frozen=True)
 class Row:
-    """One question as a benchmark's files have it, prompt included.
+    """One question as a benchmark's files have it, prompt included; `where` it stands, for messages.
 
     `image_id` is the same for the same picture; rows of one `group` (by default a row alone) stay together.
     """
@@ -23,6 +35,16 @@ class Row:
     answers: tuple[str, ...]
     kind: str
     image_id: str
+    group: str = ""
+    where: Where | None = None
+
+
+@dataclass(frozen=True)
+class UnfitRow:
+    """A row that cannot be asked or scored, and why; with its `group`, where it has one, the whole group goes."""
+
+    where: Where
+    reason: str
     group: str = ""
 
 

@@ -7,17 +7,17 @@ from pathlib import Path
 from autoprune_lab.metrics.vqa import vqa_accuracy
 from autoprune_lab.tasks.base import Sample
 from autoprune_lab.tasks.benchmark import SHORT, Benchmark, ask
-from autoprune_lab.tasks.pictures import FilePicture
+from autoprune_lab.tasks.fields import Given, by_key, each
 from autoprune_lab.tasks.reading import (
     existing,
     find_data,
     matching,
     question_file,
-    read_json,
+    read_json_rows,
     read_jsonl,
     read_parquet,
 )
-from autoprune_lab.tasks.selection import Row
+from autoprune_lab.tasks.selection import Row, UnfitRow
 
 PARQUET = ("data/validation-*.parquet", "*validation*.parquet", "**/*validation*.parquet", "*.parquet")
 QUESTIONS = "llava_textvqa_val_v051_ocr.jsonl"
@@ -36,7 +36,7 @@ class TextVQATask(Benchmark):
 
     name = "textvqa"
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[Row | UnfitRow]:
         """See Benchmark."""
         place = find_data(self.path)
         file = question_file(place, QUESTIONS)
@@ -46,23 +46,31 @@ class TextVQATask(Benchmark):
         """VQA accuracy."""
         return vqa_accuracy(prediction, sample.answers)
 
-    def _from_parquet(self, place: Path) -> Iterator[Row]:
-        needed = ("question_id", "question", "image_id", "answers", *(["ocr_tokens"] if self.ocr else []))
-        for row, picture in read_parquet(matching(place, (*PARQUET, QUESTIONS)), needed):
-            words = f"\n{OCR}{', '.join(row['ocr_tokens'] or ())}" if self.ocr else ""
-            answers = tuple(row["answers"] or ())
-            question = ask(row["question"].strip() + words)
-            yield Row(str(row["question_id"]), picture, question, answers, self.name, str(row["image_id"]))
+    def _from_parquet(self, place: Path) -> Iterator[Row | UnfitRow]:
+        def make(given: Given) -> Iterator[Row]:
+            words = f"\n{OCR}{', '.join(given.texts('ocr_tokens'))}" if self.ocr else ""
+            name, image = given.label("question_id"), given.label("image_id")
+            question = ask(given.text("question").strip() + words)
+            yield Row(name, given.pictures, question, given.answers(), self.name, image)
 
-    def _from_llava(self, file: Path) -> Iterator[Row]:
+        needed = ("question_id", "question", "image_id", "answers", *(["ocr_tokens"] if self.ocr else []))
+        yield from each(read_parquet(matching(place, (*PARQUET, QUESTIONS)), needed), make)
+
+    def _from_llava(self, file: Path) -> Iterator[Row | UnfitRow]:
         images = existing(self.images, file.parent / "train_images", "images")
-        notes = read_json(existing(self.annotations, file.parent / "TextVQA_0.5.1_val.json", "annotations"))["data"]
-        known = {(str(note["image_id"]), note["question"].strip().lower()): note for note in notes}
-        for i, row in enumerate(read_jsonl(file, ("question_id", "image", "text"))):
-            image, lines = str(row["question_id"]), row["text"].split("\n")
-            plain = next(line for line in lines if not line.startswith(OCR))
-            note = known.get((image, plain.strip().lower()), {})
-            question = ask(row["text"] if self.ocr else f"{plain}\n{SHORT}")
-            answers = tuple(note.get("answers") or ())
-            name = str(note.get("question_id", f"{image}-{i}"))
-            yield Row(name, (FilePicture(images / row["image"]),), question, answers, self.name, image)
+        notes = read_json_rows(
+            existing(self.annotations, file.parent / "TextVQA_0.5.1_val.json", "annotations"), "data"
+        )
+        known = by_key(notes, lambda note: (note.label("image_id"), note.text("question").strip().lower()))
+
+        def make(given: Given) -> Iterator[Row]:
+            image, asked = given.label("question_id"), given.text("text")
+            plain = next((line for line in asked.split("\n") if not line.startswith(OCR)), "")
+            note = known.get((image, plain.strip().lower()))
+            question = ask(asked if self.ocr else f"{plain}\n{SHORT}")
+            answers, name = (), f"{image}-{given.order}"
+            if note is not None:
+                answers, name = note.answers(), note.label_of("question_id", default=name)
+            yield Row(name, (self.picture(images, given.text("image")),), question, answers, self.name, image)
+
+        yield from each(read_jsonl(file), make)

@@ -3,23 +3,21 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from autoprune_lab.metrics.vqa import vqa_accuracy
 from autoprune_lab.tasks.base import Sample
 from autoprune_lab.tasks.benchmark import SHORT, Benchmark, ask
-from autoprune_lab.tasks.pictures import FilePicture
+from autoprune_lab.tasks.fields import Given, by_key, each
 from autoprune_lab.tasks.reading import (
     existing,
     find_data,
     matching,
-    one_of,
     question_file,
-    read_json,
+    read_json_rows,
     read_jsonl,
     read_parquet,
 )
-from autoprune_lab.tasks.selection import Row
+from autoprune_lab.tasks.selection import Row, UnfitRow
 
 PARQUET = ("data/val-*.parquet", "*val*.parquet", "**/*val*.parquet", "*.parquet")
 QUESTIONS = "val.json"
@@ -38,7 +36,7 @@ class VizWizTask(Benchmark):
 
     name = "vizwiz"
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[Row | UnfitRow]:
         """See Benchmark."""
         place = find_data(self.path)
         file = question_file(place, QUESTIONS)
@@ -48,27 +46,27 @@ class VizWizTask(Benchmark):
         """VQA accuracy."""
         return vqa_accuracy(prediction, sample.answers)
 
-    def _from_parquet(self, place: Path) -> Iterator[Row]:
+    def _from_parquet(self, place: Path) -> Iterator[Row | UnfitRow]:
+        def make(given: Given) -> Iterator[Row]:
+            name, question = given.label("question_id"), ask(given.text("question"), MAY_DECLINE)
+            kind = given.label_of("category", default=self.name)
+            yield Row(name, given.pictures, question, given.answers(), kind, name)
+
         needed = ("question_id", "question", "answers")
-        for row, picture in read_parquet(matching(place, (*PARQUET, QUESTIONS)), needed):
-            name = str(row["question_id"])
-            answers = tuple(row["answers"] or ())
-            yield Row(
-                name, picture, ask(row["question"], MAY_DECLINE), answers, str(row.get("category") or self.name), name
-            )
+        yield from each(read_parquet(matching(place, (*PARQUET, QUESTIONS)), needed), make)
 
-    def _from_files(self, file: Path) -> Iterator[Row]:
+    def _from_files(self, file: Path) -> Iterator[Row | UnfitRow]:
         images = existing(self.images, file.parent / "val", "images")
-        notes = read_json(existing(self.annotations, file.parent / QUESTIONS, "annotations"))
-        known = {note["image"]: note for note in notes}
-        asked = read_jsonl(file, ("image", "text")) if file.suffix == ".jsonl" else iter(notes)
-        for row in asked:
-            image = row["image"]
-            note, picture = known.get(image, {}), FilePicture(images / image)
-            question = ask(one_of(row, "text", "question"), MAY_DECLINE)
-            kind = str(note.get("answer_type") or self.name)
-            yield Row(Path(image).stem, (picture,), question, _answers(note), kind, image)
+        notes = list(read_json_rows(existing(self.annotations, file.parent / QUESTIONS, "annotations")))
+        known = by_key(notes, lambda note: note.text("image"))
+        is_llavas = file.suffix == ".jsonl"
 
+        def make(given: Given) -> Iterator[Row]:
+            image, note = given.text("image"), known.get(given.text("image"))
+            question = ask(given.text("text" if is_llavas else "question"), MAY_DECLINE)
+            answers, kind = (), self.name
+            if note is not None:
+                answers, kind = note.answers(), note.label_of("answer_type", default=self.name)
+            yield Row(Path(image).stem, (self.picture(images, image),), question, answers, kind, image)
 
-def _answers(note: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(given["answer"] for given in note.get("answers") or ())
+        yield from each(read_jsonl(file) if is_llavas else notes, make)

@@ -3,22 +3,21 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from autoprune_lab.metrics.vqa import vqa_accuracy
 from autoprune_lab.tasks.base import Sample
 from autoprune_lab.tasks.benchmark import Benchmark, ask
-from autoprune_lab.tasks.pictures import FilePicture
+from autoprune_lab.tasks.fields import Given, by_key, each
 from autoprune_lab.tasks.reading import (
     existing,
     find_data,
     matching,
     question_file,
-    read_json,
+    read_json_rows,
     read_jsonl,
     read_parquet,
 )
-from autoprune_lab.tasks.selection import Row
+from autoprune_lab.tasks.selection import Row, UnfitRow
 
 PARQUET = ("data/validation-*.parquet", "*validation*.parquet", "**/*val*.parquet", "*.parquet")
 QUESTIONS = "v2_OpenEnded_mscoco_val2014_questions.json"
@@ -36,7 +35,7 @@ class VQAv2Task(Benchmark):
 
     name = "vqav2"
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[Row | UnfitRow]:
         """See Benchmark."""
         place = find_data(self.path)
         file = question_file(place, QUESTIONS)
@@ -46,31 +45,27 @@ class VQAv2Task(Benchmark):
         """VQA accuracy."""
         return vqa_accuracy(prediction, sample.answers)
 
-    def _from_parquet(self, place: Path) -> Iterator[Row]:
+    def _from_parquet(self, place: Path) -> Iterator[Row | UnfitRow]:
+        def make(given: Given) -> Iterator[Row]:
+            name, kind, image = given.label("question_id"), given.label("answer_type"), given.label("image_id")
+            yield Row(name, given.pictures, ask(given.text("question")), given.answers(), kind, image)
+
         needed = ("question_id", "question", "answers", "answer_type", "image_id")
-        for row, picture in read_parquet(matching(place, (*PARQUET, QUESTIONS)), needed):
-            name, image = str(row["question_id"]), str(row["image_id"])
-            yield Row(name, picture, ask(row["question"]), _answers(row), str(row["answer_type"]), image)
+        yield from each(read_parquet(matching(place, (*PARQUET, QUESTIONS)), needed), make)
 
-    def _from_files(self, file: Path) -> Iterator[Row]:
+    def _from_files(self, file: Path) -> Iterator[Row | UnfitRow]:
         images = existing(self.images, file.parent / "val2014", "images")
-        notes = read_json(existing(self.annotations, file.parent / ANSWERS, "annotations"))["annotations"]
-        known = {str(note["question_id"]): note for note in notes}
-        for name, question, image in _asked(file):
-            note = known.get(name, {})
-            picture, kind = FilePicture(images / image), str(note.get("answer_type") or self.name)
-            yield Row(name, (picture,), ask(question), _answers(note), kind, image)
+        notes = read_json_rows(existing(self.annotations, file.parent / ANSWERS, "annotations"), "annotations")
+        known = by_key(notes, lambda note: note.label("question_id"))
+        is_llavas = file.suffix == ".jsonl"
 
+        def make(given: Given) -> Iterator[Row]:
+            name, note = given.label("question_id"), known.get(given.label("question_id"))
+            question = ask(given.text("text" if is_llavas else "question"))
+            image = given.text("image") if is_llavas else f"COCO_val2014_{given.number('image_id'):012d}.jpg"
+            answers, kind = (), self.name
+            if note is not None:
+                answers, kind = note.answers(), note.label_of("answer_type", default=self.name)
+            yield Row(name, (self.picture(images, image),), question, answers, kind, image)
 
-def _asked(file: Path) -> Iterator[tuple[str, str, str]]:
-    """(question id, question, name of the picture) of VQA's own question file, or of one of LLaVA's kind."""
-    if file.suffix == ".jsonl":
-        for row in read_jsonl(file, ("question_id", "image", "text")):
-            yield str(row["question_id"]), row["text"], row["image"]
-        return
-    for row in read_json(file)["questions"]:
-        yield str(row["question_id"]), row["question"], f"COCO_val2014_{row['image_id']:012d}.jpg"
-
-
-def _answers(note: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(given["answer"] for given in note.get("answers") or ())
+        yield from each(read_jsonl(file) if is_llavas else read_json_rows(file, "questions"), make)

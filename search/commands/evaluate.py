@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,7 +12,7 @@ from search import composed
 
 if TYPE_CHECKING:
     from autoprune_lab.records import Records
-    from autoprune_lab.tasks.base import Task
+    from autoprune_lab.tasks.base import LeftOut, Task
     from search.answered import Evaluation, Finished
 
 SUMMARY = "measure one pruner: accuracy per kind of question, cost, speed"
@@ -67,6 +67,8 @@ def run(given: argparse.Namespace) -> int:
     print(evaluation_table(finished.runs))
     if official := official_table(finished.task, finished.runs):
         print(f"\n{official}")
+    if left_out := next(iter(finished.runs.values())).left_out:
+        print(f"\n{left_out_list(left_out)}")
     return 0
 
 
@@ -99,11 +101,20 @@ def evaluation_table(runs: "Mapping[str, Records]") -> str:
     kinds = list(next(iter(runs.values())).by_kind())
     lines: list[list[Any]] = [[kind, *(scored(records, kind) for records in runs.values())] for kind in kinds]
     lines.append(["mean of kinds", *(scored(records, None) for records in runs.values())])
+    if any(records.left_out for records in runs.values()):
+        lines.append(["samples left out", *(str(len(records.left_out)) for records in runs.values())])
     lines.append(["FLOPs ratio", *(records.flops_ratio for records in runs.values())])
     lines.append(["scoring cost", *(f"{records.scoring_ratio:.4f}" for records in runs.values())])
     lines.append(["mean tokens", *(f"{records.mean_tokens:.1f}" for records in runs.values())])
     lines.append(["samples/s", *(f"{records.samples_per_second:.1f}" for records in runs.values())])
     return table(["score", *(f"{name} [95 % interval]" for name in runs)], lines)
+
+
+def left_out_list(left_out: "Sequence[LeftOut]", most: int = 10) -> str:
+    """The samples that could not be shown to the model, counted and named, a line each."""
+    lines = [f"{len(left_out)} samples left out, which cannot be shown to the model:"]
+    lines += [f"  {sample.id}: {sample.reason}" for sample in left_out[:most]]
+    return "\n".join([*lines, *([f"  and {len(left_out) - most} more"] if len(left_out) > most else [])])
 
 
 def official_table(task: "Task", runs: "Mapping[str, Records]") -> str:
