@@ -42,10 +42,12 @@ def work(folder, words, bench=None):
     """What `autoprune study` does, on the fake bench: create or resume, run what is missing."""
     given = settings(folder, *words)
     place = Place.of(given)
-    study = studies.open_study(place.out, place.name, studies.settings_print(given), place.url, place.heartbeat)
+    study = studies.open_study(
+        place.out, place.name, studies.settings_print(given), place.url, place.heartbeat, place.patience
+    )
     space = Space.from_config(given.config)
-    with place.exclusive():
-        studies.enqueue(study, [space.complete(b, given.config, "b") for b in given.typed.search.baselines])
+    baselines = [space.complete(baseline, given.config, "b") for baseline in given.typed.search.baselines]
+    place.alone(lambda: studies.enqueue(study, baselines))
     studies.run(study, objective(given, bench or FakeBench()), given)
     return study
 
