@@ -27,7 +27,8 @@ FIELDS: dict[int, dict[str, tuple[type, ...]]] = {
     9: {"trial_id": (int,), "system_attr": ATTRIBUTES},
 }
 """What each of optuna's operations must hold, by its code; it checks the rest itself when it carries them out."""
-OPTIONAL = {name: ATTRIBUTES for name in ("user_attrs", "system_attrs", "params", "distributions")}
+ALWAYS: dict[str, tuple[type, ...]] = {"worker_id": (str,)}
+OPTIONAL = dict.fromkeys(("user_attrs", "system_attrs", "params", "distributions"), ATTRIBUTES)
 
 
 class Journal(JournalStorage):

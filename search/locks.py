@@ -43,7 +43,7 @@ def is_free(file: Path) -> bool:
 
 @contextmanager
 def held_for_writing(journal: Path) -> Iterator[IO[bytes]]:
-    """The journal, open and locked, at the end of its last whole line: one that a killed writer left unfinished is cut."""
+    """The journal, open and locked, at the end of its last whole line: one that a killed writer left is cut off."""
     with journal.open("r+b", buffering=0) as stream:
         lock(stream)
         _cut_unfinished_line(stream)

@@ -43,7 +43,7 @@ class SectionLostError(RuntimeError):
 
 
 SECTION: ContextVar[sqlalchemy.Connection | None] = ContextVar("SECTION", default=None)
-"""The connection that holds the lock of the section that this thread is in; None outside, and where a file is locked."""
+"""The connection that holds the lock of the section that this thread is in; None outside, and for a locked file."""
 
 
 @dataclass

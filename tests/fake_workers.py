@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
+import pytest
 from fake_bench import FakeBench, objective, settings
-from optuna.storages.journal import JournalFileBackend
 
 from search import study as studies
+from search.journal import JournalFile
 from search.place import Place
 from search.space import Space
 
@@ -57,11 +58,39 @@ def launched(folder, words, rank):
     work(folder, words)
 
 
-def start(folder, words, bench=None):
+def start(folder, words, bench=None, act=work):
     """The same in a process of its own."""
-    process = FORK.Process(target=work, args=(folder, words, bench))
+    process = FORK.Process(target=unsynced, args=(act, folder, words, bench))
     process.start()
     return process
+
+
+def unsynced(act, *given):
+    """Act without waiting for the disk: what a killed process has written stays in the kernel's hands."""
+    os.fsync = lambda file: None
+    act(*given)
+
+
+def ended(process, seconds=300):
+    """Its exit code; a process that hangs is killed, and fails the test."""
+    process.join(seconds)
+    if process.is_alive():
+        process.kill()
+        pytest.fail(f"{process.name} hangs")
+    return process.exitcode
+
+
+def until(happened, *processes, seconds=300, step=0.02):
+    """What `happened` gives once it is true; fails when one of the processes ends before, or it never comes to pass."""
+    deadline = time.monotonic() + seconds
+    while not (result := happened()):
+        assert all(process.is_alive() for process in processes)
+        if time.monotonic() > deadline:
+            for process in processes:
+                process.kill()
+            pytest.fail(f"nothing happened within {seconds} s")
+        time.sleep(step)
+    return result
 
 
 def kill(process):
@@ -71,9 +100,9 @@ def kill(process):
     assert process.exitcode == -signal.SIGKILL
 
 
-def die_at_append(folder, words, n, torn):
+def die_at_append(folder, words, bench, n, torn):
     """Run the study and die in the n-th write to its journal: half of the line is written, or all of it."""
-    append, count = JournalFileBackend.append_logs, 0
+    append, count = JournalFile.append_logs, 0
 
     def dying(self, logs):
         nonlocal count
@@ -81,12 +110,11 @@ def die_at_append(folder, words, n, torn):
         if count < n:
             return append(self, logs)
         if torn:
-            with open(self._file_path, "ab") as stream:
+            with self.file.open("ab") as stream:
                 stream.write(b'{"op_code": 4, "study')
         else:
             append(self, logs)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    JournalFileBackend.append_logs = dying
-    os.fsync = lambda file: None
+    JournalFile.append_logs = dying
     work(folder, words)

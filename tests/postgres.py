@@ -1,4 +1,4 @@
-"""A PostgreSQL server of its own, for one test file, in a temporary folder on a free port; it can be stopped and started."""
+"""A PostgreSQL server of its own, for one test file, in a temporary folder on a free port; it can be restarted."""
 
 import os
 import pwd
