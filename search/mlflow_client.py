@@ -79,7 +79,7 @@ def _check_whole(database: Path) -> None:
     """Raise ConfigError for a database that MLflow would begin to migrate: a kill on the way would be its end."""
     from mlflow.store.db.utils import _get_latest_schema_revision
 
-    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+    with closing(sqlite3.connect(f"{database.as_uri()}?mode=rw", uri=True)) as connection:
         try:
             found = connection.execute("SELECT version_num FROM alembic_version").fetchall()
         except sqlite3.OperationalError as error:

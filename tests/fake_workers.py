@@ -58,20 +58,22 @@ def launched(folder, words, rank):
     work(folder, words)
 
 
-def start(folder, words, bench=None, act=work):
-    """The same in a process of its own."""
-    process = FORK.Process(target=unsynced, args=(act, folder, words, bench))
+def start(folder, words, bench=None, act=work, log=None):
+    """The same in a process of its own; what it says goes to the file `log`."""
+    process = FORK.Process(target=unsynced, args=(log, act, folder, words, bench))
     process.start()
     return process
 
 
-def unsynced(act, *given):
+def unsynced(log, act, *given):
     """Act without waiting for the disk: what a killed process has written stays in the kernel's hands."""
     os.fsync = lambda file: None
+    if log is not None:
+        sys.stderr = log.open("w", buffering=1)
     act(*given)
 
 
-def ended(process, seconds=300):
+def ended(process, seconds=120):
     """Its exit code; a process that hangs is killed, and fails the test."""
     process.join(seconds)
     if process.is_alive():
@@ -80,7 +82,7 @@ def ended(process, seconds=300):
     return process.exitcode
 
 
-def until(happened, *processes, seconds=300, step=0.02):
+def until(happened, *processes, seconds=120, step=0.02):
     """What `happened` gives once it is true; fails when one of the processes ends before, or it never comes to pass."""
     deadline = time.monotonic() + seconds
     while not (result := happened()):
