@@ -41,7 +41,7 @@ def work(settings: Settings) -> None:
     settings = workers.as_begun(settings)
     checked, made_of = _check(settings)
     place = Place.of(settings)
-    opened = studies.open_study(place.out, place.name, made_of, place.url, place.heartbeat)
+    opened = studies.open_study(place.out, place.name, made_of, place.url, place.heartbeat, place.patience)
     studies.run(opened, _objective(settings, checked, bench.load(settings.config)), settings)
 
 
@@ -70,11 +70,10 @@ def _open(settings: Settings, checked: "CheckedStudy", made_of: dict[str, Any], 
     place = Place.of(settings)
     if fresh:
         put_aside(place)
-    elif (before := studies.existing(place.out, place.name, place.url)) is not None:
+    elif (before := studies.existing(place.out, place.name, place.url, place.patience)) is not None:
         studies.check_same(before, made_of)
-    opened = studies.open_study(place.out, place.name, made_of, place.url, place.heartbeat)
-    with place.exclusive():
-        studies.enqueue(opened, checked.baselines)
+    opened = studies.open_study(place.out, place.name, made_of, place.url, place.heartbeat, place.patience)
+    place.alone(lambda: studies.enqueue(opened, checked.baselines))
     opened.set_user_attr(studies.WORDS, workers.words_for_others(settings))
     return opened
 

@@ -27,5 +27,4 @@ def put_aside(place: Place) -> None:
 
 
 def _names(place: Place) -> list[str]:
-    with place.exclusive():
-        return optuna.get_all_study_names(storage=place.open())
+    return place.alone(lambda: optuna.get_all_study_names(storage=place.open()))

@@ -8,15 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from optuna.storages.journal._file import BaseJournalFileLock
-
 from search.config import ConfigError
 
 
 @contextmanager
 def held(file: Path) -> Iterator[None]:
-    """Hold the file's lock; wait for it as long as it takes."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    """Hold the file's lock, whose folder must be there; wait for it as long as it takes."""
     with file.open("ab") as stream:
         lock(stream)
         yield
@@ -44,32 +41,17 @@ def is_free(file: Path) -> bool:
     return True
 
 
-class JournalLock(BaseJournalFileLock):
-    """One writer of a journal at a time, by a lock on the journal itself.
-
-    Differs from optuna's own locks: a writer that was killed holds nobody up (theirs: 30 s), and the line that it
-    left unfinished is cut off before the next one is written (theirs would grow together, and the journal be lost).
-    Readers pass over an unfinished line, so nobody has acted upon it.
-    """
-
-    def __init__(self, journal: Path) -> None:
-        self._journal = journal
-        self._stream: IO[bytes] | None = None
-
-    def acquire(self) -> bool:
-        """Wait for the lock."""
-        self._stream = self._journal.open("r+b")
-        lock(self._stream)
-        _cut_unfinished_line(self._stream)
-        return True
-
-    def release(self) -> None:
-        """Let the next one write."""
-        assert self._stream is not None
-        self._stream.close()
+@contextmanager
+def held_for_writing(journal: Path) -> Iterator[IO[bytes]]:
+    """The journal, open and locked, at the end of its last whole line: one that a killed writer left is cut off."""
+    with journal.open("r+b", buffering=0) as stream:
+        lock(stream)
+        _cut_unfinished_line(stream)
+        yield stream
 
 
 def _cut_unfinished_line(stream: IO[bytes], step: int = 4096) -> None:
+    """Leave the stream at its new end."""
     end = size = stream.seek(0, os.SEEK_END)
     while end > 0:
         begin = max(end - step, 0)
@@ -81,3 +63,4 @@ def _cut_unfinished_line(stream: IO[bytes], step: int = 4096) -> None:
         end = begin
     if end < size:
         stream.truncate(end)
+    stream.seek(end)

@@ -17,7 +17,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from search.results import artifacts
-from search.run_fields import LONGEST, TrialFields, progress
+from search.run_fields import TrialFields, progress
 from search.study_run import PAGE, PARENT, StudyRun, chunks, open_run
 from search.tracking import PROVENANCE, RUNNING, MlflowTracking
 
@@ -73,11 +73,11 @@ def _send_trial(run: StudyRun, fields: TrialFields, number: int) -> None:
 
     run_id = run.halves.get(number)
     if run_id is None:
-        tags = {PARENT: run.run_id, **fields.tags}
+        tags = {**fields.tags, PARENT: run.run_id}
         child = run.client.create_run(run.experiment, fields.start, tags, run_name=f"trial {number}")
         run_id = str(child.info.run_id)
     metrics = [Metric(key, value, fields.end, 0) for key, value in fields.metrics.items()]
-    params = [Param(key, value[:LONGEST]) for key, value in fields.params.items()]
+    params = [Param(key, value) for key, value in fields.params.items()]
     run.client.log_batch(run_id, metrics=metrics, params=params)
     run.client.set_terminated(run_id, status=fields.status, end_time=fields.end)
 

@@ -64,8 +64,9 @@ class Objective:
 
     def __call__(self, trial: optuna.Trial) -> tuple[float, ...]:
         """The values of a trial; raises TrialPruned for one that is refused or stopped."""
+        changes = self.space.suggest(trial)
         try:
-            pruner = build_pruner(apply(self.config, self.space.suggest(trial)))
+            pruner = build_pruner(apply(self.config, changes))
         except ConfigError as error:
             self._refuse(trial, INVALID, str(error))
         bits = self.bench.complexities(pruner)

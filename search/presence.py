@@ -21,7 +21,7 @@ class Presence:
 
     @contextmanager
     def enter(self) -> Iterator[str]:
-        """Be at work under a new name."""
+        """Be at work under a new name. After an error the file stays, unlocked: it says that its trial is nobody's."""
         self.folder.mkdir(parents=True, exist_ok=True)
         name = f"{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
         file = self._file(name)
@@ -29,10 +29,8 @@ class Presence:
         with new.open("wb") as stream:
             locks.lock(stream)
             new.rename(file)  # seen by others only once it is locked
-            try:
-                yield name
-            finally:
-                file.unlink(missing_ok=True)
+            yield name
+            file.unlink(missing_ok=True)
 
     def alive(self, worker: str) -> bool | None:
         """Is the worker alive? None where its file is not here: it has gone, or works from another folder."""

@@ -22,7 +22,12 @@ def check(typed: Schema) -> None:
     for key, number in least.items():
         if number < 1:
             raise ConfigError(f"{key}={number} must be at least 1")
-    for key, value in (("features_gib", typed.features_gib), ("prefix_gib", typed.prefix_gib)):
+    finite = {
+        "features_gib": typed.features_gib,
+        "prefix_gib": typed.prefix_gib,
+        "search.patience": typed.search.patience,
+    }
+    for key, value in finite.items():
         if value is not None and not 0 <= value < math.inf:
             raise ConfigError(f"{key}={value} must be a finite number of at least 0")
 

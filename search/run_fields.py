@@ -1,5 +1,7 @@
 """What MLflow is told of a trial and of a study: plain values, computed from the study alone."""
 
+import hashlib
+import posixpath
 import re
 import time
 from collections.abc import Mapping
@@ -17,6 +19,7 @@ from search.trials import feasible
 
 STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAIL: "FAILED"}
 LONGEST = 6000  # letters of a value that MLflow takes
+LONGEST_KEY = 250
 PLANNED = "planned_ratio"  # what flops_ratio says once more
 
 
@@ -34,11 +37,10 @@ class TrialFields:
     @classmethod
     def of(cls, study: optuna.Study, trial: FrozenTrial) -> "TrialFields":
         """The fields of an ended trial."""
-        tags = {"kind": "trial", "trial": str(trial.number), "state": trial.state.name}
-        tags |= {safe(k): str(v)[:LONGEST] for k, v in trial.user_attrs.items() if isinstance(v, str | bool | int)}
+        noted = {safe(k): text(v) for k, v in trial.user_attrs.items() if isinstance(v, str | bool | int)}
         return cls(
-            tags,
-            {safe(key): str(value) for key, value in trial.params.items()},
+            noted | {"kind": "trial", "trial": str(trial.number), "state": trial.state.name},
+            {safe(key): text(value) for key, value in trial.params.items()},
             {safe(key): value for key, value in _metrics(study, trial).items()},
             STATUS[trial.state],
             milliseconds(trial.datetime_start),
@@ -69,8 +71,28 @@ def progress(study: optuna.Study, after: int = -1) -> list[tuple[int, int, dict[
 
 
 def safe(name: str) -> str:
-    """A key that MLflow takes."""
-    return re.sub(r"[^\w\-. :/]", "_", name)[:250]
+    """A key that MLflow takes: the name itself if it may be, else a like one that ends in a hash of it.
+
+    So it depends on nothing else, and two names share a key only where one of them is written as the other's key.
+    Names that differ in upper and lower case alone stay two, as they are in SQLite, PostgreSQL and on a server's disk.
+    """
+    if _is_key(name):
+        return name
+    mark = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=5).hexdigest()
+    steps = re.sub(r"[^\w\-. :/]", "_", name).split("/")
+    like = "/".join(step for step in steps if step not in ("", ".", "..")).lstrip("./")
+    return f"{like[: LONGEST_KEY - len(mark) - 1]}-{mark}"
+
+
+def text(value: object) -> str:
+    """A value that MLflow and its database take: cut at LONGEST, without what UTF-8 or a database does not have."""
+    return str(value)[:LONGEST].encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _is_key(name: str) -> bool:
+    """MLflow's own rule (it takes a key for a path, which must lead nowhere else)."""
+    plain = re.fullmatch(r"[\w\-. :/]+", name) is not None and len(name) <= LONGEST_KEY
+    return plain and posixpath.normpath(name) == name and name != "." and not name.startswith(("/", ".."))
 
 
 def milliseconds(moment: datetime | None) -> int:
@@ -85,7 +107,7 @@ def _reached(study: optuna.Study, trials: list[FrozenTrial]) -> dict[str, float]
         front = ParetoFront.of([value[0] for value in values], [value[1] for value in values])
         return count | {"hypervolume": front.hypervolume(), "front_points": float(len(front.costs))}
     best = min if study.directions[0] == StudyDirection.MINIMIZE else max
-    return count | ({f"best/{metric_names(study)[0]}": best(value[0] for value in values)} if values else {})
+    return count | ({safe(f"best/{metric_names(study)[0]}"): best(value[0] for value in values)} if values else {})
 
 
 def _metrics(study: optuna.Study, trial: FrozenTrial) -> dict[str, float]:

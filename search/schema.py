@@ -26,6 +26,7 @@ class SearchSettings:
     storage: str | None = None
     workers: int = 1
     heartbeat: int = 60
+    patience: float = 90.0
     mode: str = "front"
     cost: str = "flops_ratio"
     limits: dict[str, float] | None = None

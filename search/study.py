@@ -1,6 +1,7 @@
 """Builds, resumes and runs an optuna study; every finished trial is on disk before the next one starts."""
 
 import json
+import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -9,24 +10,27 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.trial import TrialState
 
 from search.config import ConfigError, Settings, fields_of
 from search.dimension import Values
 from search.goal import Goal
 from search.objective import Objective
-from search.place import Place
+from search.outages import SectionLostError, StorageError, link
+from search.place import MISSED_BEATS, PATIENCE, Place
 from search.progress import watching
 from search.sameness import difference
 from search.samplers import sampler, stopper
-from search.trials import Observer, checked, claim, give_back, is_running, n_begun, n_ended
+from search.trials import WORKER, Observer, checked, claim, give_back, is_running, n_begun, n_ended
 
 FREE = (
     *("study", "folder", "out", "cache", "report", "tracking", "launcher", "model.device"),
     *("batch_size", "features_gib", "prefix_gib"),
-    *("search.n_trials", "search.storage", "search.workers", "search.heartbeat"),
+    *("search.n_trials", "search.storage", "search.workers", "search.heartbeat", "search.patience"),
 )
 WORDS = "words"  # what a worker elsewhere needs to know, as it would be said on the command line
 LAST_ONES = 0.5  # seconds between two looks whether the other workers' last trials have ended
+LOOKS = 20  # so many before it is said for whom a worker waits
 
 
 def is_free(path: str) -> bool:
@@ -49,13 +53,10 @@ def settings_print(settings: Settings, weights: str = "") -> dict[str, Any]:
     return dict(json.loads(json.dumps(kept | {"model.weights": weights})))
 
 
-def existing(out: Path, name: str, url: str | None = None) -> optuna.Study | None:
+def existing(out: Path, name: str, url: str | None = None, patience: float = PATIENCE) -> optuna.Study | None:
     """The study of that name in the folder or database, if there is one; creates nothing."""
-    place = Place(out, name, url)
-    if not place.exists():
-        return None
-    with place.exclusive():
-        return _load(place)
+    place = Place(out, name, url, patience=patience)
+    return place.alone(lambda: _load(place)) if place.exists() else None
 
 
 def check_same(study: optuna.Study, now: Mapping[str, Any]) -> None:
@@ -69,12 +70,18 @@ def check_same(study: optuna.Study, now: Mapping[str, Any]) -> None:
 
 
 def open_study(
-    out: Path, name: str, settings: Mapping[str, Any], url: str | None = None, heartbeat: int = 60
+    out: Path,
+    name: str,
+    settings: Mapping[str, Any],
+    url: str | None = None,
+    heartbeat: int = 60,
+    patience: float = PATIENCE,
 ) -> optuna.Study:
     """Create the study, or resume it: a trial whose worker died is queued again, one of a living worker is not."""
-    out.mkdir(parents=True, exist_ok=True)
-    place = Place(out, name, url, heartbeat)
-    with place.exclusive():
+    place = Place(out, name, url, heartbeat, patience)
+    place.make()
+
+    def opened() -> optuna.Study:
         study = _load(place)
         goal = Goal(settings["search.mode"], settings["search.cost"])
         if study is None:
@@ -85,7 +92,9 @@ def open_study(
         check_same(study, settings)
         give_back(study, place.is_dead)
         place.presence.sweep()
-    return study
+        return study
+
+    return place.alone(opened)
 
 
 def enqueue(study: optuna.Study, baselines: Sequence[Values]) -> None:
@@ -110,10 +119,27 @@ def run(
     """
     place, wanted = Place.of(settings), settings.typed.search.n_trials
     with place.presence.enter() as worker, watching(study, wanted, observers) as look:
+        idle = 0
         while n_ended(study) < wanted:
-            if not _run_one(study, objective, settings, worker):
+            try:
+                idle = 0 if _run_one(study, objective, settings, worker) else idle + 1
+            except SectionLostError:  # nothing had been run; whoever is in the section next sees what is there
+                continue
+            if idle == LOOKS:
+                _tell_wait(study, place)
+            if idle:
                 time.sleep(LAST_ONES)  # the others are at the last ones; one of them may die
             look()
+
+
+def _tell_wait(study: optuna.Study, place: Place) -> None:
+    """For whom a worker waits that finds nothing to begin."""
+    others = [trial.user_attrs.get(WORKER, "?") for trial in study.get_trials(False, (TrialState.RUNNING,))]
+    print(
+        f"autoprune: {place.name}: no trial is left to begin; waiting for the last ones, of {', '.join(others)}"
+        + (f" (who count as dead after {MISSED_BEATS * place.heartbeat} s of silence)" if place.url else ""),
+        file=sys.stderr,
+    )
 
 
 def _run_one(study: optuna.Study, objective: Objective, settings: Settings, worker: str) -> bool:
@@ -125,9 +151,9 @@ def _run_one(study: optuna.Study, objective: Objective, settings: Settings, work
 
     def begun(trial: optuna.Trial) -> tuple[float, ...] | float:
         nonlocal lost
-        objective.space.suggest(trial)  # the next one who asks is told what this one tries
-        claim(trial, worker)
-        asking.close()
+        with asking.pop_all():  # what fails in here must not be told to optuna inside the section
+            objective.space.suggest(trial)  # the next one who asks is told what this one tries
+            claim(trial, worker)
         try:
             return checked(trial, objective(trial))
         finally:
@@ -145,11 +171,13 @@ def _run_one(study: optuna.Study, objective: Objective, settings: Settings, work
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 study.optimize(begun, n_trials=1)
         except BaseException as error:
-            if lost and isinstance(error, Exception):  # silent for so long that another worker has the trial now
+            late = link(error, optuna.exceptions.UpdateFinishedTrialError) is not None
+            if (lost or late) and isinstance(error, Exception):  # so long silent that another worker has the trial now
                 return True
             asking.close()
-            with place.exclusive():
-                give_back(study, place.is_dead)
+            if (refusal := link(error, StorageError)) is not None:  # optuna stumbles over it, and says something else
+                raise refusal from refusal.__cause__
+            place.alone(lambda: give_back(study, place.is_dead))
             raise
     return True
 

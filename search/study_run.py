@@ -14,7 +14,7 @@ from search.config import fields_of
 from search.mlflow_client import connect
 from search.provenance import tags_of
 from search.results import CONFIG
-from search.run_fields import LONGEST, safe
+from search.run_fields import safe, text
 from search.tracking import KEY, PROVENANCE, RUNNING, MlflowTracking
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _send_settings(client: "MlflowClient", run: "Run", study: optuna.Study, fold
     from mlflow.entities import Param, RunTag
 
     config = OmegaConf.load(folder / CONFIG)
-    values = {safe(path): str(OmegaConf.select(config, path))[:LONGEST] for path in fields_of(config)}
+    values = {safe(path): text(OmegaConf.select(config, path)) for path in fields_of(config)}
     missing = [Param(key, value) for key, value in values.items() if key not in run.data.params]
     for some in chunks(missing, BATCH):
         client.log_batch(run.info.run_id, params=some)

@@ -81,9 +81,11 @@ def tracked(study: optuna.Study, settings: Settings) -> Iterator[list[Observer]]
         yield [outbox.wake]
         status = FINISHED
     finally:
-        study.set_user_attr(STATUS, status)
-        if note := outbox.close(status, target.patience if status == FINISHED else min(HURRY, target.patience)):
-            print(f"\n{note}", file=sys.stderr)
+        try:
+            study.set_user_attr(STATUS, status)
+        finally:
+            if note := outbox.close(status, target.patience if status == FINISHED else min(HURRY, target.patience)):
+                print(f"\n{note}", file=sys.stderr)
 
 
 def begin(study: optuna.Study, target: MlflowTracking) -> None:

@@ -91,7 +91,7 @@ def words_for_others(settings: Settings) -> list[str]:
 def as_begun(settings: Settings) -> Settings:
     """The settings of the study that is joined: what it was begun with, then what was said here."""
     place = Place.of(settings)
-    study = studies.existing(place.out, place.name, place.url)
+    study = studies.existing(place.out, place.name, place.url, place.patience)
     if study is None:
         where = settings.config.search.storage or place.out
         raise ConfigError(f"there is no study '{place.name}' in {where} to join: begin it with autoprune study")

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
+import pytest
 from fake_bench import FakeBench, objective, settings
-from optuna.storages.journal import JournalFileBackend
 
 from search import study as studies
+from search.journal import JournalFile
 from search.place import Place
 from search.space import Space
 
@@ -42,10 +43,12 @@ def work(folder, words, bench=None):
     """What `autoprune study` does, on the fake bench: create or resume, run what is missing."""
     given = settings(folder, *words)
     place = Place.of(given)
-    study = studies.open_study(place.out, place.name, studies.settings_print(given), place.url, place.heartbeat)
+    study = studies.open_study(
+        place.out, place.name, studies.settings_print(given), place.url, place.heartbeat, place.patience
+    )
     space = Space.from_config(given.config)
-    with place.exclusive():
-        studies.enqueue(study, [space.complete(b, given.config, "b") for b in given.typed.search.baselines])
+    baselines = [space.complete(baseline, given.config, "b") for baseline in given.typed.search.baselines]
+    place.alone(lambda: studies.enqueue(study, baselines))
     studies.run(study, objective(given, bench or FakeBench()), given)
     return study
 
@@ -71,11 +74,41 @@ def launched(folder, words, rank):
     work(folder, words)
 
 
-def start(folder, words, bench=None):
-    """The same in a process of its own."""
-    process = FORK.Process(target=work, args=(folder, words, bench))
+def start(folder, words, bench=None, act=work, log=None):
+    """The same in a process of its own; what it says goes to the file `log`."""
+    process = FORK.Process(target=unsynced, args=(log, act, folder, words, bench))
     process.start()
     return process
+
+
+def unsynced(log, act, *given):
+    """Act without waiting for the disk: what a killed process has written stays in the kernel's hands."""
+    os.fsync = lambda file: None
+    if log is not None:
+        sys.stderr = log.open("w", buffering=1)
+    act(*given)
+
+
+def ended(process, seconds=120):
+    """Its exit code; a process that hangs is killed, and fails the test."""
+    process.join(seconds)
+    if process.is_alive():
+        process.kill()
+        pytest.fail(f"{process.name} hangs")
+    return process.exitcode
+
+
+def until(happened, *processes, seconds=120, step=0.02):
+    """What `happened` gives once it is true; fails when one of the processes ends before, or it never comes to pass."""
+    deadline = time.monotonic() + seconds
+    while not (result := happened()):
+        assert all(process.is_alive() for process in processes)
+        if time.monotonic() > deadline:
+            for process in processes:
+                process.kill()
+            pytest.fail(f"nothing happened within {seconds} s")
+        time.sleep(step)
+    return result
 
 
 def kill(process):
@@ -85,9 +118,9 @@ def kill(process):
     assert process.exitcode == -signal.SIGKILL
 
 
-def die_at_append(folder, words, n, torn):
+def die_at_append(folder, words, bench, n, torn):
     """Run the study and die in the n-th write to its journal: half of the line is written, or all of it."""
-    append, count = JournalFileBackend.append_logs, 0
+    append, count = JournalFile.append_logs, 0
 
     def dying(self, logs):
         nonlocal count
@@ -95,12 +128,11 @@ def die_at_append(folder, words, n, torn):
         if count < n:
             return append(self, logs)
         if torn:
-            with open(self._file_path, "ab") as stream:
+            with self.file.open("ab") as stream:
                 stream.write(b'{"op_code": 4, "study')
         else:
             append(self, logs)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    JournalFileBackend.append_logs = dying
-    os.fsync = lambda file: None
+    JournalFile.append_logs = dying
     work(folder, words)

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of its own, for one test file, in a temporary folder on a free port."""
+"""A PostgreSQL server of its own, for one test file, in a temporary folder on a free port; it can be restarted."""
 
 import os
 import pwd
@@ -8,7 +8,9 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 OPTIONS = ("fsync=off", "full_page_writes=off", "unix_socket_directories=", "listen_addresses=127.0.0.1")
 
@@ -20,9 +22,35 @@ def programs() -> Path | None:
     return folders[-1] if folders and (folders[-1] / "initdb").exists() else None
 
 
+@dataclass(frozen=True)
+class Server:
+    """A server's folder of programs and port; `run` is how its programs are called."""
+
+    programs: Path
+    port: str
+    run: dict[str, Any]
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"postgresql://me@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        options = [word for option in OPTIONS for word in ("-c", option)]
+        self._control("-t", "120", "-o", " ".join(["-p", self.port, *options]), "start")
+
+    def stop(self, mode: str = "immediate") -> None:
+        """Stop it: `immediate` as a crash does, `fast` as an administrator does. Every connection is cut."""
+        self._control("-m", mode, "stop")
+
+    def _control(self, *words: str) -> None:
+        subprocess.run([self.programs / "pg_ctl", "-D", "data", "-l", "log", "-w", *words], **self.run)
+
+
 @contextmanager
-def server(programs: Path) -> Iterator[str]:
-    """Start it, as an ordinary user since it refuses to be root, and give its URL."""
+def server(programs: Path) -> Iterator[Server]:
+    """A running server, of an ordinary user since it refuses to be root."""
     folder = Path(tempfile.mkdtemp(prefix="autoprune-postgres-"))
     account = pwd.getpwnam("postgres") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
     ids = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if os.getuid() == 0 else {}
@@ -31,13 +59,12 @@ def server(programs: Path) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
-    options = [word for option in OPTIONS for word in ("-c", option)]
     run = {"check": True, "cwd": folder, "capture_output": True, **ids}
     subprocess.run([programs / "initdb", "-A", "trust", "-U", "me", "-D", "data", "--no-sync"], **run)
-    pg_ctl = [programs / "pg_ctl", "-D", "data", "-l", "log", "-w"]
-    subprocess.run([*pg_ctl, "-t", "120", "-o", " ".join(["-p", port, *options]), "start"], **run)
+    made = Server(programs, port, run)
+    made.start()
     try:
-        yield f"postgresql://me@127.0.0.1:{port}/postgres"
+        yield made
     finally:
-        subprocess.run([*pg_ctl, "-m", "immediate", "stop"], **run)
+        made.stop()
         shutil.rmtree(folder)

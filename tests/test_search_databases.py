@@ -27,14 +27,14 @@ def server():
     programs = postgres.programs()
     if programs is None:
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
-    with postgres.server(programs) as url:
-        yield url
+    with postgres.server(programs) as running:
+        yield running
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def words(request, tmp_path):
     """Words that give a study of its own in that kind of database."""
-    url = f"sqlite:///{tmp_path}/studies.db" if request.param == "sqlite" else request.getfixturevalue("server")
+    url = f"sqlite:///{tmp_path}/studies.db" if request.param == "sqlite" else request.getfixturevalue("server").url
     name = tmp_path.name
     return (f"search.storage={url}", f"study={name}", f"search.heartbeat={BEAT}", "search=random")
 

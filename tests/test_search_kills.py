@@ -6,16 +6,23 @@ import random
 import signal
 import time
 from collections import Counter
+from functools import partial
 
 import optuna
 import pytest
-from fake_workers import FORK, SlowBench, die_at_append, kill, start, work
+from fake_workers import SlowBench, die_at_append, ended, kill, start, until, work
 from optuna.trial import TrialState
 
 from search import study as studies
 from search import trials
 
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+@pytest.fixture(autouse=True)
+def unsynced(monkeypatch):
+    """As in the workers' processes: kill -9 takes nothing from the kernel, so nobody has to wait for the disk."""
+    monkeypatch.setattr(os, "fsync", lambda file: None)
 
 
 def done(study):
@@ -44,8 +51,7 @@ def killed_study(folder, words, kills, most):
     for _ in range(kills):
         enough = _size(journal) + moments.randrange(most)
         process = start(folder, words)
-        while _size(journal) < enough and process.is_alive():
-            time.sleep(0.001)
+        until(lambda process=process, enough=enough: _size(journal) >= enough or not process.is_alive(), step=0.001)
         time.sleep(moments.uniform(0, 0.02))
         kill(process)
     return work(folder, words)
@@ -65,9 +71,8 @@ def test_kill_9_at_random_moments(tmp_path, kills, n_trials):
 
 
 @pytest.mark.parametrize("both", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["in turn", "both"])
-def test_kill_9_at_every_write(tmp_path, both, monkeypatch):
+def test_kill_9_at_every_write(tmp_path, both):
     """After the line is in the journal, or with half of it there: in turn, or both at every write."""
-    monkeypatch.setattr(os, "fsync", lambda file: None)
     words = ("policy=fixed", "search.n_trials=2", "seed=2")
     whole = work(tmp_path / "whole", words)
     n_writes = len((tmp_path / "whole" / "s" / "journal.log").read_text().splitlines())
@@ -75,42 +80,36 @@ def test_kill_9_at_every_write(tmp_path, both, monkeypatch):
     for n in range(1, n_writes + 1):
         for half in (False, True) if both else (n % 2 == 1,):
             folder = tmp_path / f"{n}-{half}"
-            process = FORK.Process(target=die_at_append, args=(folder, words, n, half))
-            process.start()
-            process.join()
-            assert process.exitcode == -signal.SIGKILL
+            assert ended(start(folder, words, act=partial(die_at_append, n=n, torn=half))) == -signal.SIGKILL
             study = work(folder, words)
             assert_nothing_lost(study, 2)
             assert done(study) == done(whole)
             assert study.metric_names == whole.metric_names
 
 
-def test_a_killed_writer_holds_nobody_up(tmp_path):
+def test_a_killed_writer_holds_nobody_up(tmp_path, monkeypatch):
+    """Its lock has gone with it: nobody sleeps until it may be thought dead, nobody tries twice."""
     words = ("search.n_trials=3",)
-    process = FORK.Process(target=die_at_append, args=(tmp_path, words, 12, True))
-    process.start()
-    process.join()
-    begun = time.monotonic()
+    assert ended(start(tmp_path, words, act=partial(die_at_append, n=12, torn=True))) == -signal.SIGKILL
+    sleeps = []
+    monkeypatch.setattr(time, "sleep", sleeps.append)
     studies.existing(tmp_path / "s", "s").set_user_attr("note", 1)
-    assert time.monotonic() - begun < 5
+    assert studies.existing(tmp_path / "s", "s").user_attrs["note"] == 1
+    assert sleeps == []
 
 
 def test_a_living_worker_keeps_its_trial_and_a_dead_one_does_not(tmp_path):
     words, gate = ("search.n_trials=3", "search=random"), tmp_path / "gate"
     blocked = start(tmp_path, words, SlowBench(gate=gate))
-    while not (running := _running(tmp_path)):
-        assert blocked.is_alive()
-        time.sleep(0.05)
+    running = until(lambda: _running(tmp_path), blocked)
     other = start(tmp_path, words)  # by accident, the same command
-    while trials.n_ended(study := studies.existing(tmp_path / "s", "s")) < 2:
-        assert other.is_alive()
-        time.sleep(0.05)
+    until(lambda: _ended(tmp_path) >= 2, other)
+    study = studies.existing(tmp_path / "s", "s")
     assert [t.number for t in study.trials if t.state == TrialState.RUNNING] == running
     assert [t for t in study.trials if trials.RETRY in t.user_attrs] == []
     assert other.is_alive()  # it waits: the last trial may have to be run again
     kill(blocked)
-    other.join(60)
-    assert other.exitcode == 0
+    assert ended(other) == 0
     assert_nothing_lost(study, 3)
     assert [t.user_attrs[trials.RETRY] for t in study.trials if trials.RETRY in t.user_attrs] == running
 
@@ -118,13 +117,10 @@ def test_a_living_worker_keeps_its_trial_and_a_dead_one_does_not(tmp_path):
 def test_three_workers_share_a_study_and_one_dies(tmp_path):
     words = ("search.n_trials=24", "search=random")
     workers = [start(tmp_path, words, SlowBench(seconds=0.1)) for _ in range(3)]
-    while (study := studies.existing(tmp_path / "s", "s")) is None or trials.n_ended(study) < 6:
-        assert all(worker.is_alive() for worker in workers)
-        time.sleep(0.05)
+    until(lambda: _ended(tmp_path) >= 6, *workers)
     kill(workers[0])
-    for worker in workers[1:]:
-        worker.join(100)
-        assert worker.exitcode == 0
+    assert [ended(worker) for worker in workers[1:]] == [0, 0]
+    study = studies.existing(tmp_path / "s", "s")
     assert_nothing_lost(study, 24)
     alone = work(tmp_path / "alone", words)
     key = lambda trial: str(sorted(trial[0].items()))  # noqa: E731
@@ -152,6 +148,11 @@ def _running(folder):
     study = studies.existing(folder / "s", "s")
     found = study.get_trials(states=(TrialState.RUNNING,)) if study else []
     return [trial.number for trial in found if trials.WORKER in trial.user_attrs]
+
+
+def _ended(folder):
+    study = studies.existing(folder / "s", "s")
+    return trials.n_ended(study) if study else 0
 
 
 def _size(file):

@@ -1,17 +1,31 @@
-"""The parts of logging that need no MLflow, and four processes that are the first to use a database."""
+"""The parts of logging that need no study in MLflow; its database as it is made, by one or by four at once."""
 
+import multiprocessing
+import os
+import signal
+import sqlite3
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import optuna
 import pandas as pd
 import pytest
 from fake_bench import FakeBench, objective, refused, settings
+from fake_workers import ended
+from hypothesis import given
+from hypothesis import strategies as st
+from mlflow.exceptions import MlflowException
+from mlflow.utils import validation
 from mlflow_places import composed, held, open_study
 from optuna.trial import TrialState, create_trial
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from search import front_page, mlflow_client, provenance, run_fields
 from search import study as studies
@@ -73,8 +87,59 @@ def test_names_that_mlflow_would_refuse_are_made_safe():
     study = optuna.create_study(directions=["minimize", "maximize"])
     study.add_trial(trial)
     fields = run_fields.TrialFields.of(study, study.trials[0])
-    assert set(fields.params) == {"a_0_"}
-    assert "score/is it _red__" in fields.metrics
+    assert set(fields.params) == {"a_0_-7173d85afe"}  # pinned: a later version must find what an earlier one logged
+    assert set(fields.metrics) == {"flops_ratio", "score", "score/is it _red__-2a5ab6b7fc"}
+
+
+NEAR = st.text(st.sampled_from("aAé_-. :/?\0\n\ud800"), max_size=12)  # where the rules are
+ANY = st.text(st.characters(exclude_categories=[]), max_size=300) | NEAR | NEAR.map(lambda name: 249 * "x" + name)
+
+
+def is_taken(name):
+    """Does MLflow itself take the name, of a metric, a param and a tag?"""
+    with suppress(MlflowException):
+        validation._validate_metric(name, 0.5, 0, 0)
+        validation._validate_param(name, "value")
+        validation._validate_tag(name, "value")
+        return not name.endswith("\n")  # its expressions end in $
+    return False
+
+
+@given(ANY)
+def test_every_name_becomes_one_that_mlflow_takes_and_one_that_it_takes_stays(name):
+    safe = run_fields.safe(name)
+    assert is_taken(safe)
+    assert len(safe.encode()) <= 4 * 250
+    assert (safe == name) == is_taken(name)
+
+
+@given(ANY, ANY)
+def test_names_that_differ_stay_different_also_where_case_does_not_count(one, other):
+    if one not in (other, run_fields.safe(other)) and other != run_fields.safe(one):
+        assert run_fields.safe(one) != run_fields.safe(other)
+        if not is_taken(one) or not is_taken(other):
+            assert run_fields.safe(one).lower() != run_fields.safe(other).lower()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("How many?", "How many!"),
+        ("k" * 300 + "1", "k" * 300 + "2"),
+        ("ocr/", "ocr"),
+        ("a//b", "a/b"),
+        ("Yes?", "yes?"),
+    ],
+)
+def test_kinds_that_look_alike_keep_a_metric_each(one, other):
+    assert run_fields.safe(f"score/{one}") != run_fields.safe(f"score/{other}")
+
+
+def test_a_trials_own_tags_are_not_overwritten_by_its_notes():
+    study = optuna.create_study(directions=["minimize", "maximize"])
+    study.add_trial(create_trial(values=[0.5, 0.5], user_attrs={"trial": "x", "state": "y", "note": "a\ud800\0b"}))
+    tags = run_fields.TrialFields.of(study, study.trials[0]).tags
+    assert tags == {"kind": "trial", "trial": "0", "state": "COMPLETE", "note": "a?\ufffdb"}
 
 
 @dataclass
@@ -195,6 +260,77 @@ def test_sync_finds_the_study_of_a_folder_put_aside(tmp_path):
     write_config(given)
     assert sync._study(tmp_path / "s.old-1").user_attrs["which"] == "first"
     assert sync._study(tmp_path / "s").user_attrs["which"] == "second"
+
+
+def make_and_die(database, n):
+    """Make MLflow's database and die before the n-th thing that is asked of SQLite."""
+    count = 0
+
+    def one_more(*given):
+        nonlocal count
+        count += 1
+        if count == n:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    event.listen(Engine, "before_cursor_execute", one_more)
+    event.listen(Engine, "commit", one_more)
+    event.listen(Engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous = OFF"))
+    os.fsync = one_more  # a killed process takes nothing from the kernel: nobody has to wait for the disk
+    mlflow_client.connect(MlflowTracking(f"sqlite:///{database}").resolved())
+    (database.parent / "count").write_text(str(count))
+
+
+def died(database, n=None):
+    """Did it, in a process of its own, that is forked from this one since MLflow takes seconds to import?"""
+    process = multiprocessing.get_context("fork").Process(target=make_and_die, args=(database, n))
+    process.start()
+    return ended(process) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.slow)], ids=["few", "many"])
+def test_kill_9_while_mlflow_makes_its_database_leaves_nothing_that_cannot_be_opened(tmp_path, kills):
+    from mlflow.store.tracking import sqlalchemy_store  # noqa: F401
+
+    mlflow_client.prepare()
+    (tmp_path / "whole").mkdir()
+    assert not died(tmp_path / "whole" / "mlflow.db")
+    n_steps = int((tmp_path / "whole" / "count").read_text())
+    assert n_steps > 300
+    for n in np.linspace(2, n_steps, kills, dtype=int):
+        folder = tmp_path / (str(n) if kills > 3 else "one")
+        folder.mkdir(exist_ok=True)
+        assert died(folder / "mlflow.db", int(n))
+        if kills > 3 or n == n_steps:
+            target = MlflowTracking(f"sqlite:///{folder}/mlflow.db").resolved()
+            client, experiment = mlflow_client.connect(target)
+            assert client.create_run(experiment).info.status == "RUNNING"
+            assert {file.name for file in folder.iterdir()} == {"mlflow.db", "mlflow.db.lock"}
+
+
+def test_a_database_that_somebody_else_made_meanwhile_is_kept(tmp_path, monkeypatch):
+    from mlflow.store.tracking import sqlalchemy_store
+
+    def slow(uri, artifacts):
+        Path(uri.removeprefix("sqlite:///")).write_text("ours")
+        (tmp_path / "mlflow.db").write_text("theirs")
+        return SimpleNamespace(engine=SimpleNamespace(dispose=lambda: None))
+
+    monkeypatch.setattr(sqlalchemy_store, "SqlAlchemyStore", slow)
+    mlflow_client.make(tmp_path / "mlflow.db", "artifacts")
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["theirs"]
+
+
+@pytest.mark.parametrize("table", ["", "CREATE TABLE alembic_version (version_num)"], ids=["no table", "no revision"])
+def test_a_database_that_was_cut_off_before_is_told_in_one_line_and_not_touched(tmp_path, table):
+    database = tmp_path / "mlflow.db"
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE TABLE _alembic_tmp_runs (id)")
+        connection.execute(table)
+        connection.commit()
+    before = database.read_bytes()
+    with pytest.raises(ConfigError, match=r"mlflow.db was cut off when it was made.*delete it, or .*mlflow db upgrade"):
+        mlflow_client.connect(MlflowTracking(f"sqlite:///{database}").resolved())
+    assert database.read_bytes() == before
 
 
 CODE = """
