@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         search_here_last()
         code = _answer(words)
-        sys.stdout.flush()
+        _flush()
         return code
     except KeyboardInterrupt:
         print("\nautoprune: stopped", file=sys.stderr)
@@ -167,6 +167,13 @@ def _version() -> str:
         return metadata.version("autoprune-lab")
     except metadata.PackageNotFoundError:
         return "of a folder that was not installed"
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "standard output") from error
 
 
 def _refuse(error: Exception) -> int:

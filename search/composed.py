@@ -42,8 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def settings(given: argparse.Namespace, unused: Mapping[str, str]) -> "Settings | None":
     """The composed experiment; None when --cfg asked to see it only, which it now has been.
 
-    `unused`: fields and groups that the command does not read, and what to type instead. Raises ConfigError; what can be
-    told without torch and optuna is told before they are imported.
+    `unused`: fields and groups that the command does not read, and what to type instead. Raises ConfigError; what
+    can be told without torch and optuna is told before they are imported.
     """
     from omegaconf import OmegaConf
 

@@ -1,7 +1,7 @@
 """Composes the experiment's config with Hydra; every mistake in it becomes one line that names the key."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any

@@ -9,6 +9,7 @@ from search.arm import build, check_targets
 from search.config import Settings
 from search.errors import ConfigError
 from search.goal import BEST
+from search.space import Space
 from search.words import check_used
 
 
@@ -28,14 +29,18 @@ def check(settings: Settings) -> None:
         raise ConfigError(f"checkpoint folder {model} does not exist")
 
 
-def check_search_words(settings: Settings) -> None:
-    """Raise ConfigError for a word about a part of the search that this study has not."""
+def check_search(settings: Settings) -> None:
+    """Raise ConfigError where all that is searched was typed, and for a word about what this search has not."""
     unused = {}
     if settings.typed.search.mode != BEST:
-        unused |= dict.fromkeys(("search.blocks", "search.pruner"), "trials are stopped early with search.mode=best only")
+        unused |= dict.fromkeys(
+            ("search.blocks", "search.pruner"), "trials are stopped early with search.mode=best only"
+        )
     if settings.typed.search.storage is None:
         unused["search.heartbeat"] = "a study in a journal has none; it counts with search.storage="
     check_used(settings.overrides, unused)
+    if settings.typed.search.pinned and not settings.typed.space:
+        Space.from_config(settings.config)  # says that nothing is left
 
 
 def check_folder(place: Path, said: str) -> None:

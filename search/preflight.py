@@ -78,9 +78,14 @@ def check_study(settings: Settings) -> CheckedStudy:
     arms = {name: arm(settings, name, overrides) for name, overrides in typed.report.arms.items()}
     _check_report(settings)
     _tell(build(report_config(settings).task, "report.task"))
+    return CheckedStudy(space, baselines, arms, folder)
+
+
+def tell_pinned(settings: Settings) -> None:
+    """Say in a line what this study does not search."""
+    typed = settings.typed
     if pinned := typed.search.pinned:
         print(f"autoprune: study {typed.study}: not searched, for it was typed: {', '.join(pinned)}", file=sys.stderr)
-    return CheckedStudy(space, baselines, arms, folder)
 
 
 def arm(settings: Settings, name: str, overrides: list[str]) -> Pruner:

@@ -39,7 +39,7 @@ def check_used(words: Iterable[str], unused: Mapping[str, str]) -> None:
     for word in words:
         for place, remedy in unused.items():
             if is_below(key_of(word), place):
-                raise ConfigError(f"{word} would change nothing here: {remedy}")
+                raise ConfigError(f"{word} has no place in this command: {remedy}")
 
 
 def spelled(word: str) -> str:
@@ -68,8 +68,6 @@ def spelled(word: str) -> str:
 def quoted(text: str) -> str:
     """The text as Hydra's grammar takes it, whatever signs are in it."""
     return str(QuotedString(text=text, quote=Quote.single).with_quotes())
-
-
 
 
 @cache

@@ -41,12 +41,12 @@ def run(given: argparse.Namespace) -> int:
     settings = composed.settings(given, UNUSED)
     if settings is None:
         return 0
-    from search.early import check_folder, check_search_words
+    from search.early import check_folder, check_search
     from search.errors import ConfigError
 
     if given.shuffles < 1:
         raise ConfigError(f"--shuffles {given.shuffles} must be at least 1")
-    check_search_words(settings)
+    check_search(settings)
     check_folder(settings.out.parent, "folder=")
     from search import adaptivity
 

@@ -102,7 +102,8 @@ def _check_budget(settings: "Settings") -> None:
             own = "prunes by the policy's own curve" if budget is None else f"has pruner.budget.{unit} of its own"
             chosen = settings.choices["budget"]
             raise ConfigError(
-                f"budget.{unit}={bound} would change nothing here: budget={chosen} {own}; leave it out or take another budget"
+                f"budget.{unit}={bound} has no effect in this command: budget={chosen} {own}; "
+                "leave it out or take another budget"
             )
 
 

@@ -38,9 +38,9 @@ def run(given: argparse.Namespace) -> int:
     settings = composed.settings(given, {})
     if settings is None:
         return 0
-    from search.early import check_folder, check_search_words
+    from search.early import check_folder, check_search
 
-    check_search_words(settings)
+    check_search(settings)
     check_folder(settings.out, "the study's folder")
     from search import conduct
     from search.workers import WorkersDiedError
