@@ -143,7 +143,8 @@ def _parse(parser: Parser, words: list[str]) -> argparse.Namespace:
     """Read the words. KEY=VALUE may stand anywhere: also behind an option that takes any number of values."""
     if not any(action.dest == "overrides" for action in parser._actions):
         return parser.parse_intermixed_args(words)
-    keywords, others = [], []
+    keywords: list[str] = []
+    others: list[str] = []
     awaited = False  # the value of an option that takes one
     for word in words:
         (keywords if is_keyword(word) and not awaited else others).append(word)

@@ -31,11 +31,9 @@ def check(settings: Settings) -> None:
 
 def check_search(settings: Settings) -> None:
     """Raise ConfigError where all that is searched was typed, and for a word about what this search has not."""
-    unused = {}
+    unused: dict[str, str] = {}
     if settings.typed.search.mode != BEST:
-        unused |= dict.fromkeys(
-            ("search.blocks", "search.pruner"), "trials are stopped early with search.mode=best only"
-        )
+        unused |= dict.fromkeys(("search.blocks", "search.pruner"), "trials are stopped with search.mode=best only")
     if settings.typed.search.storage is None:
         unused["search.heartbeat"] = "a study in a journal has none; it counts with search.storage="
     check_used(settings.overrides, unused)

@@ -34,7 +34,7 @@ def _check_name(study: str) -> None:
     place = PurePath(study)
     if study.strip() in ("", ".") or place.is_absolute() or ".." in place.parts or not study.isprintable():
         raise ConfigError(
-            f"study={study!r} names no folder below folder=: take a name such as study=mine; another place is folder=DIR"
+            f"study={study!r} names no folder below folder=: take a name such as study=mine; elsewhere: folder=DIR"
         )
 
 

@@ -14,7 +14,7 @@ from search.errors import ConfigError
 def new_policy(name: str, package: Path) -> str:
     """Write package/NAME.py and package/conf/policy/NAME.yaml; return what to do next.
 
-    Raises ConfigError, with nothing written, for a name that is no module name or is taken, there or by another package.
+    Raises ConfigError, with nothing written, for a name that is no module name, or is taken there or elsewhere.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or iskeyword(name):
         raise ConfigError(f"'{name}' cannot name a policy: use lower-case letters, digits and underscores")
@@ -45,7 +45,7 @@ def new_policy(name: str, package: Path) -> str:
 
 
 def _check_free(package: str) -> None:
-    """Raise ConfigError for a package that Python would not look for in the current folder, but find elsewhere first."""
+    """Raise ConfigError for a package that Python would find elsewhere than in the current folder."""
     elsewhere = [place for place in sys.path if Path(place).resolve() != Path.cwd()]
     found = PathFinder.find_spec(package, elsewhere)
     here = found is not None and str(Path(package).resolve()) in map(str, found.submodule_search_locations or ())
