@@ -133,13 +133,13 @@ def _run(name: str, words: list[str]) -> int:
         raise UsageError(f"unknown command '{name}'{close(name, known)}; commands: {', '.join(known)}")
     parser = parser_of(name, known[name])
     try:
-        given = _parse(parser, words)
+        given = read(parser, words)
     except SystemExit as end:  # argparse printed its help
         return int(end.code or 0)
     return int(known[name].run(given))
 
 
-def _parse(parser: Parser, words: list[str]) -> argparse.Namespace:
+def read(parser: Parser, words: list[str]) -> argparse.Namespace:
     """Read the words. KEY=VALUE may stand anywhere: also behind an option that takes any number of values."""
     if not any(action.dest == "overrides" for action in parser._actions):
         return parser.parse_intermixed_args(words)

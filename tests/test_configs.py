@@ -86,8 +86,8 @@ def test_the_report_uses_another_split():
     "path",
     [
         "/data/My Data (v2)/m.jsonl", "/data/\u6570\u636e/caf\u00e9.jsonl", "/data/a=b/m.jsonl", "/data/a,b/m.jsonl",
-        "data[1].jsonl", "[1]", "{a: 1}", "it's \"this\"", "a\\b\\", "~/m.jsonl", "#1; 50% & more!", "1e5", "007", "12e4567",
-        "true", "choice(a,b)", "a: b",
+        "data[1].jsonl", "[1]", "{a: 1}", "it's \"this\"", "a\\b\\", "~/m.jsonl", "#1; 50% & more!", "1e5", "007",
+        "12e4567", "true", "choice(a,b)", "a: b",
     ],
 )  # fmt: skip
 def test_a_text_is_taken_as_it_is(path):
@@ -103,14 +103,14 @@ def test_a_text_is_taken_as_it_is(path):
         ("task.images=null", "task.images", None),
         ("task.path=${folder}/m.jsonl", "task.path", "runs/m.jsonl"),
         ("report.ratios=[0.5,0.25]", "report.ratios", [0.5, 0.25]),
-        ("+search.limits={a: 0.5}", "search.limits", {"a": 0.5}),
+        ("search.limits={a: 0.5}", "search.limits", {"a": 0.5}),
         ("batch_size=int(3.0)", "batch_size", 3),
         ("budget.flops_ratio=1e-1", "budget.flops_ratio", 0.1),
         ("cache=null", "cache", None),
     ],
 )
 def test_what_hydra_s_grammar_can_read_means_what_it_says(word, path, value):
-    config = compose(["task=files", "task.path=x", "~search.limits" if "limits" in word else "seed=1", word]).config
+    config = compose(["task=files", "task.path=x", word]).config
     found = OmegaConf.select(config, path)
     assert (OmegaConf.to_container(found) if OmegaConf.is_config(found) else found) == value
 
