@@ -56,6 +56,7 @@ def tune(settings: Settings, checked: CheckedStudy, vlm: VLM) -> Pruner:
     """The pruner of the study's best trial, the study run as far as it is not there yet."""
     made_of = studies.settings_print(settings, bench.weights_mark(checked.checkpoint))
     study = studies.open_study(settings.out, settings.typed.study, made_of)
+    preflight.tell_pinned(settings)
     studies.enqueue(study, checked.baselines)
     opened = bench.open_bench(vlm, settings.config, progress=sys.stderr.isatty())
     studies.run(study, Objective(settings.config, settings.typed.budget, checked.space, opened), settings)

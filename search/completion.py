@@ -25,9 +25,10 @@ def candidates(line: str, commands: Mapping[str, ModuleType]) -> list[str]:
     if command is None:
         return []
     if word.startswith("-"):
-        parser = argparse.ArgumentParser()
-        command.add_arguments(parser)
-        return _starting(word, (f"{name} " for action in parser._actions for name in action.option_strings))
+        from search.cli import parser_of
+
+        actions = [action for action in parser_of(before[0], command)._actions if action.help != argparse.SUPPRESS]
+        return _starting(word, (f"{name} " for action in actions for name in action.option_strings))
     return _of_config(word, before[1:]) if hasattr(command, "EXAMPLES") and "=" in command.EXAMPLES else []
 
 

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
 def study(settings: Settings, fresh: bool = False) -> None:
     """Check, open, search, compare on the report split, print. KeyboardInterrupt passes; finished trials are kept."""
-    from search import bench, pictures, results
+    from search import bench, pictures, preflight, results
     from search.tracking import tracked
 
     checked, made_of = _check(settings)
     opened = _open(settings, checked, made_of, fresh)
+    preflight.tell_pinned(settings)
     model = cache(lambda: bench.load(settings.config))
     with tracked(opened, settings) as observers:
         _search(opened, settings, lambda: _objective(settings, checked, model()), observers)

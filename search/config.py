@@ -1,9 +1,8 @@
 """Composes the experiment's config with Hydra; every mistake in it becomes one line that names the key."""
 
-import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,14 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from search.errors import ConfigError as ConfigError
+from search.errors import close as close
+from search.errors import without_password as without_password
+from search.options import expand
+from search.pinned import pin
+from search.ranges import check
 from search.schema import Schema
-
-
-class ConfigError(ValueError):
-    """A mistake in what the user asked for: one line with the key, the bound and the remedy."""
+from search.words import is_below, key_of, quoted, spelled
 
 
 @dataclass(frozen=True)
@@ -50,42 +52,42 @@ def compose(overrides: Sequence[str] = (), folders: Sequence[Path] = ()) -> Sett
 
     Raises ConfigError for an unknown option or field, a missing or a wrong value.
     """
-    words = _with_budget_group(overrides)
+    words = _with_budget_group([spelled(word) for word in overrides])
+    _check_folders(folders)
     config, choices = _compose(words, folders)
-    _expand_groups(config, words, folders, choices)
-    if OmegaConf.is_missing(config, "study"):
-        config.study = choices["space" if _searches_groups(config) else "policy"]
-    if missing := sorted(OmegaConf.missing_keys(config)):
-        raise ConfigError(f"{missing[0]} has no value: add {missing[0]}=VALUE to the command")
+    expand(config, words, choices, lambda group: options_of(group, folders), lambda some: _compose(some, folders)[0])
     try:
+        pin(config, words, choices)
+        _fill_in(config, choices)
         OmegaConf.resolve(config)
         typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Schema), config))
     except OmegaConfBaseException as error:
         key = f"{error.full_key}: " if error.full_key else ""
         raise ConfigError(key + _first_line(error)) from error
     assert isinstance(typed, Schema)
-    _check_values(typed)
+    check(typed)
     if typed.search.storage is not None:
         config.search.storage = without_password(typed.search.storage)  # the config is written into files
     return Settings(config, typed, choices, tuple(overrides), tuple(folders))
 
 
+def _fill_in(config: DictConfig, choices: Mapping[str, str | None]) -> None:
+    """The study's name, where none is given. ConfigError for a field that is not there, or has no value."""
+    known = [each.name for each in fields(Schema)]
+    for key in config:
+        if key not in known:
+            raise ConfigError(_unknown(str(key), OmegaConf.masked_copy(config, known), choices))
+    if OmegaConf.is_missing(config, "study"):
+        config.study = choices["space" if _searches_groups(config) else "policy"]
+    if missing := sorted(OmegaConf.missing_keys(config)):
+        raise ConfigError(f"{missing[0]} has no value: add {missing[0]}=VALUE to the command")
+
+
 def _with_budget_group(overrides: Sequence[str]) -> list[str]:
     """`budget.mean_tokens=64` alone means a budget in tokens: without it the default group would bound FLOPs too."""
-    names = {override.partition("=")[0] for override in overrides}
+    names = {key_of(word) for word in overrides}
     in_tokens = "budget.mean_tokens" in names and not names & {"budget", "budget.flops_ratio"}
     return [*overrides, "budget=tokens"] if in_tokens else list(overrides)
-
-
-def without_password(url: str) -> str:
-    """The URL with `***` for its password."""
-    return re.sub(r"(?<=://)([^/@:]*):[^/@]*(?=@)", r"\1:***", url)
-
-
-def close(word: str, known: Iterable[str]) -> str:
-    """' Did you mean ...?' for a mistyped word, or nothing."""
-    matches = difflib.get_close_matches(word, list(known), n=3)
-    return f"; did you mean {' or '.join(matches)}?" if matches else ""
 
 
 def fields_of(node: Any, prefix: str = "") -> list[str]:
@@ -100,10 +102,7 @@ def fields_of(node: Any, prefix: str = "") -> list[str]:
 
 
 def _compose(overrides: Sequence[str], folders: Sequence[Path]) -> tuple[DictConfig, dict[str, str | None]]:
-    for folder in folders:
-        if not folder.is_dir():
-            raise ConfigError(f"config folder {folder} does not exist")
-    paths = ",".join(f'"file://{folder.resolve()}"' for folder in folders)
+    paths = ",".join(quoted(f"file://{folder.resolve()}") for folder in folders)
     extra = [f"hydra.searchpath=[{paths}]"] if folders else []
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir().resolve())):
@@ -119,6 +118,17 @@ def _compose(overrides: Sequence[str], folders: Sequence[Path]) -> tuple[DictCon
     return config, choices
 
 
+def _check_folders(folders: Sequence[Path]) -> None:
+    """Each is there, and Hydra would take no shipped file instead of one that they hold."""
+    for folder in folders:
+        if not folder.is_dir():
+            raise ConfigError(f"config folder {folder} does not exist")
+        for file in sorted(folder.glob("**/*.yaml")):
+            shipped = conf_dir() / file.relative_to(folder)
+            if shipped.is_file() and shipped.read_bytes() != file.read_bytes():
+                raise ConfigError(f"{file} would be passed over for the shipped one of that name: give it another name")
+
+
 def _searches_groups(config: DictConfig) -> bool:
     return any(OmegaConf.is_dict(node) and node.get("type") == "group" for node in config.space.values())
 
@@ -126,23 +136,6 @@ def _searches_groups(config: DictConfig) -> bool:
 def options_of(group: str, folders: Sequence[Path] = ()) -> list[str]:
     """The options of a config group, shipped ones and those in `folders`, in alphabetical order."""
     return sorted({file.stem for folder in (conf_dir(), *folders) for file in (folder / group).glob("*.yaml")})
-
-
-def _check_values(typed: Schema) -> None:
-    from search.ranges import check  # here: it needs this module's errors
-
-    check(typed)
-
-
-def _expand_groups(
-    config: DictConfig, overrides: Sequence[str], folders: Sequence[Path], choices: Mapping[str, str | None]
-) -> None:
-    from search.options import expand  # here: it needs this module's errors
-
-    def composed(words: Sequence[str]) -> DictConfig:
-        return _compose(words, folders)[0]
-
-    expand(config, overrides, choices, lambda group: options_of(group, folders), composed)
 
 
 def _check_space_option(overrides: Sequence[str], folders: Sequence[Path]) -> None:
@@ -163,20 +156,34 @@ def _explain(error: Exception, overrides: Sequence[str], folders: Sequence[Path]
         return f"unknown {group} '{option}'{close(option, error.options)}; available: {listed}"
     if isinstance(error, OverrideParseException):
         return f"cannot read '{error.override}': write KEY=VALUE, for example policy=fixed"
+    if doubled := re.match(r"Multiple values for (\S+?)\. |force-add of config groups .*'\+\+([^=]+)", text):
+        group = doubled[1] or doubled[2]
+        return f"{group} is chosen already: write {group}=NAME, once and without a plus"
+    if there := re.match(r"Could not append to config\. An item is already at '([^']+)'", text):
+        return f"{there[1]} is there already: write {there[1]}=VALUE, without a plus"
     unknown = re.match(r"Could not (?:override|delete from config\.?) '([^']+)'", text)
     if unknown is None:
         return _first_line(error)
-    key = str(getattr(error.__cause__, "full_key", None) or unknown.group(1))
-    others = [override for override in overrides if not override.lstrip("+~").startswith(key)]
+    key = str(getattr(error.__cause__, "full_key", None) or unknown[1])
+    others = [override for override in overrides if not is_below(key_of(override), unknown[1])]
     try:
         config, choices = _compose(others if len(others) < len(overrides) else (), folders)
     except ConfigError:
         config, choices = _compose((), ())
+    return _unknown(unknown[1] if key in choices else key, config, choices)
+
+
+def _unknown(key: str, config: DictConfig, choices: Mapping[str, str | None]) -> str:
+    """That there is no such field, what is like it, and what is beside it."""
     known = [*(name for name in choices if not name.startswith("hydra")), *fields_of(config)]
-    parent = key.rpartition(".")[0]
+    parent, _, _ = key.rpartition(".")
+    if parent in choices and OmegaConf.select(config, f"pruner.{parent}") is not None:  # policy.x for pruner.policy.x
+        meant, parent = f"; did you mean pruner.{key}?", f"pruner.{parent}"
+    else:
+        meant = close(key, known)
     beside = sorted({name[len(parent) + 1 :].split(".")[0] for name in known if name.startswith(f"{parent}.")})
     listed = f"; fields of {parent}: {', '.join(beside)}" if parent and beside else ""
-    return f"unknown field '{key}'{close(key, known)}{listed}"
+    return f"unknown field '{key}'{meant}{listed}"
 
 
 def _first_line(error: Exception) -> str:

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import optuna
+from search.errors import ConfigError, close
 
-from search.config import ConfigError, close
+if TYPE_CHECKING:
+    import optuna
 
 Value = bool | int | float | str | None
 Values = dict[str, Value]
@@ -47,7 +47,7 @@ class Dimension:
         """The parameter's name in a trial: fields of two options may share a path, but never a name."""
         return self.path if self.owner is None else f"{self.owner}/{self.path}"
 
-    def suggest(self, trial: optuna.Trial) -> Value:
+    def suggest(self, trial: "optuna.Trial") -> Value:
         """Ask the sampler for a value."""
         if self.type == "categorical":
             return trial.suggest_categorical(self.name, self.choices)
@@ -82,6 +82,8 @@ class Dimension:
         """All choices or steps, or where there are none `points` values from low to high; whole ones once each."""
         if self.type == "categorical":
             return list(self.choices)
+        import numpy as np
+
         low, high = self._range()
         if self.step is not None:
             values = low + self.step * np.arange(round((high - low) / self.step) + 1)
@@ -136,12 +138,17 @@ def entries(node: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Ma
         path = f"{prefix}.{key}" if prefix else str(key)
         if not isinstance(value, dict):
             raise ConfigError(f"space.{path}={value!r} must be a mapping such as {{type: float, low: 0, high: 1}}")
-        if not isinstance(value.get("type", {}), dict):
+        if is_entry(value):
             yield path, value
         elif value and not any(isinstance(child, dict) for child in value.values()):
             raise ConfigError(f"space.{path} has no type: add one of {', '.join((*TYPES, GROUP))}")
         else:
             yield from entries(value, path)
+
+
+def is_entry(node: Mapping[Any, Any]) -> bool:
+    """Does it say a `type`, so that it is a dimension or a group, and no part of a path?"""
+    return not isinstance(node.get("type", {}), dict)
 
 
 def read_dimension(path: str, entry: Mapping[str, Any], owner: str | None = None) -> Dimension:

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import yaml
-
-from search.config import ConfigError, close
-from search.results import StudyResult
+from search.errors import ConfigError, close
 from search.table import interval
+
+if TYPE_CHECKING:
+    from search.results import StudyResult
 
 KNEE, BUDGET = "knee", "budget"
 
@@ -29,7 +30,7 @@ class Pick:
                 f"pick={BUDGET} and at=RATIO go together: the most that may be spent, for example at=0.35"
             )
 
-    def trial(self, result: StudyResult) -> int:
+    def trial(self, result: "StudyResult") -> int:
         """The trial's number. ConfigError names what there is."""
         front = result.front
         if self.how.isdecimal():
@@ -54,11 +55,20 @@ def study_folder(name: str, folder: Path = Path("runs")) -> Path:
     )
 
 
-def export(result: StudyResult, pick: Pick, out: Path) -> str:
+def check_study(folder: Path) -> None:
+    """Raise ConfigError unless it is the folder of a finished study; nothing heavy is imported to see that."""
+    for name in ("trials.csv", "front.csv"):
+        if not (folder / name).is_file():
+            raise ConfigError(f"{folder} is not the folder of a finished study: it has no {name}")
+
+
+def export(result: "StudyResult", pick: Pick, out: Path) -> str:
     """Write the picked trial's pruner to `out`, for `Pruner.load`; return in a line what it is.
 
     ConfigError, with nothing written, names the trials that can be exported.
     """
+    import yaml
+
     number = pick.trial(result)
     if number not in result.pruners:
         known = ", ".join(map(str, sorted(result.pruners))) or "none; run autoprune study again to have them written"
@@ -70,7 +80,7 @@ def export(result: StudyResult, pick: Pick, out: Path) -> str:
     return said
 
 
-def about(result: StudyResult, number: int) -> str:
+def about(result: "StudyResult", number: int) -> str:
     """Study, trial, and what it cost and scored on either split."""
     (row,) = result.trials[result.trials["trial"] == number].to_dict("records")
     said = f"study {result.name}, trial {number}: "

@@ -10,8 +10,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from search.config import ConfigError, close
 from search.dimension import GROUP, entries
+from search.errors import ConfigError, close
+from search.words import key_of
 
 Compose = Callable[[Sequence[str]], DictConfig]
 FREE = ("pruner", "space", "search", "study")  # what an option may bring, and what follows from it
@@ -61,7 +62,7 @@ def _names(group: str, entry: Any, known: Sequence[str]) -> list[str]:
 
 def _neutral(overrides: Sequence[str], group: str) -> list[str]:
     """The words that hold for every option: not the choice itself, the space, nor single fields of a pruner."""
-    keys = [word.lstrip("+~").partition("=")[0] for word in overrides]
+    keys = [key_of(word) for word in overrides]
     return [
         word
         for word, key in zip(overrides, keys, strict=True)

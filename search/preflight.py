@@ -1,6 +1,7 @@
 """Finds every mistake that can be found before a model is loaded. Writes nothing."""
 
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from search import samplers
 from search.arm import build, build_pruner, check_targets
 from search.config import ConfigError, Settings, close, compose
 from search.dimension import Values
+from search.planned import planned
 from search.schema import BudgetSettings
 from search.space import Space, apply
 
@@ -57,11 +59,13 @@ def check_study(settings: Settings) -> CheckedStudy:
     folder, geometries = prompts(settings, settings.config)
     try:
         space = Space.from_config(config)
-        probe = min(pruner.probe_layer, *(corner.probe_layer for corner in _corners(space, settings)))
+        corners = _corners(space, settings)
+        probe = min(pruner.probe_layer, *(corner.probe_layer for corner in corners))
     except ConfigError:
         _check_bounds(typed.budget, geometries, pruner.probe_layer)  # it is why a range below the bound is empty
         raise
     _check_bounds(typed.budget, geometries, probe)
+    _check_pinned(settings, [pruner, *corners], geometries)
     baselines = [
         space.complete(baseline, config, f"search.baselines[{i}]") for i, baseline in enumerate(typed.search.baselines)
     ]
@@ -77,6 +81,13 @@ def check_study(settings: Settings) -> CheckedStudy:
     return CheckedStudy(space, baselines, arms, folder)
 
 
+def tell_pinned(settings: Settings) -> None:
+    """Say in a line what this study does not search."""
+    typed = settings.typed
+    if pinned := typed.search.pinned:
+        print(f"autoprune: study {typed.study}: not searched, for it was typed: {', '.join(pinned)}", file=sys.stderr)
+
+
 def arm(settings: Settings, name: str, overrides: list[str]) -> Pruner:
     """A pruner to compare with: the shipped config changed by `overrides`, probing where this experiment does."""
     try:
@@ -86,9 +97,16 @@ def arm(settings: Settings, name: str, overrides: list[str]) -> Pruner:
     return replace(other, probe_layer=settings.config.pruner.probe_layer)
 
 
-def report_config(settings: Settings) -> DictConfig:
-    """The study's config with the fields of `report.task` changed in its task."""
-    changed = {f"task.{name}": value for name, value in settings.typed.report.task.items()}
+def report_config(settings: Settings, typed: Collection[str] = ()) -> DictConfig:
+    """The study's config with the fields of `report.task` changed in its task.
+
+    Fields of `typed` stay as they were typed for the task, unless they were typed for the report too.
+    """
+    changed = {
+        f"task.{name}": value
+        for name, value in settings.typed.report.task.items()
+        if f"task.{name}" not in typed or {"report.task", f"report.task.{name}"} & {*typed}
+    }
     return apply(settings.config, changed)
 
 
@@ -109,6 +127,28 @@ def _corners(space: Space, settings: Settings) -> list[Pruner]:
         except ConfigError as error:
             raise ConfigError(f"space: with {where}, {error}") from error
     return pruners
+
+
+def _check_pinned(settings: Settings, pruners: list[Pruner], geometries: list[Geometry]) -> None:
+    """Raise ConfigError where what was typed leaves nothing to try: the config and the space's ends are all refused."""
+    pinned = settings.typed.search.pinned
+    reasons = [_refusal(pruner, settings.typed.budget, geometries) for pruner in pruners] if pinned else [""]
+    if all(reasons):
+        raise ConfigError(f"{', '.join(pinned)}: every trial would be refused: {reasons[0]}")
+
+
+def _refusal(pruner: Pruner, bound: BudgetSettings, geometries: list[Geometry]) -> str:
+    """Why a trial of this pruner would not run, as far as prompts of these sizes show it; empty where it would."""
+    bits = np.zeros(len(geometries))
+    try:
+        ready = pruner.calibrated(bits, geometries)
+        ready.plan(bits, geometries)
+        least = min(
+            (planned(ready, bits[:1], [geometry]) for geometry in geometries), key=lambda plan: plan.over(bound)
+        )
+    except ValueError as error:
+        return str(error)
+    return f"it costs {least.flops_ratio:.4f} of the unpruned prefill, over the bound" if least.over(bound) > 0 else ""
 
 
 def _check_limits(settings: Settings) -> None:

@@ -1,14 +1,16 @@
 """The ranges of the config's values that have no class of their own to check them."""
 
 import math
+from pathlib import PurePath
 
-from search.config import ConfigError, close
+from search.errors import ConfigError, close
 from search.goal import COSTS, MODES
 from search.schema import Schema
 
 
 def check(typed: Schema) -> None:
     """Raise ConfigError naming the key, the bound and the remedy."""
+    _check_name(typed.study)
     _check_bounds(typed)
     _check_goal(typed)
     least = {
@@ -30,6 +32,15 @@ def check(typed: Schema) -> None:
     for key, value in finite.items():
         if value is not None and not 0 <= value < math.inf:
             raise ConfigError(f"{key}={value} must be a finite number of at least 0")
+
+
+def _check_name(study: str) -> None:
+    """It names a folder below `folder`, and nothing outside it."""
+    place = PurePath(study)
+    if study.strip() in ("", ".") or place.is_absolute() or ".." in place.parts or not study.isprintable():
+        raise ConfigError(
+            f"study={study!r} names no folder below folder=: take a name such as study=mine; elsewhere: folder=DIR"
+        )
 
 
 def _check_bounds(typed: Schema) -> None:

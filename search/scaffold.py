@@ -1,21 +1,28 @@
 """Writes the two files of a new policy."""
 
 import re
+import sys
 from importlib import resources
+from importlib.machinery import PathFinder
+from keyword import iskeyword
 from pathlib import Path
 
-from search.config import ConfigError
+from search.config import conf_dir, options_of
+from search.errors import ConfigError
 
 
 def new_policy(name: str, package: Path) -> str:
     """Write package/NAME.py and package/conf/policy/NAME.yaml; return what to do next.
 
-    Raises ConfigError, with nothing written, for a name that is no module name or is taken.
+    Raises ConfigError, with nothing written, for a name that is no module name, or is taken there or elsewhere.
     """
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or iskeyword(name):
         raise ConfigError(f"'{name}' cannot name a policy: use lower-case letters, digits and underscores")
+    if name in options_of("policy"):
+        raise ConfigError(f"policy={name} is one that comes with autoprune, and would stay it: take another name")
     if not package.name.isidentifier() or package.is_absolute() or len(package.parts) != 1:
         raise ConfigError(f"--package {package} must be a package in the current folder, such as my_policies")
+    _check_free(package.name)
     code, config = package / f"{name}.py", package / "conf" / "policy" / f"{name}.yaml"
     for file in (code, config):
         if file.exists():
@@ -35,3 +42,13 @@ def new_policy(name: str, package: Path) -> str:
         f"  autoprune study policy={name} --config-dir {package / 'conf'} "
         f"'+space.pruner.policy.end={{type: float, low: 0, high: 0.5}}'"
     )
+
+
+def _check_free(package: str) -> None:
+    """Raise ConfigError for a package that Python would find elsewhere than in the current folder."""
+    elsewhere = [place for place in sys.path if Path(place).resolve() != Path.cwd()]
+    found = PathFinder.find_spec(package, elsewhere)
+    here = found is not None and str(Path(package).resolve()) in map(str, found.submodule_search_locations or ())
+    is_taken = package in sys.stdlib_module_names or (found is not None and found.origin is not None and not here)
+    if is_taken or iskeyword(package) or package in ("autoprune_lab", "policies", "search", conf_dir().name):
+        raise ConfigError(f"--package {package} is the name of something else in Python or autoprune: take another one")

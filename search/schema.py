@@ -17,7 +17,7 @@ class SearchSettings:
     """`n_trials` in all, optuna's sampler as `_target_`, settings to try first; where it is kept, who works on it.
 
     What is wanted: see `search.goal`. With mode best, optuna's `pruner` compares a trial with the best one after each
-    of `blocks` parts of the samples.
+    of `blocks` parts of the samples. `pinned`: what would be searched had no value been typed, as PATH=VALUE.
     """
 
     n_trials: int = 60
@@ -32,6 +32,7 @@ class SearchSettings:
     limits: dict[str, float] | None = None
     pruner: dict[str, Any] | None = None
     blocks: int = 10
+    pinned: list[str] = field(default_factory=list)
 
 
 @dataclass

@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import optuna
 from omegaconf import DictConfig, OmegaConf
 
 from search.arm import wants_whole_number
 from search.config import ConfigError, close, fields_of
 from search.dimension import GROUP, Dimension, Value, Values, entries, is_number, read_dimension
+
+if TYPE_CHECKING:
+    import optuna
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +54,11 @@ class Space:
         found = list(entries(plain))
         groups = tuple(_group(path, entry, config) for path, entry in found if entry["type"] == GROUP)
         space = cls(tuple(read_dimension(p, entry) for p, entry in found if entry["type"] != GROUP), groups)
+        if not found and (pinned := OmegaConf.select(config, "search.pinned")):
+            raise ConfigError(
+                f"nothing is left to search: {', '.join(pinned)} was typed, and what is typed is not searched; "
+                "leave a word out, or measure this one setting with autoprune evaluate"
+            )
         if not found:
             raise ConfigError("the space is empty: add a dimension, for example conf/space/<policy>.yaml")
         _check_once([dimension.path for dimension in space.dimensions])
@@ -61,7 +68,7 @@ class Space:
             _check_path(dimension, config)
         return space
 
-    def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
+    def suggest(self, trial: "optuna.Trial") -> dict[str, Any]:
         """What a trial changes in the config: one value per dimension, and per group an option with its own."""
         for group in self.groups:
             names = [option.name for option in group.options]

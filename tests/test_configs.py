@@ -82,6 +82,48 @@ def test_the_report_uses_another_split():
     assert typed.report.task["split"] == "report"
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/data/My Data (v2)/m.jsonl", "/data/\u6570\u636e/caf\u00e9.jsonl", "/data/a=b/m.jsonl", "/data/a,b/m.jsonl",
+        "data[1].jsonl", "[1]", "{a: 1}", "it's \"this\"", "a\\b\\", "~/m.jsonl", "#1; 50% & more!", "1e5", "007",
+        "12e4567", "true", "choice(a,b)", "a: b",
+    ],
+)  # fmt: skip
+def test_a_text_is_taken_as_it_is(path):
+    settings = compose(["task=files", f"task.path={path}", f"study={path.replace('/', '_')}"])
+    assert settings.typed.task["path"] == path
+    assert settings.typed.study == path.replace("/", "_")
+
+
+@pytest.mark.parametrize(
+    ("word", "path", "value"),
+    [
+        ("task.path='a b'", "task.path", "a b"),
+        ("task.images=null", "task.images", None),
+        ("task.path=${folder}/m.jsonl", "task.path", "runs/m.jsonl"),
+        ("report.ratios=[0.5,0.25]", "report.ratios", [0.5, 0.25]),
+        ("search.limits={a: 0.5}", "search.limits", {"a": 0.5}),
+        ("batch_size=int(3.0)", "batch_size", 3),
+        ("budget.flops_ratio=1e-1", "budget.flops_ratio", 0.1),
+        ("cache=null", "cache", None),
+    ],
+)
+def test_what_hydra_s_grammar_can_read_means_what_it_says(word, path, value):
+    config = compose(["task=files", "task.path=x", word]).config
+    found = OmegaConf.select(config, path)
+    assert (OmegaConf.to_container(found) if OmegaConf.is_config(found) else found) == value
+
+
+def test_a_config_folder_may_have_any_name(tmp_path):
+    folder = tmp_path / "It's mine, caf\u00e9 (v2)"
+    (folder / "policy").mkdir(parents=True)
+    (folder / "policy" / "deep.yaml").write_text(
+        "# @package pruner.policy\n_target_: policies.fixed.FixedPolicy\nlayer: 5\n"
+    )
+    assert compose(["policy=deep"], [folder]).config.pruner.policy.layer == 5
+
+
 def test_the_study_is_named_after_its_policy():
     assert str(compose(["policy=fixed"]).out) == "runs/fixed"
     assert str(compose(["study=mine", "folder=/else"]).out) == "/else/mine"

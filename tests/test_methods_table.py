@@ -19,8 +19,8 @@ LLAVA = Geometry(32, 4096, 11008, 32, 32, 128, n_vision=576, n_text=70)
 def tabled(tmp_path_factory, checkpoint):
     """A small table, made twice: its folder, and what ran each time as (pruner, geometries, records)."""
     out, ran = tmp_path_factory.mktemp("table") / "t", []
-    words = [f"model.path={checkpoint}", "task.per_kind=2", "report.task.per_kind=2"]
-    argv = ["table", *words, "--methods", "fastv", "autoprune_spend", "--tokens", "192", "20", "--out", str(out)]
+    words = [f"model.path={checkpoint}", "task.per_kind=2"]
+    argv = ["table", "--methods", "fastv", "autoprune_spend", "--out", str(out), "--tokens", "192", "20", *words]
     run = bench.ModelBench.run
 
     def counted(self, pruner):
@@ -39,6 +39,11 @@ def tabled(tmp_path_factory, checkpoint):
 def test_random_uniform_and_the_unpruned_model_are_always_there(tabled):
     frame = pd.read_csv(tabled[0] / "table.csv")
     assert set(frame["method"]) == {"none", "fastv", "autoprune_spend", "random", "uniform"}
+
+
+def test_as_many_samples_are_measured_as_were_typed(tabled):
+    sizes = {len(pd.read_parquet(file)) for file in (tabled[0] / "records").iterdir()}
+    assert sizes == {2 * 8}  # kinds
 
 
 def test_arms_cost_the_same_and_say_so_in_every_count(tabled):

@@ -36,6 +36,10 @@ def space(*overrides: str) -> Space:
             [K0, "categorical", "0.4"],
         ),
         (
+            [WITHOUT, f"+{K0}={{type: categorical, choices: [0.1, a]}}"],
+            [K0, "categorical", "0.4"],
+        ),
+        (
             [WITHOUT, f"+{K0}={{type: categorical, choices: []}}"],
             [K0, "at least one"],
         ),
@@ -104,8 +108,79 @@ def test_a_baseline_is_the_config_with_its_changes():
 
 
 def test_a_config_outside_the_space_is_left_to_the_sampler():
-    config = compose(["pruner.policy.x0=31"]).config
-    assert "pruner.policy.x0" not in Space.from_config(config).complete({}, config, "b")
+    config = compose(["policy=fixed"]).config
+    config.pruner.policy.layer = 31
+    values = Space.from_config(config).complete({}, config, "b")
+    assert set(values) == {"pruner.budget.flops_ratio", "pruner.scorer._target_"}
+
+
+def pinned(*overrides: str) -> tuple[list[str], set[str], list[dict[str, object]]]:
+    """What is pinned, what is still searched, and the baselines; all of them suit the space."""
+    settings = compose(overrides)
+    searched, baselines = Space.from_config(settings.config), settings.typed.search.baselines
+    for baseline in baselines:
+        searched.complete(baseline, settings.config, "b")
+    names = {d.name for o in [*searched.groups] for option in o.options for d in option.dimensions}
+    return settings.typed.search.pinned, names | {d.name for d in searched.dimensions}, baselines
+
+
+BUDGET, SCORER = "pruner.budget.flops_ratio", "pruner.scorer._target_"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "pins", "left", "baselines"),
+    [
+        (["policy=fixed"], [], {"pruner.policy.layer", BUDGET, SCORER}, [{"pruner.policy.layer": 2}]),
+        (
+            ["policy=fixed", "pruner.policy.layer=12"],  # it may lie outside the range that would be searched
+            ["pruner.policy.layer=12"],
+            {BUDGET, SCORER},
+            [{}],
+        ),
+        (
+            ["policy=fixed", "scorer=random", "++pruner.budget.flops_ratio=0.3"],
+            [f"{BUDGET}=0.3"],
+            {"pruner.policy.layer"},
+            [{"pruner.policy.layer": 2}],
+        ),
+        (
+            ["policy=layerwise", "pruner.policy.keep=[0.5,0.25,0.1]"],  # a whole list pins its parts
+            [f"pruner.policy.keep.{i}={keep}" for i, keep in enumerate((0.5, 0.25, 0.1))],
+            {*(f"pruner.policy.depths.{i}" for i in range(3)), BUDGET, SCORER},
+            [{f"pruner.policy.depths.{i}": depth for i, depth in enumerate((0.25, 0.5, 0.75))}],
+        ),
+        (["policy=fixed", "scorer=random", "budget.flops_ratio=0.3"], [], {"pruner.policy.layer", BUDGET}, None),
+        (["policy=fixed", "method=fastv", "scorer=random"], [], {"pruner.policy.layer", BUDGET}, None),
+        (["space=policies", "scorer=random", "policy=fixed"], ["policy=fixed"], {"pruner.policy.layer", BUDGET}, None),
+        (
+            ["space=policies", "space.policy.choices=[fixed,layerwise]", "policy=fixed", "pruner.policy.layer=3"],
+            ["fixed/pruner.policy.layer=3"],
+            {*(f"layerwise/pruner.policy.{f}.{i}" for f in ("keep", "depths") for i in range(3)), BUDGET, SCORER},
+            None,
+        ),
+    ],
+)
+def test_what_is_typed_is_not_searched(overrides, pins, left, baselines):
+    found = pinned(*overrides)
+    assert found[:2] == (pins, left)
+    assert baselines is None or found[2] == baselines
+
+
+def test_a_study_of_a_typed_policy_bears_its_name():
+    settings = compose(["space=policies", "policy=fixed"])
+    assert settings.typed.study == "fixed"
+    assert settings.typed.search.baselines == [{"pruner.policy.layer": 2}]
+
+
+def test_an_experiment_s_file_may_set_a_field_and_search_it(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "deep.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - override /policy: fixed\npruner: {policy: {layer: 5}}\n"
+    )
+    settings = compose(["experiment=deep"], [tmp_path])
+    assert settings.typed.search.pinned == []
+    assert "pruner.policy.layer" in {d.path for d in Space.from_config(settings.config).dimensions}
+    assert settings.config.pruner.policy.layer == 5
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,20 @@ def test_an_interrupted_baseline_keeps_its_name(tmp_path):
     assert [t.user_attrs.get("baseline") for t in done] == [0, None]
 
 
+def test_a_typed_value_is_not_searched_and_the_study_knows(tmp_path):
+    words = ("policy=fixed", "pruner.policy.layer=3")
+    bench = FakeBench()
+    study = run(settings(tmp_path, *words, "search.n_trials=5"), bench)
+    assert {pruner.policy.layer for pruner in bench.runs} == {3}
+    assert {name for trial in study.trials for name in trial.params} == {
+        "pruner.budget.flops_ratio",
+        "pruner.scorer._target_",
+    }
+    assert len(run(settings(tmp_path, *words, "search.n_trials=6"), FakeBench()).trials) == 6
+    with pytest.raises(ConfigError, match=r"pruner.policy.layer was 3, now 4"):
+        run(settings(tmp_path, "policy=fixed", "pruner.policy.layer=4"), FakeBench())
+
+
 def test_n_trials_is_the_total(tmp_path):
     bench = FakeBench()
     run(settings(tmp_path, "search.n_trials=5"), bench)

@@ -17,6 +17,18 @@ EXAMPLES = """\
   autoprune adaptivity budget.flops_ratio=0.35 search.n_trials=60
   autoprune adaptivity policy=complexity_spend budget=mean budget.flops_ratio=0.35 study=spend"""
 
+UNUSED = {
+    "report.ratios": "arms are compared at the budget itself: budget.flops_ratio=RATIO",
+    "report.points": "only the best trial of either search is measured",
+    "report.arms": "the arms are the two that are tuned; others: autoprune study",
+    "search.storage": "both studies are kept in journals: folder=DIR",
+    "search.heartbeat": "both studies are kept in journals, which have none",
+    "search.workers": "both searches run in this process",
+    "launcher": "both searches run in this process",
+    "tracking": "nothing is logged; autoprune sync sends what is in a study's folder",
+    "out": "both studies have folders of their own: folder=DIR",
+}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The experiment and the number of shufflings."""
@@ -26,14 +38,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Tune twice, measure, print."""
-    settings = composed.settings(given)
+    settings = composed.settings(given, UNUSED)
     if settings is None:
         return 0
-    from search import adaptivity
-    from search.config import ConfigError
+    from search.early import check_folder, check_search
+    from search.errors import ConfigError
 
     if given.shuffles < 1:
         raise ConfigError(f"--shuffles {given.shuffles} must be at least 1")
+    check_search(settings)
+    check_folder(settings.out.parent, "folder=")
+    from search import adaptivity
+
     report = adaptivity.measure(settings, given.shuffles)
     print(f"{adaptivity.arms_table(report)}\n\n{report.answer}")
     return 0

@@ -34,7 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Print the tables, one split after the other, and draw the picture."""
-    from search.config import ConfigError
+    from search.early import check_file
+    from search.errors import ConfigError
+    from search.export import check_study
+
+    for folder in given.studies:
+        check_study(folder)
+    check_file(given.out, "--out")
     from search.pictures import SPLITS, overlay
     from search.results import StudyResult
     from search.seeds import contenders

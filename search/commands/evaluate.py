@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from autoprune_lab.records import Records
     from autoprune_lab.tasks.base import LeftOut, Task
     from search.answered import Evaluation, Finished
+    from search.config import Settings
 
 SUMMARY = "measure one pruner: accuracy per kind of question, cost, speed"
 DESCRIPTION = f"""\
@@ -29,6 +30,14 @@ EXAMPLES = """\
   autoprune evaluate --pruner runs/logistic_adaptive/tuned/trial-12.yaml --no-baseline
   autoprune evaluate policy=fixed task.per_kind=null --out runs/fixed --shard 1/4"""
 
+UNUSED = {
+    "report.task": "an evaluation answers the task itself: task.FIELD=VALUE",
+    **dict.fromkeys(("report", "search", "space", "launcher", "tracking", "study", "seed"), "one pruner is measured"),
+    **dict.fromkeys(("folder", "out"), "keep the answers with --out DIR"),
+    **dict.fromkeys(("cache", "features_gib", "prefix_gib"), "an evaluation keeps nothing between batches"),
+}
+OF_PRUNER = ("policy", "budget", "scorer", "complexity", "recovery", "method", "pruner")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The experiment, or a tuned pruner in place of its own; where answers are kept, and which are given."""
@@ -42,13 +51,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Print accuracy per kind with intervals, cost and speed, of one pruner and of the unpruned model."""
-    settings = composed.settings(given)
+    unused = UNUSED | (dict.fromkeys(OF_PRUNER, f"--pruner {given.pruner} says it") if given.pruner else {})
+    settings = composed.settings(given, unused)
     if settings is None:
         return 0
+    from search.early import check_folder
+    from search.errors import ConfigError
+
+    if given.pruner is None and given.package:
+        raise ConfigError(f"--package {given.package[0]} is for code that --pruner FILE names: add --pruner FILE")
+    if given.pruner is not None and not given.pruner.is_file():
+        raise ConfigError(f"--pruner {given.pruner}: there is no such file")
+    if given.pruner is None:
+        _check_budget(settings)
+    if given.out is not None:
+        check_folder(given.out, "--out")
     from search import preflight
     from search.answered import PRUNED, UNPRUNED, Evaluation
     from search.arm import build_pruner, load_pruner
-    from search.config import ConfigError
     from search.shards import shard
 
     part = shard(given.shard)
@@ -70,6 +90,23 @@ def run(given: argparse.Namespace) -> int:
     if left_out := next(iter(finished.runs.values())).left_out:
         print(f"\n{left_out_list(left_out)}")
     return 0
+
+
+def _check_budget(settings: "Settings") -> None:
+    """Raise ConfigError for a typed bound that the pruner's own budget does not have."""
+    from search.errors import ConfigError
+    from search.words import changed_keys
+
+    budget = settings.config.pruner.budget
+    for unit in ("flops_ratio", "mean_tokens"):
+        bound = settings.config.budget[unit]
+        if f"budget.{unit}" in changed_keys(settings.overrides) and (budget is None or budget.get(unit) != bound):
+            own = "prunes by the policy's own curve" if budget is None else f"has pruner.budget.{unit} of its own"
+            chosen = settings.choices["budget"]
+            raise ConfigError(
+                f"budget.{unit}={bound} has no effect in this command: budget={chosen} {own}; "
+                "leave it out or take another budget"
+            )
 
 
 def _run(evaluation: "Evaluation", kept: bool) -> "Finished | None":

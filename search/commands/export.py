@@ -30,23 +30,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Write the file and say what is in it."""
-    from search.export import Pick, export, study_folder
+    from search.early import check_file
+    from search.export import Pick, check_study, export, study_folder
+
+    study, words, out = _understood(given)
+    folder, pick = study_folder(study), Pick(*words)
+    check_study(folder)
+    check_file(out, "--out")
     from search.results import StudyResult
 
-    study, pick, out = _understood(given)
-    said = export(StudyResult.read(study_folder(study)), Pick(*pick), out)
+    said = export(StudyResult.read(folder), pick, out)
     print(f"{said}\n\nwritten  {out}\nuse it   pruner = Pruner.load('{out}')")
     return 0
 
 
 def _understood(given: argparse.Namespace) -> tuple[str, tuple[str, float | None], Path]:
     """Study, pick and file, from words and options. ConfigError names the word."""
-    from search.config import ConfigError, close
+    from search.errors import ConfigError, close
 
     said = {"pick": given.pick, "at": given.at, "out": given.out}
     for word in given.words:
         key, equals, value = word.partition("=")
-        key, value = (key, value) if equals else ("study", word)
+        key, value = (key, value) if equals and not Path(word).is_dir() else ("study", word)
         if key not in KEYS:
             raise ConfigError(f"unknown key '{key}'{close(key, KEYS)}; keys: {', '.join(KEYS)}")
         if key == "study" and key in said:

@@ -35,9 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Check, search, compare on the report split, print; after Ctrl-C, say how to go on."""
-    settings = composed.settings(given)
+    settings = composed.settings(given, {})
     if settings is None:
         return 0
+    from search.early import check_folder, check_search
+
+    check_search(settings)
+    check_folder(settings.out, "the study's folder")
     from search import conduct
     from search.workers import WorkersDiedError
 

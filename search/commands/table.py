@@ -21,6 +21,17 @@ EXAMPLES = """\
   autoprune table --methods fastv pdrop autoprune --tokens 192 64 --out runs/small_table
   autoprune table task.per_kind=20 model=path model.path=DIR"""
 
+AS_THEY_ARE = "every method is measured as it is; one of your own is a file: conf/method/NAME.yaml below --config-dir"
+UNUSED = {
+    **dict.fromkeys(("policy", "scorer", "complexity", "recovery"), AS_THEY_ARE),
+    **dict.fromkeys(("budget", "pruner.budget"), "the budgets are those of --tokens"),
+    "method": "the methods are those of --methods",
+    "task.split": "methods are measured on the report split: report.task.split=NAME takes another",
+    **dict.fromkeys(("report.ratios", "report.points", "report.arms"), "the arms are those of --methods and --tokens"),
+    **dict.fromkeys(("search", "space", "launcher", "tracking", "study", "seed"), "a table searches nothing"),
+    "out": "name the folder with --out DIR",
+}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The experiment, the methods, the budgets and the folder."""
@@ -32,17 +43,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Check, run, print, write."""
-    settings = composed.settings(given)
+    settings = composed.settings(given, UNUSED)
     if settings is None:
         return 0
+    from search.early import check_folder
+
+    check_folder(given.out, "--out")
     from search import bench, methods, methods_page, methods_table, preflight
-    from search.config import ConfigError
+    from search.errors import ConfigError
+    from search.words import changed_keys
 
     for count in given.tokens:
         if not 0 < count <= methods.OF:
             raise ConfigError(f"--tokens {count:g} is outside (0, {methods.OF}]: give mean tokens of {methods.OF}")
     names = methods.check_methods(given.methods, settings.folders)
-    report = preflight.report_config(settings)
+    report = preflight.report_config(settings, changed_keys(settings.overrides))
     folder, geometries = preflight.prompts(settings, report)
     arms = methods.method_arms(settings, names, given.tokens, geometries)
     vlm, progress = bench.load(settings.config), sys.stderr.isatty()

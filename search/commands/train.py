@@ -26,10 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Train; goes on from its own checkpoint."""
-    if given.steps is not None and given.steps < 1:
-        from search.config import ConfigError
+    from search.early import check_folder
+    from search.errors import ConfigError
 
+    if given.steps is not None and given.steps < 1:
         raise ConfigError(f"--steps {given.steps} must be at least 1")
+    check_folder(given.out, "--out")
     from autoprune_lab.testbed.training.run import train
     from autoprune_lab.testbed.worlds import course_of
 

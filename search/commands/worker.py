@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Run trials, print nothing but what went wrong."""
-    settings = composed.settings(given)
+    settings = composed.settings(given, {})
     if settings is None:
         return 0
     from search import conduct
