@@ -24,7 +24,7 @@ from search.sameness import difference
 
 PRUNED, UNPRUNED = "pruned", "unpruned"
 SETTINGS, PRUNER, LOCK = "settings.json", "pruner.yaml", "lock"
-FREE = ("model.device", "model.device_map")  # may differ between two runs, as may the batch size
+FREE = ("model.device", "model.device_map", "model.strict")  # may differ between two runs, as may the batch size
 
 
 @dataclass(frozen=True)

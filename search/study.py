@@ -24,7 +24,7 @@ from search.samplers import sampler, stopper
 from search.trials import WORKER, Observer, checked, claim, give_back, is_running, n_begun, n_ended
 
 FREE = (
-    *("study", "folder", "out", "cache", "report", "tracking", "launcher", "model.device"),
+    *("study", "folder", "out", "cache", "report", "tracking", "launcher", "model.device", "model.strict"),
     *("batch_size", "features_gib", "prefix_gib"),
     *("search.n_trials", "search.storage", "search.workers", "search.heartbeat", "search.patience"),
 )

@@ -281,6 +281,14 @@ def test_numbers_of_a_config_that_make_no_model(copy: Path, change: dict[str, An
     refused(copy, told)
 
 
+@pytest.mark.parametrize("depth", [400, 900])
+def test_a_config_nested_as_deeply_as_json_goes_is_read_or_refused(copy: Path, depth: int):
+    config = (copy / "config.json").read_text()
+    (copy / "config.json").write_text(config.replace("{", '{"nested": ' + '{"a":' * depth + "0" + "}" * depth + ",", 1))
+    with suppress(CheckpointError):
+        assert check_checkpoint(str(copy)) == copy
+
+
 @pytest.mark.parametrize("value", ["</s>", 1.5, [2, "x"], {"a": 1}, True])
 def test_token_ids_must_be_ids(copy: Path, value: object):
     (copy / "generation_config.json").write_text(json.dumps({"eos_token_id": value}))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autoprune_lab.models.errors import CheckpointError, one_line
+from autoprune_lab.models.errors import CheckpointError, is_of_code, one_line
 from autoprune_lab.models.fit import check_fit, refuse_gaps
 from autoprune_lab.models.folder import CONFIG, find_folder, read_config, weight_files
 from autoprune_lab.models.generation import check_token_ids, read_generation
@@ -80,8 +80,8 @@ def _load_weights(folder: Path, placement: Placement, trust_remote_code: bool, s
     except CheckpointError:
         raise
     except Exception as error:
-        if trust_remote_code:
-            raise  # the checkpoint's own code: its author wants the traceback
+        if is_of_code(error, trust_remote_code):
+            raise
         raise CheckpointError(f"cannot load {folder}: {one_line(error)}") from error
 
 

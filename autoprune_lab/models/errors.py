@@ -5,6 +5,14 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be loaded; one line that names the file and the remedy."""
 
 
+FILES = (OSError, ValueError, ImportError, AttributeError, KeyError, TypeError)
+
+
+def is_of_code(error: Exception, trust_remote_code: bool) -> bool:
+    """Does it come from a checkpoint's own code, whose author wants the traceback, rather than from its files?"""
+    return trust_remote_code and not isinstance(error, FILES)
+
+
 def one_line(error: BaseException, most: int = 300) -> str:
     """An error's message without line breaks, at most `most` characters."""
     text = " ".join(str(error).split()) or type(error).__name__

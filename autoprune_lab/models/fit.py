@@ -84,10 +84,10 @@ def _by(shape: Collection[int]) -> str:
     return " x ".join(map(str, shape)) or "a number"
 
 
-def _depths(config: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
-    """Numbers of layers, in the config and in the parts of it."""
+def _depths(config: Mapping[str, Any], levels: int = 3) -> Iterator[tuple[str, int]]:
+    """Numbers of layers, in the config and so many levels of its parts."""
     for field, value in config.items():
-        if isinstance(value, Mapping):
-            yield from _depths(value)
+        if isinstance(value, Mapping) and levels:
+            yield from _depths(value, levels - 1)
         elif field in DEPTHS and isinstance(value, int):
             yield field, value

@@ -4,7 +4,7 @@ import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autoprune_lab.models.errors import CheckpointError, one_line
+from autoprune_lab.models.errors import CheckpointError, is_of_code, one_line
 from autoprune_lab.models.folder import read_json
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ def stock_processor(folder: Path, trust_remote_code: bool = False) -> "Processor
     except CheckpointError:
         raise
     except Exception as error:  # a stranger's files, some of them read by other languages' code
+        if is_of_code(error, trust_remote_code):
+            raise
         for file in sorted(folder.glob("*.json")):
             read_json(file)  # names the one that is broken
         raise CheckpointError(f"cannot make the processor of {folder}: {one_line(error)}") from error
