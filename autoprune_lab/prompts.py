@@ -161,7 +161,11 @@ class _Maker:
     samples: tuple[Sample, ...]
 
     def __call__(self) -> dict[str, Any]:
-        return self.encode(self._moved(_tokenise(self.vlm.processor, self.samples)))
+        return self.encode(self.tokenise())
+
+    def tokenise(self) -> dict[str, Any]:
+        """The inputs without features."""
+        return self._moved(_tokenise(self.vlm.processor, self.samples))
 
     def begun(self) -> "tuple[_Maker, dict[str, Any], dict[int, LeftOut]]":
         """The maker of those samples that can be shown, their inputs without features, and the others by place."""
