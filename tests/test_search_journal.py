@@ -41,15 +41,7 @@ def trials_of(file):
     ]
 
 
-GARBAGE = [
-    b"\x00\xff\x00\n",
-    b"{\n",
-    b"[]\n",
-    b"7\n",
-    b"\n",
-    b'{"op_code": 99, "worker_id": "x"}\n',
-    b'{"op_code": 4}\n',
-]
+GARBAGE = [b"\x00\xff\n", b"{\n", b"[]\n", b"7\n", b"\n", b'{"op_code": 99, "worker_id": "x"}\n', b'{"op_code": 4}\n']
 
 
 @pytest.mark.parametrize("garbage", GARBAGE, ids=str)
@@ -85,9 +77,7 @@ def test_a_full_disk_writes_no_half_line_and_the_same_command_goes_on(tmp_path):
     before, most = journal.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 700, most[1]))
     try:
-        with pytest.raises(
-            StorageError, match=rf"^{journal} cannot be written: File too large; no trial that ended is lost"
-        ):
+        with pytest.raises(StorageError, match=rf"^{journal} cannot be written: File too large; no trial"):
             work(tmp_path, WORDS)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, most)
@@ -143,6 +133,14 @@ JSON = st.recursive(
 DEEP = st.just(b"[" * 100_000)
 
 
+def value_or_error(read, file):
+    """What is read, or our own error; any other passes."""
+    try:
+        return read(file)
+    except ConfigError as error:
+        return error
+
+
 def check_the_journal_reader(folder, lines, data):
     """One line of a journal is changed: a field of it, a byte, or all."""
     place = data.draw(st.integers(0, len(lines) - 1))
@@ -154,10 +152,9 @@ def check_the_journal_reader(folder, lines, data):
     line = data.draw(st.sampled_from([changed, torn]) | st.binary(max_size=20) | DEEP)
     file = folder / "journal.log"
     file.write_bytes(b"".join([*lines[:place], line, *lines[place + 1 :]]))
-    try:
-        found = trials_of(file)
-    except ConfigError as error:
-        assert str(file) in str(error)
+    found = value_or_error(trials_of, file)
+    if isinstance(found, ConfigError):
+        assert str(file) in str(found)
     else:
         assert all(isinstance(trial, optuna.trial.FrozenTrial) for trials in found for trial in trials)
 
@@ -165,14 +162,11 @@ def check_the_journal_reader(folder, lines, data):
 def check_the_settings_reader(folder, data):
     """Any bytes, any JSON, a truncated file."""
     text = json.dumps(data.draw(JSON)).encode()
+    cut = data.draw(st.integers(0, len(text)))
     file = folder / "settings.json"
-    file.write_bytes(
-        data.draw(st.binary() | st.just(text) | st.just(text[: data.draw(st.integers(0, len(text)))]) | DEEP)
-    )
-    try:
-        assert isinstance(read_json(file), dict)
-    except ConfigError as error:
-        assert str(file) in str(error)
+    file.write_bytes(data.draw(st.binary() | st.just(text) | st.just(text[:cut]) | DEEP))
+    found = value_or_error(read_json, file)
+    assert isinstance(found, dict) or str(file) in str(found)
 
 
 FEW = profile(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
