@@ -20,6 +20,7 @@ from autoprune_lab.whole import whole
 from search import bench, locks, provenance, shards
 from search.arm import build, load_pruner
 from search.config import ConfigError, Settings, fields_of
+from search.reading import read_json
 from search.sameness import difference
 
 PRUNED, UNPRUNED = "pruned", "unpruned"
@@ -53,7 +54,7 @@ class Evaluation:
             if not file.is_file():
                 with whole(file) as half:
                     half.write_text(json.dumps(now, indent=1), encoding="utf-8")
-        if differs := difference(json.loads(file.read_text(encoding="utf-8")), now):
+        if differs := difference(read_json(file), now):
             raise ConfigError(f"--out {self.out} holds an evaluation of other settings: {differs}; take another folder")
 
     def run(self) -> Finished | None:

@@ -27,7 +27,7 @@ PATIENCE = 90.0  # seconds that a database is waited for
 LOCKED = 30  # seconds after which it is said that another worker's lock is waited for
 # A host that loses its power while it holds a lock must not hold up the others; all hosts read one clock.
 SESSION = "-c tcp_keepalives_idle=20 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=4 -c timezone=UTC"
-SQLITE_BUSY = {"timeout": 5}  # seconds within which nobody is told that the file is locked
+SQLITE_BUSY = {"timeout": 15}  # seconds within which nobody is told that the file is locked
 SERVER = {  # a server that loses its power must not be waited for without end either
     "options": SESSION,
     "connect_timeout": 10,

@@ -16,6 +16,7 @@ from search.fronts import from_study
 from search.importance import importance
 from search.objective import PRUNER
 from search.paired import TUNED_ARM, UNPRUNED
+from search.reading import read_json
 from search.trial_table import left_out, trials_frame
 from search.trials import feasible
 
@@ -46,8 +47,11 @@ def write_config(settings: Settings) -> None:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A CSV file; no rows where there is none."""
-    return pd.read_csv(path) if path.is_file() else pd.DataFrame()
+    """A CSV file; no rows where there is none. Raises ConfigError for what is no CSV."""
+    try:
+        return pd.read_csv(path) if path.is_file() else pd.DataFrame()
+    except ValueError as error:
+        raise ConfigError(f"{path} cannot be read ({error}): run its study again, and it is written anew") from error
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ class StudyResult:
     def pruners(self) -> Mapping[int, Any]:
         """What each trial within the bound tried, in the form of `Pruner.save`."""
         file = self.folder / PRUNERS
-        ran = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        ran = read_json(file) if file.is_file() else {}
         return {int(number): node for number, node in ran.items() if node is not None}
 
     @property
@@ -173,4 +177,4 @@ def artifacts(folder: Path) -> dict[str, Path]:
 def read_report_key(folder: Path) -> Any:
     """What the report in the folder was made of, or None."""
     file = folder / "report.json"
-    return json.loads(file.read_text(encoding="utf-8"))["made_of"] if file.is_file() else None
+    return read_json(file).get("made_of") if file.is_file() else None

@@ -2,10 +2,8 @@
 
 import socket
 import threading
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 
 from fake_bench import FakeBench, objective, settings
 
@@ -63,18 +61,15 @@ def open_study(given):
     return studies.open_study(given.out, given.typed.study, studies.settings_print(given))
 
 
-def ran(given, bench=None):
-    """The study, run to its end, logged, with its files; and how long (each trial, the end) took in seconds."""
+def ran(given, bench=None, after_trials=lambda: None):
+    """The study, run to its end, logged, with its files; `after_trials` is called between the last trial and the end."""
     study = open_study(given)
-    times = [time.monotonic()]
     with tracked(study, given) as observers:
-        observers = [*observers, lambda study, trial: times.append(time.monotonic())]
         studies.run(study, objective(given, bench or FakeBench()), given, observers)
+        after_trials()
         report.tuned_pruners(study, given, results.write(study, given))
         pictures.draw(results.StudyResult.read(given.out))
-        drawn = time.monotonic()
-    trials = [after - before for before, after in pairwise(times)]
-    return study, trials, time.monotonic() - drawn
+    return study
 
 
 def refusing():
@@ -86,7 +81,7 @@ def refusing():
 
 @contextmanager
 def black_hole():
-    """A port that takes every connection and never answers."""
+    """A port that takes every connection and never answers; and the connections that it has taken."""
     taken = []
 
     def take(listener):
@@ -99,7 +94,7 @@ def black_hole():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=take, args=(listener,), daemon=True)
         thread.start()
-        yield listener.getsockname()[1]
+        yield listener.getsockname()[1], taken
         listener.shutdown(socket.SHUT_RDWR)
     thread.join()
     for connection in taken:

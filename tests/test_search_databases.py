@@ -9,7 +9,7 @@ import optuna
 import postgres
 import pytest
 from fake_bench import FakeBench, settings
-from fake_workers import SlowBench, kill, start, work
+from fake_workers import SlowBench, ended, kill, start, until, work
 from optuna.trial import TrialState
 from test_search_kills import assert_nothing_lost, done
 
@@ -44,13 +44,6 @@ def find(folder, words):
     return studies.existing(place.out, place.name, place.url)
 
 
-def wait_for(happened, *processes):
-    while not (result := happened()):
-        assert all(process.is_alive() for process in processes)
-        time.sleep(0.05)
-    return result
-
-
 def running(folder, words):
     study = find(folder, words)
     found = study.get_trials(states=(TrialState.RUNNING,)) if study else []
@@ -61,7 +54,7 @@ def test_a_database_gives_the_same_front_as_the_journal_also_when_killed_and_res
     rest = ("search.n_trials=8", "search=tpe", "search.sampler.n_startup_trials=3")
     whole = work(tmp_path / "journal", (*rest, "seed=1"))
     process = start(tmp_path / "database", (*words, *rest, "seed=1"), SlowBench(seconds=0.2))
-    wait_for(lambda: (s := find(tmp_path, words)) and trials.n_ended(s) >= 3, process)
+    until(lambda: (s := find(tmp_path, words)) and trials.n_ended(s) >= 3, process)
     kill(process)
     study = work(tmp_path / "database", (*words, *rest, "seed=1"))
     assert_nothing_lost(study, 8)
@@ -73,13 +66,11 @@ def test_kill_one_of_three_workers_and_another_runs_its_trial_again(tmp_path, wo
     words = (*words, "search.n_trials=12")
     gate = tmp_path / "gate"
     victim = start(tmp_path / "0", words, SlowBench(gate=gate))
-    (number,) = wait_for(lambda: running(tmp_path, words), victim)
+    (number,) = until(lambda: running(tmp_path, words), victim)
     others = [start(tmp_path / f"{i}", words, SlowBench(seconds=0.3)) for i in (1, 2)]
-    wait_for(lambda: trials.n_ended(find(tmp_path, words)) >= 2, *others)
+    until(lambda: trials.n_ended(find(tmp_path, words)) >= 2, *others)
     kill(victim)
-    for other in others:
-        other.join(200)
-        assert other.exitcode == 0
+    assert [ended(other) for other in others] == [0, 0]
     study = find(tmp_path, words)
     assert_nothing_lost(study, 12)
     (again,) = [t for t in study.trials if trials.RETRY in t.user_attrs]
@@ -93,13 +84,12 @@ def test_kill_one_of_three_workers_and_another_runs_its_trial_again(tmp_path, wo
 def test_a_worker_that_is_silent_for_long_loses_its_trial_and_goes_on(tmp_path, words):
     words, gate = (*words, "search.n_trials=4"), tmp_path / "gate"
     frozen = start(tmp_path / "0", words, SlowBench(gate=gate))
-    (number,) = wait_for(lambda: running(tmp_path, words), frozen)
+    (number,) = until(lambda: running(tmp_path, words), frozen)
     os.kill(frozen.pid, signal.SIGSTOP)
     work(tmp_path / "1", (*words, "search.n_trials=2"))
     gate.touch()
     os.kill(frozen.pid, signal.SIGCONT)
-    frozen.join(100)
-    assert frozen.exitcode == 0
+    assert ended(frozen) == 0
     study = find(tmp_path, words)
     assert_nothing_lost(study, 4)
     assert study.trials[number].state == TrialState.FAIL
@@ -117,9 +107,9 @@ class LongBench(FakeBench):
 def test_a_long_trial_of_a_living_worker_is_never_run_twice(tmp_path, words):
     words = (*words, "search.n_trials=2")
     slow = start(tmp_path / "0", words, LongBench())
-    wait_for(lambda: running(tmp_path, words), slow)
+    until(lambda: running(tmp_path, words), slow)
     study = work(tmp_path / "1", words)
-    slow.join(100)
+    assert ended(slow) == 0
     assert_nothing_lost(study, 2)
     assert len(study.trials) == 2
 
@@ -138,18 +128,18 @@ def test_fresh_puts_the_study_in_the_database_aside(tmp_path, words):
 
 def test_a_study_at_work_is_not_put_aside(tmp_path):
     worker = start(tmp_path, ("search.n_trials=9",), SlowBench(seconds=30))
-    wait_for(lambda: running(tmp_path, ()), worker)
+    until(lambda: running(tmp_path, ()), worker)
     with pytest.raises(ConfigError, match="is being worked on by"):
         put_aside(Place.of(settings(tmp_path)))
     kill(worker)
 
 
 def test_a_database_that_is_not_there_is_told_in_one_line(tmp_path):
-    place = Place.of(settings(tmp_path, "search.storage=postgresql://me:secret@127.0.0.1:1/x"))
+    place = Place.of(settings(tmp_path, "search.storage=postgresql://me:secret@127.0.0.1:1/x", "search.patience=0"))
     with pytest.raises(
         ConfigError, match=r"^search.storage=postgresql://me:\*\*\*@.* cannot be opened: .*refused"
     ) as told:
-        studies.existing(place.out, place.name, place.url)
+        studies.existing(place.out, place.name, place.url, place.patience)
     assert "secret" not in str(told.value)
 
 

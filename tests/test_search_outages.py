@@ -152,12 +152,14 @@ def test_a_locked_sqlite_file_is_waited_for_and_nothing_is_done_twice(tmp_path, 
             pauses.append(seconds)
             if len(pauses) == 3:
                 other.execute("COMMIT")
+            elif len(pauses) > 3:  # with no timeout, its own heartbeat may be in the way
+                time.sleep(seconds)
 
         place = Place.of(settings(tmp_path, *words))
         monkeypatch.setattr(place._waiting, "pause", pause)
         study = work(tmp_path, words)
     other.close()
-    assert len(pauses) == 3
+    assert pauses[:3] == [0.1, 0.2, 0.4]
     assert done(study) == done(whole)
     assert_nothing_lost(study, 3)
     said = capsys.readouterr().err
@@ -213,25 +215,23 @@ def cut_at(monkeypatch, is_cut):
     return lambda: count
 
 
-@pytest.mark.parametrize("begin", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
+EVERY = 13  # longer than a section, or none would come to its end
+SLOW = [pytest.param(begin, marks=pytest.mark.slow) for begin in range(1, EVERY)]
+
+
+@pytest.mark.parametrize("begin", [0, *SLOW])
 def test_connections_that_are_cut_at_any_operation_change_nothing(server, tmp_path, monkeypatch, begin):
-    """Every third operation is cut, in turn before and after it was done, in sections and outside."""
-    words = (
-        "search.n_trials=4",
-        "search=random",
-        "search.baselines=[{pruner.budget.flops_ratio: 0.4}]",
-        "policy=fixed",
-    )
+    """One operation in so many is cut, in turn before and after it was done, in sections and outside."""
+    baseline = "search.baselines=[{pruner.budget.flops_ratio: 0.4}]"
+    words = ("search.n_trials=4", "search=random", baseline, "policy=fixed")
     whole = work(tmp_path / "whole", words)
-    work(tmp_path, words_of(server, tmp_path, "search.n_trials=1", *words[2:]))
     monkeypatch.setattr(cut, "server", partial(cut, server), raising=False)
-    n = cut_at(monkeypatch, lambda i: ("before", "after")[i // 3 % 2] if i % 3 == begin and i < 300 else None)
+    n = cut_at(monkeypatch, lambda i: ("before", "after")[i // EVERY % 2] if i % EVERY == begin else None)
     study = work(tmp_path, words_of(server, tmp_path, *words))
-    assert n() > 60
+    assert n() > 8 * EVERY
     monkeypatch.undo()
     assert done(study) == done(whole)
     assert_nothing_lost(study, 4)
-    assert [t.user_attrs.get("baseline") for t in study.trials].count(0) >= 1
 
 
 def test_a_worker_whose_database_restarts_goes_on(server, tmp_path):

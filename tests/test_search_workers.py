@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from fake_bench import settings
-from fake_workers import FORK, launched, meet, work
+from fake_workers import FORK, launched, meet, until, work
 from light_work import dies_or_sleeps
 from test_cli import quick
 
@@ -29,14 +29,6 @@ def launch_and_wait(folder):
         time.sleep(600)
 
 
-def wait_for(happened, seconds=300):
-    deadline = time.monotonic() + seconds
-    while not (result := happened()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return result
-
-
 def gone(pid):
     try:
         os.kill(pid, 0)
@@ -47,7 +39,7 @@ def gone(pid):
 
 def test_local_workers_share_the_threads_and_are_stopped_on_the_way_out(tmp_path):
     with LocalLauncher().start(partial(dies_or_sleeps, tmp_path), 2, tmp_path / "logs") as jobs:
-        wait_for(lambda: not jobs[0].running() and (tmp_path / "1").is_file())
+        until(lambda: not jobs[0].running() and (tmp_path / "1").is_file())
         assert jobs[1].running()
         assert jobs[1].trouble() is None
         assert f"exit code 1, see {tmp_path / 'logs' / 'worker-0.log'}" in jobs[0].trouble()
@@ -60,10 +52,10 @@ def test_local_workers_share_the_threads_and_are_stopped_on_the_way_out(tmp_path
 def test_local_workers_die_with_their_launcher(tmp_path):
     launcher = FORK.Process(target=launch_and_wait, args=(tmp_path,))
     launcher.start()
-    wait_for(lambda: (tmp_path / "1").is_file())
+    until(lambda: (tmp_path / "1").is_file())
     pid = int((tmp_path / "1").read_text().split()[0])
     os.kill(launcher.pid, signal.SIGKILL)
-    wait_for(lambda: gone(pid))
+    until(lambda: gone(pid))
     assert (tmp_path / "stopped-1").exists()
 
 
@@ -72,7 +64,7 @@ def test_submitit_starts_workers_that_share_a_study(tmp_path, monkeypatch):
     words = ("search.n_trials=12", "search=random")
     launcher = SubmititLauncher("local", {"timeout_min": 5, "slurm_partition": None})
     with launcher.start(partial(launched, tmp_path, words), 2, tmp_path / "jobs") as jobs:
-        wait_for(lambda: not any(job.running() for job in jobs))
+        until(lambda: not any(job.running() for job in jobs))
         assert [job.trouble() for job in jobs] == [None, None]
     study = studies.existing(tmp_path / "s", "s")
     alone = work(tmp_path / "alone", words)
@@ -85,7 +77,7 @@ def test_submitit_starts_workers_that_share_a_study(tmp_path, monkeypatch):
 def test_submitit_says_who_failed(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
     with SubmititLauncher("local").start(partial(dies_or_sleeps, tmp_path), 1, tmp_path / "jobs") as jobs:
-        wait_for(lambda: not jobs[0].running())
+        until(lambda: not jobs[0].running())
         trouble = jobs[0].trouble()
     assert "out of memory" in Path(trouble.rpartition("see ")[2]).read_text()
 
