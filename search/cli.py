@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         search_here_last()
         code = _answer(words)
-        _flush()
+        sys.stdout.flush()
         return code
     except KeyboardInterrupt:
         print("\nautoprune: stopped", file=sys.stderr)
@@ -168,13 +168,6 @@ def _version() -> str:
         return metadata.version("autoprune-lab")
     except metadata.PackageNotFoundError:
         return "of a folder that was not installed"
-
-
-def _flush() -> None:
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, "standard output") from error
 
 
 def _refuse(error: Exception) -> int:

@@ -123,7 +123,7 @@ def _check_folders(folders: Sequence[Path]) -> None:
     for folder in folders:
         if not folder.is_dir():
             raise ConfigError(f"config folder {folder} does not exist")
-        for file in sorted(folder.glob("**/*.yaml")):
+        for file in sorted((*folder.glob("*.yaml"), *folder.glob("*/*.yaml"))):
             shipped = conf_dir() / file.relative_to(folder)
             if shipped.is_file() and shipped.read_bytes() != file.read_bytes():
                 raise ConfigError(f"{file} would be passed over for the shipped one of that name: give it another name")

@@ -170,7 +170,7 @@ def test_what_cannot_be_printed_is_told():
     with open("/dev/full", "w") as full:
         words = [sys.executable, "-m", "search.cli", "--help"]
         done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True)
-    assert (done.returncode, done.stderr) == (2, "autoprune: No space left on device: standard output\n")
+    assert (done.returncode, done.stderr) == (2, "autoprune: No space left on device\n")
 
 
 def test_cfg_prints_the_config_and_runs_nothing(here, capsys, no_model):
