@@ -103,3 +103,4 @@ def test_options_turn_with_their_answer():
 def test_circular_accuracy_wants_every_rotation():
     rows = [(7, 1.0), (1_000_007, 1.0), (2_000_007, 0.0), (8, 1.0), (1_000_008, 1.0), (9, 0.0)]
     assert circular_accuracy(rows) == pytest.approx({"circular accuracy": 1 / 3, "first-pass accuracy": 2 / 3})
+    assert circular_accuracy([(1_000_007, 1.0)]) == {"circular accuracy": 1.0}  # its first rotation was not asked
