@@ -37,7 +37,9 @@ def test_every_cut_is_shared_out_by_the_shares(shares, n):
 def test_twice_the_share_is_twice_the_tokens():
     counts = kept(per_view(evidence(), shares=(1, 2, 1), tokens_per_view=8), 12).bincount(minlength=3)
     assert counts.tolist() == [3, 6, 3]
-    assert torch.equal(per_view(evidence(), tokens_per_view=8), per_view(evidence(), shares=(1, 2, 1), tokens_per_view=8))
+    assert torch.equal(
+        per_view(evidence(), tokens_per_view=8), per_view(evidence(), shares=(1, 2, 1), tokens_per_view=8)
+    )
     assert torch.equal(per_view(evidence()), per_view(evidence(), tokens_per_view=64))
 
 
