@@ -21,6 +21,8 @@ from autoprune_lab.metrics.yes_no import Confusion, mme_answer, mme_scores, pope
         ("1,000", "1000"),
         ("black-and-white", "black and white"),
         ("black -and- white", "black and white"),
+        ("t -shirt by e-mail", "t shirt by email"),  # one mark beside a space, and none of its kind leaves one
+        ("t- shirt by e-mail", "t shirt by email"),
         ("3.5 m.", "3.5 m"),
         ("yes!", "yes"),
         ("  10:30  ", "10:30"),
