@@ -21,6 +21,8 @@ from autoprune_lab.metrics.yes_no import Confusion, mme_answer, mme_scores, pope
         ("1,000", "1000"),
         ("black-and-white", "black and white"),
         ("black -and- white", "black and white"),
+        ("t -shirt by e-mail", "t shirt by email"),  # one mark beside a space, and none of its kind leaves one
+        ("t- shirt by e-mail", "t shirt by email"),
         ("3.5 m.", "3.5 m"),
         ("yes!", "yes"),
         ("  10:30  ", "10:30"),
@@ -103,3 +105,4 @@ def test_options_turn_with_their_answer():
 def test_circular_accuracy_wants_every_rotation():
     rows = [(7, 1.0), (1_000_007, 1.0), (2_000_007, 0.0), (8, 1.0), (1_000_008, 1.0), (9, 0.0)]
     assert circular_accuracy(rows) == pytest.approx({"circular accuracy": 1 / 3, "first-pass accuracy": 2 / 3})
+    assert circular_accuracy([(1_000_007, 1.0)]) == {"circular accuracy": 1.0}  # its first rotation was not asked

@@ -97,6 +97,12 @@ def test_a_raw_curve_that_seems_to_fit_is_not_searched():
     assert bisect(raw, 100, 39) < 1.0
 
 
+def test_the_first_cut_is_before_layer_1_and_keeps_whole_tokens():
+    layer, tokens = OfficialBudget(39.9).opening(np.array([576, 60]))
+    assert (layer, tokens.tolist()) == (1, [99, 60])  # int(2.5 * 39.9)
+    assert OfficialBudget(0.5, opening_factor=2).opening(np.array([9]))[1].tolist() == [1]  # the least there is
+
+
 def test_a_batch_is_planned_like_its_samples():
     shapes = np.stack([AutoPruneOfficialPolicy().shape(Signal(17, bits)) for bits in (0.0, 1.0, 3.0)])
     prompts, budget = [geometry(16, n) for n in (576, 100, 1)], OfficialBudget(64, opening_factor=1.5)

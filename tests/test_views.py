@@ -37,6 +37,10 @@ def test_every_cut_is_shared_out_by_the_shares(shares, n):
 def test_twice_the_share_is_twice_the_tokens():
     counts = kept(per_view(evidence(), shares=(1, 2, 1), tokens_per_view=8), 12).bincount(minlength=3)
     assert counts.tolist() == [3, 6, 3]
+    assert torch.equal(
+        per_view(evidence(), tokens_per_view=8), per_view(evidence(), shares=(1, 2, 1), tokens_per_view=8)
+    )
+    assert torch.equal(per_view(evidence()), per_view(evidence(), tokens_per_view=64))
 
 
 def test_within_a_view_the_scorer_decides():
@@ -51,6 +55,10 @@ def test_a_view_without_a_share_comes_last_and_a_full_one_leaves_room():
     scores = per_view(evidence(), shares=(1, 0, 0.001), tokens_per_view=8)
     assert set(kept(scores, 16).tolist()) == {0, 2}
     assert kept(scores, 24).bincount().tolist() == [8, 8, 8]
+    seen, none = evidence(), slice(8, 16)  # among those of no share the scorer decides
+    assert scores.isfinite().all()
+    plain = scoring.last_token_attention(seen)
+    assert plain[:, none].argsort(descending=True).tolist() == scores[:, none].argsort(descending=True).tolist()
 
 
 def test_tokens_that_are_gone_do_not_count():
