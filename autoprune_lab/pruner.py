@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from autoprune_lab.budget import OwnCurve
 from autoprune_lab.complexity import mutual_information
@@ -22,9 +22,6 @@ from autoprune_lab.recovery import Recovery, drop
 from autoprune_lab.scoring import last_token_attention
 from autoprune_lab.sizing import Sizing
 from autoprune_lab.trace import Trace
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 Positions = Literal["original", "compact"]
 Scorer = Callable[[Evidence], Tensor]
@@ -89,7 +86,7 @@ class Pruner:
         return self.budget.opening(n_vision) if self.budget else None
 
     def attach(
-        self, model: "PreTrainedModel", keep_indices: bool = False, n_prompt: int | Sequence[int] | None = None
+        self, model: nn.Module, keep_indices: bool = False, n_prompt: int | Sequence[int] | None = None
     ) -> AbstractContextManager[Trace]:
         """Prune inside `forward` and `generate` of `model` while the with-block lasts; yields the `Trace`.
 

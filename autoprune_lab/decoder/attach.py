@@ -9,7 +9,6 @@ from typing import Any
 from weakref import WeakSet
 
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from autoprune_lab.decoder.anatomy import Anatomy
 from autoprune_lab.decoder.deepstack import adds_features, following
@@ -36,7 +35,7 @@ _UNSUPPORTED = {
 @contextmanager
 def attached(
     pruner: Pruner,
-    model: PreTrainedModel,
+    model: nn.Module,
     keep_indices: bool = False,
     n_prompt: NPrompt | None = None,
     warn: bool = True,
@@ -86,12 +85,14 @@ def _hook(session: Session, undo: ExitStack) -> None:
     def after(module: nn.Module, hook: Callable[..., Any]) -> None:
         undo.callback(module.register_forward_hook(hook).remove)
 
-    forward = anatomy.model.forward  # not a hook: wrappers such as PEFT's call it directly
+    # No hook, since wrappers such as PEFT's call `forward` directly; accelerate keeps the model's own aside.
+    name = "_old_forward" if hasattr(anatomy.model, "_old_forward") else "forward"
+    forward = getattr(anatomy.model, name)
 
     def called(*args: Any, **kwargs: Any) -> Any:
         return session.call(forward, _named(forward, args, kwargs))
 
-    undo.enter_context(shadowed(anatomy.model, "forward", called_eagerly(forward, called)))
+    undo.enter_context(shadowed(anatomy.model, name, called_eagerly(forward, called)))
     before(anatomy.decoder, lambda module, args, kwargs: session.begin(_named(module.forward, args, kwargs)))
     for index, layer in enumerate(anatomy.layers):
         before(layer, functools.partial(_enter, session, index))

@@ -87,11 +87,11 @@ class Session:
         """Run the model's own `forward`, remembering what only it is told."""
         with self.turn():
             self.called = True
-            self.arguments, self.run = own_labels(arguments), None
             _check_images(arguments, self.anatomy.image_token_id)
             if not arguments.get("mm_encoder_outputs"):  # otherwise `generate` has just run the tower for this call
                 self.seen = None
                 self.meter.take()
+            self.arguments = own_labels(arguments)
             try:
                 return forward(**self.arguments)
             finally:
@@ -111,12 +111,12 @@ class Session:
         """What layer `layer` gets instead of `hidden` and `kwargs`."""
         if self.run is None:
             raise ValueError(
-                "a decoder layer ran outside its model's forward call, as gradient checkpointing does: "
-                "call model.gradient_checkpointing_disable() while a pruner is attached"
+                "a decoder layer ran outside its model's forward call: call the attached model itself, without "
+                "gradient checkpointing where that runs the layers' hooks a second time"
             )
         before = self.stage()
         hidden, kwargs = self.run.enter(layer, hidden, kwargs)
-        if self.generating is not None and self.stage() is not before and kwargs.get("past_key_values") is None:
+        if self.generating is not None and isinstance(self.run, Prefill) and self.run.stage is not before:
             self.generating.entered[layer] = hidden
         return hidden, kwargs
 
@@ -184,7 +184,9 @@ class Session:
             beyond = pruned.width - ((generating and generating.width) or pruned.width)
             _remember(run.cache, pruned.without_end(max(beyond, 0)))  # candidates may be taken back
         elif generating is not None:
-            generating.first = First(run, self.arguments["input_ids"], generating.entered)
+            generating.first = First(run, self.arguments["input_ids"], dict(generating.entered))
+        if generating is not None:
+            generating.entered.clear()
 
     def _tell_late(self, n_vision: int) -> None:
         if n_vision:
