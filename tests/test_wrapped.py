@@ -3,11 +3,13 @@
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
 from arms import pruner
-from tiny_models import IMAGE, PATCHES, batch, sample, tiny_llava
+from test_attach import state
+from tiny_models import IMAGE, LLAVA, PATCHES, batch, sample, tiny_llava
 from transformers import DynamicCache
 
 from autoprune_lab import scoring
@@ -68,49 +70,77 @@ class Peft(torch.nn.Module):
         return self.base_model.generate(*args, **kwargs)
 
 
-def _optimised(model):
-    return torch.compile(model, backend="eager")
+def stale(forward):
+    """Stands in for code compiled earlier: runs without its module's hooks, and knows the function it came from."""
+
+    def compiled(*args, **kwargs):
+        return forward(*args, **kwargs)
+
+    compiled._torchdynamo_orig_callable = forward
+    return compiled
 
 
-def _in_place(model):
-    model.compile(backend="eager")
-    return model
+def _in_place(module):
+    module._compiled_call_impl = stale(module.forward)  # what `module.compile()` sets
 
 
-def _forward_only(model):
-    model.forward = torch.compile(model.forward, backend="eager")
-    return model
+def _forward_only(module):
+    written = module.forward
+
+    def skips_hooks(*args, **kwargs):
+        hooks = [(one, one._forward_pre_hooks) for one in module.modules()]
+        for one, _ in hooks:
+            one._forward_pre_hooks = {}
+        try:
+            return written(*args, **kwargs)
+        finally:
+            for one, own in hooks:
+                one._forward_pre_hooks = own
+
+    skips_hooks._torchdynamo_orig_callable = written
+    module.forward = skips_hooks
 
 
-def _decoder_in_place(model):
-    model.get_decoder().compile(backend="eager")
-    return model
-
-
-def _layers(model):
-    for layer in model.get_decoder().layers:
-        layer.forward = torch.compile(layer.forward, backend="eager", dynamic=True)
-    return model
-
-
-@pytest.mark.parametrize("wrap", [_optimised, _in_place, _forward_only, _decoder_in_place, _layers, Peft])
-def test_a_wrapped_model_is_pruned_like_the_plain_one(wrap, expected):
+@pytest.mark.parametrize("part", ["model", "model.language_model", "model.language_model.layers.2"])
+@pytest.mark.parametrize("compiled", [_in_place, _forward_only])
+def test_what_was_compiled_earlier_runs_as_written(part, compiled, expected):
     model, inputs = tiny_llava(), batch([sample(1)])
-    wrapped = wrap(model)
+    compiled(model.get_submodule(part))
     with torch.no_grad():
-        before = wrapped(**inputs).logits  # compiled here, without a pruner
-        for attach_to in (wrapped, model):
-            with ARM.attach(attach_to) as trace:
-                torch.testing.assert_close(wrapped(**inputs).logits, expected[0], atol=5e-5, rtol=0)
-            assert [record.counts[-1] for record in trace.samples] == [3]
-        assert torch.equal(wrapped(**inputs).logits, before)
+        model(**inputs)  # transformers installs hooks of its own in the first call
+    before = state(model)
+    with torch.no_grad(), ARM.attach(model) as trace:
+        assert torch.equal(model(**inputs).logits, expected[0])
+    assert trace.samples[0].counts[-1] == 3
+    assert state(model) == before
 
 
-@pytest.mark.parametrize("wrap", [_optimised, Peft])
-def test_a_wrapped_model_generates_like_the_plain_one(wrap, expected):
-    wrapped = wrap(tiny_llava())
-    with torch.no_grad(), ARM.attach(wrapped):
-        assert torch.equal(wrapped.generate(**batch([sample(1)]), max_new_tokens=3), expected[1])
+def test_a_model_compiled_earlier_is_pruned_like_the_plain_one():
+    family = replace(LLAVA, vision=LLAVA.vision | {"num_hidden_layers": 1})
+    model, inputs = family.build(num_hidden_layers=3), batch([sample(1)])
+    with torch.no_grad():
+        features = model.get_image_features(pixel_values=inputs.pop("pixel_values"), return_dict=True)
+    inputs["mm_encoder_outputs"] = {"image": features}
+    compiled = torch.compile(model, backend="eager")
+    with torch.no_grad():
+        before = compiled(**inputs).logits
+        with ARM.attach(model):
+            expected = model(**inputs).logits
+        for attach_to in (model, compiled):
+            with ARM.attach(attach_to):
+                torch.testing.assert_close(compiled(**inputs).logits, expected, atol=5e-5, rtol=0)
+        assert torch.equal(compiled(**inputs).logits, before)
+    assert (expected - before).abs().max() > 0.05
+
+
+@pytest.mark.parametrize("attach_to_wrapper", [True, False])
+def test_a_model_in_peft_is_pruned_like_the_plain_one(attach_to_wrapper, expected):
+    model, inputs = tiny_llava(), batch([sample(1)])
+    wrapped = Peft(model)
+    with torch.no_grad(), ARM.attach(wrapped if attach_to_wrapper else model) as trace:
+        assert torch.equal(wrapped(**inputs).logits, expected[0])
+        assert torch.equal(wrapped.generate(**inputs, max_new_tokens=3), expected[1])
+    assert [record.counts[-1] for record in trace.samples] == [3, 3]
 
 
 def test_a_compiled_wrapper_around_the_decoder_is_refused():
@@ -131,8 +161,10 @@ def test_layers_that_skip_their_hooks_are_refused():
 
 def test_a_layer_on_its_own_is_refused():
     model = tiny_llava()
-    with ARM.attach(model), pytest.raises(ValueError, match="outside its model's forward call"):
-        model.get_decoder().layers[0](torch.zeros(1, 3, 48))
+    with torch.no_grad(), ARM.attach(model):
+        model(**batch([sample(1)]))
+        with pytest.raises(ValueError, match="outside its model's forward call"):
+            model.get_decoder().layers[0](torch.zeros(1, 3, 48))
 
 
 @pytest.fixture(scope="module")
