@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
+from autoprune_lab.decoder.attach import attached
 from autoprune_lab.decoder.prefill import refuse_nan
 from autoprune_lab.decoder.prefix import replayed
 from autoprune_lab.evidence import Evidence
@@ -93,7 +94,7 @@ def read_complexities(vlm: VLM, prepared: PreparedTask, pruner: Pruner) -> Float
 
     reader = replace(pruner, complexity=read, budget=None)
     for batch in prepared.batches:
-        with torch.inference_mode(), reader.attach(vlm.model):
+        with torch.inference_mode(), attached(reader, vlm.model, warn=False):
             try:
                 vlm.model(**batch.arguments(), logits_to_keep=1)
             except _Read as done:
@@ -107,7 +108,7 @@ def _answer(
     arguments = batch.arguments()
     prefix = prefixes.of(batch, pruner) if prefixes is not None and pruner is not None else None
     begun = replayed(vlm.model, prefix) if prefix is not None else nullcontext()
-    with begun, torch.inference_mode(), pruner.attach(vlm.model) if pruner else nullcontext() as trace:
+    with begun, torch.inference_mode(), attached(pruner, vlm.model, warn=False) if pruner else nullcontext() as trace:
         tokens = vlm.model.generate(**arguments, max_new_tokens=prepared.task.max_new_tokens, do_sample=False)
     new = tokens[:, arguments["input_ids"].shape[1] :]
     answers = vlm.processor.batch_decode(new, skip_special_tokens=True)

@@ -60,6 +60,7 @@ def test_the_tower_is_counted_once_per_distinct_input(monkeypatch):
     assert tally.take() == 0
 
 
+@pytest.mark.filterwarnings("ignore::autoprune_lab.trace.UnprunedWarning")
 def test_a_sample_s_share_of_a_batch_is_what_it_costs_alone(model):
     samples = [LLAVA.sample(1), LLAVA.sample(2, n_images=2), LLAVA.sample(3, n_images=0)]
     together = traced(model, lambda: model(**LLAVA.batch(samples)))

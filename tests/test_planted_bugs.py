@@ -44,6 +44,7 @@ PLANTED = {
 }
 
 
+@pytest.mark.filterwarnings("ignore::autoprune_lab.trace.UnprunedWarning")
 @pytest.mark.parametrize("bug", PLANTED)
 def test_a_planted_bug_is_caught_by_the_oracle(monkeypatch, bug):
     *patch, name, positions = PLANTED[bug]

@@ -54,6 +54,7 @@ def test_counts_are_the_budget_s_and_the_cache_s(model, one):
     assert record.flops_ratio <= 0.75
 
 
+@pytest.mark.filterwarnings("ignore::autoprune_lab.trace.UnprunedWarning")
 @pytest.mark.parametrize("n_kv_heads", [4, 2, 1])
 @pytest.mark.parametrize(
     "pruner",
@@ -170,6 +171,7 @@ def test_features_computed_earlier_give_the_same_answer(model):
     assert torch.equal(got, expected)
 
 
+@pytest.mark.filterwarnings("ignore::autoprune_lab.trace.UnprunedWarning")
 def test_a_batch_without_images_is_not_pruned_but_traced(model):
     inputs = batch([sample(3, n_images=0), sample(5, n_images=0, after=3)])
     with torch.no_grad():

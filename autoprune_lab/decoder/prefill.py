@@ -34,7 +34,7 @@ class Prefill:
         self.plan: Plan | None = None
         self.opening = pruner.opening(self.stage.n_vision)
         self.armed, self.tapped = self._is_tapped(-1), None
-        self.geometries = _geometries(anatomy, self.stage)
+        self.geometries = _geometries(anatomy, prompt)
         self.complexities = np.zeros(len(self.geometries))  # 0 bits without an image, or if nobody asks
         self.scoring_flops = np.zeros(len(self.geometries), dtype=np.int64)
 
@@ -51,11 +51,7 @@ class Prefill:
 
     def restore(self, hidden: Tensor) -> Tensor:
         """The decoder's output at full length: zeros where tokens were dropped."""
-        if self.stage is self.prompt.stage:
-            return hidden
-        full = hidden.new_zeros(*self.prompt.rows.shape, hidden.shape[-1])
-        index = self.stage.index[..., None].expand_as(hidden)
-        return full.scatter(1, index, hidden.masked_fill(~self.stage.valid[..., None], 0.0))
+        return self.prompt.spread(hidden, self.stage)
 
     def _record(self, tapped: Tapped) -> None:
         self.tapped = tapped
@@ -99,7 +95,7 @@ class Prefill:
     def _plan(self, evidence: Evidence, source: DecoderSource) -> None:
         if self.pruner.policy.adaptive:
             sighted = self.stage.n_vision > 0
-            bits = self.pruner.complexity(evidence).double().cpu().numpy()
+            bits = self.pruner.complexity(evidence).detach().double().cpu().numpy()
             self.complexities = np.where(sighted, bits, 0.0)
             refuse_nan(bool(np.isnan(self.complexities).any()), "complexity", self.pruner.complexity, evidence)
             self._charge(source, sighted)
@@ -137,8 +133,9 @@ class Prefill:
 
     def _charge(self, source: DecoderSource, asked: Bool[np.ndarray, "batch"]) -> None:
         """Write down what evidence cost the samples that asked for it (a batch computes it for all)."""
+        n_keys = self.stage.n_vision + self.prompt.n_text
         for i, rows in enumerate(source.take_scored_rows() * asked):
-            self.scoring_flops[i] += scoring_flops(self.geometries[i], int(rows), int(self.stage.n_valid[i]))
+            self.scoring_flops[i] += scoring_flops(self.geometries[i], int(rows), int(n_keys[i]))
 
 
 def must_cut(falls: Bool[np.ndarray, "batch"]) -> bool:
@@ -146,12 +143,10 @@ def must_cut(falls: Bool[np.ndarray, "batch"]) -> bool:
     return bool(falls.any())
 
 
-def _geometries(anatomy: Anatomy, stage: Stage) -> list[Geometry]:
+def _geometries(anatomy: Anatomy, prompt: Prompt) -> list[Geometry]:
     decoder = Geometry.from_config(anatomy.config, 0, 0)
-    return [
-        decoder.with_tokens(int(vision), int(valid - vision))
-        for valid, vision in zip(stage.n_valid, stage.n_vision, strict=True)
-    ]
+    lengths = zip(prompt.stage.n_vision, prompt.n_text, strict=True)
+    return [decoder.with_tokens(int(vision), int(text)) for vision, text in lengths]
 
 
 def _replace_visual(hidden: Tensor, visual: Tensor, source: DecoderSource) -> Tensor:

@@ -1,15 +1,15 @@
-"""Shadows a method on one instance, and takes the shadow away again."""
+"""Shadows an attribute or a method on one instance, and takes the shadow away again."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 
 @contextmanager
-def shadowed(owner: object, name: str, function: Callable[..., Any]) -> Iterator[None]:
-    """`owner.name` is `function` inside the block; what the instance itself held there comes back after it."""
+def shadowed(owner: object, name: str, value: Any) -> Iterator[None]:
+    """`owner.name` is `value` inside the block; what the instance itself held there comes back after it."""
     before = vars(owner).get(name)
-    setattr(owner, name, function)
+    setattr(owner, name, value)
     try:
         yield
     finally:

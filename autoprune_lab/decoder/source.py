@@ -41,8 +41,7 @@ class DecoderSource:
     def last_row(self) -> Tensor:
         """(batch, heads, vision)."""
         self._scored_rows.append(np.ones_like(self.prompt.n_rows))
-        slots = torch.arange(self.stage.valid.shape[1], device=self.stage.valid.device)
-        last = (self.stage.valid * slots).argmax(dim=1, keepdim=True)
+        last = (self.prompt.last.gather(1, self.stage.index) & self.stage.valid).byte().argmax(dim=1, keepdim=True)
         return self._visual_columns(last, self.vision.real[:, None])[:, :, 0]
 
     def hidden(self) -> Tensor:
@@ -51,7 +50,7 @@ class DecoderSource:
 
     def cls_attention(self) -> Tensor:
         """(batch, vision)."""
-        full = Picks.of(self.prompt.stage.visual, self.prompt.stage.n_vision).real
+        full = Picks.of(self.prompt.pictured, self.prompt.n_pictured).real
         scores = torch.zeros(full.shape, device=full.device).masked_scatter(full, self.cls_scores().float())
         return scores.gather(1, self._index().clamp(min=0)) * self.vision.real
 
