@@ -46,7 +46,7 @@ def last_token_attention(evidence: Evidence) -> Float[Tensor, "batch vision"]:
 
     Source: arXiv 2403.06764 (FastV) and 2410.17247 (PyramidDrop).
     """
-    return evidence.last_row.mean(1)
+    return evidence.last_row_mean
 
 
 def cls_attention(evidence: Evidence) -> Float[Tensor, "batch vision"]:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from autoprune_lab.decoder.layout import Stage, take
+from autoprune_lab.decoder.layout import Stage
 
 
 class Keys(NamedTuple):
@@ -19,12 +19,17 @@ class Keys(NamedTuple):
         return Keys(self.valid[:, -n:], self.index[:, -n:])
 
 
-def narrow_mask(mask: Tensor, stage: Stage) -> Tensor:
-    """Rows and columns of the mask transformers built, padding hidden: any pattern survives."""
+def narrow_mask(mask: Tensor, stage: Stage, samples: Tensor) -> Tensor:
+    """Rows and columns of the mask transformers built, padding hidden: any pattern survives.
+
+    `samples` (batch, 1) counts the samples.
+    """
     if mask.ndim == 2:
         return mask.gather(1, stage.index) * stage.valid
-    mask = take(mask, stage.index[:, None, :, None], dim=2)
-    mask = take(mask, stage.index[:, None, None, :], dim=3)
+    rows, columns = stage.index[:, :, None], stage.index[:, None]
+    mask = mask.movedim(1, -1).expand(len(samples), -1, -1, -1)[samples[:, None], rows, columns].movedim(-1, 1)
+    if not stage.ragged:
+        return mask
     hidden = ~visible_keys(stage)[:, None, None]
     return mask.masked_fill(hidden, False if mask.dtype == torch.bool else torch.finfo(mask.dtype).min)
 

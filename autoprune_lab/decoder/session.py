@@ -4,7 +4,6 @@ import functools
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 from transformers import Cache
 
@@ -134,9 +133,8 @@ def _pruned(cache: Cache) -> Pruned | None:
 
 
 def _samples(run: Prefill, keep_indices: bool, vision_flops: int) -> list[SampleTrace]:
-    """One record a sample; the counts are read off the stages that ran, not off the plan."""
-    sums = {stage: stage.visual.sum(1) for stage in dict.fromkeys(run.stages)}
-    counts = torch.stack([sums[stage] for stage in run.stages], dim=1).cpu().numpy()
+    """One record a sample; the counts are of the stages that ran, not of the plan."""
+    counts = run.settle()
     planned = np.zeros_like(counts) if run.plan is None else run.plan.tokens
     kept = _kept(run) if keep_indices else [None] * len(counts)
     vision = share(vision_flops, [geometry.n_vision for geometry in run.geometries])
