@@ -51,6 +51,11 @@ class Evidence:
         return self.n_vision is None or bool((self.n_vision < self.n_vision.max()).any())
 
     @cached_property
+    def counts(self) -> Int[np.ndarray, "batch"]:
+        """`n_vision`, read from the device where it is not known."""
+        return self.vision_mask.sum(1).cpu().numpy() if self.n_vision is None else self.n_vision
+
+    @cached_property
     def attention(self) -> Float[Tensor, "batch heads rows vision"]:
         """Float32 probabilities: softmax over *all* visible keys, then the visual columns; 0 at padding."""
         return self.source.attention()

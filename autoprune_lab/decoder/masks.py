@@ -1,5 +1,6 @@
 """What decoder layers are told about visibility after a cut. Original positions decide it, whatever the rotary does."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -56,9 +57,17 @@ def causal_mask(keys: Keys, n_new: int, window: int | None, implementation: str,
     allowed = keys.valid[:, None, None] & (place <= place[-n_new:, None])
     if window is not None:
         allowed &= keys.index[:, None, -n_new:, None] - keys.index[:, None, None] < window
-    if implementation != "eager":
-        return allowed
-    return torch.zeros_like(allowed, dtype=dtype).masked_fill(~allowed, torch.finfo(dtype).min)
+    return _in_form(allowed, implementation, dtype)
+
+
+def step_masks(stages: Sequence[Stage], since: Tensor, implementation: str, dtype: torch.dtype) -> Sequence[Tensor]:
+    """What one new token may see in the layers of each stage: `causal_mask` of one row, without a window.
+
+    A few kernels for all stages: the masks lie side by side.
+    """
+    visible = torch.cat([part for stage in stages for part in (visible_keys(stage), since)], dim=-1)
+    joined = visible if "flash" in implementation else _in_form(visible[:, None, None], implementation, dtype)
+    return joined.split([stage.index.shape[1] + since.shape[1] for stage in stages], dim=-1)
 
 
 def visible_keys(stage: Stage) -> Tensor:
@@ -69,3 +78,10 @@ def visible_keys(stage: Stage) -> Tensor:
 def original_index(stage: Stage) -> Tensor:
     """Where each slot stood before any pruning, (batch, slots)."""
     return stage.index
+
+
+def _in_form(allowed: Tensor, implementation: str, dtype: torch.dtype) -> Tensor:
+    """Booleans, or what eager attention adds."""
+    if implementation != "eager":
+        return allowed
+    return torch.zeros_like(allowed, dtype=dtype).masked_fill(~allowed, torch.finfo(dtype).min)

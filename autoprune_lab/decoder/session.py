@@ -4,6 +4,7 @@ import functools
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 from transformers import Cache
 
@@ -30,12 +31,14 @@ class Session:
         self.trace, self.meter = Trace(), Meter()
         self.arguments: dict[str, Any] = {}
         self.run: Prefill | Decode | None = None
+        self.prompt: Prompt | None = None
         self.seen: tuple[Tensor, Tensor] | None = None  # the watched tower layer's last input and output
 
     def call(self, arguments: dict[str, Any]) -> None:
         """The model is called: remember what only it is told."""
         self.arguments, self.run = arguments, None
-        _check_images(arguments, self.anatomy.image_token_id)
+        self.prompt = self._read(arguments) if _is_whole(arguments.get("past_key_values")) else None
+        _check_images(arguments, self.prompt, self.anatomy.image_token_id)
         if not arguments.get("mm_encoder_outputs"):  # otherwise `generate` has just run the tower for this call
             self.seen = None
             self.meter.take()
@@ -46,13 +49,13 @@ class Session:
 
     def begin(self, arguments: dict[str, Any]) -> None:
         """The decoder starts."""
-        cache, mask = arguments.get("past_key_values"), self.arguments.get("attention_mask")
+        cache = arguments.get("past_key_values")
         _check(self.arguments, cache)
-        if cache is None or cache.get_seq_length() == 0:
-            prompt = Prompt.read(self.arguments["input_ids"], mask, self.anatomy.image_token_id)
+        if _is_whole(cache):
+            prompt, self.prompt = self.prompt or self._read(self.arguments), None
             self.run = Prefill(self.anatomy, self.pruner, prompt, self._cls_scores)
         else:
-            self.run = Decode.of(self.anatomy, _pruned(cache), mask)
+            self.run = Decode(self.anatomy, _pruned(cache), self.arguments.get("attention_mask"))
 
     def end(self, hidden: Tensor) -> Tensor:
         """The decoder is done: write the trace, give its output the full length again."""
@@ -66,6 +69,13 @@ class Session:
     def stage(self) -> Stage | None:
         """The tokens in the layer that runs; None: all of them."""
         return self.run.stage if isinstance(self.run, Prefill) else None
+
+    def _read(self, arguments: dict[str, Any]) -> Prompt | None:
+        """None for arguments that will be refused."""
+        ids, mask = arguments.get("input_ids"), arguments.get("attention_mask")
+        if ids is None or (mask is not None and mask.ndim != 2):
+            return None
+        return Prompt.read(ids, mask, self.anatomy.image_token_id)
 
     def _cls_scores(self) -> Tensor:
         name = type(self.anatomy.model).__name__
@@ -89,11 +99,19 @@ class Session:
         return states[index]
 
 
-def _check_images(arguments: dict[str, Any], image_token_id: int) -> None:
+def _is_whole(cache: Cache | None) -> bool:
+    """Does a call with this cache bring a whole prompt?"""
+    return cache is None or cache.get_seq_length() == 0
+
+
+def _check_images(arguments: dict[str, Any], prompt: Prompt | None, image_token_id: int) -> None:
     """Refuse pictures that no token of the prompt stands for."""
     ids = arguments.get("input_ids")
     pictures = arguments.get("pixel_values") is not None or arguments.get("mm_encoder_outputs")
-    if pictures and ids is not None and not (ids == image_token_id).any():
+    if not pictures or ids is None:
+        return
+    found = (ids == image_token_id).any() if prompt is None else prompt.stage.n_vision.any()
+    if not found:
         raise ValueError(
             f"no visual tokens found: input_ids hold no image_token_id={image_token_id}; "
             "make the prompt with the model's own processor"
@@ -156,7 +174,9 @@ def _samples(run: Prefill, keep_indices: bool, vision_flops: int) -> list[Sample
 
 
 def _kept(run: Prefill) -> list[list[np.ndarray]]:
-    """Per sample and layer: the indices of its visual tokens, within the sample."""
-    views = {stage: (stage.rank.cpu(), stage.visual.cpu()) for stage in dict.fromkeys(run.stages)}
-    per_layer = [views[stage] for stage in run.stages]
-    return [[rank[i][visual[i]].numpy() for rank, visual in per_layer] for i in range(len(run.geometries))]
+    """Per sample and layer: the indices of its visual tokens, within the sample; one host synchronisation."""
+    stages = list(dict.fromkeys(run.stages))
+    ranks = torch.cat([stage.rank.masked_fill(~stage.visual, -1) for stage in stages], dim=1).cpu().numpy()
+    ends = np.cumsum([stage.index.shape[1] for stage in stages])[:-1]
+    views = dict(zip(stages, np.split(ranks, ends, axis=1), strict=True))
+    return [[rank[i][rank[i] >= 0] for rank in map(views.__getitem__, run.stages)] for i in range(len(ranks))]
