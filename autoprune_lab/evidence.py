@@ -1,11 +1,12 @@
 """Evidence: what scorers and complexity estimators may look at. What nobody asks for is never computed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -90,3 +91,8 @@ class Evidence:
         0 at padding. Raises ValueError for a vision tower without [CLS].
         """
         return self.source.cls_attention()
+
+
+def sum_of(parts: Iterable[Tensor]) -> Tensor:
+    """The sum of at least one tensor, one held at a time."""
+    return reduce(torch.add, parts)

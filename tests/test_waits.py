@@ -1,6 +1,7 @@
 """The host runs ahead of the device: how often a pruned model waits for it, and how many calls a cut costs."""
 
 from contextlib import nullcontext
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,12 +10,15 @@ from tiny_models import LLAVA, PATCHES, batch, sample
 from waits import Device
 
 from autoprune_lab import scoring
+from autoprune_lab.complexity import attention_entropy, mutual_information
 from autoprune_lab.contextual import ContextualMerge
+from autoprune_lab.decoder import tap
 from autoprune_lab.distinct import KeepDistinct
 from autoprune_lab.merging import ClusterMerge
 from autoprune_lab.official import OfficialBudget
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.recovery import drop
+from benchmarks.memory import peak_bytes
 from policies.layerwise import LayerwisePolicy
 from policies.logistic_adaptive import LogisticAdaptivePolicy
 
@@ -122,3 +126,48 @@ def test_a_cut_costs_25_calls(n_kv_heads, n_calls, n_samples):
     inputs = batch([sample(seed) for seed in range(n_samples)])
     few, many = (seen(model, inputs, stairs(n_cuts)).calls.total() for n_cuts in (1, 12))
     assert many - few == 11 * n_calls
+
+
+@torch.inference_mode()
+def looked_at(model, inputs, look):
+    """What `look` makes of the evidence of a cut, in a prefill that may compute only twelve rows at once."""
+    found = []
+
+    def spy(evidence):
+        found.append([one(evidence) for one in look])
+        return evidence.index.float()
+
+    with Pruner(LayerwisePolicy([0.5], [0.5]), scorer=spy).attach(model) as trace:
+        model(**inputs)
+    return found[0], trace.samples
+
+
+LOOKS = [scoring.text_attention, scoring.rater_attention, mutual_information, attention_entropy]
+
+
+def test_rows_that_come_part_by_part_give_the_same_numbers(monkeypatch, model):
+    inputs = batch([sample(1, after=30), sample(2, n_images=2, after=7), sample(3, n_images=0)])
+    whole, samples = looked_at(model, inputs, LOOKS)
+    monkeypatch.setattr(tap, "_FEW", 0)
+    parts, again = looked_at(model, inputs, LOOKS)
+    torch.testing.assert_close(parts, whole, atol=1e-6, rtol=1e-5)
+    assert [4 * one.scoring_flops for one in samples] == [one.scoring_flops for one in again]  # each looks anew
+    (attention,), _ = looked_at(model, inputs, [lambda evidence: evidence.attention])
+    monkeypatch.undo()
+    (expected,), _ = looked_at(model, inputs, [lambda evidence: evidence.attention])
+    torch.testing.assert_close(attention, expected, atol=1e-6, rtol=1e-5)
+
+
+def test_text_rows_need_hardly_more_memory_than_the_last_row():
+    model, inputs = LLAVA.build(), batch([sample(1, n_images=36, after=111)])  # 576 visual tokens, 4000 of text
+    pruners = [
+        Pruner(LayerwisePolicy([0.5], [0.1]), scorer=one)
+        for one in (scoring.last_token_attention, scoring.text_attention)
+    ]
+    peaks = [peak_bytes(partial(prefilled, model, inputs, pruner)) for pruner in pruners]
+    assert peaks[1] <= 1.2 * peaks[0]
+
+
+def prefilled(model, inputs, pruner):
+    with pruner.attach(model):
+        model(**inputs, logits_to_keep=1)

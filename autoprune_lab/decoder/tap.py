@@ -103,13 +103,13 @@ def _hide(logits: Tensor, tapped: Tapped, rows: Tensor) -> Tensor:
         return _masked(logits, take(mask, rows[:, None, :, None], dim=2))
     if tapped.causal:
         keys = torch.arange(logits.shape[-1], device=logits.device)
-        logits = logits.masked_fill(keys > rows[:, None, :, None], -torch.inf)
+        logits = logits.masked_fill_(keys > rows[:, None, :, None], -torch.inf)
     return logits if mask is None else _masked(logits, mask.bool()[:, None, None])
 
 
 def _masked(logits: Tensor, mask: Tensor) -> Tensor:
-    """Booleans hide where they are False, anything else is added."""
-    return logits.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else logits + mask
+    """Booleans hide where they are False, in place, anything else is added."""
+    return logits.masked_fill_(~mask, -torch.inf) if mask.dtype == torch.bool else logits + mask
 
 
 def _tapped_attention(
