@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from autoprune_lab.decoder.attach import attached
-from autoprune_lab.decoder.prefill import refuse_nan
+from autoprune_lab.decoder.checks import refuse_nan
 from autoprune_lab.decoder.prefix import replayed
 from autoprune_lab.evidence import Evidence
 from autoprune_lab.flops import macs_3ndm, mean_tokens_entering, mean_tokens_leaving, unpruned_flops
@@ -89,7 +89,7 @@ def read_complexities(vlm: VLM, prepared: PreparedTask, pruner: Pruner) -> Float
     def read(evidence: Evidence) -> Tensor:
         values = pruner.complexity(evidence).double().cpu().numpy()
         sighted = evidence.vision_mask.any(1).cpu().numpy()
-        refuse_nan(bool(np.isnan(values[sighted]).any()), "complexity", pruner.complexity, evidence)
+        refuse_nan(bool(np.isnan(values[sighted]).any()), "complexity", pruner.complexity, evidence.layer)
         raise _Read(np.where(sighted, values, 0.0))
 
     reader = replace(pruner, complexity=read, budget=None)

@@ -21,6 +21,7 @@ ADAPTIVE = Pruner(
     scorer=scoring.text_attention, probe_layer=1,
 )  # fmt: skip
 CLS = Pruner(LayerwisePolicy((0.5,), (0.5,)), scorer=scoring.cls_attention)
+AT_ONCE = LogisticAdaptivePolicy(k0=9.0, gamma=0.0, x0=2.0, floor=0.3)  # cuts right behind the probe
 LM_HEAD = 2 * 48 * 64  # FLOPs of one position
 
 
@@ -58,9 +59,12 @@ def test_counts_are_the_budget_s_and_the_cache_s(model, one):
 @pytest.mark.parametrize("n_kv_heads", [4, 2, 1])
 @pytest.mark.parametrize(
     "pruner",
-    [ADAPTIVE, Pruner(LayerwisePolicy((0.4, 0.7), (0.5, 0.2))), Pruner(LayerwisePolicy((), ()))],
-    ids=["adaptive, text rows", "two cuts, last row", "no cut"],
-)
+    [
+        ADAPTIVE, Pruner(LayerwisePolicy((0.4, 0.7), (0.5, 0.2))), Pruner(LayerwisePolicy((), ())), Pruner(AT_ONCE),
+        Pruner(AT_ONCE, scorer=scoring.text_attention),
+    ],
+    ids=["adaptive, text rows", "two cuts, last row", "no cut", "probe and last row at once", "the same rows twice"],
+)  # fmt: skip
 def test_flops_of_prefill_and_of_a_decoded_token_are_what_torch_counts(n_kv_heads, pruner):
     model, inputs = tiny_llava(n_kv_heads=n_kv_heads), batch([sample(2, n_images=2)])
     next_token = {

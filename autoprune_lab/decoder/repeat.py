@@ -35,8 +35,9 @@ class Repeat:
     """
 
     def __init__(self, anatomy: Anatomy, positions: str, first: First, prompt: Prompt) -> None:
-        self.anatomy, self.positions, self.first, self.prompt = anatomy, positions, first, prompt
-        self.stage, self.view = prompt.stage, View(anatomy, prompt.stage, positions)
+        self.first, self.prompt = first, prompt
+        samples = torch.arange(len(prompt.rows), device=prompt.rows.device)[:, None]
+        self.stage, self.view = prompt.stage, View(anatomy, positions, samples)
         begun = first.run.prompt.stage
         longer = {stage: _longer(stage, begun, prompt.stage) for stage in dict.fromkeys(first.run.stages)}
         self.stages = [(longer | {begun: prompt.stage})[stage] for stage in first.run.stages]
@@ -45,7 +46,9 @@ class Repeat:
         """What layer `layer` gets instead of `hidden` (batch, slots, hidden) and `kwargs`."""
         if self.stages[layer] is not self.stage:
             hidden = self._cut(hidden, self.stages[layer], self.first.entered[layer])
-        return hidden, kwargs if self.stage is self.prompt.stage else self.view.narrow(layer, kwargs, hidden)
+        return hidden, kwargs if self.stage is self.prompt.stage else self.view.narrow(
+            layer, kwargs, hidden, self.stage
+        )
 
     def restore(self, hidden: Tensor) -> Tensor:
         """The decoder's output at full length: zeros where tokens were dropped."""
@@ -55,15 +58,16 @@ class Repeat:
         hidden = take(hidden, _slots(self.stage, stage, self.prompt)[..., None], dim=1)
         before = entered.shape[1]
         same = torch.where(stage.visual[:, :before, None], entered, hidden[:, :before])
-        self.stage, self.view = stage, View(self.anatomy, stage, self.positions)
+        self.stage = stage
         return torch.cat([same, hidden[:, before:]], dim=1)
 
 
 def _longer(stage: Stage, begun: Stage, now: Stage) -> Stage:
     """`stage` with the tokens that `now` has more than `begun`."""
     n = begun.index.shape[1]
-    pairs = {name: (getattr(stage, name), getattr(now, name)[:, n:]) for name in ("index", "valid", "visual", "rank")}
+    pairs = {name: (getattr(stage, name), getattr(now, name)[:, n:]) for name in ("index", "valid", "others", "ranks")}
     joined = {name: torch.cat(pair, dim=1) for name, pair in pairs.items()}
+    joined["real"] = joined.pop("valid")
     return replace(stage, **joined, n_valid=stage.n_valid + now.n_valid - begun.n_valid)
 
 

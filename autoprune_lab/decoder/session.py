@@ -51,6 +51,7 @@ class Session:
         self.trace, self.meter = Trace(), Meter()
         self.arguments: dict[str, Any] = {}
         self.run: Prefill | Repeat | Decode | None = None
+        self.prompt: Prompt | None = None
         self.generating: Generating | None = None
         self.seen: tuple[Tensor, Tensor] | None = None  # the watched tower layer's last input and output
         self.called = False
@@ -87,7 +88,8 @@ class Session:
         """Run the model's own `forward`, remembering what only it is told."""
         with self.turn():
             self.called = True
-            _check_images(arguments, self.anatomy.image_token_id)
+            self.prompt = self._read(arguments) if _is_whole(arguments.get("past_key_values")) else None
+            _check_images(arguments, self.prompt, self.anatomy.image_token_id)
             if not arguments.get("mm_encoder_outputs"):  # otherwise `generate` has just run the tower for this call
                 self.seen = None
                 self.meter.take()
@@ -95,7 +97,7 @@ class Session:
             try:
                 return forward(**self.arguments)
             finally:
-                self.arguments, self.run, self.seen = {}, None, None
+                self.arguments, self.run, self.prompt, self.seen = {}, None, None, None
 
     def see(self, hidden: Tensor, output: Tensor) -> None:
         """The vision tower ran the layer whose [CLS] attention may be wanted."""
@@ -105,7 +107,7 @@ class Session:
         """The decoder starts."""
         cache, self.called = arguments.get("past_key_values"), True
         _check(self.arguments, cache)
-        self.run = self._prompts() if cache is None or cache.get_seq_length() == 0 else self._decode(cache)
+        self.run = self._prompts() if _is_whole(cache) else self._decode(cache)
 
     def enter(self, layer: int, hidden: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
         """What layer `layer` gets instead of `hidden` and `kwargs`."""
@@ -143,9 +145,8 @@ class Session:
 
     def _prompts(self) -> Prefill | Repeat:
         """The run over prompts that no cache holds yet."""
-        ids, mask = self.arguments["input_ids"], self.arguments.get("attention_mask")
-        extent = self._extent(real_tokens(ids, mask))
-        prompt = Prompt.read(ids, mask, self.anatomy.image_token_id, extent)
+        ids = self.arguments["input_ids"]
+        prompt, self.prompt = self.prompt or self._read(self.arguments), None
         first = self.generating and self.generating.first
         if first is not None and first.begins(ids):
             return Repeat(self.anatomy, self.pruner.positions, first, prompt)
@@ -166,7 +167,7 @@ class Session:
         if _has_pictures(self.arguments):
             self._tell_late(int((ids == self.anatomy.image_token_id).sum()))
         self.continued.add(pruned is not None)
-        return Decode.of(self.anatomy, pruned, mask)
+        return Decode(self.anatomy, pruned, mask)
 
     def _finish(self, run: Prefill) -> None:
         """Write the trace, and on the cache how its prompts were pruned; without a cache, remember it here."""
@@ -206,6 +207,13 @@ class Session:
             )
         return None
 
+    def _read(self, arguments: dict[str, Any]) -> Prompt | None:
+        """None for arguments that will be refused."""
+        ids, mask = arguments.get("input_ids"), arguments.get("attention_mask")
+        if ids is None or (mask is not None and mask.ndim != 2):
+            return None
+        return Prompt.read(ids, mask, self.anatomy.image_token_id, self._extent(real_tokens(ids, mask)))
+
     def _cls_scores(self) -> Tensor:
         name = type(self.anatomy.model).__name__
         if self.tower is None:
@@ -228,10 +236,18 @@ class Session:
         return states[index]
 
 
-def _check_images(arguments: dict[str, Any], image_token_id: int) -> None:
+def _is_whole(cache: Cache | None) -> bool:
+    """Does a call with this cache bring a whole prompt?"""
+    return cache is None or cache.get_seq_length() == 0
+
+
+def _check_images(arguments: dict[str, Any], prompt: Prompt | None, image_token_id: int) -> None:
     """Refuse pictures that no token of the prompt stands for."""
     ids = arguments.get("input_ids")
-    if _has_pictures(arguments) and ids is not None and not (ids == image_token_id).any():
+    if not _has_pictures(arguments) or ids is None:
+        return
+    found = (ids == image_token_id).any() if prompt is None else prompt.n_pictured.any()
+    if not found:
         raise ValueError(
             f"no visual tokens found: input_ids hold no image_token_id={image_token_id}; "
             "make the prompt with the model's own processor"
@@ -299,9 +315,8 @@ def _pruned(cache: Cache) -> Pruned | None:
 
 
 def _samples(run: Prefill, keep_indices: bool, vision_flops: int) -> list[SampleTrace]:
-    """One record a sample; the counts are read off the stages that ran, not off the plan."""
-    sums = {stage: stage.visual.sum(1) for stage in dict.fromkeys(run.stages)}
-    counts = torch.stack([sums[stage] for stage in run.stages], dim=1).cpu().numpy()
+    """One record a sample; the counts are of the stages that ran, not of the plan."""
+    counts = run.settle()
     planned = np.zeros_like(counts) if run.plan is None else run.plan.tokens
     kept = _kept(run) if keep_indices else [None] * len(counts)
     vision = share(vision_flops, run.prompt.n_pictured.tolist())
@@ -324,7 +339,9 @@ def _samples(run: Prefill, keep_indices: bool, vision_flops: int) -> list[Sample
 
 
 def _kept(run: Prefill) -> list[list[np.ndarray]]:
-    """Per sample and layer: the indices of its visual tokens, within the sample."""
-    views = {stage: (stage.rank.cpu(), stage.visual.cpu()) for stage in dict.fromkeys(run.stages)}
-    per_layer = [views[stage] for stage in run.stages]
-    return [[rank[i][visual[i]].numpy() for rank, visual in per_layer] for i in range(len(run.geometries))]
+    """Per sample and layer: the indices of its visual tokens, within the sample; one host synchronisation."""
+    stages = list(dict.fromkeys(run.stages))
+    ranks = torch.cat([stage.rank.masked_fill(~stage.visual, -1) for stage in stages], dim=1).cpu().numpy()
+    ends = np.cumsum([stage.index.shape[1] for stage in stages])[:-1]
+    views = dict(zip(stages, np.split(ranks, ends, axis=1), strict=True))
+    return [[rank[i][rank[i] >= 0] for rank in map(views.__getitem__, run.stages)] for i in range(len(ranks))]
