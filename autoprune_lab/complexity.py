@@ -5,11 +5,13 @@ below `_LEAST_MASS` saw no visual token (softmax underflowed, or none is visible
 out. A head without rows, and so a sample without visual tokens, has 0 bits.
 """
 
+from collections.abc import Iterable
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from autoprune_lab.evidence import Evidence
+from autoprune_lab.evidence import Evidence, sum_of
 
 _LEAST_MASS = 1e-30  # below it float32 has no digits left to renormalise with
 _OFFICIAL_EPS = 1e-6
@@ -27,12 +29,12 @@ def mutual_information(evidence: Evidence) -> Float[Tensor, "batch"]:
     as information) and adds 1e-6 to the denominator (a bias that grows with the prompt length): see
     `mutual_information_official`.
     """
-    return rows_mutual_information(evidence.attention, evidence.text_mask)
+    return _mutual_information(evidence.row_chunks())
 
 
 def attention_entropy(evidence: Evidence) -> Float[Tensor, "batch"]:
     """Mean over heads and text rows of the entropy of p(v|t), in bits; in [0, log2(vision)]."""
-    return rows_entropy(evidence.attention, evidence.text_mask)
+    return _mean_entropy(evidence.row_chunks())
 
 
 def constant(evidence: Evidence, bits: float = 0.0) -> Float[Tensor, "batch"]:
@@ -44,19 +46,14 @@ def rows_mutual_information(
     attention: Float[Tensor, "batch heads rows vision"], text_mask: Bool[Tensor, "batch rows"]
 ) -> Float[Tensor, "batch"]:
     """`mutual_information` of plain tensors: attention >= 0, exactly 0 at padding; rows need not sum to 1."""
-    p, seen = _conditional(attention, text_mask)
-    n_rows = seen.sum(-1).clamp(min=1)
-    marginal = p.sum(-2) / n_rows[..., None]
-    per_head = _entropy(marginal) - _entropy(p).sum(-1) / n_rows
-    return per_head.clamp(min=0).mean(-1)
+    return _mutual_information([(attention, text_mask)])
 
 
 def rows_entropy(
     attention: Float[Tensor, "batch heads rows vision"], text_mask: Bool[Tensor, "batch rows"]
 ) -> Float[Tensor, "batch"]:
     """`attention_entropy` of plain tensors."""
-    p, seen = _conditional(attention, text_mask)
-    return (_entropy(p).sum(-1) / seen.sum(-1).clamp(min=1)).mean(-1)
+    return _mean_entropy([(attention, text_mask)])
 
 
 def mutual_information_official(evidence: Evidence) -> Float[Tensor, "batch"]:
@@ -68,22 +65,48 @@ def mutual_information_official(evidence: Evidence) -> Float[Tensor, "batch"]:
     Source: github.com/AutoLab-SAI-SJTU/AutoPrune at e4a9918.
     Differs: the official code computes in the model's dtype, half precision in practice.
     """
-    masks = zip(evidence.attention, evidence.text_mask, evidence.vision_mask, strict=True)
-    real = [attention[:, rows][:, :, vision] for attention, rows, vision in masks]
-    bits = [official_bits(attention) if attention.numel() else 0.0 for attention in real]
-    return torch.tensor(bits, device=evidence.text_mask.device)
+    lengths = torch.stack([evidence.text_mask.sum(1), evidence.vision_mask.sum(1)], dim=1).tolist()
+    real = [attention[:, :rows, :vision] for attention, (rows, vision) in zip(evidence.attention, lengths, strict=True)]
+    return torch.stack([_official_bits(one) if one.numel() else one.new_zeros(()) for one in real])
 
 
 def official_bits(attention: Float[Tensor, "heads text vision"]) -> float:
     """`mutual_information_official` of one sample's plain attention."""
-    n_text = attention.shape[1]
-    if n_text == 0:
+    if attention.shape[1] == 0:
         raise ValueError("attention has 0 text rows: mutual information needs at least one")
-    p_text = 1 / n_text
+    return float(_official_bits(attention))
+
+
+def _official_bits(attention: Float[Tensor, "heads text vision"]) -> Float[Tensor, ""]:
+    p_text = 1 / attention.shape[1]
     joint = p_text * attention.float()
     ratio = joint / (p_text * joint.sum(1, keepdim=True) + _OFFICIAL_EPS)
     per_head = (joint * torch.log2(ratio.clamp(min=_OFFICIAL_EPS))).flatten(1).sum(1)
-    return float(sum(per_head))  # head by head, as the official loop rounds
+    return sum_of(per_head)  # head by head, as the official loop rounds
+
+
+def _mutual_information(parts: Iterable[tuple[Tensor, Tensor]]) -> Float[Tensor, "batch"]:
+    """Of rows that come part by part: attention (batch, heads, part, vision), and the real ones (batch, part)."""
+    n_rows, total, entropy = _sums(parts)
+    marginal = total / n_rows[..., None]
+    per_head = _entropy(marginal) - entropy / n_rows
+    return per_head.clamp(min=0).mean(-1)
+
+
+def _mean_entropy(parts: Iterable[tuple[Tensor, Tensor]]) -> Float[Tensor, "batch"]:
+    n_rows, _, entropy = _sums(parts)
+    return (entropy / n_rows).mean(-1)
+
+
+def _sums(parts: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows that see the image, at least 1, the sum of their p(v|t), (batch, heads, vision), and of their entropies."""
+    n_rows, total, entropy = map(sum_of, zip(*(_sums_of(*part) for part in parts), strict=True))
+    return n_rows.clamp(min=1), total, entropy
+
+
+def _sums_of(attention: Tensor, text_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    p, seen = _conditional(attention, text_mask)
+    return seen.sum(-1), p.sum(-2), _entropy(p).sum(-1)
 
 
 def _conditional(attention: Tensor, text_mask: Tensor) -> tuple[Tensor, Tensor]:

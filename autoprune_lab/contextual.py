@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 from autoprune_lab.evidence import Evidence
 from autoprune_lab.groups import Groups, means, rows_of
 from autoprune_lab.plan import Counts
-from autoprune_lab.recovery import Survivors, best
+from autoprune_lab.recovery import Survivors, best, on_host
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class ContextualMerge:
         merged: Int[Tensor, "batch"],
     ) -> Survivors:
         """Keep the `kept` best scored tokens of each sample and merge the others into `merged`."""
-        keep, n_groups = best(evidence, scores, kept), int(merged.max())
+        keep, n_groups = best(evidence, scores, kept), int(on_host(merged).max())
         if not n_groups:
             return Survivors(keep)
         rest = evidence.vision_mask & ~keep

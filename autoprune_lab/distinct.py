@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 from autoprune_lab.evidence import Evidence
 from autoprune_lab.plan import Counts
-from autoprune_lab.recovery import Survivors, best
+from autoprune_lab.recovery import Survivors, best, on_host
 
 _NO_COSINE = -2.0
 
@@ -54,9 +54,16 @@ class KeepDistinct:
         left = evidence.vision_mask & ~keep & (merged > 0)[:, None]
         order = scores.masked_fill(~left, -torch.inf).argsort(dim=1, descending=True, stable=True)
         place, cosine = order.argsort(dim=1), _cosines(evidence, left)
-        while bool((left.sum(1) > merged).any()):
+        for _ in range(self._n_rounds(evidence.counts - on_host(kept), on_host(merged))):
             place, left = _round(place, left, cosine, (left.sum(1) - merged).clamp(0, self.step))
         return Survivors(keep | left)
+
+    def _n_rounds(self, rest: Counts, merged: Counts) -> int:
+        """Rounds until no sample has more than `merged` of its `rest` left; at most the first half goes in each."""
+        left, rounds = np.where(merged > 0, rest, 0), 0
+        while (left > merged).any():
+            left, rounds = left - np.minimum((left - merged).clip(0, self.step), (left + 1) // 2), rounds + 1
+        return rounds
 
 
 def _round(

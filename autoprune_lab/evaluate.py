@@ -11,8 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
+from autoprune_lab.decoder.attach import attached
+from autoprune_lab.decoder.checks import refuse_nan
 from autoprune_lab.decoder.greedy import greedily
-from autoprune_lab.decoder.prefill import refuse_nan
 from autoprune_lab.decoder.prefix import replayed
 from autoprune_lab.evidence import Evidence
 from autoprune_lab.flops import macs_3ndm, mean_tokens_entering, mean_tokens_leaving, unpruned_flops
@@ -89,12 +90,12 @@ def read_complexities(vlm: VLM, prepared: PreparedTask, pruner: Pruner) -> Float
     def read(evidence: Evidence) -> Tensor:
         values = pruner.complexity(evidence).double().cpu().numpy()
         sighted = evidence.vision_mask.any(1).cpu().numpy()
-        refuse_nan(bool(np.isnan(values[sighted]).any()), "complexity", pruner.complexity, evidence)
+        refuse_nan(bool(np.isnan(values[sighted]).any()), "complexity", pruner.complexity, evidence.layer)
         raise _Read(np.where(sighted, values, 0.0))
 
     reader = replace(pruner, complexity=read, budget=None)
     for batch in prepared.batches:
-        with torch.inference_mode(), reader.attach(vlm.model):
+        with torch.inference_mode(), attached(reader, vlm.model, warn=False):
             try:
                 vlm.model(**batch.arguments(), logits_to_keep=1)
             except _Read as done:
@@ -108,7 +109,7 @@ def _answer(
     arguments = batch.arguments()
     prefix = prefixes.of(batch, pruner) if prefixes is not None and pruner is not None else None
     begun = replayed(vlm.model, prefix) if prefix is not None else nullcontext()
-    pruned = pruner.attach(vlm.model) if pruner else nullcontext()
+    pruned = attached(pruner, vlm.model, warn=False) if pruner else nullcontext()
     with begun, torch.inference_mode(), greedily(vlm.model), pruned as trace:
         tokens = vlm.model.generate(**arguments, max_new_tokens=prepared.task.max_new_tokens, do_sample=False)
     new = tokens[:, arguments["input_ids"].shape[1] :]

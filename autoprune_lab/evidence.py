@@ -1,9 +1,12 @@
 """Evidence: what scorers and complexity estimators may look at. What nobody asks for is never computed."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Protocol, runtime_checkable
 
+import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -32,7 +35,8 @@ class Evidence:
     Samples differ in their number of visual tokens and text rows: both axes are padded at the right,
     `vision_mask` and `text_mask` say what is real. Text rows are the text tokens after the sample's first
     visual token, the only ones that can see any. `index` is each visual token's index within its sample,
-    counted before any pruning; -1 at padding.
+    counted before any pruning; -1 at padding. `n_vision`: the real visual tokens of each sample, if they are known
+    on the host.
     """
 
     layer: int
@@ -40,6 +44,17 @@ class Evidence:
     text_mask: Bool[Tensor, "batch rows"]
     index: Int[Tensor, "batch vision"]
     source: Source
+    n_vision: Int[np.ndarray, "batch"] | None = None
+
+    @property
+    def padded(self) -> bool:
+        """May some visual slots be padding? What is not known on the host may be."""
+        return self.n_vision is None or bool((self.n_vision < self.n_vision.max()).any())
+
+    @cached_property
+    def counts(self) -> Int[np.ndarray, "batch"]:
+        """`n_vision`, read from the device where it is not known."""
+        return self.vision_mask.sum(1).cpu().numpy() if self.n_vision is None else self.n_vision
 
     @cached_property
     def attention(self) -> Float[Tensor, "batch heads rows vision"]:
@@ -50,6 +65,19 @@ class Evidence:
     def last_row(self) -> Float[Tensor, "batch heads vision"]:
         """The same for the last prompt token only; far cheaper than `attention`."""
         return self.source.last_row()
+
+    @cached_property
+    def last_row_mean(self) -> Float[Tensor, "batch vision"]:
+        """Mean of `last_row` over heads."""
+        return self.last_row.mean(1)
+
+    def row_chunks(self) -> Iterator[tuple[Float[Tensor, "batch heads part vision"], Bool[Tensor, "batch part"]]]:
+        """`attention` and `text_mask` of a part of the rows after the other.
+
+        For sums over the rows: where the prompt is long, memory holds one part only, and it is computed anew each
+        time. `attention` is in one part once somebody has asked for it.
+        """
+        yield self.attention, self.text_mask
 
     @cached_property
     def hidden(self) -> Float[Tensor, "batch vision hidden"]:
@@ -63,3 +91,8 @@ class Evidence:
         0 at padding. Raises ValueError for a vision tower without [CLS].
         """
         return self.source.cls_attention()
+
+
+def sum_of(parts: Iterable[Tensor]) -> Tensor:
+    """The sum of at least one tensor, one held at a time."""
+    return reduce(torch.add, parts)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from autoprune_lab.evidence import Evidence
 from autoprune_lab.recovery import Survivors
@@ -61,8 +60,9 @@ def means(
     Ties go to the first group. `points` are 0 where not `real`; `eps` is added to the number of members.
     """
     n_groups, n_points = likeness.shape[1:]
-    own = one_hot(centres, n_points).bool() & filled[..., None]
+    point, group = (torch.arange(n, device=centres.device) for n in (n_points, n_groups))
+    own = (centres[..., None] == point) & filled[..., None]
     nearest = likeness.masked_fill(~filled[..., None], -torch.inf).argmax(1)
-    chosen = one_hot(nearest, n_groups).mT.bool() & real[:, None]
+    chosen = (nearest[:, None] == group[:, None]) & real[:, None]
     members = torch.where(own.any(1, keepdim=True), own, chosen).to(points.dtype)
     return members @ points / (members.sum(-1, keepdim=True).clamp(min=1) + eps)

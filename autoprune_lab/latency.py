@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from autoprune_lab.decoder.attach import attached
 from autoprune_lab.decoder.greedy import greedily
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.prompts import Batch, PreparedTask
@@ -30,7 +31,7 @@ def latency_ratio(vlm: VLM, prepared: PreparedTask, pruner: Pruner, batches: int
 
 def _seconds(vlm: VLM, batches: tuple[Batch, ...], pruner: Pruner | None, max_new_tokens: int) -> Seconds:
     arguments = [batch.arguments() for batch in batches]
-    context = pruner.attach(vlm.model) if pruner else nullcontext()
+    context = attached(pruner, vlm.model, warn=False) if pruner else nullcontext()
     with torch.inference_mode(), greedily(vlm.model), context, stopwatch(vlm.model.device) as spent:
         for one in arguments:
             vlm.model.generate(**one, max_new_tokens=max_new_tokens, do_sample=False)

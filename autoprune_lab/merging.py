@@ -12,7 +12,7 @@ from autoprune_lab.evidence import Evidence
 from autoprune_lab.groups import Groups, means, rows_of
 from autoprune_lab.official import candidates, merged_tokens
 from autoprune_lab.plan import Counts
-from autoprune_lab.recovery import Survivors, best
+from autoprune_lab.recovery import Survivors, best, on_host
 from autoprune_lab.scoring import random
 
 _NOISE = 1e-6  # breaks ties between equal densities
@@ -49,10 +49,11 @@ class ClusterMerge:
         merged: Int[Tensor, "batch"],
     ) -> Survivors:
         """Keep the `kept` best scored tokens of each sample and make `merged` of the others."""
-        keep, n_groups = best(evidence, scores, kept), int(merged.max())
+        keep, n_groups = best(evidence, scores, kept), int(on_host(merged).max())
         if not n_groups:
             return Survivors(keep)
-        pool, real = _pool(scores, evidence.vision_mask & ~keep, merged > 0)
+        n_pool = np.where(on_host(merged) > 0, candidates(evidence.counts - on_host(kept)), 0)
+        pool, real = _pool(scores, evidence.vision_mask & ~keep, n_pool)
         points = rows_of(evidence.hidden, pool).float().masked_fill(~real[..., None], 0.0)
         distance = _distances(points)
         noise = _NOISE * random(evidence).gather(1, pool)
@@ -87,12 +88,12 @@ def density_peaks(
 
 
 def _pool(
-    scores: Float[Tensor, "batch vision"], dropped: Bool[Tensor, "batch vision"], merges: Bool[Tensor, "batch"]
+    scores: Float[Tensor, "batch vision"], dropped: Bool[Tensor, "batch vision"], sizes: Counts
 ) -> tuple[Int[Tensor, "batch pool"], Bool[Tensor, "batch pool"]]:
-    """The dropped slots that are merged, the best scored first, and which of them are real."""
-    counts = torch.as_tensor(candidates(dropped.sum(1).cpu().numpy()), device=scores.device) * merges
+    """The best scored dropped slots, `sizes` of each sample, which are merged, and which of them are real."""
+    counts = torch.from_numpy(sizes).to(scores.device, non_blocking=True)
     order = scores.masked_fill(~dropped, -torch.inf).argsort(dim=1, descending=True, stable=True)
-    pool = order[:, : int(counts.max())]
+    pool = order[:, : int(sizes.max())]
     return pool, torch.arange(pool.shape[1], device=scores.device) < counts[:, None]
 
 

@@ -52,7 +52,7 @@ def surviving_patches(
     """True where a patch enters `layer`; ValueError where the patches are unknown or do not fill the grid."""
     if record.kept is None:
         raise ValueError("the trace holds no kept indices: attach with keep_indices=True")
-    n_vision = record.geometry.n_vision
+    n_vision = record.geometry.n_vision + record.ends_in_picture
     side = isqrt(n_vision // max(n_images, 1))
     rows, columns = grid or (side, side)
     if n_vision != n_images * rows * columns or not n_vision:
@@ -62,6 +62,7 @@ def surviving_patches(
         )
     kept = np.zeros(n_vision, dtype=bool)
     kept[record.kept[layer]] = True
+    kept[record.geometry.n_vision :] = True  # a picture's token that ends the prompt always stays
     return kept.reshape(n_images, rows, columns)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from autoprune_lab.decoder.layout import Prompt
 from autoprune_lab.features import VisionEncoder, n_bytes
 from autoprune_lab.geometry import Geometry
 from autoprune_lab.models.checkpoint import VLM
@@ -215,9 +216,8 @@ def _grouped(order: Sequence[int], labels: Sequence[str], size: int) -> Iterator
 
 
 def _lengths(inputs: dict[str, Any], image_token_id: int) -> list[tuple[int, int]]:
-    visual = (inputs["input_ids"] == image_token_id).sum(1)
-    total = inputs["attention_mask"].sum(1)
-    return list(zip(visual.tolist(), (total - visual).tolist(), strict=True))
+    prompt = Prompt.read(inputs["input_ids"], inputs["attention_mask"], image_token_id)
+    return list(zip(prompt.stage.n_vision.tolist(), prompt.n_text.tolist(), strict=True))
 
 
 def _usable(processor: Any, samples: Sequence[Sample]) -> tuple[list[int], dict[str, Any], dict[int, LeftOut]]:

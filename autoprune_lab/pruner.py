@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from autoprune_lab.budget import OwnCurve
 from autoprune_lab.complexity import mutual_information
@@ -22,9 +22,6 @@ from autoprune_lab.recovery import Recovery, drop
 from autoprune_lab.scoring import last_token_attention
 from autoprune_lab.sizing import Sizing
 from autoprune_lab.trace import Trace
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 Positions = Literal["original", "compact"]
 Scorer = Callable[[Evidence], Tensor]
@@ -88,16 +85,22 @@ class Pruner:
         """The layer and the tokens of a cut that the budget makes before the probe, if it makes one."""
         return self.budget.opening(n_vision) if self.budget else None
 
-    def attach(self, model: "PreTrainedModel", keep_indices: bool = False) -> AbstractContextManager[Trace]:
+    def attach(
+        self, model: nn.Module, keep_indices: bool = False, n_prompt: int | Sequence[int] | None = None
+    ) -> AbstractContextManager[Trace]:
         """Prune inside `forward` and `generate` of `model` while the with-block lasts; yields the `Trace`.
 
         A prompt is pruned when its cache is empty; what comes later (a second turn) is kept whole. Prompts
         may be padded on either side, `attention_mask` says where. A later block may continue on the pruned
-        cache. Raises ValueError for a model or a call that cannot be pruned faithfully.
+        cache. `n_prompt`, for `forward(prompt + answer)`: how many tokens, padding left out, are the prompt, of every
+        sample or one number a sample; the rest is kept whole and steers nothing. `generate` knows its own prompt,
+        however it decodes. `model` may be wrapped by PEFT or torch.compile; inside the block it runs uncompiled.
+        Raises ValueError for a model or a call that cannot be pruned faithfully, and for a second thread at the same
+        time. `UnprunedWarning` where a block ends in which nothing was pruned.
         """
         from autoprune_lab.decoder.attach import attached  # here: plans and files need no transformers
 
-        return attached(self, model, keep_indices)
+        return attached(self, model, keep_indices, n_prompt)
 
     def save(self, path: str | Path) -> None:
         """Write the pruner as one YAML file, readable by `load` and by Hydra's `instantiate`."""

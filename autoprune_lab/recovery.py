@@ -11,6 +11,7 @@ same result for every order.
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -49,11 +50,23 @@ def best(
     evidence: Evidence, scores: Float[Tensor, "batch vision"], counts: Int[Tensor, "batch"]
 ) -> Bool[Tensor, "batch vision"]:
     """True at each sample's `counts` best scored real tokens."""
-    return top_n(scores.masked_fill(~evidence.vision_mask, -torch.inf), counts)
+    return top_n(scores.masked_fill(~evidence.vision_mask, -torch.inf) if evidence.padded else scores, counts)
 
 
 def top_n(scores: Float[Tensor, "batch vision"], counts: Int[Tensor, "batch"]) -> Bool[Tensor, "batch vision"]:
     """True at each row's `counts` highest scores, ties towards the lower index; NaN counts as highest."""
     order = scores.argsort(dim=1, descending=True, stable=True)
     wanted = torch.arange(scores.shape[1], device=scores.device) < counts[:, None]
-    return torch.zeros_like(wanted).scatter(1, order, wanted)
+    return wanted.scatter(1, order, wanted)  # `order` names every slot
+
+
+def planned(counts: Int[Tensor, "batch"], values: Int[np.ndarray, "batch"]) -> Int[Tensor, "batch"]:
+    """The counts, whose values `on_host` then knows without waiting for the device."""
+    counts.planned = values  # type: ignore[attr-defined]
+    return counts
+
+
+def on_host(counts: Int[Tensor, "batch"]) -> Int[np.ndarray, "batch"]:
+    """The values of `kept` or `merged`; the device is waited for only where a plan did not know them."""
+    values = getattr(counts, "planned", None)
+    return counts.cpu().numpy() if values is None else values

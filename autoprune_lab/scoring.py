@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from autoprune_lab.evidence import Evidence
+from autoprune_lab.evidence import Evidence, sum_of
 
 _GOLDEN_RATIO = 0.6180339887498949
 
@@ -20,7 +20,7 @@ def text_attention(evidence: Evidence) -> Float[Tensor, "batch vision"]:
     first layer.
     """
     n_rows = evidence.text_mask.sum(-1, keepdim=True).clamp(min=1)
-    return evidence.attention.mean(1).sum(1) / n_rows
+    return sum_of(part.mean(1).sum(1) for part, _ in evidence.row_chunks()) / n_rows
 
 
 def rater_attention(evidence: Evidence) -> Float[Tensor, "batch vision"]:
@@ -33,7 +33,7 @@ def rater_attention(evidence: Evidence) -> Float[Tensor, "batch vision"]:
     Differs: SparseVLM picks its raters once, before layer 0, by the dot products of the input embeddings (softmax
     over the text, mean over the visual tokens, above the mean); here each layer that cuts picks its own.
     """
-    rows = evidence.attention.mean(1)
+    rows = torch.cat([part.mean(1) for part, _ in evidence.row_chunks()], dim=1)
     mass = rows.sum(-1)
     n_rows = evidence.text_mask.sum(-1, keepdim=True).clamp(min=1)
     above = evidence.text_mask & (mass > mass.sum(-1, keepdim=True) / n_rows)
@@ -46,7 +46,7 @@ def last_token_attention(evidence: Evidence) -> Float[Tensor, "batch vision"]:
 
     Source: arXiv 2403.06764 (FastV) and 2410.17247 (PyramidDrop).
     """
-    return evidence.last_row.mean(1)
+    return evidence.last_row_mean
 
 
 def cls_attention(evidence: Evidence) -> Float[Tensor, "batch vision"]:

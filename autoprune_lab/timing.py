@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from autoprune_lab.decoder.attach import attached
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.prompts import Batch
 from autoprune_lab.pruner import Pruner
@@ -40,7 +41,7 @@ def prefill_time_ratios(
     vlm: VLM, batch: Batch, pruners: Sequence[Pruner], rounds: int = 5
 ) -> Float[np.ndarray, "pruners"]:
     """Pruned / unpruned prefill time of one batch, planning and scoring included: the median over `rounds`."""
-    contexts = [nullcontext, *(partial(pruner.attach, vlm.model) for pruner in pruners)]
+    contexts = [nullcontext, *(partial(attached, pruner, vlm.model, warn=False) for pruner in pruners)]
     seconds = interleaved([partial(_prefill_seconds, vlm, batch, context) for context in contexts], rounds)
     return np.asarray(np.median(seconds[:, 1:, 0] / seconds[:, :1, 0], axis=0))
 

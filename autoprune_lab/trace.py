@@ -16,15 +16,20 @@ if TYPE_CHECKING:
     from autoprune_lab.patches import Picture
 
 
+class UnprunedWarning(UserWarning):
+    """Nothing was pruned in a with-block, or not all visual tokens were."""
+
+
 @dataclass(frozen=True, eq=False)
 class SampleTrace:
-    """One prefilled sample.
+    """One prefilled sample: its prompt alone, whatever followed it in the same call.
 
     `complexity` is in bits, None when the policy is not adaptive. `planned` and `counts` are the visual
     tokens entering each layer, as planned and as they are in the KV cache. `scoring_flops` is what evidence
     cost on top of `decoder_flops`; `vision_flops` is the sample's share of the vision tower, by visual tokens,
     0 where the features came from elsewhere. `kv_cache_bytes` is what the prefill leaves in the cache, padding
     not counted. `kept`, if asked for: per layer the ascending indices, within the sample, of its visual tokens.
+    The answer is read off a prompt's last token, so that one counts as text even where it `ends_in_picture`.
     """
 
     geometry: Geometry
@@ -36,6 +41,7 @@ class SampleTrace:
     kv_cache_bytes: int = 0
     complexity: float | None = None
     kept: list[Int[np.ndarray, "_"]] | None = None
+    ends_in_picture: bool = False
 
     @property
     def flops_ratio(self) -> float:
@@ -45,9 +51,14 @@ class SampleTrace:
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """Samples in the order they were prefilled, over all calls; beam search prefills each once per beam."""
+    """Samples in the order they were prefilled, over all calls; beam search prefills each once per beam.
+
+    `late_vision`: how many visual tokens a call kept whole, in no sample's counts, because they came after a prompt:
+    on a cache that already held one, or behind `n_prompt`. One entry for each such call.
+    """
 
     samples: list[SampleTrace] = field(default_factory=list)
+    late_vision: list[int] = field(default_factory=list)
 
     def plot(
         self,

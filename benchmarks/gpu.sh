@@ -6,13 +6,13 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-benchmarks/results} python=${PYTHON:-python3} device=${DEVICE:-cuda} dims=${DIMS:-llava-1.5-7b}
-dtype=bfloat16 vision="576 2880" batch="1 8 32" sizes="16 32 64" samples=64
-[ "$device" = cpu ] && dtype=float32 vision=36 batch="1 2" sizes=2 samples=2
+dtype=bfloat16 vision="576 2880" batch="1 8 32" sizes="16 64" samples=64 singly=16
+[ "$device" = cpu ] && dtype=float32 vision=36 batch="1 2" sizes=2 samples=2 singly=1
 mkdir -p "$out"
 failed=0
-timeout 150 "$python" -m pytest -q -n 4 -m gpu tests/test_gpu.py || failed=1
-timeout 240 "$python" -m benchmarks.prefill --device "$device" --dims "$dims" --dtype "$dtype" --vision $vision \
+timeout 110 "$python" -m pytest -q -n 4 -m gpu tests/test_gpu.py || failed=1
+timeout 220 "$python" -m benchmarks.prefill --device "$device" --dims "$dims" --dtype "$dtype" --vision $vision \
     --batch $batch --mean-tokens 64 --unequal 1 --rounds 3 --threads 8 --out "$out/prefill-$device-$dims.json" || failed=1
 timeout 200 "$python" -m benchmarks.throughput --device "$device" --dims "$dims" --dtype "$dtype" --samples $samples \
-    --few $samples --batch $sizes --threads 8 --out "$out/throughput-$device-$dims.json" || failed=1
+    --few $samples --singly $singly --batch $sizes --threads 8 --out "$out/throughput-$device-$dims.json" || failed=1
 exit $failed

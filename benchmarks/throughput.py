@@ -4,9 +4,9 @@
     python -m benchmarks.throughput                                                        # one CPU core, a small model
 
 LLaVA with random weights answers pictures of noise between 95 text tokens: vision tower, prefill with scoring and
-planning, `--new-tokens` tokens of answer; pictures lie ready as pixels. Every arm runs all samples singly and in the
-batch size that served it best on a few of them. The budget is the papers': mean tokens leaving a layer, of 576.
-Random weights say nothing about accuracy. The JSON is written anew after each arm.
+planning, `--new-tokens` tokens of answer; pictures lie ready as pixels. Every arm runs all samples in the batch size
+that served it best on a few of them, and all or the first `--singly` ones one by one. The budget is the papers': mean
+tokens leaving a layer, of 576. Random weights say nothing about accuracy. The JSON is written anew after each arm.
 """
 
 import argparse
@@ -103,17 +103,19 @@ class Crowd:
         return total
 
 
-def measure(crowd: Crowd, contexts: dict[str, Context], sizes: Sequence[int], few: int) -> Iterator[dict[str, Any]]:
-    """One row an arm, the unpruned one first; `speed_*` are ratios to it."""
+def measure(
+    crowd: Crowd, contexts: dict[str, Context], sizes: Sequence[int], few: int, singly: int | None = None
+) -> Iterator[dict[str, Any]]:
+    """One row an arm, the unpruned one first; `speed_*` are ratios to it. The first `singly` samples run one by one."""
     unpruned: tuple[float, float] | None = None
     for name, context in contexts.items():
         batch = crowd.best_batch(context, sizes, few)
-        singly, best = crowd.rate(context, 1), crowd.rate(context, batch)
-        unpruned = unpruned or (singly, best)
+        alone, best = crowd.rate(context, 1, singly), crowd.rate(context, batch)
+        unpruned = unpruned or (alone, best)
         yield {
             "method": name,
-            "samples_per_s_singly": singly,
-            "speed_singly": singly / unpruned[0],
+            "samples_per_s_singly": alone,
+            "speed_singly": alone / unpruned[0],
             "samples_per_s_best": best,
             "speed_best": best / unpruned[1],
             "best_batch": batch,
@@ -133,7 +135,8 @@ def main() -> None:
     out, rows = given.out or RESULTS / f"throughput-{given.device}-{given.dims}.json", []
     contexts = method_contexts(model, prompts, given.methods, given.tokens)
     print(f"{'':20}{'samples/s, singly':>24}{'best batch':>20}")
-    for row in measure(Crowd(model, prompts, given.new_tokens, given.rounds), contexts, given.batch, given.few):
+    crowd = Crowd(model, prompts, given.new_tokens, given.rounds)
+    for row in measure(crowd, contexts, given.batch, given.few, given.singly):
         rows.append(row)
         _, singly, faster, best, fastest, batch = row.values()
         print(f"{row['method']:20}{singly:>14.2f} x {faster:5.2f}{best:>14.2f} x {fastest:5.2f} ({batch})", flush=True)
@@ -150,6 +153,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=200)
     parser.add_argument("--batch", type=int, nargs="+", default=[4, 8, 16, 32, 64], help="sizes to choose from")
     parser.add_argument("--few", type=int, default=64, help="samples that choose the batch size")
+    parser.add_argument("--singly", type=int, help="samples that are also run one by one (default: all)")
     parser.add_argument("--new-tokens", type=int, default=2, help="length of an answer")
     parser.add_argument("--rounds", type=int, default=1, help="counted passes, after one to warm up")
     parser.add_argument("--threads", type=int, default=1, help="torch's threads on the host")

@@ -76,11 +76,12 @@ class Decoded:
 
 
 @torch.no_grad()
-def decode(name, arm, positions) -> Decoded:
-    """A batch of mixed prompts, pruned, and 20 tokens."""
+def decode(name, arm, positions, samples=None) -> Decoded:
+    """A batch of prompts, the mixed ones unless others are given, pruned, and 20 tokens."""
+    samples = samples or mixed(name)
     with pruner(arm, positions).attach(model(name), keep_indices=True) as trace:
-        out = generate(model(name), FAMILIES[name].batch(mixed(name)))
-    answers, asked = out.sequences[:, -STEPS:-1], oracles(name, arm, positions, mixed(name))
+        out = generate(model(name), FAMILIES[name].batch(samples))
+    answers, asked = out.sequences[:, -STEPS:-1], oracles(name, arm, positions, samples)
     expected = [
         oracle.logits(torch.cat([oracle.sample.ids, answer]), record.planned)[-STEPS:]
         for oracle, answer, record in zip(asked, answers, trace.samples, strict=True)

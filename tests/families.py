@@ -23,7 +23,7 @@ TEXT = {
     "pad_token_id": PAD, "bos_token_id": 1, "eos_token_id": 2,
 }  # fmt: skip
 KINDS = [f"{kind}_attention" for kind in ("sliding", "full", "sliding", "sliding", "full", "sliding")]
-WINDOWED = {"sliding_window": WINDOW, "layer_types": KINDS, "query_pre_attn_scalar": 12}
+WINDOWED = {"sliding_window": WINDOW, "layer_types": KINDS, "query_pre_attn_scalar": 20}
 MROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 2, 2]}}
 
 VISION = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4}

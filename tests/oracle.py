@@ -24,12 +24,14 @@ def eager(family: Family) -> PreTrainedModel:
 class Oracle:
     """`rank_by` last: attention of the last prompt token; text: of the text rows; norm: of the layer's input.
 
+    The prompt's last token always stays, also where it is a picture's: the answer is read off it.
+
     After `logits`, per layer: `kept`, the indices of its visual tokens, and `attention` (heads, tokens, tokens).
     """
 
     def __init__(self, family: Family, sample: Sample, rank_by: str, positions: str = "original") -> None:
         self.family, self.sample, self.rank_by, self.positions = family, sample, rank_by, positions
-        self.n_prompt, self.visual = len(sample.ids), (sample.ids == IMAGE).nonzero().flatten()
+        self.n_prompt, self.visual = len(sample.ids), (sample.ids[:-1] == IMAGE).nonzero().flatten()
         self.kept: list[np.ndarray] = []
         self.attention: list[torch.Tensor] = []
 
@@ -68,8 +70,8 @@ class Oracle:
     def _scores(self, hidden):
         if self.rank_by == "norm":
             return hidden.norm(dim=-1)
-        n, ids = self.n_prompt, self.sample.ids
-        rows = [n - 1] if self.rank_by == "last" else [i for i in range(self.visual[0], n) if ids[i] != IMAGE]
+        n = self.n_prompt
+        rows = [n - 1] if self.rank_by == "last" else [i for i in range(self.visual[0], n) if i not in self.visual]
         return self.attention[-1][:, rows].mean(dim=(0, 1))
 
     def _visible(self, layer, given):

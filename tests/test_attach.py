@@ -96,6 +96,7 @@ def test_two_pruned_models_and_a_plain_one_do_not_touch_each_other(model):
     assert not torch.equal(alone["stairs"], alone["adaptive"])
 
 
+@pytest.mark.filterwarnings("ignore::autoprune_lab.trace.UnprunedWarning")
 def test_attaching_twice_is_refused_and_harmless(model):
     with STAIRS.attach(model):
         before = state(model)

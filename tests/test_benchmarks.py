@@ -117,6 +117,14 @@ def test_the_best_batch_is_the_fastest_that_fits(sighted, monkeypatch):
         crowd.best_batch(None, [8], few=3)
 
 
+def test_few_samples_run_singly_and_all_in_a_batch(sighted, monkeypatch):
+    asked = []
+    monkeypatch.setattr(throughput.Crowd, "rate", lambda self, context, *which: asked.append(which) or 4.0)
+    (row,) = throughput.measure(throughput.Crowd(sighted, (), 1, 1), {"none": None}, sizes=[2], few=3, singly=5)
+    assert asked == [(2, 3), (1, 5), (2,)]
+    assert row["samples_per_s_singly"] == row["samples_per_s_best"] == 4.0
+
+
 def test_samples_a_second_are_written_for_every_arm(monkeypatch, tmp_path, capsys):
     out = tmp_path / "throughput.json"
     words = f"throughput --dims tiny --samples 3 --few 2 --batch 2 --tokens 192 --methods fastv --out {out}"

@@ -86,6 +86,12 @@ def test_extremes_are_exact():
     assert attention_entropy(evidence_of(flat)).item() == 2.0
 
 
+def test_rows_that_are_all_alike_have_no_bits_and_never_less_than_none():
+    alike = torch.cat([random_attention(seed, 1, 2, 1, 12) for seed in range(50)]).expand(-1, -1, 7, -1)
+    bits = mutual_information(evidence_of(alike))
+    assert 0 <= bits.min() <= bits.max() < 1e-6
+
+
 @pytest.mark.parametrize("estimator", [mutual_information, attention_entropy])
 def test_padding_changes_nothing(estimator):
     attention = random_attention(3, 3, 2, 9, 16)

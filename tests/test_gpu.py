@@ -27,6 +27,12 @@ CLOSE = {"atol": 2e-4, "rtol": 0}
 families = pytest.mark.parametrize("name", FAMILIES)
 
 
+@pytest.fixture(autouse=True)
+def exact(monkeypatch):
+    """float32 all through: cuDNN would round the inputs of a vision tower's convolution to TF32."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
 @cache
 def on_gpu(name, dtype=torch.float32):
     return FAMILIES[name].build().to("cuda", dtype)
@@ -124,6 +130,15 @@ def test_a_decode_step_waits_for_the_gpu_no_more_than_the_stock_model():
         pruned = waits(net, step)
     cached = net(**inputs).past_key_values
     assert pruned <= waits(net, step | {"past_key_values": cached, "attention_mask": mask})
+
+
+@pytest.mark.parametrize(("arm", "most"), [("stairs", 2), ("adaptive", 3)])
+@torch.no_grad()
+def test_a_pruned_prefill_waits_for_the_gpu_two_or_three_times_more_than_the_stock_model(arm, most):
+    net, inputs = on_gpu("llava"), batch("llava", mixed("llava"))
+    stock = waits(net, inputs)
+    with pruner(arm, "original").attach(net):
+        assert waits(net, inputs) - stock == most
 
 
 def waits(net, inputs):

@@ -46,12 +46,19 @@ def test_each_part_of_the_flops_is_what_torch_counts_in_that_module(family):
     assert record.kv_cache_bytes == held(cache)
 
 
-def test_the_tower_is_counted_once_per_distinct_input(monkeypatch):
-    family, counted = FAMILIES["qwen2_vl"], []
-    tower, patches = Anatomy.of(family.build()).tower, torch.randn(96, 96)
-    monkeypatch.setattr(meter, "flop_counter", lambda: counted.append(flop_counter()) or counted[-1])
+@pytest.fixture
+def counted(monkeypatch):
+    """The counters that torch made."""
+    counters = []
+    monkeypatch.setattr(meter, "flop_counter", lambda: counters.append(flop_counter()) or counters[-1])
+    return counters
+
+
+@torch.no_grad()
+def test_the_tower_is_counted_once_per_distinct_input(counted):
+    tower, patches = Anatomy.of(FAMILIES["qwen2_vl"].build()).tower, torch.randn(96, 96)
     spent, tally = [], Meter()
-    with torch.no_grad(), tally.on(tower):
+    with tally.on(tower):
         for widths in ([8, 4], [8, 4], [6, 6], [8, 4]):  # the same shapes, attention within each picture
             tower(patches, grid_thw=torch.tensor([[1, 8, width] for width in widths]))
             spent.append(tally.take())
@@ -60,6 +67,25 @@ def test_the_tower_is_counted_once_per_distinct_input(monkeypatch):
     assert tally.take() == 0
 
 
+def test_what_one_block_has_counted_the_next_one_knows(counted):
+    own, inputs = LLAVA.build(), LLAVA.batch([LLAVA.sample(1)])
+    first, second = (traced(own, lambda: own(**inputs))[0].vision_flops for _ in range(2))
+    assert len(counted) == 1
+    assert first == second > 0
+
+
+def test_a_module_that_has_grown_is_counted_anew():
+    module, spent = torch.nn.Sequential(torch.nn.Linear(4, 4, bias=False)), []
+    for _ in range(2):
+        tally = Meter()
+        with tally.on(module):
+            module(torch.ones(3, 4))
+        spent.append(tally.take())
+        module.append(torch.nn.Linear(4, 5, bias=False))
+    assert spent == [2 * 3 * 4 * 4, 2 * 3 * 4 * (4 + 5)]
+
+
+@pytest.mark.filterwarnings("ignore::autoprune_lab.trace.UnprunedWarning")
 def test_a_sample_s_share_of_a_batch_is_what_it_costs_alone(model):
     samples = [LLAVA.sample(1), LLAVA.sample(2, n_images=2), LLAVA.sample(3, n_images=0)]
     together = traced(model, lambda: model(**LLAVA.batch(samples)))

@@ -21,6 +21,7 @@ ADAPTIVE = Pruner(
     scorer=scoring.text_attention, probe_layer=1,
 )  # fmt: skip
 CLS = Pruner(LayerwisePolicy((0.5,), (0.5,)), scorer=scoring.cls_attention)
+AT_ONCE = LogisticAdaptivePolicy(k0=9.0, gamma=0.0, x0=2.0, floor=0.3)  # cuts right behind the probe
 LM_HEAD = 2 * 48 * 64  # FLOPs of one position
 
 
@@ -54,12 +55,16 @@ def test_counts_are_the_budget_s_and_the_cache_s(model, one):
     assert record.flops_ratio <= 0.75
 
 
+@pytest.mark.filterwarnings("ignore::autoprune_lab.trace.UnprunedWarning")
 @pytest.mark.parametrize("n_kv_heads", [4, 2, 1])
 @pytest.mark.parametrize(
     "pruner",
-    [ADAPTIVE, Pruner(LayerwisePolicy((0.4, 0.7), (0.5, 0.2))), Pruner(LayerwisePolicy((), ()))],
-    ids=["adaptive, text rows", "two cuts, last row", "no cut"],
-)
+    [
+        ADAPTIVE, Pruner(LayerwisePolicy((0.4, 0.7), (0.5, 0.2))), Pruner(LayerwisePolicy((), ())), Pruner(AT_ONCE),
+        Pruner(AT_ONCE, scorer=scoring.text_attention),
+    ],
+    ids=["adaptive, text rows", "two cuts, last row", "no cut", "probe and last row at once", "the same rows twice"],
+)  # fmt: skip
 def test_flops_of_prefill_and_of_a_decoded_token_are_what_torch_counts(n_kv_heads, pruner):
     model, inputs = tiny_llava(n_kv_heads=n_kv_heads), batch([sample(2, n_images=2)])
     next_token = {
@@ -170,6 +175,7 @@ def test_features_computed_earlier_give_the_same_answer(model):
     assert torch.equal(got, expected)
 
 
+@pytest.mark.filterwarnings("ignore::autoprune_lab.trace.UnprunedWarning")
 def test_a_batch_without_images_is_not_pruned_but_traced(model):
     inputs = batch([sample(3, n_images=0), sample(5, n_images=0, after=3)])
     with torch.no_grad():

@@ -9,10 +9,11 @@ from typing import Any
 from weakref import WeakSet
 
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from autoprune_lab.decoder.anatomy import Anatomy
 from autoprune_lab.decoder.deepstack import adds_features, following
+from autoprune_lab.decoder.eager import called_eagerly, eager, plain
+from autoprune_lab.decoder.extent import NPrompt, check_n_prompt
 from autoprune_lab.decoder.positions import check_compact
 from autoprune_lab.decoder.session import Session
 from autoprune_lab.decoder.shadow import shadowed
@@ -24,18 +25,34 @@ _ATTACHED: WeakSet[nn.Module] = WeakSet()
 _LOCK = threading.Lock()
 
 
+_UNSUPPORTED = {
+    "prefill_chunk_size": "only whole prompts are planned",
+    "assistant_early_exit": "the draft would run through the layers that prune",
+}
+"""Options of `generate`, and what speaks against each."""
+
+
 @contextmanager
-def attached(pruner: Pruner, model: PreTrainedModel, keep_indices: bool) -> Iterator[Trace]:
-    """See `Pruner.attach`."""
-    anatomy = Anatomy.of(model)
+def attached(
+    pruner: Pruner,
+    model: nn.Module,
+    keep_indices: bool = False,
+    n_prompt: NPrompt | None = None,
+    warn: bool = True,
+) -> Iterator[Trace]:
+    """See `Pruner.attach`; without `warn` a block in which nothing was pruned says nothing."""
+    anatomy = Anatomy.of(plain(model))
     _check_probe(pruner, len(anatomy.layers))
     if pruner.positions == "compact":
         check_compact(anatomy)
-    session = Session(anatomy, pruner, keep_indices)
-    with _alone(anatomy.decoder), ExitStack() as undo:
+    check_n_prompt(n_prompt)
+    session = Session(anatomy, pruner, keep_indices, n_prompt)
+    with _alone(anatomy.decoder), eager(anatomy), ExitStack() as undo:
         _hook(session, undo)
         _guard_generate(session, undo)
         yield session.trace
+    if warn:
+        session.warn()
 
 
 def _check_probe(pruner: Pruner, n_layers: int) -> None:
@@ -68,8 +85,15 @@ def _hook(session: Session, undo: ExitStack) -> None:
     def after(module: nn.Module, hook: Callable[..., Any]) -> None:
         undo.callback(module.register_forward_hook(hook).remove)
 
-    before(anatomy.model, lambda module, args, kwargs: session.call(_named(module, args, kwargs)))
-    before(anatomy.decoder, lambda module, args, kwargs: session.begin(_named(module, args, kwargs)))
+    # No hook, since wrappers such as PEFT's call `forward` directly; accelerate keeps the model's own aside.
+    name = "_old_forward" if hasattr(anatomy.model, "_old_forward") else "forward"
+    forward = getattr(anatomy.model, name)
+
+    def called(*args: Any, **kwargs: Any) -> Any:
+        return session.call(forward, _named(forward, args, kwargs))
+
+    undo.enter_context(shadowed(anatomy.model, name, called_eagerly(forward, called)))
+    before(anatomy.decoder, lambda module, args, kwargs: session.begin(_named(module.forward, args, kwargs)))
     for index, layer in enumerate(anatomy.layers):
         before(layer, functools.partial(_enter, session, index))
         undo.callback(disarm, layer.self_attn)
@@ -83,7 +107,7 @@ def _hook(session: Session, undo: ExitStack) -> None:
 
 
 def _enter(session: Session, index: int, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
-    hidden, kwargs = session.run.enter(index, args[0], kwargs)
+    hidden, kwargs = session.enter(index, args[0], kwargs)
     return (hidden, *args[1:]), kwargs
 
 
@@ -94,16 +118,16 @@ def _leave(session: Session, module: nn.Module, args: Any, output: Any) -> Any:
     return output
 
 
-def _named(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+def _named(forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """All arguments of a forward call, by name."""
     if not args:
         return kwargs
-    names = list(inspect.signature(module.forward).parameters)
+    names = list(inspect.signature(forward).parameters)
     return dict(zip(names, args, strict=False)) | kwargs
 
 
 def _guard_generate(session: Session, undo: ExitStack) -> None:
-    """Refuse chunked prefill, which would prune the first chunk only; shadows `generate` on the instance."""
+    """Tell the session of every `generate`, and refuse what it could not follow; shadows it on the instance."""
     model = session.anatomy.model
     generate = getattr(model, "generate", None)
     if generate is None:
@@ -111,17 +135,18 @@ def _guard_generate(session: Session, undo: ExitStack) -> None:
 
     @functools.wraps(generate)
     def guarded(*args: Any, **kwargs: Any) -> Tensor | Any:
-        configs = (kwargs.get("generation_config"), *args[1:2], model.generation_config)
-        chunks = [
-            kwargs.get("prefill_chunk_size"),
-            *(getattr(c, "prefill_chunk_size", None) for c in configs),
-        ]
-        if any(chunk is not None for chunk in chunks):
-            raise ValueError(
-                "prefill_chunk_size is not supported while a pruner is attached: "
-                "only whole prompts are planned, leave it out"
-            )
-        session.meter.take()  # the tower runs before the model is called
-        return generate(*args, **kwargs)
+        with session.generation(_width(args, kwargs)):
+            configs = (kwargs.get("generation_config"), *args[1:2], model.generation_config)
+            for name, reason in _UNSUPPORTED.items():
+                if any(value is not None for value in (kwargs.get(name), *(getattr(c, name, None) for c in configs))):
+                    raise ValueError(f"{name} is not supported while a pruner is attached: {reason}, leave it out")
+            return generate(*args, **kwargs)
 
     undo.enter_context(shadowed(model, "generate", guarded))
+
+
+def _width(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:
+    """How many positions the prompts given to `generate` take; None where it was given no token ids."""
+    given = (kwargs.get("input_ids"), kwargs.get("inputs"), *args[:1])
+    ids = next((value for value in given if isinstance(value, Tensor)), None)
+    return None if ids is None else ids.shape[1]

@@ -3,64 +3,87 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from autoprune_lab.decoder.anatomy import Anatomy
 from autoprune_lab.decoder.layout import Pruned, Stage
-from autoprune_lab.decoder.masks import causal_mask, keys_since
+from autoprune_lab.decoder.masks import causal_mask, keys_since, step_masks
 from autoprune_lab.decoder.positions import compact_positions_since, rotary_at
 
 
 @dataclass(frozen=True, eq=False)
 class Decode:
-    """State of one forward call.
+    """State of one forward call; nothing in it waits for the device.
 
-    `pruned` is None where the prompt was not pruned. `since` (batch, tokens since the prompt): False at padding,
-    None: no padding.
+    `pruned` is None where the prompt was not pruned. `attention_mask` (batch, tokens) covers the prompt as it was
+    before pruning and everything since, 0 at padding; None: no padding.
     """
 
     anatomy: Anatomy
     pruned: Pruned | None
-    since: Tensor | None
-    _given: dict[tuple[int, str], dict[str, Any]] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, anatomy: Anatomy, pruned: Pruned | None, attention_mask: Tensor | None) -> "Decode":
-        """`attention_mask` covers the prompt as it was before pruning and everything since."""
-        since = None if pruned is None or attention_mask is None else attention_mask[:, pruned.width :].bool()
-        if since is not None and bool(since.all()):
-            since = None
-        return cls(anatomy, pruned, since)
+    attention_mask: Tensor | None
+    _given: dict[tuple[Stage, str], dict[str, Any]] = field(default_factory=dict)
+    _since: dict[bool, Tensor] = field(default_factory=dict)
+    _masks: dict[Stage, Tensor] = field(default_factory=dict)
 
     def enter(self, layer: int, hidden: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
         """What layer `layer` gets; an uncut layer gets what transformers made, which fits its cache."""
         if self.pruned is None or not self.pruned.is_cut(layer):
             return hidden, kwargs
-        key = id(self.pruned.stages[layer]), self.anatomy.kind(layer)
+        key = self.pruned.stages[layer], self.anatomy.kind(layer)
         if key not in self._given:
-            self._given[key] = self._give(layer, hidden, kwargs["past_key_values"].layers[layer])
+            self._given[key] = self._give(layer, self.pruned, hidden, kwargs)
         return hidden, kwargs | self._given[key]
 
     def restore(self, hidden: Tensor) -> Tensor:
         """Nothing was dropped in this call."""
         return hidden
 
-    def _give(self, layer: int, hidden: Tensor, cache: Any) -> dict[str, Any]:
+    def _give(self, layer: int, pruned: Pruned, hidden: Tensor, kwargs: dict[str, Any]) -> dict[str, Any]:
         """The arguments that every layer of the same stage and kind gets in place of its own."""
-        stage, n_new = self.pruned.stages[layer], hidden.shape[1]
-        n_keys, n_forgotten = cache.get_mask_sizes(n_new)
-        since = self.since
-        if since is None:
-            since = stage.valid.new_ones(len(hidden), n_forgotten + n_keys - stage.index.shape[1])
-        given = {"attention_mask": self._mask(layer, stage, since, n_keys, hidden), "position_ids": None}
-        if self.pruned.positions == "compact":
+        stage, n_new, window = pruned.stages[layer], hidden.shape[1], self.anatomy.window(layer)
+        n_keys, n_forgotten = kwargs["past_key_values"].layers[layer].get_mask_sizes(n_new)
+        padded = self._may_be_padded(layer, pruned, kwargs.get("attention_mask"))
+        given: dict[str, Any] = {"attention_mask": None, "position_ids": None}
+        if n_new == 1 and window is None and not padded and not stage.ragged and pruned.positions == "original":
+            return given
+        if padded not in self._since:
+            n_since = n_forgotten + n_keys - stage.index.shape[1]
+            self._since[padded] = _tokens_since(pruned, self.attention_mask if padded else None, n_since)
+        since = self._since[padded]
+        if n_new > 1 or window is not None:
+            keys = keys_since(stage, pruned.width, since).last(n_keys)
+            given["attention_mask"] = causal_mask(keys, n_new, window, self.anatomy.implementation, hidden.dtype)
+        elif padded or stage.ragged:
+            given["attention_mask"] = self._mask_of_one(stage, pruned, since, padded, hidden)
+        if pruned.positions == "compact":
             positions = compact_positions_since(stage, since, n_new)
             given["position_embeddings"] = rotary_at(self.anatomy, layer, hidden, positions)
         return given
 
-    def _mask(self, layer: int, stage: Stage, since: Tensor, n_keys: int, hidden: Tensor) -> Tensor | None:
-        window, n_new = self.anatomy.window(layer), hidden.shape[1]
-        if n_new == 1 and window is None and self.since is None and not stage.ragged:
-            return None
-        keys = keys_since(stage, self.pruned.width, since).last(n_keys)
-        return causal_mask(keys, n_new, window, self.anatomy.implementation, hidden.dtype)
+    def _mask_of_one(self, stage: Stage, pruned: Pruned, since: Tensor, padded: bool, hidden: Tensor) -> Tensor:
+        """What one new token may see; made for all stages together."""
+        if stage not in self._masks:
+            stages = [one for one in dict.fromkeys(pruned.stages) if one.cut and (padded or one.ragged)]
+            masks = step_masks(stages, since, self.anatomy.implementation, hidden.dtype)
+            self._masks.update(zip(stages, masks, strict=True))
+        return self._masks[stage]
+
+    def _may_be_padded(self, layer: int, pruned: Pruned, own: Tensor | None) -> bool:
+        """May a token since the prompt be padding, as far as is known without waiting for the device?
+
+        Where transformers made no mask, it looked for padding itself, in as many columns as the first layer of this
+        kind holds keys: in all of them, if that layer is not cut.
+        """
+        first = next(i for i in range(layer + 1) if self.anatomy.kind(i) == self.anatomy.kind(layer))
+        return self.attention_mask is not None and (own is not None or pruned.is_cut(first))
+
+
+def _tokens_since(pruned: Pruned, attention_mask: Tensor | None, n_since: int) -> Bool[Tensor, "batch since"]:
+    """False at padding."""
+    if attention_mask is not None:
+        return attention_mask[:, pruned.width :].bool()
+    index = pruned.prompt.index
+    return index.new_ones(len(index), n_since, dtype=torch.bool)

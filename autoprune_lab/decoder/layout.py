@@ -1,10 +1,11 @@
 """Layout: which token stands where, at the start and after each cut."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
 
@@ -12,58 +13,154 @@ from torch import Tensor
 class Stage:
     """The tokens that enter a run of layers, in their original order; one row of slots per sample.
 
-    `index` is a slot's position in the full prompt, `valid` is False at padding. After a cut samples are
-    aligned at the right, shorter ones padded at the left (with dropped tokens, so that no position appears
-    twice). `rank` is a visual token's index within its sample. `n_valid` and `n_vision` are the real tokens of
-    each sample, known on the host.
+    `index` is a slot's position in the full prompt. After a cut samples are aligned at the right, shorter ones
+    padded at the left (with dropped tokens, so that no position appears twice). `real` is False at padding, None
+    where nothing is padded. Of every position of the full prompt, `others` tells whether anything but a visual token
+    stands there, and `ranks` a visual token's index within its sample. `n_valid` and `n_vision` are the real tokens of
+    each sample, known on the host. `cut`: tokens have gone. What nobody asks for is not computed.
     """
 
     index: Int[Tensor, "batch slots"]
-    valid: Bool[Tensor, "batch slots"]
-    visual: Bool[Tensor, "batch slots"]
-    rank: Int[Tensor, "batch slots"]
+    real: Bool[Tensor, "batch slots"] | None
+    others: UInt8[Tensor, "batch positions"]
+    ranks: Int[Tensor, "batch positions"]
     n_valid: Int[np.ndarray, "batch"]
     n_vision: Int[np.ndarray, "batch"]
+    cut: bool = False
 
     @property
     def ragged(self) -> bool:
         """Is there padding?"""
         return bool((self.n_valid < self.index.shape[1]).any())
 
-    def narrow(self, keep: Bool[Tensor, "batch slots"], n_vision: Int[np.ndarray, "batch"]) -> tuple["Stage", Tensor]:
-        """The stage of the tokens in `keep`, padding left out; and the slots (batch, new slots) to gather."""
-        n_valid = self.n_valid - self.n_vision + n_vision
-        order = keep.byte().argsort(dim=1, stable=True)  # kept slots last, each group in its order
-        slots = order[:, keep.shape[1] - int(n_valid.max()) :]
-        index, rank = self.index.gather(1, slots), self.rank.gather(1, slots)
-        valid = keep.gather(1, slots)
-        visual = self.visual.gather(1, slots) & valid
-        return Stage(index, valid, visual, rank, n_valid, n_vision), slots
+    @property
+    def aligned(self) -> bool:
+        """Is the last slot every sample's last token?"""
+        return self.cut or not self.ragged
 
-    def relabelled(self, rank: Int[Tensor, "batch vision"], picks: "Picks") -> "Stage":
+    def without_end(self, n: int) -> "Stage":
+        """The stage before its last `n` slots came, all of them real text."""
+        if n == 0:
+            return self
+        index, others, ranks = (part[:, :-n] for part in (self.index, self.others, self.ranks))
+        real = None if self.real is None else self.real[:, :-n]
+        return Stage(index, real, others, ranks, self.n_valid - n, self.n_vision, self.cut)
+
+    @cached_property
+    def valid(self) -> Bool[Tensor, "batch slots"]:
+        """False at padding."""
+        return torch.ones_like(self.index, dtype=torch.bool) if self.real is None else self.real
+
+    @cached_property
+    def visual(self) -> Bool[Tensor, "batch slots"]:
+        """True at real visual tokens."""
+        return self._others == 0
+
+    @cached_property
+    def rank(self) -> Int[Tensor, "batch slots"]:
+        """A visual token's index within its sample."""
+        return self.ranks.gather(1, self.index)
+
+    @cached_property
+    def vision(self) -> "Picks":
+        """The slots of the visual tokens."""
+        return Picks.without(self._others, self.n_vision)
+
+    def narrow(
+        self, keep: Bool[Tensor, "batch vision"], n_vision: Int[np.ndarray, "batch"]
+    ) -> tuple["Stage", Int[Tensor, "batch slots"]]:
+        """The stage of all text and of the visual tokens in `keep`; and the slots (batch, new slots) to gather."""
+        n_valid = self.n_valid - self.n_vision + n_vision
+        before = as_bytes(self.valid) if self.ragged else self._others
+        stays = before.scatter(1, self.vision.slots, self.vision.or_else(as_bytes(keep), before))
+        order = stays.argsort(dim=1, stable=True)  # those that stay last, each group in its order
+        slots = order[:, order.shape[1] - int(n_valid.max()) :]
+        real = stays.gather(1, slots).bool() if (n_valid < slots.shape[1]).any() else None
+        index = self.index.gather(1, slots)
+        return Stage(index, real, self.others, self.ranks, n_valid, n_vision, cut=True), slots
+
+    def relabelled(self, rank: Int[Tensor, "batch vision"]) -> "Stage":
         """The stage whose visual slots hold other tokens than before."""
-        rank = torch.where(picks.real, rank, self.rank.gather(1, picks.slots))
-        return replace(self, rank=self.rank.scatter(1, picks.slots, rank))
+        slots = self.vision.slots
+        ranks = self.ranks.scatter(1, self.index.gather(1, slots), self.vision.or_else(rank, self.rank))
+        return replace(self, ranks=ranks)
+
+    @cached_property
+    def _others(self) -> UInt8[Tensor, "batch slots"]:
+        others = self.others.gather(1, self.index)
+        return others | ~self.valid if self.ragged else others
 
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """A batch of prompts: its first stage, and `rows`: text after the sample's first visual token."""
+    """A batch of prompts: its first stage, and what of it pruning goes by.
+
+    The next token is read off a prompt's `last` token, so that one is text to pruning, even where it stands for a
+    picture, and so is whatever follows it in the same call (an answer, candidates). `rows`: text after the sample's
+    first visual token, up to `last`. `pictured`: all tokens that stand for a picture. Counts are known on the host;
+    `n_text` ends at `last`, `n_late` tokens of pictures follow it.
+    """
 
     stage: Stage
     rows: Bool[Tensor, "batch positions"]
+    last: Bool[Tensor, "batch positions"]
+    pictured: Bool[Tensor, "batch positions"]
     n_rows: Int[np.ndarray, "batch"]
+    n_text: Int[np.ndarray, "batch"]
+    n_pictured: Int[np.ndarray, "batch"]
+    n_late: Int[np.ndarray, "batch"]
 
     @classmethod
-    def read(cls, input_ids: Tensor, attention_mask: Tensor | None, image_token_id: int) -> "Prompt":
-        """Find visual and padding tokens; costs one host synchronisation."""
-        valid = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
-        visual = (input_ids == image_token_id) & valid
+    def read(
+        cls,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        image_token_id: int,
+        extent: Bool[Tensor, "batch positions"] | None = None,
+    ) -> "Prompt":
+        """Find visual and padding tokens; what `extent` leaves out follows the prompts. One host synchronisation."""
+        valid = real_tokens(input_ids, attention_mask)
+        within = valid if extent is None else valid & extent
+        last = within & (within.flip(1).cumsum(1).flip(1) == 1)
+        pictured = (input_ids == image_token_id) & valid
+        visual = pictured & within & ~last
+        text, late = within & ~visual, pictured & ~within
         seen = visual.cumsum(1)
-        rows = valid & ~visual & (seen > 0)
-        n_valid, n_vision, n_rows = torch.stack([m.sum(1) for m in (valid, visual, rows)]).cpu().numpy()
+        rows = text & (seen > 0)
+        masks = valid, visual, rows, text, pictured, late
+        n_valid, n_vision, n_rows, n_text, n_pictured, n_late = torch.stack([m.sum(1) for m in masks]).cpu().numpy()
         index = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
-        return cls(Stage(index, valid, visual, seen - 1, n_valid, n_vision), rows, n_rows)
+        stage = Stage(index, valid, as_bytes(~visual), seen - 1, n_valid, n_vision)
+        return cls(stage, rows, last, pictured, n_rows, n_text, n_pictured, n_late)
+
+    @property
+    def goes_on(self) -> bool:
+        """Do other tokens follow a prompt in the same call?"""
+        return bool((self.stage.n_valid > self.stage.n_vision + self.n_text).any())
+
+    @property
+    def ends_in_picture(self) -> Bool[np.ndarray, "batch"]:
+        """Does a prompt's last token stand for a picture?"""
+        return np.asarray(self.n_pictured - self.n_late > self.stage.n_vision)
+
+    def spread(self, hidden: Tensor, stage: Stage) -> Tensor:
+        """What leaves the decoder, (batch, slots, hidden) of `stage`, at the prompts' own places; zeros elsewhere."""
+        if stage is self.stage:
+            return hidden
+        full = hidden.new_zeros(*self.rows.shape, hidden.shape[-1])
+        index = stage.index[..., None].expand_as(hidden)
+        return full.scatter(1, index, hidden.masked_fill(~stage.valid[..., None], 0.0))
+
+    def present(self, stage: Stage) -> Bool[Tensor, "batch positions"]:
+        """Which positions are still there in `stage`: all of them, padding too, before anything is cut."""
+        if stage is self.stage:
+            return torch.ones_like(self.rows)
+        return torch.zeros_like(self.rows).scatter(1, stage.index, stage.valid)
+
+
+def real_tokens(input_ids: Tensor, attention_mask: Tensor | None) -> Bool[Tensor, "batch positions"]:
+    """False at padding."""
+    return torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,26 +180,39 @@ class Pruned:
         """Did fewer tokens than the prompt's enter this layer?"""
         return self.stages[layer] is not self.prompt
 
+    def without_end(self, n: int) -> "Pruned":
+        """The same before its last `n` positions came, all of them real text."""
+        short = {stage: stage.without_end(n) for stage in dict.fromkeys([self.prompt, *self.stages])}
+        return Pruned(short[self.prompt], [short[stage] for stage in self.stages], self.positions)
+
 
 @dataclass(frozen=True, eq=False)
 class Picks:
-    """Chosen slots of each sample, padded at the right: `slots` (batch, width), `real` False at padding."""
+    """Slots of each sample that are not among `others`, padded at the right with such: `slots` (batch, width)."""
 
     slots: Int[Tensor, "batch width"]
-    real: Bool[Tensor, "batch width"]
+    others: UInt8[Tensor, "batch slots"]
+    padded: bool
 
     @classmethod
-    def of(cls, chosen: Bool[Tensor, "batch slots"], counts: Int[np.ndarray, "batch"]) -> "Picks":
-        """The True slots in their order; `counts` are their numbers, known on the host."""
-        order = (~chosen).byte().argsort(dim=1, stable=True)
-        slots = order[:, : int(counts.max())]
-        return cls(slots, chosen.gather(1, slots))
+    def without(cls, others: UInt8[Tensor, "batch slots"], counts: Int[np.ndarray, "batch"]) -> "Picks":
+        """The slots where `others` is 0, in their order; `counts` are their numbers, known on the host."""
+        width = int(counts.max())
+        return cls(others.argsort(dim=1, stable=True)[:, :width], others, bool((counts < width).any()))
+
+    @cached_property
+    def real(self) -> Bool[Tensor, "batch width"]:
+        """False at padding."""
+        return self.others.gather(1, self.slots) == 0 if self.padded else self.slots >= 0
+
+    def or_else(self, values: Tensor, others: Tensor) -> Tensor:
+        """`values` (batch, width) at picked slots, `others` (batch, slots) at padding."""
+        return torch.where(self.real, values, others.gather(1, self.slots)) if self.padded else values
 
 
-def widen(stage: Stage, keep_visual: Tensor, picks: Picks) -> Bool[Tensor, "batch slots"]:
-    """Slots that stay: all real text, and the visual tokens that `keep_visual` (batch, width) says yes to."""
-    stays = stage.valid & ~stage.visual
-    return stays.scatter(1, picks.slots, torch.where(picks.real, keep_visual, stays.gather(1, picks.slots)))
+def as_bytes(flags: Bool[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
+    """What every device can sort; nothing is copied."""
+    return flags.view(torch.uint8)
 
 
 def take(values: Tensor, index: Tensor, dim: int) -> Tensor:

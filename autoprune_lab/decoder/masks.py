@@ -1,11 +1,12 @@
 """What decoder layers are told about visibility after a cut. Original positions decide it, whatever the rotary does."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from autoprune_lab.decoder.layout import Stage, take
+from autoprune_lab.decoder.layout import Stage
 
 
 class Keys(NamedTuple):
@@ -19,12 +20,17 @@ class Keys(NamedTuple):
         return Keys(self.valid[:, -n:], self.index[:, -n:])
 
 
-def narrow_mask(mask: Tensor, stage: Stage) -> Tensor:
-    """Rows and columns of the mask transformers built, padding hidden: any pattern survives."""
+def narrow_mask(mask: Tensor, stage: Stage, samples: Tensor) -> Tensor:
+    """Rows and columns of the mask transformers built, padding hidden: any pattern survives.
+
+    `samples` (batch, 1) counts the samples.
+    """
     if mask.ndim == 2:
         return mask.gather(1, stage.index) * stage.valid
-    mask = take(mask, stage.index[:, None, :, None], dim=2)
-    mask = take(mask, stage.index[:, None, None, :], dim=3)
+    rows, columns = stage.index[:, :, None], stage.index[:, None]
+    mask = mask.movedim(1, -1).expand(len(samples), -1, -1, -1)[samples[:, None], rows, columns].movedim(-1, 1)
+    if not stage.ragged:
+        return mask
     hidden = ~visible_keys(stage)[:, None, None]
     return mask.masked_fill(hidden, False if mask.dtype == torch.bool else torch.finfo(mask.dtype).min)
 
@@ -51,9 +57,17 @@ def causal_mask(keys: Keys, n_new: int, window: int | None, implementation: str,
     allowed = keys.valid[:, None, None] & (place <= place[-n_new:, None])
     if window is not None:
         allowed &= keys.index[:, None, -n_new:, None] - keys.index[:, None, None] < window
-    if implementation != "eager":
-        return allowed
-    return torch.zeros_like(allowed, dtype=dtype).masked_fill(~allowed, torch.finfo(dtype).min)
+    return _in_form(allowed, implementation, dtype)
+
+
+def step_masks(stages: Sequence[Stage], since: Tensor, implementation: str, dtype: torch.dtype) -> Sequence[Tensor]:
+    """What one new token may see in the layers of each stage: `causal_mask` of one row, without a window.
+
+    A few kernels for all stages: the masks lie side by side.
+    """
+    visible = torch.cat([part for stage in stages for part in (visible_keys(stage), since)], dim=-1)
+    joined = visible if "flash" in implementation else _in_form(visible[:, None, None], implementation, dtype)
+    return joined.split([stage.index.shape[1] + since.shape[1] for stage in stages], dim=-1)
 
 
 def visible_keys(stage: Stage) -> Tensor:
@@ -64,3 +78,10 @@ def visible_keys(stage: Stage) -> Tensor:
 def original_index(stage: Stage) -> Tensor:
     """Where each slot stood before any pruning, (batch, slots)."""
     return stage.index
+
+
+def _in_form(allowed: Tensor, implementation: str, dtype: torch.dtype) -> Tensor:
+    """Booleans, or what eager attention adds."""
+    if implementation != "eager":
+        return allowed
+    return torch.zeros_like(allowed, dtype=dtype).masked_fill(~allowed, torch.finfo(dtype).min)

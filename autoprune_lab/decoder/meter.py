@@ -4,6 +4,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -17,32 +18,37 @@ from autoprune_lab.decoder.shadow import shadowed
 _CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
 
+_KNOWN: WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], int]] = WeakKeyDictionary()
+"""What a module's forward calls cost, by the module's size and the inputs: counted once a process."""
+
+
 class Meter:
     """Counts the FLOPs of a module's forward calls: once per distinct inputs by torch, then from memory.
 
-    Floating-point and boolean inputs are told apart by shape, integers (Qwen's picture grids) by value. Exact
-    for whatever torch computes; attention kernels from elsewhere (the flash_attn package) are not seen.
+    Floating-point and boolean inputs are told apart by shape, integers (Qwen's picture grids) by value; a module that
+    has got or lost weights is counted anew. Exact for whatever torch computes; attention kernels from elsewhere (the
+    flash_attn package) are not seen.
     """
 
     def __init__(self) -> None:
         self.spent = 0
-        self._known: dict[tuple[Any, ...], int] = {}
 
     @contextmanager
     def on(self, module: nn.Module) -> Iterator[None]:
         """Count the calls of `module` inside the block."""
-        forward = module.forward
+        forward, known = module.forward, _KNOWN.setdefault(module, {})
+        n_weights = sum(weight.numel() for weight in module.parameters())
 
         @functools.wraps(forward)
         def metered(*args: Any, **kwargs: Any) -> Any:
-            key = tuple(_trait(value) for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
-            if key in self._known:
+            key = n_weights, *(_trait(value) for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
+            if key in known:
                 output = forward(*args, **kwargs)
             else:
                 with flop_counter() as counter:
                     output = forward(*args, **kwargs)
-                self._known[key] = counter.get_total_flops()
-            self.spent += self._known[key]
+                known[key] = counter.get_total_flops()
+            self.spent += known[key]
             return output
 
         with shadowed(module, "forward", metered):

@@ -2,17 +2,24 @@
 
 import inspect
 
+import torch
 from torch import Tensor
 
 from autoprune_lab.decoder.anatomy import Anatomy
-from autoprune_lab.decoder.layout import Stage, take
+from autoprune_lab.decoder.layout import Stage
 
 Rotary = tuple[Tensor, Tensor]
 
 
-def original_rotary(rotary: Rotary, stage: Stage) -> Rotary:
-    """(cos, sin), each (1 or batch, positions, dim) -> the rows of the stage's tokens."""
-    cos, sin = (take(part, stage.index[..., None], dim=1) for part in rotary)
+def rotary_table(rotary: Rotary) -> Tensor:
+    """(cos, sin), each (1 or batch, positions, dim), side by side: (positions, 2 dim) where all samples share them."""
+    table = torch.cat(rotary, dim=-1)
+    return table[0] if len(table) == 1 else table
+
+
+def original_rotary(table: Tensor, stage: Stage, samples: Tensor) -> Rotary:
+    """The rows of the stage's tokens, (cos, sin); `samples` (batch, 1) counts the samples."""
+    cos, sin = (table[stage.index] if table.ndim == 2 else table[samples, stage.index]).chunk(2, dim=-1)
     return cos, sin
 
 

@@ -1,6 +1,6 @@
 """One prefill: plans, then cuts visual tokens at the entrance of the layers where the planned count falls."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,8 +9,9 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from autoprune_lab.decoder.anatomy import Anatomy
-from autoprune_lab.decoder.layout import Prompt, Stage, take, widen
-from autoprune_lab.decoder.source import DecoderSource
+from autoprune_lab.decoder.checks import Checks, Cut, refuse_nan
+from autoprune_lab.decoder.layout import Prompt, Stage
+from autoprune_lab.decoder.source import DecoderSource, LiveEvidence
 from autoprune_lab.decoder.tap import Tapped, arm
 from autoprune_lab.decoder.view import View
 from autoprune_lab.evidence import Evidence
@@ -18,7 +19,7 @@ from autoprune_lab.flops import scoring_flops
 from autoprune_lab.geometry import Geometry
 from autoprune_lab.plan import Plan
 from autoprune_lab.pruner import Pruner
-from autoprune_lab.recovery import Survivors
+from autoprune_lab.recovery import planned
 
 Count = Int[np.ndarray, "batch"]
 
@@ -29,12 +30,16 @@ class Prefill:
     def __init__(self, anatomy: Anatomy, pruner: Pruner, prompt: Prompt, cls_scores: Callable[[], Tensor]) -> None:
         self.anatomy, self.pruner, self.prompt, self.cls_scores = anatomy, pruner, prompt, cls_scores
         self.stage, self.stages = prompt.stage, list[Stage]()
-        self.view = View(anatomy, self.stage, pruner.positions)
+        self.samples = torch.arange(len(prompt.rows), device=prompt.rows.device)[:, None]
+        self.view = View(anatomy, pruner.positions, self.samples)
+        self.checks = Checks()
         self.cache: Any = None
         self.plan: Plan | None = None
+        self.uploaded: Sequence[tuple[Tensor, Tensor]] = ()  # the plan, layer by layer, on the device
         self.opening = pruner.opening(self.stage.n_vision)
         self.armed, self.tapped = self._is_tapped(-1), None
-        self.geometries = _geometries(anatomy, self.stage)
+        self.geometries = _geometries(anatomy, prompt)
+        self.flops_of_one = scoring_flops(self.geometries[0], 1, 1)
         self.complexities = np.zeros(len(self.geometries))  # 0 bits without an image, or if nobody asks
         self.scoring_flops = np.zeros(len(self.geometries), dtype=np.int64)
 
@@ -47,15 +52,21 @@ class Prefill:
         self.armed = self._is_tapped(layer)
         if self.armed:
             arm(self.anatomy.layers[layer].self_attn, self._record)
-        return hidden, kwargs if self.stage is self.prompt.stage else self.view.narrow(layer, kwargs, hidden)
+        return hidden, kwargs if self.stage is self.prompt.stage else self.view.narrow(
+            layer, kwargs, hidden, self.stage
+        )
 
     def restore(self, hidden: Tensor) -> Tensor:
         """The decoder's output at full length: zeros where tokens were dropped."""
-        if self.stage is self.prompt.stage:
-            return hidden
-        full = hidden.new_zeros(*self.prompt.rows.shape, hidden.shape[-1])
-        index = self.stage.index[..., None].expand_as(hidden)
-        return full.scatter(1, index, hidden.masked_fill(~self.stage.valid[..., None], 0.0))
+        return self.prompt.spread(hidden, self.stage)
+
+    def settle(self) -> Int[np.ndarray, "batch layers"]:
+        """Visual tokens that entered each layer, once it is certain that they did; at most one synchronisation.
+
+        Raises ValueError for scores that hold NaN, and for a recovery that kept another count than planned.
+        """
+        self.checks.settle(self.pruner.recovery)
+        return np.stack([stage.n_vision for stage in self.stages], axis=1)
 
     def _record(self, tapped: Tapped) -> None:
         self.tapped = tapped
@@ -68,16 +79,11 @@ class Prefill:
                 "does not go through transformers' attention interface"
             )
         source = DecoderSource(self.prompt, self.stage, self.tapped, hidden, self.cls_scores)
-        evidence = source.evidence(layer - 1)
+        evidence = LiveEvidence(layer - 1, source)
         self.tapped = None
         if self.plan is None and layer == self.pruner.probe_layer + 1:
             self._plan(evidence, source)
-        if not self._cuts(layer):
-            return hidden
-        kept, merged = self._wanted(layer)
-        scores = self._scores(evidence)
-        self._charge(source, kept < self.stage.n_vision)
-        return self._cut(hidden, evidence, scores, source, kept, merged)
+        return self._cut(layer, hidden, evidence, source) if self._cuts(layer) else hidden
 
     def _is_tapped(self, layer: int) -> bool:
         """Will the next layer look at this one? -1: at what enters the decoder."""
@@ -99,46 +105,36 @@ class Prefill:
     def _plan(self, evidence: Evidence, source: DecoderSource) -> None:
         if self.pruner.policy.adaptive:
             sighted = self.stage.n_vision > 0
-            bits = self.pruner.complexity(evidence).double().cpu().numpy()
+            bits = self.pruner.complexity(evidence).detach().double().cpu().numpy()
             self.complexities = np.where(sighted, bits, 0.0)
-            refuse_nan(bool(np.isnan(self.complexities).any()), "complexity", self.pruner.complexity, evidence)
+            refuse_nan(bool(np.isnan(self.complexities).any()), "complexity", self.pruner.complexity, evidence.layer)
             self._charge(source, sighted)
         self.plan = self.pruner.plan(self.complexities, self.geometries)
+        self.uploaded = _upload(self.plan, self.samples.device)
 
-    def _scores(self, evidence: Evidence) -> Tensor:
+    def _cut(self, layer: int, hidden: Tensor, evidence: Evidence, source: DecoderSource) -> Tensor:
+        kept, merged = self._wanted(layer)
         opens = self.plan is None and self.pruner.opening_scorer is not None
-        return (self.pruner.opening_scorer if opens else self.pruner.scorer)(evidence)
-
-    def _cut(
-        self, hidden: Tensor, evidence: Evidence, scores: Tensor, source: DecoderSource, kept: Count, merged: Count
-    ) -> Tensor:
-        wanted = torch.as_tensor(np.stack([kept, merged]), device=scores.device)
-        survivors = self.pruner.recovery(evidence, scores, *wanted)
-        self._check(evidence, scores, survivors, wanted.sum(0))
+        scorer = self.pruner.opening_scorer if opens else self.pruner.scorer
+        scores = scorer(evidence)
+        self._charge(source, kept < self.stage.n_vision)
+        opening = Plan(kept[:, None], merged[:, None])
+        counts = self.uploaded[layer] if self.plan else _upload(opening, self.samples.device)[0]
+        survivors = self.pruner.recovery(evidence, scores, *counts)
+        self.checks.add(Cut(scorer, evidence.layer, scores, survivors.keep, self.stage.n_vision, kept + merged))
         if survivors.hidden is not None:
             hidden = _replace_visual(hidden, survivors.hidden, source)
         if survivors.index is not None:
-            self.stage = self.stage.relabelled(survivors.index, source.vision)
-        self.stage, slots = self.stage.narrow(widen(self.stage, survivors.keep, source.vision), kept + merged)
-        self.view = View(self.anatomy, self.stage, self.pruner.positions)
-        return take(hidden, slots[..., None], dim=1)
-
-    def _check(self, evidence: Evidence, scores: Tensor, survivors: Survivors, wanted: Tensor) -> None:
-        """Refuse NaN, and a recovery that leaves another count than planned; one host synchronisation."""
-        nan = (scores.isnan() & evidence.vision_mask).any()
-        real = survivors.keep & evidence.vision_mask
-        nan, miscounted = torch.stack([nan, (real.sum(1) != wanted).any()]).tolist()
-        refuse_nan(nan, "scores", self.pruner.scorer, evidence)
-        if miscounted:
-            name = getattr(self.pruner.recovery, "__name__", repr(self.pruner.recovery))
-            raise ValueError(f"recovery {name} must keep exactly the planned count of every sample's real slots")
-        if survivors.index is not None and self.pruner.positions == "original":
-            raise ValueError("this recovery moves tokens to other places: it needs positions='compact'")
+            if self.pruner.positions == "original":
+                raise ValueError("this recovery moves tokens to other places: it needs positions='compact'")
+            self.stage = self.stage.relabelled(survivors.index)
+        self.stage, slots = self.stage.narrow(survivors.keep, kept + merged)
+        return hidden[self.samples, slots]
 
     def _charge(self, source: DecoderSource, asked: Bool[np.ndarray, "batch"]) -> None:
         """Write down what evidence cost the samples that asked for it (a batch computes it for all)."""
-        for i, rows in enumerate(source.take_scored_rows() * asked):
-            self.scoring_flops[i] += scoring_flops(self.geometries[i], int(rows), int(self.stage.n_valid[i]))
+        n_keys = self.stage.n_vision + self.prompt.n_text
+        self.scoring_flops += self.flops_of_one * source.take_scored_rows() * asked * n_keys
 
 
 def must_cut(falls: Bool[np.ndarray, "batch"]) -> bool:
@@ -146,25 +142,23 @@ def must_cut(falls: Bool[np.ndarray, "batch"]) -> bool:
     return bool(falls.any())
 
 
-def _geometries(anatomy: Anatomy, stage: Stage) -> list[Geometry]:
+def _geometries(anatomy: Anatomy, prompt: Prompt) -> list[Geometry]:
     decoder = Geometry.from_config(anatomy.config, 0, 0)
-    return [
-        decoder.with_tokens(int(vision), int(valid - vision))
-        for valid, vision in zip(stage.n_valid, stage.n_vision, strict=True)
-    ]
+    lengths = zip(prompt.stage.n_vision, prompt.n_text, strict=True)
+    return [decoder.with_tokens(int(vision), int(text)) for vision, text in lengths]
 
 
 def _replace_visual(hidden: Tensor, visual: Tensor, source: DecoderSource) -> Tensor:
     picks = source.vision
     index = picks.slots[..., None].expand_as(visual)
-    return hidden.scatter(1, index, torch.where(picks.real[..., None], visual, hidden.gather(1, index)))
+    if picks.padded:
+        visual = torch.where(picks.real[..., None], visual, hidden.gather(1, index))
+    return hidden.scatter(1, index, visual)
 
 
-def refuse_nan(found: bool, what: str, function: Any, evidence: Evidence) -> None:
-    """Raise ValueError, naming the function and the layer, if NaN was `found`."""
-    if found:
-        name = getattr(function, "__name__", repr(function))
-        raise ValueError(
-            f"{what} by {name} on the attention of layer {evidence.layer} holds NaN: "
-            "check the inputs, or load the model in bfloat16 or float32"
-        )
+def _upload(plan: Plan, device: torch.device) -> Sequence[tuple[Tensor, Tensor]]:
+    """The plan layer by layer, (kept, merged), on the device; the host does not wait for the copy."""
+    rows = np.concatenate([plan.kept.T, plan.merged.T])
+    copied = torch.from_numpy(rows).to(device, non_blocking=True).unbind()
+    counts = [planned(*pair) for pair in zip(copied, rows, strict=True)]
+    return list(zip(counts[: len(rows) // 2], counts[len(rows) // 2 :], strict=True))

@@ -1,45 +1,103 @@
 """Session: follows the forward calls of one attached model, and tells prefill from decoding."""
 
 import functools
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 from transformers import Cache
 
 from autoprune_lab.decoder.anatomy import Anatomy
 from autoprune_lab.decoder.decode import Decode
-from autoprune_lab.decoder.layout import Prompt, Pruned, Stage
+from autoprune_lab.decoder.extent import NPrompt, first_positions, first_tokens
+from autoprune_lab.decoder.labels import ignore_lost, own_labels
+from autoprune_lab.decoder.layout import Prompt, Pruned, Stage, real_tokens
 from autoprune_lab.decoder.meter import Meter, cache_bytes, share
 from autoprune_lab.decoder.prefill import Prefill
+from autoprune_lab.decoder.repeat import First, Repeat
 from autoprune_lab.decoder.tower import Tower, per_beam
 from autoprune_lab.flops import prefill_flops
 from autoprune_lab.pruner import Pruner
-from autoprune_lab.trace import SampleTrace, Trace
+from autoprune_lab.trace import SampleTrace, Trace, UnprunedWarning
 
 _PRUNED = "_autoprune_lab_pruned"
 """A pruned cache carries how it was pruned under this name: no registry, and gone with the cache."""
 
 
+class Generating:
+    """One call of `generate`, whose prompts are `width` positions wide, None where they are not known.
+
+    Without a cache the prompt is computed with every token: `first` tells how it was pruned, `entered` gathers what the
+    layers got that cut.
+    """
+
+    def __init__(self, width: int | None) -> None:
+        self.width, self.entered = width, dict[int, Tensor]()
+        self.first: First | None = None
+
+
 class Session:
     """One with-block on one model."""
 
-    def __init__(self, anatomy: Anatomy, pruner: Pruner, keep_indices: bool) -> None:
-        self.anatomy, self.pruner, self.keep_indices = anatomy, pruner, keep_indices
+    def __init__(self, anatomy: Anatomy, pruner: Pruner, keep_indices: bool, n_prompt: NPrompt | None) -> None:
+        self.anatomy, self.pruner, self.keep_indices, self.n_prompt = anatomy, pruner, keep_indices, n_prompt
         self.tower = Tower.of(anatomy)
         self.trace, self.meter = Trace(), Meter()
         self.arguments: dict[str, Any] = {}
-        self.run: Prefill | Decode | None = None
+        self.run: Prefill | Repeat | Decode | None = None
+        self.prompt: Prompt | None = None
+        self.generating: Generating | None = None
         self.seen: tuple[Tensor, Tensor] | None = None  # the watched tower layer's last input and output
+        self.called = False
+        self.continued = set[bool]()  # caches that were decoded on: were they pruned?
+        self._turn = threading.RLock()
 
-    def call(self, arguments: dict[str, Any]) -> None:
-        """The model is called: remember what only it is told."""
-        self.arguments, self.run = arguments, None
-        _check_images(arguments, self.anatomy.image_token_id)
-        if not arguments.get("mm_encoder_outputs"):  # otherwise `generate` has just run the tower for this call
-            self.seen = None
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """One thread at a time: a second one is refused."""
+        if not self._turn.acquire(blocking=False):
+            raise ValueError(
+                "two threads call one attached model at the same time: let them take turns, or give each its own model"
+            )
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    @contextmanager
+    def generation(self, width: int | None) -> Iterator[None]:
+        """A call of `generate`; its vision tower may run before the model is called."""
+        self.called = True
+        if self.n_prompt is not None:
+            raise ValueError("n_prompt is for forward(prompt + answer); generate knows its prompt: attach without it")
+        with self.turn():
+            outer, self.generating = self.generating, Generating(width)
             self.meter.take()
+            try:
+                yield
+            finally:
+                self.generating = outer
+
+    def call(self, forward: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+        """Run the model's own `forward`, remembering what only it is told."""
+        with self.turn():
+            self.called = True
+            self.prompt = self._read(arguments) if _is_whole(arguments.get("past_key_values")) else None
+            _check_images(arguments, self.prompt, self.anatomy.image_token_id)
+            if not arguments.get("mm_encoder_outputs"):  # otherwise `generate` has just run the tower for this call
+                self.seen = None
+                self.meter.take()
+            self.arguments = own_labels(arguments)
+            try:
+                return forward(**self.arguments)
+            finally:
+                self.arguments, self.run, self.prompt, self.seen = {}, None, None, None
 
     def see(self, hidden: Tensor, output: Tensor) -> None:
         """The vision tower ran the layer whose [CLS] attention may be wanted."""
@@ -47,26 +105,114 @@ class Session:
 
     def begin(self, arguments: dict[str, Any]) -> None:
         """The decoder starts."""
-        cache, mask = arguments.get("past_key_values"), self.arguments.get("attention_mask")
+        cache, self.called = arguments.get("past_key_values"), True
         _check(self.arguments, cache)
-        if cache is None or cache.get_seq_length() == 0:
-            prompt = Prompt.read(self.arguments["input_ids"], mask, self.anatomy.image_token_id)
-            self.run = Prefill(self.anatomy, self.pruner, prompt, self._cls_scores)
-        else:
-            self.run = Decode.of(self.anatomy, _pruned(cache), mask)
+        self.run = self._prompts() if _is_whole(cache) else self._decode(cache)
+
+    def enter(self, layer: int, hidden: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+        """What layer `layer` gets instead of `hidden` and `kwargs`."""
+        if self.run is None:
+            raise ValueError(
+                "a decoder layer ran outside its model's forward call: call the attached model itself, without "
+                "gradient checkpointing where that runs the layers' hooks a second time"
+            )
+        before = self.stage()
+        hidden, kwargs = self.run.enter(layer, hidden, kwargs)
+        if self.generating is not None and isinstance(self.run, Prefill) and self.run.stage is not before:
+            self.generating.entered[layer] = hidden
+        return hidden, kwargs
 
     def end(self, hidden: Tensor) -> Tensor:
         """The decoder is done: write the trace, give its output the full length again."""
-        run, self.run, self.arguments, self.seen = self.run, None, {}, None
+        run = self.run
         if isinstance(run, Prefill):
-            self.trace.samples.extend(_samples(run, self.keep_indices, self.meter.take()))
-            if run.cache is not None:
-                _remember(run.cache, Pruned(run.prompt.stage, run.stages, self.pruner.positions))
+            self._finish(run)
+        if not isinstance(run, Decode):
+            ignore_lost(self.arguments, run.prompt.present(run.stage))
+        self.run = None
         return run.restore(hidden)
 
     def stage(self) -> Stage | None:
         """The tokens in the layer that runs; None: all of them."""
-        return self.run.stage if isinstance(self.run, Prefill) else None
+        return None if self.run is None or isinstance(self.run, Decode) else self.run.stage
+
+    def warn(self) -> None:
+        """Say what a user would otherwise take for pruned."""
+        told = _nothing_pruned(self.trace.samples) if self.trace.samples else self._nothing_seen()
+        for line in (told, self.trace.late_vision and _late(sum(self.trace.late_vision))):
+            if line:
+                warnings.warn(line, UnprunedWarning, stacklevel=4)  # points at the with-block
+
+    def _prompts(self) -> Prefill | Repeat:
+        """The run over prompts that no cache holds yet."""
+        ids = self.arguments["input_ids"]
+        prompt, self.prompt = self.prompt or self._read(self.arguments), None
+        first = self.generating and self.generating.first
+        if first is not None and first.begins(ids):
+            return Repeat(self.anatomy, self.pruner.positions, first, prompt)
+        return Prefill(self.anatomy, self.pruner, prompt, self._cls_scores)
+
+    def _extent(self, real: Bool[Tensor, "batch positions"]) -> Bool[Tensor, "batch positions"] | None:
+        """Where the prompts are, if this call may hold more."""
+        if self.generating is not None and self.generating.width is not None:
+            return first_positions(real, self.generating.width)
+        return None if self.n_prompt is None else first_tokens(real, self.n_prompt)
+
+    def _decode(self, cache: Cache) -> Decode:
+        """The run over tokens that come after what `cache` holds; their pictures are not pruned."""
+        ids, mask = self.arguments["input_ids"], self.arguments.get("attention_mask")
+        pruned = _pruned(cache)
+        if pruned is not None:
+            _check_mask(mask, cache.get_seq_length() + ids.shape[1])
+        if _has_pictures(self.arguments):
+            self._tell_late(int((ids == self.anatomy.image_token_id).sum()))
+        self.continued.add(pruned is not None)
+        return Decode(self.anatomy, pruned, mask)
+
+    def _finish(self, run: Prefill) -> None:
+        """Write the trace, and on the cache how its prompts were pruned; without a cache, remember it here."""
+        n_layers = len(self.anatomy.layers)
+        if len(run.stages) < n_layers:
+            raise ValueError(
+                f"{len(run.stages)} of {n_layers} decoder layers ran under the pruner: code compiled earlier, or a "
+                "draft of early layers, skips the others; attach to the model before anything of it is compiled"
+            )
+        self.trace.samples.extend(_samples(run, self.keep_indices, self.meter.take()))
+        self._tell_late(int(run.prompt.n_late.sum()))
+        generating = self.generating
+        if run.cache is not None:
+            pruned = Pruned(run.prompt.stage, run.stages, self.pruner.positions)
+            beyond = pruned.width - ((generating and generating.width) or pruned.width)
+            _remember(run.cache, pruned.without_end(max(beyond, 0)))  # candidates may be taken back
+        elif generating is not None:
+            generating.first = First(run, self.arguments["input_ids"], dict(generating.entered))
+        if generating is not None:
+            generating.entered.clear()
+
+    def _tell_late(self, n_vision: int) -> None:
+        if n_vision:
+            self.trace.late_vision.append(n_vision)
+
+    def _nothing_seen(self) -> str | None:
+        """Why the trace is empty; None where a later turn of a pruned prompt went on, or an exception said it."""
+        if not self.called:
+            return (
+                "the attached model was not called in this block: nothing was pruned; call the model that attach got, "
+                "and no copy of it"
+            )
+        if self.continued == {False}:
+            return (
+                "nothing was pruned: every call went on from a cache that was filled outside the block; "
+                "begin with the prompt inside it"
+            )
+        return None
+
+    def _read(self, arguments: dict[str, Any]) -> Prompt | None:
+        """None for arguments that will be refused."""
+        ids, mask = arguments.get("input_ids"), arguments.get("attention_mask")
+        if ids is None or (mask is not None and mask.ndim != 2):
+            return None
+        return Prompt.read(ids, mask, self.anatomy.image_token_id, self._extent(real_tokens(ids, mask)))
 
     def _cls_scores(self) -> Tensor:
         name = type(self.anatomy.model).__name__
@@ -75,7 +221,7 @@ class Session:
         hidden = self._tower_hidden(self.tower.input_index)
         if hidden is None:
             raise ValueError("cls_attention: give pixel_values, or vision features made with output_hidden_states=True")
-        return per_beam(self.tower.cls_attention(hidden), self.run.prompt.stage.n_vision, name)
+        return per_beam(self.tower.cls_attention(hidden), self.run.prompt.n_pictured, name)
 
     def _tower_hidden(self, index: int) -> Tensor | None:
         """The tower layer's input: of this call, of `generate` just before it, or kept with the features."""
@@ -90,15 +236,50 @@ class Session:
         return states[index]
 
 
-def _check_images(arguments: dict[str, Any], image_token_id: int) -> None:
+def _is_whole(cache: Cache | None) -> bool:
+    """Does a call with this cache bring a whole prompt?"""
+    return cache is None or cache.get_seq_length() == 0
+
+
+def _check_images(arguments: dict[str, Any], prompt: Prompt | None, image_token_id: int) -> None:
     """Refuse pictures that no token of the prompt stands for."""
     ids = arguments.get("input_ids")
-    pictures = arguments.get("pixel_values") is not None or arguments.get("mm_encoder_outputs")
-    if pictures and ids is not None and not (ids == image_token_id).any():
+    if not _has_pictures(arguments) or ids is None:
+        return
+    found = (ids == image_token_id).any() if prompt is None else prompt.n_pictured.any()
+    if not found:
         raise ValueError(
             f"no visual tokens found: input_ids hold no image_token_id={image_token_id}; "
             "make the prompt with the model's own processor"
         )
+
+
+def _has_pictures(arguments: dict[str, Any]) -> bool:
+    return arguments.get("pixel_values") is not None or bool(arguments.get("mm_encoder_outputs"))
+
+
+def _check_mask(mask: Tensor | None, n_tokens: int) -> None:
+    if mask is not None and mask.shape[1] != n_tokens:
+        raise ValueError(
+            f"attention_mask covers {mask.shape[1]} positions, pruned cache and new tokens stand for {n_tokens}: "
+            "it must cover the prompt as it was before pruning and everything since; a new prompt needs a new cache"
+        )
+
+
+def _nothing_pruned(samples: list[SampleTrace]) -> str | None:
+    """None where any token went."""
+    if any((sample.counts < sample.geometry.n_vision).any() for sample in samples):
+        return None
+    if not any(sample.geometry.n_vision for sample in samples):
+        return f"nothing was pruned: none of the {len(samples)} prompts of this block has visual tokens"
+    return f"nothing was pruned: the plan keeps every visual token of the {len(samples)} prompts of this block"
+
+
+def _late(n_vision: int) -> str:
+    return (
+        f"{n_vision} visual tokens were kept whole: they came after a prompt, on a cache that already held one or "
+        "behind n_prompt (see trace.late_vision)"
+    )
 
 
 def _check(arguments: dict[str, Any], cache: Cache | None) -> None:
@@ -134,12 +315,11 @@ def _pruned(cache: Cache) -> Pruned | None:
 
 
 def _samples(run: Prefill, keep_indices: bool, vision_flops: int) -> list[SampleTrace]:
-    """One record a sample; the counts are read off the stages that ran, not off the plan."""
-    sums = {stage: stage.visual.sum(1) for stage in dict.fromkeys(run.stages)}
-    counts = torch.stack([sums[stage] for stage in run.stages], dim=1).cpu().numpy()
+    """One record a sample; the counts are of the stages that ran, not of the plan."""
+    counts = run.settle()
     planned = np.zeros_like(counts) if run.plan is None else run.plan.tokens
     kept = _kept(run) if keep_indices else [None] * len(counts)
-    vision = share(vision_flops, [geometry.n_vision for geometry in run.geometries])
+    vision = share(vision_flops, run.prompt.n_pictured.tolist())
     held = cache_bytes(run.cache, counts + np.array([[geometry.n_text] for geometry in run.geometries]))
     return [
         SampleTrace(
@@ -152,13 +332,16 @@ def _samples(run: Prefill, keep_indices: bool, vision_flops: int) -> list[Sample
             kv_cache_bytes=int(held[i]),
             complexity=float(run.complexities[i]) if run.pruner.policy.adaptive else None,
             kept=kept[i],
+            ends_in_picture=bool(run.prompt.ends_in_picture[i]),
         )
         for i, geometry in enumerate(run.geometries)
     ]
 
 
 def _kept(run: Prefill) -> list[list[np.ndarray]]:
-    """Per sample and layer: the indices of its visual tokens, within the sample."""
-    views = {stage: (stage.rank.cpu(), stage.visual.cpu()) for stage in dict.fromkeys(run.stages)}
-    per_layer = [views[stage] for stage in run.stages]
-    return [[rank[i][visual[i]].numpy() for rank, visual in per_layer] for i in range(len(run.geometries))]
+    """Per sample and layer: the indices of its visual tokens, within the sample; one host synchronisation."""
+    stages = list(dict.fromkeys(run.stages))
+    ranks = torch.cat([stage.rank.masked_fill(~stage.visual, -1) for stage in stages], dim=1).cpu().numpy()
+    ends = np.cumsum([stage.index.shape[1] for stage in stages])[:-1]
+    views = dict(zip(stages, np.split(ranks, ends, axis=1), strict=True))
+    return [[rank[i][rank[i] >= 0] for rank in map(views.__getitem__, run.stages)] for i in range(len(ranks))]

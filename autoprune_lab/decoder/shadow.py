@@ -1,4 +1,4 @@
-"""Shadows a method or a value on one instance, and takes the shadow away again."""
+"""Shadows an attribute or a method on one instance, and takes the shadow away again."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,15 +1,53 @@
 """Evidence from a live decoder: everything is computed on request, and its cost written down."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
-from autoprune_lab.decoder.layout import Picks, Prompt, Stage, take
-from autoprune_lab.decoder.tap import Tapped, probabilities
+from autoprune_lab.decoder.layout import Picks, Prompt, Stage, as_bytes, take
+from autoprune_lab.decoder.tap import Tapped, last_probabilities, probabilities, rows_at_once
 from autoprune_lab.evidence import Evidence
+
+
+class LiveEvidence(Evidence):
+    """The evidence of a `DecoderSource`: masks, too, are computed on request, and long prompts part by part."""
+
+    source: "DecoderSource"
+
+    def __init__(self, layer: int, source: "DecoderSource", **given: Any) -> None:
+        vars(self).update({"layer": layer, "source": source, "n_vision": source.stage.n_vision} | given)
+
+    @cached_property
+    def vision_mask(self) -> Bool[Tensor, "batch vision"]:  # type: ignore[override]
+        """See `Evidence`."""
+        return self.source.vision.real
+
+    @cached_property
+    def text_mask(self) -> Bool[Tensor, "batch rows"]:  # type: ignore[override]
+        """See `Evidence`."""
+        return self.source.rows.real
+
+    @cached_property
+    def index(self) -> Int[Tensor, "batch vision"]:  # type: ignore[override]
+        """See `Evidence`."""
+        return self.source.index()
+
+    @cached_property
+    def last_row_mean(self) -> Tensor:
+        """See `Evidence`."""
+        return self.source.last_row_mean()
+
+    def row_chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """See `Evidence`."""
+        if "attention" in vars(self) or self.source.rows_at_once >= self.source.rows.slots.shape[1]:
+            yield self.attention, self.text_mask
+        else:
+            yield from self.source.attention_parts()
 
 
 class DecoderSource:
@@ -22,28 +60,64 @@ class DecoderSource:
     def __init__(
         self, prompt: Prompt, stage: Stage, tapped: Tapped | None, hidden: Tensor, cls_scores: Callable[[], Tensor]
     ) -> None:
-        self.prompt, self.stage, self.tapped = prompt, stage, tapped
+        self.prompt, self.stage, self._tapped = prompt, stage, tapped
         self.hidden_states, self.cls_scores = hidden, cls_scores
-        self.vision = Picks.of(stage.visual, stage.n_vision)
-        self.rows = Picks.of(prompt.rows.gather(1, stage.index) & stage.valid, prompt.n_rows)
-        self._scored_rows = list[np.ndarray]()
+        self._scored_rows = np.zeros_like(prompt.n_rows)
 
-    def evidence(self, layer: int) -> Evidence:
-        """The evidence of `layer`, nothing computed yet."""
-        return Evidence(layer, self.vision.real, self.rows.real, self._index(), self)
+    @property
+    def vision(self) -> Picks:
+        """The visual tokens."""
+        return self.stage.vision
+
+    @cached_property
+    def rows(self) -> Picks:
+        """The text rows."""
+        rows = self.prompt.rows.gather(1, self.stage.index)
+        return Picks.without(as_bytes(~(rows & self.stage.valid)), self.prompt.n_rows)
+
+    @property
+    def tapped(self) -> Tapped:
+        """The attention call that evidence of it comes from; ValueError where there was none."""
+        if self._tapped is None:
+            raise ValueError(
+                "a cut before layer 0 has no attention to go by: choose another scorer, or probe_layer >= 0"
+            )
+        return self._tapped
+
+    @property
+    def rows_at_once(self) -> int:
+        """How many rows are computed at once."""
+        return rows_at_once(self.tapped)
 
     def attention(self) -> Tensor:
         """(batch, heads, rows, vision)."""
-        self._scored_rows.append(self.prompt.n_rows)
-        real = self.rows.real[:, :, None] & self.vision.real[:, None]
-        return self._visual_columns(self.rows.slots, real)
+        parts = [attention for attention, _ in self.attention_parts()]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+
+    def attention_parts(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The same, (batch, heads, part, vision), and which rows are real, (batch, part), part by part."""
+        slots, real, size = self.rows.slots, self.rows.real, self.rows_at_once
+        self._scored_rows = self._scored_rows + self.prompt.n_rows
+        for start in range(0, max(slots.shape[1], 1), size):
+            part = slice(start, start + size)
+            attention = self._visual_columns(probabilities(self.tapped, slots[:, part]))
+            yield (
+                attention.masked_fill_(~real[:, None, part, None], 0.0) if self.rows.padded else attention,
+                real[:, part],
+            )
 
     def last_row(self) -> Tensor:
         """(batch, heads, vision)."""
-        self._scored_rows.append(np.ones_like(self.prompt.n_rows))
-        slots = torch.arange(self.stage.valid.shape[1], device=self.stage.valid.device)
-        last = (self.stage.valid * slots).argmax(dim=1, keepdim=True)
-        return self._visual_columns(last, self.vision.real[:, None])[:, :, 0]
+        self._scored_rows = self._scored_rows + 1
+        return self._visual_columns(probabilities(self.tapped, self._last_slot()))[:, :, 0]
+
+    def last_row_mean(self) -> Tensor:
+        """(batch, vision)."""
+        if not self._ends_alike:
+            return self.last_row().mean(1)
+        self._scored_rows = self._scored_rows + 1
+        columns = last_probabilities(self.tapped).gather(1, self.vision.slots)
+        return columns.masked_fill(~self.vision.real, 0.0) if self.vision.padded else columns
 
     def hidden(self) -> Tensor:
         """(batch, vision, hidden)."""
@@ -51,25 +125,29 @@ class DecoderSource:
 
     def cls_attention(self) -> Tensor:
         """(batch, vision)."""
-        full = Picks.of(self.prompt.stage.visual, self.prompt.stage.n_vision).real
+        full = Picks.without(as_bytes(~self.prompt.pictured), self.prompt.n_pictured).real
         scores = torch.zeros(full.shape, device=full.device).masked_scatter(full, self.cls_scores().float())
-        return scores.gather(1, self._index().clamp(min=0)) * self.vision.real
+        return scores.gather(1, self.index().clamp(min=0)) * self.vision.real
+
+    def index(self) -> Tensor:
+        """(batch, vision), -1 at padding."""
+        index = self.stage.rank.gather(1, self.vision.slots)
+        return index.masked_fill(~self.vision.real, -1) if self.vision.padded else index
 
     def take_scored_rows(self) -> Int[np.ndarray, "batch"]:
         """Attention rows computed per sample since the last call of this function."""
-        rows = sum(self._scored_rows, np.zeros_like(self.prompt.n_rows))
-        self._scored_rows = []
+        rows, self._scored_rows = self._scored_rows, np.zeros_like(self._scored_rows)
         return rows
 
-    def _index(self) -> Tensor:
-        """(batch, vision), -1 at padding."""
-        return self.stage.rank.gather(1, self.vision.slots).masked_fill(~self.vision.real, -1)
+    def _last_slot(self) -> Int[Tensor, "batch 1"]:
+        last = self.prompt.last.gather(1, self.stage.index) & self.stage.valid
+        return last.byte().argmax(dim=1, keepdim=True)
 
-    def _visual_columns(self, rows: Tensor, real: Tensor) -> Tensor:
-        if self.tapped is None:
-            raise ValueError(
-                "a cut before layer 0 has no attention to go by: choose another scorer, or probe_layer >= 0"
-            )
-        attention = probabilities(self.tapped, rows)
+    @property
+    def _ends_alike(self) -> bool:
+        """Is the last slot the last token of every prompt?"""
+        return self.stage.aligned and not self.prompt.goes_on
+
+    def _visual_columns(self, attention: Tensor) -> Tensor:
         columns = take(attention, self.vision.slots[:, None, None], dim=3)
-        return torch.where(real[:, None], columns, 0.0)
+        return columns.masked_fill_(~self.vision.real[:, None, None], 0.0) if self.vision.padded else columns

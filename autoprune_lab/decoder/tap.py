@@ -18,6 +18,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from autoprune_lab.decoder.layout import take
 
 _NAME = "autoprune_lab_tap"
+_FEW = 2**18  # logits: a megabyte
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +64,12 @@ def hand_over(attention: nn.Module, tapped: Tapped) -> None:
         armed.record(tapped)
 
 
+def rows_at_once(tapped: Tapped) -> int:
+    """How many rows `probabilities` is to be asked for at once: their logits are no more than all the queries."""
+    batch, heads, n_keys = tapped.query.shape[0], tapped.query.shape[1], tapped.key.shape[2]
+    return max(max(tapped.query.numel(), _FEW) // (batch * heads * n_keys), 1)
+
+
 def probabilities(tapped: Tapped, rows: Tensor) -> Tensor:
     """Attention of the query positions `rows` (batch, r) over all keys: (batch, heads, r, n), float32.
 
@@ -72,22 +79,37 @@ def probabilities(tapped: Tapped, rows: Tensor) -> Tensor:
     batch, heads, n_rows, dim = query.shape
     kv_heads, n_keys = tapped.key.shape[1:3]
     grouped = query.reshape(batch, kv_heads, heads // kv_heads * n_rows, dim)
-    logits = (grouped @ tapped.key.transpose(-1, -2)).view(batch, heads, n_rows, n_keys) * tapped.scaling
-    return _hide(logits.float(), tapped, rows).softmax(-1)
+    logits = (grouped @ tapped.key.transpose(-1, -2)).view(batch, heads, n_rows, n_keys).mul_(tapped.scaling)
+    return _hide(logits, tapped, rows).softmax(-1, dtype=torch.float32)
+
+
+def last_probabilities(tapped: Tapped) -> Tensor:
+    """Attention of the last query position over all keys, mean over heads: (batch, n), float32; in few kernels."""
+    query, key = tapped.query[:, :, -1], tapped.key
+    batch, kv_heads, n_keys, dim = key.shape
+    many = query.shape[1] > kv_heads
+    columns = query.reshape(batch * kv_heads, -1, dim).mT if many else query.reshape(batch * kv_heads, dim, 1)
+    logits = torch.bmm(key.flatten(0, 1), columns).view(batch, kv_heads, n_keys, -1).mul_(tapped.scaling)
+    if tapped.mask is not None:  # without one nothing is hidden from the last row
+        mask = tapped.mask
+        logits = _masked(logits, mask.bool()[:, None, :, None] if mask.ndim == 2 else mask[:, :, -1, :, None])
+    return logits.softmax(2, dtype=torch.float32).mean((1, 3))
 
 
 def _hide(logits: Tensor, tapped: Tapped, rows: Tensor) -> Tensor:
     """Apply the call's own mask: None, 2-D (flash), or 4-D of booleans (sdpa) or addends (eager)."""
     mask = tapped.mask
     if mask is not None and mask.ndim == 4:
-        of_rows = take(mask, rows[:, None, :, None], dim=2)
-        return logits.masked_fill(~of_rows, -torch.inf) if mask.dtype == torch.bool else logits + of_rows
+        return _masked(logits, take(mask, rows[:, None, :, None], dim=2))
     if tapped.causal:
         keys = torch.arange(logits.shape[-1], device=logits.device)
-        logits = logits.masked_fill(keys > rows[:, None, :, None], -torch.inf)
-    if mask is not None:
-        logits = logits.masked_fill(~mask.bool()[:, None, None], -torch.inf)
-    return logits
+        logits = logits.masked_fill_(keys > rows[:, None, :, None], -torch.inf)
+    return logits if mask is None else _masked(logits, mask.bool()[:, None, None])
+
+
+def _masked(logits: Tensor, mask: Tensor) -> Tensor:
+    """Booleans hide where they are False, in place, anything else is added."""
+    return logits.masked_fill_(~mask, -torch.inf) if mask.dtype == torch.bool else logits + mask
 
 
 def _tapped_attention(

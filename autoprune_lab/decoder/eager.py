@@ -1,0 +1,61 @@
+"""Models that torch.compile or PEFT has wrapped: hooks run in the plain model's own Python code only."""
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from autoprune_lab.decoder.anatomy import Anatomy
+from autoprune_lab.decoder.shadow import shadowed
+
+_COMPILED_CALL = "_compiled_call_impl"  # what `module.compile()` sets
+_WRITTEN = "_torchdynamo_orig_callable"  # how torch.compile(function) names the function
+
+
+def plain(model: nn.Module) -> PreTrainedModel:
+    """The transformers model inside what torch.compile and PEFT made of it; a call of theirs runs through it."""
+    while True:
+        if hasattr(model, "_orig_mod"):
+            model = model._orig_mod
+        elif hasattr(model, "get_base_model"):
+            model = model.get_base_model()
+        else:
+            return model
+
+
+@contextmanager
+def eager(anatomy: Anatomy) -> Iterator[None]:
+    """Inside the block modules run as they are written, not as they were compiled: compiled code skips new hooks.
+
+    A layer's own compiled `forward` stays, hooks run around it. ValueError for a compiled wrapper between the model
+    and its layers, which cannot be opened.
+    """
+    layers = anatomy.layers
+    above = [module for module in anatomy.model.modules() if _holds(module, layers)]
+    for module in above:
+        if hasattr(module, "_orig_mod"):
+            raise ValueError(
+                f"{type(module._orig_mod).__name__} inside the model is wrapped by torch.compile, where hooks are "
+                "skipped: put back its `_orig_mod`, or compile it in place by `module.compile()`"
+            )
+    with ExitStack() as undo:
+        for module in anatomy.model.modules():
+            if getattr(module, _COMPILED_CALL, None) is not None:
+                undo.enter_context(shadowed(module, _COMPILED_CALL, None))
+        for module in above:
+            if hasattr(module.forward, _WRITTEN):
+                undo.enter_context(shadowed(module, "forward", getattr(module.forward, _WRITTEN)))
+        yield
+
+
+def _holds(module: nn.Module, layers: nn.ModuleList) -> bool:
+    return module is not layers and any(inner is layers for inner in module.modules())
+
+
+def called_eagerly(forward: Callable[..., Any], call: Callable[..., Any]) -> Callable[..., Any]:
+    """`call` under the name and signature of `forward`; a compiled caller leaves its graph for it."""
+    return torch.compiler.disable(functools.wraps(forward)(call))

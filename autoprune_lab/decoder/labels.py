@@ -1,0 +1,30 @@
+"""Labels of a pruned call: a position whose logits do not exist has no loss."""
+
+from typing import Any
+
+from jaxtyping import Bool
+from torch import Tensor
+
+_IGNORED = -100
+_SHIFTS = {"labels": 1, "shift_labels": 0}
+"""How far behind the position whose logits predict it a label stands."""
+
+
+def own_labels(arguments: dict[str, Any]) -> dict[str, Any]:
+    """`arguments` whose labels may be written on."""
+    return arguments | {name: labels.clone() for name, labels in _given(arguments).items()}
+
+
+def ignore_lost(arguments: dict[str, Any], present: Bool[Tensor, "batch positions"]) -> None:
+    """Write the ignored index on the labels of positions that were dropped: the model reads labels after its decoder.
+
+    The loss is then the mean over the positions whose logits exist.
+    """
+    for name, labels in _given(arguments).items():
+        shift = _SHIFTS[name]
+        lost = ~present[:, : labels.shape[1] - shift].to(labels.device)
+        labels[:, shift:].masked_fill_(lost, arguments.get("ignore_index", _IGNORED))
+
+
+def _given(arguments: dict[str, Any]) -> dict[str, Tensor]:
+    return {name: arguments[name] for name in _SHIFTS if isinstance(arguments.get(name), Tensor)}

@@ -1,0 +1,78 @@
+"""`generate` without a cache computes the prompt again with every token: what was dropped the first time stays away."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from autoprune_lab.decoder.anatomy import Anatomy
+from autoprune_lab.decoder.layout import Prompt, Stage, take
+from autoprune_lab.decoder.prefill import Prefill
+from autoprune_lab.decoder.view import View
+
+
+class First:
+    """The first forward call of a `generate` without a cache, to be repeated.
+
+    `input_ids` (batch, positions) are its prompts, `entered` what the layers got at whose entrance tokens went.
+    """
+
+    def __init__(self, run: Prefill, input_ids: Tensor, entered: dict[int, Tensor]) -> None:
+        self.run, self.input_ids, self.entered = run, input_ids, entered
+
+    def begins(self, input_ids: Tensor) -> bool:
+        """Do these prompts, and some more tokens, make up `input_ids`?"""
+        batch, n = self.input_ids.shape
+        return len(input_ids) == batch and input_ids.shape[1] > n and torch.equal(input_ids[:, :n], self.input_ids)
+
+
+class Repeat:
+    """State of one later forward call; `prompt` holds the prompts and all that was decoded since.
+
+    Nothing is planned or scored, and recoveries need not merge again: every layer where tokens went gets the visual
+    tokens that it got the first time.
+    """
+
+    def __init__(self, anatomy: Anatomy, positions: str, first: First, prompt: Prompt) -> None:
+        self.first, self.prompt = first, prompt
+        samples = torch.arange(len(prompt.rows), device=prompt.rows.device)[:, None]
+        self.stage, self.view = prompt.stage, View(anatomy, positions, samples)
+        begun = first.run.prompt.stage
+        longer = {stage: _longer(stage, begun, prompt.stage) for stage in dict.fromkeys(first.run.stages)}
+        self.stages = [(longer | {begun: prompt.stage})[stage] for stage in first.run.stages]
+
+    def enter(self, layer: int, hidden: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+        """What layer `layer` gets instead of `hidden` (batch, slots, hidden) and `kwargs`."""
+        if self.stages[layer] is not self.stage:
+            hidden = self._cut(hidden, self.stages[layer], self.first.entered[layer])
+        return hidden, kwargs if self.stage is self.prompt.stage else self.view.narrow(
+            layer, kwargs, hidden, self.stage
+        )
+
+    def restore(self, hidden: Tensor) -> Tensor:
+        """The decoder's output at full length: zeros where tokens were dropped."""
+        return self.prompt.spread(hidden, self.stage)
+
+    def _cut(self, hidden: Tensor, stage: Stage, entered: Tensor) -> Tensor:
+        hidden = take(hidden, _slots(self.stage, stage, self.prompt)[..., None], dim=1)
+        before = entered.shape[1]
+        same = torch.where(stage.visual[:, :before, None], entered, hidden[:, :before])
+        self.stage = stage
+        return torch.cat([same, hidden[:, before:]], dim=1)
+
+
+def _longer(stage: Stage, begun: Stage, now: Stage) -> Stage:
+    """`stage` with the tokens that `now` has more than `begun`."""
+    n = begun.index.shape[1]
+    pairs = {name: (getattr(stage, name), getattr(now, name)[:, n:]) for name in ("index", "valid", "others", "ranks")}
+    joined = {name: torch.cat(pair, dim=1) for name, pair in pairs.items()}
+    joined["real"] = joined.pop("valid")
+    return replace(stage, **joined, n_valid=stage.n_valid + now.n_valid - begun.n_valid)
+
+
+def _slots(before: Stage, after: Stage, prompt: Prompt) -> Tensor:
+    """Where the tokens of `after` stand in `before`, (batch, slots of `after`)."""
+    places = torch.arange(before.index.shape[1], device=before.index.device).expand_as(before.index)
+    where = torch.zeros_like(prompt.stage.index).scatter(1, before.index, places)
+    return where.gather(1, after.index)
