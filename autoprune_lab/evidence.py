@@ -1,5 +1,6 @@
 """Evidence: what scorers and complexity estimators may look at. What nobody asks for is never computed."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol, runtime_checkable
@@ -63,3 +64,7 @@ class Evidence:
         0 at padding. Raises ValueError for a vision tower without [CLS].
         """
         return self.source.cls_attention()
+
+
+Scorer = Callable[[Evidence], Float[Tensor, "batch vision"]]
+Estimator = Callable[[Evidence], Float[Tensor, "batch"]]

@@ -30,12 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Write the file and say what is in it."""
-    from search.export import Pick, export, study_folder
+    from search.export import Pick, export, load_line, study_folder
     from search.results import StudyResult
 
     study, pick, out = _understood(given)
-    said = export(StudyResult.read(study_folder(study)), Pick(*pick), out)
-    print(f"{said}\n\nwritten  {out}\nuse it   pruner = Pruner.load('{out}')")
+    result, picked = StudyResult.read(study_folder(study)), Pick(*pick)
+    print(f"{export(result, picked, out)}\n\nwritten  {out}\nuse it   {load_line(result, picked, out)}")
     return 0
 
 
