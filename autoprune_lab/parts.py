@@ -112,7 +112,7 @@ def _part(node: Mapping[Any, Any], kinds: Sequence[Any], at: str, allowed: Colle
     try:
         return found(**made)
     except Exception as error:  # of any type: it is how a part says what it refuses
-        raise PartError(f"{_place(at)}{error}") from error
+        raise PartError(f"{_place(at)}{' '.join(str(error).split()) or type(error).__name__}") from error
 
 
 def _find(name: Any, at: str, allowed: Collection[str]) -> Any:
@@ -199,7 +199,9 @@ def _expected(kinds: Sequence[Any]) -> str:
     """What would have been right, in words."""
     words: list[str] = []
     for kind in kinds:
-        if get_origin(kind) is Literal:
+        if kind in _ANY:
+            words.append("a number, text, a list or a part of a pruner")
+        elif get_origin(kind) is Literal:
             words.append(f"one of {', '.join(map(str, get_args(kind)))}")
         elif contracts := _contracts(kind):
             words += [contract.words for contract in contracts]

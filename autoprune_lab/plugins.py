@@ -31,7 +31,7 @@ class Contract:
     gives: Any
     n_arguments: int
 
-    def kept_by(self, plugin: Plugin, settings: Collection[str] = ()) -> bool:
+    def kept_by(self, plugin: Any, settings: Collection[str] = ()) -> bool:
         """Does a function with `settings` bound, or a class's `__call__`, take and give that, by its annotations?"""
         call = plugin if inspect.isfunction(plugin) else plugin.__call__
         if not inspect.isfunction(call):  # a class whose instances are not called

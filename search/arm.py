@@ -69,13 +69,15 @@ def pruner_packages(config: DictConfig) -> set[str]:
 
 
 def _pruner(node: Any, packages: Collection[str], where: str) -> "Pruner":
-    from autoprune_lab.parts import PartError
+    from autoprune_lab.parts import PackagesError, PartError
     from autoprune_lab.parts import make as made
     from autoprune_lab.pruner import Pruner
 
     try:
         pruner: Pruner = made(node, Pruner, packages, where)
         return pruner
+    except PackagesError as error:
+        raise ConfigError(f"{where}: {error.needs}: no `_target_` of this config names that package") from error
     except PartError as error:
         raise ConfigError(_one_line(error)) from error
 

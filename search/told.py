@@ -5,7 +5,7 @@ checkpoint's, and decide nothing about this host. What the worker's own command 
 trusted.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,22 +31,23 @@ def for_others(word: str) -> bool:
         return False
     key, value = override.key_or_group, override.value()
     paths = fields_of(value, key) if isinstance(value, dict) else [key]
-    about_study = not key.startswith("hydra") and override.package is None and "${" not in word
+    about_study = not key.startswith("hydra") and override.package is None
     return about_study and all(path == LENGTH or not is_free(path) for path in (key, *paths))
 
 
 def check_words(words: Any, own: Settings) -> list[str]:
-    """What a storage holds as words, without those of the worker's own command. ConfigError for one that no study tells.
+    """What a storage holds as words, without those of the worker's own command.
 
-    Those that hold `${...}` are among these: it may read this host's environment.
+    Raises ConfigError for one that no study tells, or that may read this host's environment, as `${...}` can.
     """
     if not (isinstance(words, list) and all(isinstance(word, str) for word in words)):
         raise ConfigError("the study's storage holds no list of words: it was not begun by autoprune study")
     told = [word for word in words if word not in own.overrides]
     for word in told:
-        if not for_others(word):
+        if "${" in word or not for_others(word):
             raise ConfigError(
-                f"the study's storage tells workers {word!r}, which each must say itself: add it if you mean it"
+                f"the study's storage tells its workers {word!r}, which only their own commands may say: "
+                "add it to this one if you mean it"
             )
     return told
 
@@ -59,25 +60,26 @@ def check_code(told: Settings, own: Settings, packages: Sequence[str] = ()) -> N
     trusted = {*OURS, *packages, *pruner_packages(own.config), *packages_of(list(_files(own.folders, "**")))}
     if missing := sorted(pruner_packages(told.config) - trusted):
         options = " ".join(f"--package {name}" for name in missing)
-        raise ConfigError(
-            f"the study's pruners need code of {', '.join(missing)}: add {options} if you trust that code"
-        )
+        names = ", ".join(missing)
+        raise ConfigError(f"the study's pruners need code of {names}: add {options} if you trust that code")
     for key in MADE:
         known = {*_targets(own.config, key), *targets(list(_files([conf_dir(), *own.folders], key)))}
         if strange := sorted(set(_targets(told.config, key)) - known):
             raise ConfigError(
                 f"{key}: the study's storage names {strange[0]}, which no config here does: "
-                f"say the word with its _target_ on this command line too, if you trust that code"
+                "add the word that says so to this command if you trust that code"
             )
     if told.typed.model.get("trust_remote_code") and not own.typed.model.get("trust_remote_code"):
         raise ConfigError(
             "the study runs the code of its checkpoint: read it, then add its words model=..., model.path=... and "
-            "model.trust_remote_code=true to this command line"
+            "model.trust_remote_code=true to this command"
         )
 
 
 def _targets(config: DictConfig, key: str) -> Iterator[str]:
-    return targets(OmegaConf.to_container(config, resolve=True)[key])
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    return targets(plain[key])
 
 
 def _files(folders: Iterable[Path], below: str) -> Iterator[Any]:
