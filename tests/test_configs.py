@@ -97,9 +97,8 @@ def test_a_config_folder_of_ones_own(tmp_path):
 
 def test_a_target_that_does_not_exist_is_named():
     config = compose(["pruner.policy._target_=policies.fixed.FixdPolicy"]).config
-    with pytest.raises(
-        ConfigError, match=r"pruner.policy._target_ 'policies.fixed.FixdPolicy' was not found; did you m"
-    ):
+    near = "did you mean policies.fixed.FixedPolicy"
+    with pytest.raises(ConfigError, match=f"pruner.policy._target_ 'policies.fixed.FixdPolicy' was not found; {near}"):
         build_pruner(config)
     with pytest.raises(
         ConfigError, match=r"task._target_ .* was not found: did you mean autoprune_lab.tasks.gqa.GQATask"

@@ -261,7 +261,7 @@ HOSTILE = {
         HEAD + "policy: {_target_: policies.fixed.FixedPolicy, keep: 1.5}",
         "policy: keep=1.5 is outside [0, 1]",
     ),
-    "another thing": ("_target_: autoprune_lab.budget.OwnCurve", "got autoprune_lab.budget.OwnCurve, expected a Pruner"),
+    "another thing": ("_target_: policies.fixed.FixedPolicy", "got policies.fixed.FixedPolicy, expected a Pruner"),
     "no name": (HEAD + "policy: {keep: 1}", "policy: a mapping needs `_target_`, got the keys ['keep']"),
     "a list of names": (HEAD + "policy: {_target_: [policies.fixed.FixedPolicy]}", "names no part"),
     "nothing": ("", "got None, expected a Pruner"),
