@@ -1,6 +1,6 @@
 """Evidence: what scorers and complexity estimators may look at. What nobody asks for is never computed."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from typing import Protocol, runtime_checkable
@@ -91,6 +91,10 @@ class Evidence:
         0 at padding. Raises ValueError for a vision tower without [CLS].
         """
         return self.source.cls_attention()
+
+
+Scorer = Callable[[Evidence], Float[Tensor, "batch vision"]]
+Estimator = Callable[[Evidence], Float[Tensor, "batch"]]
 
 
 def sum_of(parts: Iterable[Tensor]) -> Tensor:

@@ -1,6 +1,6 @@
 """Pruner: one arm of an experiment."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,12 +8,12 @@ from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import nn
 
 from autoprune_lab.budget import OwnCurve
 from autoprune_lab.complexity import mutual_information
 from autoprune_lab.cuts import check_max_cuts
-from autoprune_lab.evidence import Evidence
+from autoprune_lab.evidence import Estimator, Scorer
 from autoprune_lab.geometry import Geometry
 from autoprune_lab.plan import Plan, keep_all
 from autoprune_lab.policy import Policy, Signal, check_shape
@@ -24,7 +24,6 @@ from autoprune_lab.sizing import Sizing
 from autoprune_lab.trace import Trace
 
 Positions = Literal["original", "compact"]
-Scorer = Callable[[Evidence], Tensor]
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Pruner:
     policy: Policy
     budget: Sizing | None = None
     scorer: Scorer = last_token_attention
-    complexity: Callable[[Evidence], Tensor] = mutual_information
+    complexity: Estimator = mutual_information
     recovery: Recovery = drop
     probe_layer: int = 1
     positions: Positions = "original"
@@ -103,15 +102,17 @@ class Pruner:
         return attached(self, model, keep_indices, n_prompt)
 
     def save(self, path: str | Path) -> None:
-        """Write the pruner as one YAML file, readable by `load` and by Hydra's `instantiate`."""
+        """Write the pruner as one YAML file, readable by `load`; ValueError for parts that no file can name."""
         write(self, Path(path))
 
     @classmethod
     def load(cls, path: str | Path, packages: Sequence[str] = ()) -> "Pruner":
-        """Read a saved pruner; it may name code of autoprune_lab, policies and the given `packages` only."""
-        pruner = read(Path(path), ("autoprune_lab", "policies", *packages))
-        if not isinstance(pruner, cls):
-            raise ValueError(f"{path} describes a {type(pruner).__name__}, expected a Pruner")
+        """Read a saved pruner. Nothing that the file names is run but the dataclasses of a pruner's parts.
+
+        Their code must be in autoprune_lab, policies or the given top-level `packages`, whose modules are imported:
+        name only those that you trust. Raises PackagesError where the file needs others, PartError for what is wrong.
+        """
+        pruner: Pruner = read(Path(path), cls, packages)
         return pruner
 
     def _plan(self, complexities: Float[np.ndarray, "batch"], prompts: Sequence[Geometry]) -> Plan:

@@ -1,18 +1,18 @@
 """A budget per view: a scorer that shares the kept tokens out among a sample's views."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from autoprune_lab.evidence import Evidence
+from autoprune_lab.evidence import Evidence, Scorer
 from autoprune_lab.scoring import last_token_attention
 
 
 def per_view(
     evidence: Evidence,
-    scorer: Callable[[Evidence], Tensor] = last_token_attention,
+    scorer: Scorer = last_token_attention,
     shares: Sequence[float | int] = (1.0, 2.0, 1.0),
     tokens_per_view: int = 64,
 ) -> Float[Tensor, "batch vision"]:

@@ -12,7 +12,7 @@ from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.pruner import Pruner
 from search import bench, preflight, results
 from search import study as studies
-from search.arm import build_pruner
+from search.arm import build_pruner, stored_pruner
 from search.config import ConfigError, Settings, compose
 from search.fronts import point_of
 from search.objective import PRUNER, Objective
@@ -64,7 +64,7 @@ def tune(settings: Settings, checked: CheckedStudy, vlm: VLM) -> Pruner:
     if not (found := feasible(study)):
         raise ConfigError(f"study {settings.typed.study}: no trial is within the budget; raise it or the trials")
     best = max(found, key=lambda trial: (point_of(trial)[1], -point_of(trial)[0]))
-    return build_pruner(OmegaConf.create({"pruner": best.user_attrs[PRUNER]}))
+    return stored_pruner(best.user_attrs.get(PRUNER), settings.config, f"study {study.study_name}, trial {best.number}")
 
 
 def arms_table(report: AdaptivityReport) -> str:

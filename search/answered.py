@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from autoprune_lab.answers import Answers
 from autoprune_lab.prompts import none_shown
 from autoprune_lab.pruner import Pruner
-from autoprune_lab.pruner_file import plain
+from autoprune_lab.pruner_file import own_packages, plain
 from autoprune_lab.records import Records
 from autoprune_lab.streaming import WHOLE, Shard, Stream
 from autoprune_lab.tasks.base import Task
@@ -100,7 +100,7 @@ class Evaluation:
             if stream is not None and not file.is_file():
                 with whole(file) as half:
                     stream.calibrated(self.pruner).save(half)
-        return load_pruner(file, sorted(_packages(plain(self.pruner))))
+        return load_pruner(file, own_packages(plain(self.pruner)))
 
     def _answers(self) -> dict[str, Answers]:
         return {name: Answers(self.out / name) for name in self.names}
@@ -113,13 +113,3 @@ class Evaluation:
         samples = build(config.task, "task").samples()
         marks = {"weights": bench.weights_mark(checkpoint), "samples": provenance.fingerprint(samples)}
         return dict(json.loads(json.dumps(flat | marks)))
-
-
-def _packages(node: Any) -> set[str]:
-    """The top-level packages whose code a pruner, as `plain` gives it, is made of."""
-    if isinstance(node, list):
-        return set().union(*map(_packages, node))
-    if not isinstance(node, dict):
-        return set()
-    own = {node["_target_"].split(".")[0]} if "_target_" in node else set()
-    return own.union(*map(_packages, node.values()))

@@ -1,7 +1,7 @@
 """From config to objects: every part is named by `_target_` and checked against the target's own signature."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +9,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from autoprune_lab.discovery import near_miss, packages_of
 from search.config import ConfigError, close
 
 if TYPE_CHECKING:
@@ -36,22 +37,49 @@ def make(node: Any, key: str) -> Any:
 
 def build_pruner(config: DictConfig) -> "Pruner":
     """The arm that `config.pruner` describes; raises ConfigError where a part refuses its settings."""
-    from autoprune_lab.pruner import Pruner
+    node = OmegaConf.to_container(config.pruner, resolve=True)
+    return _pruner(node, packages_of(node), "pruner")
 
-    pruner = build(config.pruner, "pruner")
-    if not isinstance(pruner, Pruner):
-        raise ConfigError(f"pruner._target_ gives a {type(pruner).__name__}, expected a Pruner")
-    return pruner
+
+def stored_pruner(node: Any, config: DictConfig, where: str) -> "Pruner":
+    """A pruner that a study's storage holds; it may name code of the packages that the config's own pruners do.
+
+    Raises ConfigError, which begins with `where`.
+    """
+    return _pruner(node, pruner_packages(config), where)
 
 
 def load_pruner(path: Path, packages: Sequence[str] = ()) -> "Pruner":
     """A saved pruner; it may name code of autoprune_lab, policies and `packages`. Raises ConfigError."""
+    from autoprune_lab.parts import PackagesError
     from autoprune_lab.pruner import Pruner
 
     try:
         return Pruner.load(path, packages)
+    except PackagesError as error:
+        options = " ".join(f"--package {name}" for name in error.missing)
+        raise ConfigError(f"the pruner {path} {error.needs}: add {options} if you trust that code") from error
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read the pruner {path}: {_one_line(error)}") from error
+
+
+def pruner_packages(config: DictConfig) -> set[str]:
+    """The packages whose code the config's pruner, or any pruner in its space, is made of."""
+    return packages_of([OmegaConf.to_container(node, resolve=True) for node in (config.pruner, config.space)])
+
+
+def _pruner(node: Any, packages: Collection[str], where: str) -> "Pruner":
+    from autoprune_lab.parts import PackagesError, PartError
+    from autoprune_lab.parts import make as made
+    from autoprune_lab.pruner import Pruner
+
+    try:
+        pruner: Pruner = made(node, Pruner, packages, where)
+        return pruner
+    except PackagesError as error:
+        raise ConfigError(f"{where}: {error.needs}: no `_target_` of this config names that package") from error
+    except PartError as error:
+        raise ConfigError(_one_line(error)) from error
 
 
 def check_targets(node: Any, key: str) -> None:
@@ -68,7 +96,9 @@ def check_targets(node: Any, key: str) -> None:
     try:
         signature = inspect.signature(get_object(node["_target_"]))
     except Exception as error:
-        raise ConfigError(f"{key}._target_ '{node['_target_']}' was not found: {_one_line(error)}") from error
+        name = str(node["_target_"])
+        near = f"did you mean {near}?" if (near := near_miss(name)) not in (None, name) else _one_line(error)
+        raise ConfigError(f"{key}._target_ '{name}' was not found: {near}") from error
     given = [name for name in node if not name.startswith("_")]
     takes = list(signature.parameters)
     for name in given:

@@ -33,13 +33,16 @@ def study(settings: Settings, fresh: bool = False) -> None:
     _print_study(settings, results.StudyResult.read(settings.out), beside)
 
 
-def work(settings: Settings) -> None:
-    """Join a study that was begun elsewhere and run trials until it is complete. Logs nothing, reports nothing."""
+def work(settings: Settings, packages: "Sequence[str]" = ()) -> None:
+    """Join a study that was begun elsewhere and run trials until it is complete. Logs nothing, reports nothing.
+
+    Its pruners may be made of code of `packages` too.
+    """
     from search import bench, workers
     from search import study as studies
     from search.place import Place
 
-    settings = workers.as_begun(settings)
+    settings = workers.as_begun(settings, packages)
     checked, made_of = _check(settings)
     place = Place.of(settings)
     opened = studies.open_study(place.out, place.name, made_of, place.url, place.heartbeat, place.patience)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from search.errors import ConfigError, close
 from search.table import interval
@@ -67,17 +67,38 @@ def export(result: "StudyResult", pick: Pick, out: Path) -> str:
 
     ConfigError, with nothing written, names the trials that can be exported.
     """
-    import yaml
+    from autoprune_lab.pruner_file import text
 
     number = pick.trial(result)
     if number not in result.pruners:
         known = ", ".join(map(str, sorted(result.pruners))) or "none; run autoprune study again to have them written"
         raise ConfigError(f"{result.name} has no trial {number} within the bound; trials: {known}")
+    _check(result.pruners[number], f"study {result.name}, trial {number}")
     said = about(result, number)
     out.parent.mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump(result.pruners[number], sort_keys=False)
-    out.write_text(f"# {said}\n{text}", encoding="utf-8")
+    out.write_text(f"# {said}\n{text(result.pruners[number])}", encoding="utf-8")
     return said
+
+
+def _check(node: Any, where: str) -> None:
+    """Raise ConfigError for what is no pruner; code of others is not looked at, `load_line` names it."""
+    from autoprune_lab.parts import PackagesError, PartError, make
+    from autoprune_lab.pruner import Pruner
+
+    try:
+        make(node, Pruner, at=where)
+    except PackagesError:
+        return
+    except PartError as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+
+
+def load_line(result: "StudyResult", pick: Pick, out: Path) -> str:
+    """The Python line that loads what `export` wrote."""
+    from autoprune_lab.pruner_file import own_packages
+
+    others = own_packages(result.pruners[pick.trial(result)])
+    return f"pruner = Pruner.load({str(out)!r}{f', packages={others}' if others else ''})"
 
 
 def about(result: "StudyResult", number: int) -> str:

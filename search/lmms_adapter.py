@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from autoprune_lab.evaluate import evaluate
 from autoprune_lab.models.checkpoint import load_model
+from autoprune_lab.parts import PackagesError
 from autoprune_lab.prompts import prepare
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.records import Record, Records
@@ -60,7 +61,7 @@ class PrunedModel(lmms):  # type: ignore[misc]
         if not str(batch_size).isdigit() or int(batch_size) < 1 or max_batch_size is not None:
             raise ValueError(f"batch_size {batch_size} must be a whole number of at least 1, without max_batch_size")
         self.batch_size = int(batch_size)
-        self.pruner = Pruner.load(pruner, packages.split("+") if packages else ()) if pruner else None
+        self.pruner = _pruner(pruner, packages) if pruner else None
         take_gpu()
         self.vlm = load_model(path, dtype, device or "auto", attention, device_map, revision)
 
@@ -103,6 +104,16 @@ class PrunedModel(lmms):  # type: ignore[misc]
             raise ValueError(f"task {task} shows a {type(strange[0]).__name__}: autoprune takes pictures only")
         pictures = [as_shown(picture) for picture in shown]
         return Sample(name, pictures, question.replace(PICTURE, "").strip(), (), str(len(pictures)))
+
+
+def _pruner(file: str, packages: str) -> Pruner:
+    """The file's pruner. Raises ValueError, where it needs other packages, with the words that name them."""
+    named = packages.split("+") if packages else []
+    try:
+        return Pruner.load(file, named)
+    except PackagesError as error:
+        words = f"packages={'+'.join([*named, *error.missing])}"
+        raise ValueError(f"{file} {error.needs}: add {words} to --model_args if you trust that code") from error
 
 
 @dataclass(frozen=True)

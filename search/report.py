@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import optuna
 import pandas as pd
-from omegaconf import OmegaConf
 
 from autoprune_lab.budget import Budget, BudgetError
 from autoprune_lab.pareto import ParetoFront
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.records import Records
-from search.arm import build_pruner
+from search.arm import stored_pruner
 from search.bench import ModelBench
 from search.config import Settings
 from search.objective import PRUNER
@@ -36,7 +35,7 @@ def tuned_pruners(study: optuna.Study, settings: Settings, front: ParetoFront) -
     numbers = [int(label) for label in front.labels]
     for old in folder.glob("trial-*.yaml"):
         old.unlink()
-    pruners = {number: build_pruner(OmegaConf.create({"pruner": ran[number]})) for number in numbers}
+    pruners = {n: stored_pruner(ran.get(n), settings.config, f"study {study.study_name}, trial {n}") for n in numbers}
     for number, pruner in pruners.items():
         pruner.save(folder / f"trial-{number}.yaml")
     return pruners

@@ -12,6 +12,7 @@ from search.config import ConfigError, Settings, compose
 from search.launchers import Job, LocalLauncher
 from search.place import Place
 from search.progress import watching
+from search.told import check_code, check_words, for_others
 from search.trials import Observer, n_ended
 
 if TYPE_CHECKING:
@@ -84,16 +85,20 @@ def join(words: Sequence[str], rank: int) -> None:
 
 def words_for_others(settings: Settings) -> list[str]:
     """What was said on the command line, as far as another host must know it too."""
-    keys = [(word, word.lstrip("+~").partition("=")[0]) for word in settings.overrides]
-    return [word for word, key in keys if key == "search.n_trials" or not studies.is_free(key)]
+    return [word for word in settings.overrides if for_others(word)]
 
 
-def as_begun(settings: Settings) -> Settings:
-    """The settings of the study that is joined: what it was begun with, then what was said here."""
+def as_begun(settings: Settings, packages: Sequence[str] = ()) -> Settings:
+    """The settings of the study that is joined: what it was begun with, then what was said here.
+
+    Raises ConfigError where its storage would have this host run code that nobody here has named; see `search.told`.
+    """
     place = Place.of(settings)
     study = studies.existing(place.out, place.name, place.url, place.patience)
     if study is None:
         where = settings.config.search.storage or place.out
         raise ConfigError(f"there is no study '{place.name}' in {where} to join: begin it with autoprune study")
-    begun = [word for word in study.user_attrs.get(studies.WORDS, []) if word not in settings.overrides]
-    return compose([*begun, *settings.overrides], settings.folders)
+    begun = check_words(study.user_attrs.get(studies.WORDS, []), settings)
+    joined = compose([*begun, *settings.overrides], settings.folders)
+    check_code(joined, settings, packages)
+    return joined

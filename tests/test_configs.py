@@ -139,8 +139,13 @@ def test_a_config_folder_of_ones_own(tmp_path):
 
 def test_a_target_that_does_not_exist_is_named():
     config = compose(["pruner.policy._target_=policies.fixed.FixdPolicy"]).config
-    with pytest.raises(ConfigError, match=r"pruner.policy._target_ 'policies.fixed.FixdPolicy' was not found"):
+    near = "did you mean policies.fixed.FixedPolicy"
+    with pytest.raises(ConfigError, match=f"pruner.policy._target_ 'policies.fixed.FixdPolicy' was not found; {near}"):
         build_pruner(config)
+    with pytest.raises(
+        ConfigError, match=r"task._target_ .* was not found: did you mean autoprune_lab.tasks.gqa.GQATask"
+    ):
+        build(compose(["task._target_=autoprune_lab.tasks.gqa.GQATsk"]).config.task, "task")
 
 
 def test_a_target_that_is_no_pruner_is_named():
@@ -155,7 +160,7 @@ def test_a_field_that_the_target_does_not_take_is_named():
 
 
 def test_a_value_that_the_target_refuses_is_told_in_its_words():
-    with pytest.raises(ConfigError, match=r"^pruner: .*layer=-1 must be >= 0"):
+    with pytest.raises(ConfigError, match=r"^pruner.policy: layer=-1 must be >= 0"):
         build_pruner(compose(["policy=fixed", "pruner.policy.layer=-1"]).config)
     with pytest.raises(ConfigError, match=r"^task: .*per_kind"):
         build(compose(["task.per_kind=0"]).config.task, "task")

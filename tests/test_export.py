@@ -70,3 +70,32 @@ def test_nothing_is_picked_of_an_empty_front(study):
     empty = type(study)("none", study.folder, ParetoFront(), study.trials, study.report)
     with pytest.raises(ConfigError, match=r"the front of none is empty: 0 dominated"):
         Pick("knee").trial(empty)
+
+
+def test_a_pruner_of_a_user_s_own_policy_loads_by_the_line_that_is_printed(tmp_path, here, monkeypatch, capsys):
+    (here / "my_policies").mkdir()
+    (here / "my_policies" / "mine.py").write_text(
+        "from policies.fixed import FixedPolicy\n\n\nclass MinePolicy(FixedPolicy):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(str(here))
+    words = ["policy=fixed", "pruner.policy._target_=my_policies.mine.MinePolicy", "report.arms={}"]
+    study = finished(tmp_path / "runs", "mine", *words)
+    assert main(["export", str(study.folder)]) == 0
+    line = capsys.readouterr().out.splitlines()[-1].removeprefix("use it   ")
+    assert line == "pruner = Pruner.load('tuned.yaml', packages=['my_policies'])"
+    names = {"Pruner": Pruner}
+    exec(line, names)
+    assert type(names["pruner"].policy).__name__ == "MinePolicy"
+    refused(
+        ["evaluate", "--pruner", "tuned.yaml"], ["needs code of my_policies", "--package my_policies"], capsys, here
+    )
+
+
+def test_what_is_no_pruner_is_not_exported(study, here, monkeypatch, capsys):
+    number = int(study.front.labels[0])
+    for node, said in (
+        (3, "got 3, expected a Pruner"),
+        ({"_target_": "policies.fixed.FixedPolicy"}, "expected a Pruner"),
+    ):
+        monkeypatch.setattr(type(study), "pruners", {number: node})
+        refused(["export", str(study.folder), "--pick", str(number)], [f"trial {number}: ", said], capsys, here)

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Write the file and say what is in it."""
     from search.early import check_file
-    from search.export import Pick, check_study, export, study_folder
+    from search.export import Pick, check_study, export, load_line, study_folder
 
     study, words, out = _understood(given)
     folder, pick = study_folder(study), Pick(*words)
@@ -39,8 +39,8 @@ def run(given: argparse.Namespace) -> int:
     check_file(out, "--out")
     from search.results import StudyResult
 
-    said = export(StudyResult.read(folder), pick, out)
-    print(f"{said}\n\nwritten  {out}\nuse it   pruner = Pruner.load('{out}')")
+    result = StudyResult.read(folder)
+    print(f"{export(result, pick, out)}\n\nwritten  {out}\nuse it   {load_line(result, pick, out)}")
     return 0
 
 

@@ -7,7 +7,8 @@ from search import composed
 SUMMARY = "help with a study that was begun elsewhere"
 DESCRIPTION = f"""\
 Join a study and run its trials until it is complete, beside whoever else does. The study's name and its database
-are enough: everything else is taken from the command that began it.
+are enough: everything else is taken from the command that began it. What the study's storage says is not trusted: it
+names no code but that of this project, of --package and of --config-dir, unless this command says the same word.
 {composed.ABOUT}"""
 EXAMPLES = """\
   autoprune worker study=mine search.storage=postgresql://me@server/studies
@@ -17,6 +18,7 @@ EXAMPLES = """\
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The study to join."""
     composed.add_arguments(parser)
+    parser.add_argument("--package", action="append", default=[], help="a package that the study's pruners may use")
 
 
 def run(given: argparse.Namespace) -> int:
@@ -26,5 +28,5 @@ def run(given: argparse.Namespace) -> int:
         return 0
     from search import conduct
 
-    conduct.work(settings)
+    conduct.work(settings, given.package)
     return 0
