@@ -44,8 +44,8 @@ class Stage:
         """The stage before its last `n` slots came, all of them real text."""
         if n == 0:
             return self
-        parts = (part[:, :-n] for part in (self.index, self.valid, self.visual, self.rank))
-        return Stage(*parts, self.n_valid - n, self.n_vision)
+        index, valid, visual, rank = (part[:, :-n] for part in (self.index, self.valid, self.visual, self.rank))
+        return Stage(index, valid, visual, rank, self.n_valid - n, self.n_vision)
 
     def relabelled(self, rank: Int[Tensor, "batch vision"], picks: "Picks") -> "Stage":
         """The stage whose visual slots hold other tokens than before."""

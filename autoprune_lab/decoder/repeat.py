@@ -1,6 +1,5 @@
 """`generate` without a cache computes the prompt again with every token: what was dropped the first time stays away."""
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -62,9 +61,18 @@ class Repeat:
 def _longer(stage: Stage, begun: Stage, now: Stage) -> Stage:
     """`stage` with the tokens that `now` has more than `begun`."""
     n = begun.index.shape[1]
-    pairs = {name: (getattr(stage, name), getattr(now, name)[:, n:]) for name in ("index", "valid", "visual", "rank")}
-    joined = {name: torch.cat(pair, dim=1) for name, pair in pairs.items()}
-    return replace(stage, **joined, n_valid=stage.n_valid + now.n_valid - begun.n_valid)
+
+    def joined(old: Tensor, new: Tensor) -> Tensor:
+        return torch.cat([old, new[:, n:]], dim=1)
+
+    return Stage(
+        joined(stage.index, now.index),
+        joined(stage.valid, now.valid),
+        joined(stage.visual, now.visual),
+        joined(stage.rank, now.rank),
+        stage.n_valid + now.n_valid - begun.n_valid,
+        stage.n_vision,
+    )
 
 
 def _slots(before: Stage, after: Stage, prompt: Prompt) -> Tensor:

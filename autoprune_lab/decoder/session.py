@@ -146,7 +146,7 @@ class Session:
         ids, mask = self.arguments["input_ids"], self.arguments.get("attention_mask")
         extent = self._extent(real_tokens(ids, mask))
         prompt = Prompt.read(ids, mask, self.anatomy.image_token_id, extent)
-        first = self.generating and self.generating.first
+        first = self.generating.first if self.generating is not None else None
         if first is not None and first.begins(ids):
             return Repeat(self.anatomy, self.pruner.positions, first, prompt)
         return Prefill(self.anatomy, self.pruner, prompt, self._cls_scores)
@@ -181,8 +181,8 @@ class Session:
         generating = self.generating
         if run.cache is not None:
             pruned = Pruned(run.prompt.stage, run.stages, self.pruner.positions)
-            beyond = pruned.width - ((generating and generating.width) or pruned.width)
-            _remember(run.cache, pruned.without_end(max(beyond, 0)))  # candidates may be taken back
+            width = generating.width if generating is not None and generating.width else pruned.width
+            _remember(run.cache, pruned.without_end(max(pruned.width - width, 0)))  # candidates may be taken back
         elif generating is not None:
             generating.first = First(run, self.arguments["input_ids"], dict(generating.entered))
         if generating is not None:
