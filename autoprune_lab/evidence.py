@@ -34,9 +34,9 @@ class Evidence:
 
     Samples differ in their number of visual tokens and text rows: both axes are padded at the right,
     `vision_mask` and `text_mask` say what is real. Text rows are the text tokens after the sample's first
-    visual token, the only ones that can see any. `index` is each visual token's index within its sample,
-    counted before any pruning; -1 at padding. `n_vision`: the real visual tokens of each sample, if they are known
-    on the host.
+    visual token, the only ones that can see any; a prompt's last token is text whatever it stands for. `index` is
+    each visual token's index within its sample, counted before any pruning; -1 at padding. `n_vision`: the real visual
+    tokens of each sample, if they are known on the host.
     """
 
     layer: int

@@ -106,10 +106,16 @@ def test_attaching_twice_is_refused_and_harmless(model):
 
 
 @pytest.mark.parametrize(
-    "options", [{"prefill_chunk_size": 8}, {"generation_config": GenerationConfig(prefill_chunk_size=8)}]
+    "options",
+    [
+        {"prefill_chunk_size": 8},
+        {"generation_config": GenerationConfig(prefill_chunk_size=8)},
+        {"assistant_early_exit": 2},
+    ],
 )
-def test_chunked_prefill_is_refused(model, options):
-    with STAIRS.attach(model), pytest.raises(ValueError, match="prefill_chunk_size"):
+def test_ways_of_generating_that_would_be_pruned_in_part_are_refused(model, options):
+    named = "assistant_early_exit" if "assistant_early_exit" in options else "prefill_chunk_size"
+    with STAIRS.attach(model), pytest.raises(ValueError, match=f"{named} is not supported"):
         model.generate(**batch([sample(1)]), max_new_tokens=2, **options)
 
 

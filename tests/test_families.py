@@ -12,6 +12,7 @@ from autoprune_lab.decoder import prefill
 from autoprune_lab.pruner import Pruner
 from policies.fixed import FixedPolicy
 
+pytestmark = pytest.mark.filterwarnings("ignore::autoprune_lab.trace.UnprunedWarning")  # text alone, or all kept
 NEW = torch.tensor([[7, 8, 9, 10], [11, 12, 0, 0], [13, 14, 15, 0], [16, 17, 18, 19]])  # a second turn, 0: padding
 
 cases = pytest.mark.parametrize(("name", "arm", "positions"), CASES)

@@ -1,11 +1,13 @@
 """The figure of which patches survive: what is shaded, where, and what is said above it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from autoprune_lab.geometry import Geometry
-from autoprune_lab.patches import SHADE, telling_layers
+from autoprune_lab.patches import SHADE, surviving_patches, telling_layers
 from autoprune_lab.trace import SampleTrace, Trace
 
 KEPT = [[*range(8)], [0, 1, 5, 6], [1]]  # of 2 images of 2 x 2 patches, or of one of 2 x 4
@@ -47,6 +49,11 @@ def test_shade_and_picture_cover_the_same_place(trace):
     (axes,) = figure.axes
     assert [image.get_extent() for image in axes.images] == [[0, 20, 6, 0]] * 2
     np.testing.assert_array_equal(shades(figure)[0] == 0, [[1, 1, 0, 0], [0, 1, 1, 0]])
+
+
+def test_the_patch_that_ends_a_prompt_is_never_shaded():
+    record = replace(trace_of([[0, 1, 2], [1]], 3).samples[0], ends_in_picture=True)
+    np.testing.assert_array_equal(surviving_patches(record, 1, 1), [[[False, True], [False, True]]])
 
 
 def test_a_grey_picture_is_drawn_grey(trace):

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 
 from autoprune_lab.decoder.anatomy import Anatomy
 from autoprune_lab.decoder.shadow import shadowed
@@ -16,7 +15,7 @@ _COMPILED_CALL = "_compiled_call_impl"  # what `module.compile()` sets
 _WRITTEN = "_torchdynamo_orig_callable"  # how torch.compile(function) names the function
 
 
-def plain(model: nn.Module) -> PreTrainedModel:
+def plain(model: Any) -> Any:
     """The transformers model inside what torch.compile and PEFT made of it; a call of theirs runs through it."""
     while True:
         if hasattr(model, "_orig_mod"):
@@ -58,4 +57,5 @@ def _holds(module: nn.Module, layers: nn.ModuleList) -> bool:
 
 def called_eagerly(forward: Callable[..., Any], call: Callable[..., Any]) -> Callable[..., Any]:
     """`call` under the name and signature of `forward`; a compiled caller leaves its graph for it."""
-    return torch.compiler.disable(functools.wraps(forward)(call))
+    eagerly: Callable[..., Any] = torch.compiler.disable(functools.wraps(forward)(call))  # type: ignore[no-untyped-call]
+    return eagerly

@@ -1,6 +1,5 @@
 """`generate` without a cache computes the prompt again with every token: what was dropped the first time stays away."""
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -65,10 +64,18 @@ class Repeat:
 def _longer(stage: Stage, begun: Stage, now: Stage) -> Stage:
     """`stage` with the tokens that `now` has more than `begun`."""
     n = begun.index.shape[1]
-    pairs = {name: (getattr(stage, name), getattr(now, name)[:, n:]) for name in ("index", "valid", "others", "ranks")}
-    joined = {name: torch.cat(pair, dim=1) for name, pair in pairs.items()}
-    joined["real"] = joined.pop("valid")
-    return replace(stage, **joined, n_valid=stage.n_valid + now.n_valid - begun.n_valid)
+
+    def joined(old: Tensor, new: Tensor) -> Tensor:
+        return torch.cat([old, new[:, n:]], dim=1)
+
+    return replace(
+        stage,
+        index=joined(stage.index, now.index),
+        real=joined(stage.valid, now.valid),
+        others=joined(stage.others, now.others),
+        ranks=joined(stage.ranks, now.ranks),
+        n_valid=stage.n_valid + now.n_valid - begun.n_valid,
+    )
 
 
 def _slots(before: Stage, after: Stage, prompt: Prompt) -> Tensor:

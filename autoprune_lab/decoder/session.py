@@ -147,7 +147,7 @@ class Session:
         """The run over prompts that no cache holds yet."""
         ids = self.arguments["input_ids"]
         prompt, self.prompt = self.prompt or self._read(self.arguments), None
-        first = self.generating and self.generating.first
+        first = self.generating.first if self.generating is not None else None
         if first is not None and first.begins(ids):
             return Repeat(self.anatomy, self.pruner.positions, first, prompt)
         return Prefill(self.anatomy, self.pruner, prompt, self._cls_scores)
@@ -182,8 +182,8 @@ class Session:
         generating = self.generating
         if run.cache is not None:
             pruned = Pruned(run.prompt.stage, run.stages, self.pruner.positions)
-            beyond = pruned.width - ((generating and generating.width) or pruned.width)
-            _remember(run.cache, pruned.without_end(max(beyond, 0)))  # candidates may be taken back
+            width = generating.width if generating is not None and generating.width else pruned.width
+            _remember(run.cache, pruned.without_end(max(pruned.width - width, 0)))  # candidates may be taken back
         elif generating is not None:
             generating.first = First(run, self.arguments["input_ids"], dict(generating.entered))
         if generating is not None:
