@@ -37,12 +37,10 @@ class Checks:
         cuts, self._cuts = self._cuts, []
         nan = torch.cat([cut.scores for cut in cuts], dim=1).isnan()
         keep = torch.cat([cut.keep for cut in cuts], dim=1)
-        ends = np.cumsum([cut.scores.shape[1] for cut in cuts])[:-1]
-        for cut, *flags in zip(
-            cuts, *(np.split(part, ends, 1) for part in torch.stack([nan, keep]).cpu().numpy()), strict=True
-        ):
-            real = np.arange(cut.scores.shape[1]) < cut.n_vision[:, None]
-            is_nan, kept = (part & real for part in flags)
+        widths = [cut.scores.shape[1] for cut in cuts]
+        flags = np.split(torch.stack([nan, keep]).cpu().numpy(), np.cumsum(widths)[:-1], axis=2)
+        for cut, width, of_all in zip(cuts, widths, flags, strict=True):
+            is_nan, kept = of_all & (np.arange(width) < cut.n_vision[:, None])
             refuse_nan(bool(is_nan.any()), "scores", cut.scorer, cut.layer)
             if (kept.sum(1) != cut.wanted).any():
                 raise ValueError(

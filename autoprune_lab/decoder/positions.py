@@ -1,9 +1,10 @@
 """Rotary positions after a cut: kept tokens keep their own (`original`), or are renumbered (`compact`)."""
 
 import inspect
+from functools import cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from autoprune_lab.decoder.anatomy import Anatomy
 from autoprune_lab.decoder.layout import Stage
@@ -36,9 +37,15 @@ def compact_positions_since(stage: Stage, since: Tensor, n_new: int) -> Tensor:
 def rotary_at(anatomy: Anatomy, layer: int, hidden: Tensor, positions: Tensor) -> Rotary:
     """(cos, sin) of `positions` (batch, n) as layer `layer` uses them."""
     rotary = anatomy.decoder.rotary_emb
-    by_kind = "layer_type" in inspect.signature(rotary.forward).parameters
+    by_kind = _is_by_kind(type(rotary))
     cos, sin = rotary(hidden, positions, anatomy.kind(layer)) if by_kind else rotary(hidden, positions)
     return cos, sin
+
+
+@cache
+def _is_by_kind(rotary: type[nn.Module]) -> bool:
+    """Does this embedding differ between kinds of layers?"""
+    return "layer_type" in inspect.signature(rotary.forward).parameters
 
 
 def check_compact(anatomy: Anatomy) -> None:

@@ -52,9 +52,9 @@ class Prefill:
         self.armed = self._is_tapped(layer)
         if self.armed:
             arm(self.anatomy.layers[layer].self_attn, self._record)
-        return hidden, kwargs if self.stage is self.prompt.stage else self.view.narrow(
-            layer, kwargs, hidden, self.stage
-        )
+        if self.stage is not self.prompt.stage:
+            kwargs = self.view.narrow(layer, kwargs, hidden, self.stage)
+        return hidden, kwargs
 
     def restore(self, hidden: Tensor) -> Tensor:
         """The decoder's output at full length: zeros where tokens were dropped."""
@@ -102,6 +102,13 @@ class Prefill:
             return self.plan.kept[:, layer], self.plan.merged[:, layer]
         return self.opening[1], np.zeros_like(self.stage.n_vision)
 
+    def _uploaded(self, layer: int) -> tuple[Tensor, Tensor]:
+        """The same on the device."""
+        if self.plan is not None:
+            return self.uploaded[layer]
+        kept, merged = self._wanted(layer)
+        return _upload(Plan(kept[:, None], merged[:, None]), self.samples.device)[0]
+
     def _plan(self, evidence: Evidence, source: DecoderSource) -> None:
         if self.pruner.policy.adaptive:
             sighted = self.stage.n_vision > 0
@@ -118,9 +125,7 @@ class Prefill:
         scorer = self.pruner.opening_scorer if opens else self.pruner.scorer
         scores = scorer(evidence)
         self._charge(source, kept < self.stage.n_vision)
-        opening = Plan(kept[:, None], merged[:, None])
-        counts = self.uploaded[layer] if self.plan else _upload(opening, self.samples.device)[0]
-        survivors = self.pruner.recovery(evidence, scores, *counts)
+        survivors = self.pruner.recovery(evidence, scores, *self._uploaded(layer))
         self.checks.add(Cut(scorer, evidence.layer, scores, survivors.keep, self.stage.n_vision, kept + merged))
         if survivors.hidden is not None:
             hidden = _replace_visual(hidden, survivors.hidden, source)
