@@ -62,7 +62,7 @@ def open_study(given):
 
 
 def ran(given, bench=None, after_trials=lambda: None):
-    """The study, run to its end, logged, with its files; `after_trials` is called between the last trial and the end."""
+    """The study, run to its end, logged, with its files; `after_trials` is called after the last trial."""
     study = open_study(given)
     with tracked(study, given) as observers:
         studies.run(study, objective(given, bench or FakeBench()), given, observers)
