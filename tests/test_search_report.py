@@ -202,3 +202,18 @@ def test_what_cannot_be_reached_on_the_report_split_is_said_not_raised(tmp_path)
     row = {"trial": 1, "state": "complete", "flops_ratio": 0.3, "score": 0.5, "feasible": True, "front": True}
     pd.DataFrame([row]).to_csv(given.out / "trials.csv")
     assert results.StudyResult.read(given.out).report_front.labels == ("2",)
+
+
+def test_the_files_of_trials_that_have_left_the_front_go(tmp_path):
+    """And only theirs: what else is in the folder is the user's."""
+    given = settings(tmp_path, "search.n_trials=8")
+    study = studies.open_study(given.out, "s", studies.settings_print(given))
+    studies.run(study, objective(given, FakeBench()), given)
+    front = from_study(study)
+    (given.out / "tuned").mkdir()
+    for name in ("trial-99.yaml", f"trial-{front.labels[0]}.yaml", "mine.yaml"):
+        (given.out / "tuned" / name).write_text("old")
+    report.tuned_pruners(study, given, front)
+    files = {file.name: file.read_text() for file in (given.out / "tuned").iterdir()}
+    assert set(files) == {"mine.yaml", *(f"trial-{label}.yaml" for label in front.labels)}
+    assert [name for name, text in files.items() if text == "old"] == ["mine.yaml"]

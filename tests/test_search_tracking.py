@@ -262,7 +262,7 @@ def test_of_two_runs_of_one_trial_one_goes(tmp_path, uri):
 
 @pytest.fixture
 def stuck(monkeypatch):
-    """A server that does not answer until the event is set: whoever waited for it would never come to the end."""
+    """A server that does not answer until the event is set: whoever waits for it before never comes to the end."""
     answers = threading.Event()
 
     def wait(self, *given, **named):

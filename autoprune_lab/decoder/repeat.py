@@ -1,5 +1,6 @@
 """`generate` without a cache computes the prompt again with every token: what was dropped the first time stays away."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
