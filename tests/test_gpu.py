@@ -134,11 +134,11 @@ def test_a_decode_step_waits_for_the_gpu_no_more_than_the_stock_model():
 
 @pytest.mark.parametrize(("arm", "most"), [("stairs", 2), ("adaptive", 3)])
 @torch.no_grad()
-def test_a_pruned_prefill_waits_for_the_gpu_two_or_three_times_more_than_the_stock_model(arm, most):
+def test_a_pruned_prefill_waits_for_the_gpu_at_most_two_or_three_times_more_than_the_stock_model(arm, most):
     net, inputs = on_gpu("llava"), batch("llava", mixed("llava"))
     stock = waits(net, inputs)
     with pruner(arm, "original").attach(net):
-        assert waits(net, inputs) - stock == most
+        assert waits(net, inputs) - stock <= most
 
 
 def waits(net, inputs):
