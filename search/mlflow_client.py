@@ -66,7 +66,7 @@ def make(database: Path, artifacts: str) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     half = database.with_name(f"{database.name}{HALF}{uuid.uuid4().hex[:8]}")
-    store = SqlAlchemyStore(f"sqlite:///{half}", artifacts)
+    store = SqlAlchemyStore(f"sqlite:///{half}", artifacts)  # type: ignore[no-untyped-call]
     store.engine.dispose()  # every connection is closed, so that nothing is left beside the file
     with half.open("rb") as stream:
         os.fsync(stream.fileno())
@@ -86,7 +86,7 @@ def _check_whole(database: Path) -> None:
             if "no such table" not in str(error):
                 raise
             found = []
-    if found != [(_get_latest_schema_revision(),)]:
+    if found != [(_get_latest_schema_revision(),)]:  # type: ignore[no-untyped-call]
         raise ConfigError(
             f"{database} was cut off when it was made, or is of another MLflow: delete it, or back it up and run "
             f"mlflow db upgrade sqlite:///{database}"

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from fake_bench import finished, settings
+from fake_bench import FakeBench, finished, objective, settings
 
 from autoprune_lab.budget import Budget, BudgetError
 from autoprune_lab.pareto import LeftOut, ParetoFront
@@ -209,7 +209,7 @@ def test_the_files_of_trials_that_have_left_the_front_go(tmp_path):
     given = settings(tmp_path, "search.n_trials=8")
     study = studies.open_study(given.out, "s", studies.settings_print(given))
     studies.run(study, objective(given, FakeBench()), given)
-    front = from_study(study)
+    front = fronts.from_study(study)
     (given.out / "tuned").mkdir()
     for name in ("trial-99.yaml", f"trial-{front.labels[0]}.yaml", "mine.yaml"):
         (given.out / "tuned" / name).write_text("old")
