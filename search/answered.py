@@ -50,6 +50,7 @@ class Evaluation:
     def begin(self, checkpoint: Path) -> None:
         """Make the folder, or check that it is one of the same settings; ConfigError names what differs."""
         now, file = self._made_of(checkpoint), self.out / SETTINGS
+        self.out.mkdir(parents=True, exist_ok=True)
         with locks.held(self.out / LOCK):
             if not file.is_file():
                 with whole(file) as half:

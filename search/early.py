@@ -46,7 +46,7 @@ def check_folder(place: Path, said: str) -> None:
     for above in (place, *place.parents):
         if os.path.lexists(above):
             if not above.is_dir():
-                raise ConfigError(f"{said} {place}: {above} is no folder")
+                raise ConfigError(f"{said} {place}: {above} is a file; give a folder")
             if not os.access(above, os.W_OK | os.X_OK):
                 raise ConfigError(f"{said} {place}: {above} cannot be written to")
             return

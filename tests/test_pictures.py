@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from autoprune_lab.tasks import pictures
 from autoprune_lab.tasks.pictures import (
@@ -168,8 +168,11 @@ def test_a_check_decodes_only_what_does_not_end_as_it_should(n_decoded):
     assert len(n_decoded) == 4
 
 
+@pytest.mark.parametrize("filled", [False, True])
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF"])
-def test_a_cut_picture_is_found(kind):
+def test_a_cut_picture_is_found(kind, filled, monkeypatch):
+    """Also where another library has told Pillow to fill up what is missing."""
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", filled)
     content = encoded(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8), kind)
     with pytest.raises(PictureError, match="it cannot be decoded"):
         BytesPicture(content[: len(content) // 2], "it").check()

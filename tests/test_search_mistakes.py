@@ -164,7 +164,7 @@ def test_a_pruner_s_file_leaves_no_room_for_words_about_the_pruner(here, capsys,
 )
 def test_an_output_on_a_file_is_told_at_once(argv, here, capsys, no_model):
     (here / "file").touch()
-    refused(argv, ["file", "is no folder"], capsys, here)
+    refused(argv, ["file", "is a file; give a folder"], capsys, here)
 
 
 @pytest.mark.parametrize("verb", ["compare", "export"])
@@ -244,7 +244,7 @@ def truncated(folder):
         (shutil.rmtree, ["does not exist"]),
         (empty, ["is empty"]),
         (not_a_vlm, ["'bert'", "not a vision-language model"]),
-        (truncated, ["model.safetensors is truncated"]),
+        (truncated, ["model.safetensors", "is truncated", "not fully covered"]),
     ],
 )
 def test_a_damaged_checkpoint_is_one_line(verb, damage, words, here, capsys, no_model, checkpoint):

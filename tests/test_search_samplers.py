@@ -80,7 +80,7 @@ def test_a_sobol_sequence_is_one_sequence(tmp_path):
     [
         (["search=grid", "space=policies", "search.n_trials=2"], ["search=grid", "group policy"]),
         (
-            ["search=grid", "search.baselines=[{}]", "pruner.policy.layer=9"],
+            ["search=grid", "search.baselines=[{}]", "space.pruner.policy.layer.low=4"],
             ["search.baselines[0]", "pruner.policy.layer"],
         ),
         (["search.sampler.n_startup_trials=many"], ["search.sampler"]),

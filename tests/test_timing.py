@@ -37,12 +37,14 @@ def test_every_round_starts_with_another_run_and_the_first_does_not_count():
     assert (taken[..., 0] == taken[..., 1]).all()
 
 
-def model(**arguments):
-    assert arguments == {"x": 1, "use_cache": True, "logits_to_keep": 1}
+class Model(torch.nn.Module):
+    device = torch.device("cpu")
+
+    def forward(self, **arguments):
+        assert arguments == {"x": 1, "use_cache": True, "logits_to_keep": 1}
 
 
-model.device = torch.device("cpu")
-LOADED = Mock(spec=VLM, model=model)
+LOADED = Mock(spec=VLM, model=Model())
 BATCH = Mock(spec=Batch, arguments=lambda: {"x": 1})
 
 
@@ -51,15 +53,15 @@ def test_prefill_ratios_are_medians_over_rounds_by_the_clock_that_counts(monkeyp
     spent = {"unpruned": iter([9.0, 1, 2, 4]), "a": iter([9.0, 0.5, 2, 16]), "b": iter([9.0, 0.25, 0.5, 1])}
     at_work = ["unpruned"]
 
-    def attach(self, model):
-        at_work[0] = {0.5: "a", 0.25: "b"}[self.policy.keep]
+    def attach(pruner, model, warn):
+        at_work[0] = {0.5: "a", 0.25: "b"}[pruner.policy.keep]
         return nullcontext()
 
     def clock(device):
         name, at_work[0] = at_work[0], "unpruned"
         return nullcontext(np.array([next(spent[name]), 99.0]))
 
-    monkeypatch.setattr(Pruner, "attach", attach)
+    monkeypatch.setattr(timing, "attached", attach)
     monkeypatch.setattr(timing, "stopwatch", clock)
     pruners = [Pruner(FixedPolicy(keep=keep)) for keep in (0.5, 0.25)]
     assert prefill_time_ratios(LOADED, BATCH, pruners, rounds=3).tolist() == [1.0, 0.25]

@@ -214,6 +214,7 @@ def test_a_model_that_came_from_elsewhere_is_never_overwritten(checkpoint, capsy
 
 
 def test_out_must_be_a_folder(tmp_path, capsys):
-    (tmp_path / "file").write_text("")
-    assert main(["train", "--out", str(tmp_path / "file")]) == 2
-    assert capsys.readouterr().err == f"autoprune: {tmp_path / 'file'} is a file; give --out a folder\n"
+    file = tmp_path / "file"
+    file.write_text("")
+    assert main(["train", "--out", str(file)]) == 2
+    assert capsys.readouterr().err == f"autoprune: --out {file}: {file} is a file; give a folder\n"

@@ -76,7 +76,7 @@ class Picture(ABC):
         from PIL import Image, UnidentifiedImageError
 
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), _nothing_made_up():
                 warnings.simplefilter("ignore")  # odd metadata
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
                 yield Image.open
@@ -85,6 +85,19 @@ class Picture(ABC):
         except Exception as error:  # of any kind: the bytes are a stranger's, and so are the decoders
             why = " ".join(str(error).split()) or type(error).__name__
             raise PictureError(f"{self} cannot be decoded: {why}") from error
+
+
+@contextmanager
+def _nothing_made_up() -> Iterator[None]:
+    """A truncated picture is an error, also where another library told Pillow to fill it with grey (lmms-eval does)."""
+    from PIL import ImageFile
+
+    before = ImageFile.LOAD_TRUNCATED_IMAGES
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    try:
+        yield
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
 @dataclass(frozen=True)
