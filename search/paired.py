@@ -87,10 +87,14 @@ def with_differences(report: pd.DataFrame, samples: pd.DataFrame, front: ParetoF
 def apart(samples: pd.DataFrame, left: Sequence[Scores], right: Sequence[Scores]) -> Difference:
     """Left minus right, paired by sample; `samples` says each one's kind.
 
-    ConfigError where they did not answer the same samples.
+    ConfigError where they did not answer the same samples, or one of them twice.
     """
     ids = left[0].index
-    if any(set(scores.index) != set(ids) or scores.index.has_duplicates for scores in (*left, *right)):
+    for scores in (*left, *right):
+        if scores.index.has_duplicates:
+            twice = scores.index[scores.index.duplicated()][0]
+            raise ConfigError(f"sample {twice!r} was answered twice by one arm: give the samples ids of their own")
+    if any(set(scores.index) != set(ids) for scores in (*left, *right)):
         raise ConfigError("not all answered the same report samples: give the studies one report.task")
     kinds = samples.drop_duplicates("id").set_index("id")["kind"].loc[ids].tolist()
     first, second = (np.array([scores.loc[ids].to_numpy(float) for scores in side]) for side in (left, right))

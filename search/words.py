@@ -35,7 +35,11 @@ def is_below(key: str, place: str) -> bool:
 
 
 def check_used(words: Iterable[str], unused: Mapping[str, str]) -> None:
-    """Raise ConfigError for a word about a field that the command does not read; `unused` says what to type instead."""
+    """Raise ConfigError for a word about a field that the command does not read; `unused` says what to type instead.
+
+    Words that change no result, such as folder=, study=, seed= or tracking=, are shared by the commands of one script:
+    no command refuses them.
+    """
     for word in words:
         for place, remedy in unused.items():
             if is_below(key_of(word), place):

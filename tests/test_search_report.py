@@ -152,7 +152,7 @@ def test_a_sample_that_was_answered_twice_is_not_paired():
     kinds = pd.DataFrame({"id": ["a", "b"], "kind": ["k", "k"]})
     assert paired.apart(kinds, [once], [once]).value == 0
     for left, right in ((once, twice), (twice, once), (twice, twice)):
-        with pytest.raises(ConfigError, match="same report samples"):
+        with pytest.raises(ConfigError, match="sample 'b' was answered twice"):
             paired.apart(kinds, [left], [right])
 
 

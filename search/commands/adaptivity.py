@@ -24,8 +24,6 @@ UNUSED = {
     "search.storage": "both studies are kept in journals: folder=DIR",
     "search.heartbeat": "both studies are kept in journals, which have none",
     "search.workers": "both searches run in this process",
-    "launcher": "both searches run in this process",
-    "tracking": "nothing is logged; autoprune sync sends what is in a study's folder",
     "out": "both studies have folders of their own: folder=DIR",
 }
 

@@ -32,9 +32,8 @@ EXAMPLES = """\
 
 UNUSED = {
     "report.task": "an evaluation answers the task itself: task.FIELD=VALUE",
-    **dict.fromkeys(("report", "search", "space", "launcher", "tracking", "study", "seed"), "one pruner is measured"),
-    **dict.fromkeys(("folder", "out"), "keep the answers with --out DIR"),
-    **dict.fromkeys(("cache", "features_gib", "prefix_gib"), "an evaluation keeps nothing between batches"),
+    **dict.fromkeys(("report", "search", "space"), "one pruner is measured"),
+    "out": "keep the answers with --out DIR",
 }
 OF_PRUNER = ("policy", "budget", "scorer", "complexity", "recovery", "method", "pruner")
 

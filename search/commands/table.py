@@ -28,7 +28,7 @@ UNUSED = {
     "method": "the methods are those of --methods",
     "task.split": "methods are measured on the report split: report.task.split=NAME takes another",
     **dict.fromkeys(("report.ratios", "report.points", "report.arms"), "the arms are those of --methods and --tokens"),
-    **dict.fromkeys(("search", "space", "launcher", "tracking", "study", "seed"), "a table searches nothing"),
+    **dict.fromkeys(("search", "space"), "a table searches nothing"),
     "out": "name the folder with --out DIR",
 }
 
