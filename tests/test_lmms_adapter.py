@@ -6,12 +6,14 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import yaml
 
 from autoprune_lab.budget import Budget
 from autoprune_lab.evaluate import evaluate
 from autoprune_lab.models.checkpoint import load_model
 from autoprune_lab.prompts import prepare
 from autoprune_lab.pruner import Pruner
+from autoprune_lab.pruner_file import plain
 from autoprune_lab.tasks.shapes import ShapesTask
 from policies.logistic_adaptive import LogisticAdaptivePolicy
 
@@ -122,3 +124,15 @@ def test_words_that_end_an_answer_are_heeded():
 def test_the_batch_size_must_be_a_number():
     with pytest.raises(ValueError, match="batch_size auto"):
         lmms_adapter.PrunedModel("nowhere", batch_size="auto")
+
+
+def test_a_hostile_file_is_refused_and_one_of_other_packages_told_how_to_name_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(lmms_adapter, "load_model", lambda *_: pytest.fail("a model was loaded"))
+    file = tmp_path / "tuned.yaml"
+    for name, said in (
+        ("search.lmms_adapter.manifest", r"needs code of search, .*: add packages=mine\+search to --model_args"),
+        ("autoprune_lab.pruner_file.write", "scorer: got autoprune_lab.pruner_file.write, expected a scorer"),
+    ):
+        file.write_text(yaml.safe_dump(plain(PRUNER) | {"scorer": {"_target_": name, "_partial_": True}}))
+        with pytest.raises(ValueError, match=said):
+            lmms_adapter.PrunedModel("embedded", str(file), "mine")
