@@ -76,7 +76,9 @@ def test_the_ego_car_has_the_size_of_the_nuscenes_one():
 def test_boxes_overlap_when_they_share_ground():
     box = np.array([0.0, 0.0, 0.0, 4.0, 2.0])
     assert overlaps(box, car(3.9, 0)).all()
-    assert not overlaps(box, car(4.0, 0)).any()  # bumpers touch
+    for x in (4.0, -4.0):  # bumpers touch
+        assert not overlaps(box, car(x, 0)).any()
+        assert overlaps(box, car(0.99 * x, 0)).all()
     assert overlaps(box, car(3.1, 1.9)).all()
     assert not overlaps(box, car(0, 2.1)).any()
 
