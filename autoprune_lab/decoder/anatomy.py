@@ -1,9 +1,11 @@
 """Anatomy: where a transformers vision-language model keeps the parts that pruning touches."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import Cache, PretrainedConfig, PreTrainedModel
 
 from autoprune_lab.decoder.deepstack import adds_features, is_known
 
@@ -99,3 +101,9 @@ def _check_supported(anatomy: Anatomy) -> None:
     )
     if problem:
         raise ValueError(f"{type(anatomy.model).__name__} is not supported: {problem}")
+
+
+def cache_of(arguments: Mapping[str, Any]) -> Cache | None:
+    """The cache among the arguments of a model, a decoder or a layer; transformers 5.24 gave it a new name."""
+    cache: Cache | None = arguments.get("past_key_values")
+    return arguments.get("cache") if cache is None else cache

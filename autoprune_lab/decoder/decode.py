@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from autoprune_lab.decoder.anatomy import Anatomy
+from autoprune_lab.decoder.anatomy import Anatomy, cache_of
 from autoprune_lab.decoder.layout import Pruned, Stage
 from autoprune_lab.decoder.masks import causal_mask, keys_since, step_masks
 from autoprune_lab.decoder.positions import compact_positions_since, rotary_at
@@ -44,7 +44,7 @@ class Decode:
     def _give(self, layer: int, pruned: Pruned, hidden: Tensor, kwargs: dict[str, Any]) -> dict[str, Any]:
         """The arguments that every layer of the same stage and kind gets in place of its own."""
         stage, n_new, window = pruned.stages[layer], hidden.shape[1], self.anatomy.window(layer)
-        n_keys, n_forgotten = kwargs["past_key_values"].layers[layer].get_mask_sizes(n_new)
+        n_keys, n_forgotten = cache_of(kwargs).layers[layer].get_mask_sizes(n_new)
         padded = self._may_be_padded(layer, pruned, kwargs.get("attention_mask"))
         given: dict[str, Any] = {"attention_mask": None, "position_ids": None}
         if n_new == 1 and window is None and not padded and not stage.ragged and pruned.positions == "original":

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from autoprune_lab.decoder.anatomy import Anatomy
+from autoprune_lab.decoder.anatomy import Anatomy, cache_of
 from autoprune_lab.decoder.checks import Checks, Cut, refuse_nan
 from autoprune_lab.decoder.layout import Prompt, Stage
 from autoprune_lab.decoder.source import DecoderSource, LiveEvidence
@@ -45,7 +45,7 @@ class Prefill:
 
     def enter(self, layer: int, hidden: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
         """What layer `layer` gets instead of `hidden` (batch, slots, hidden) and `kwargs`."""
-        self.cache = kwargs.get("past_key_values")
+        self.cache = cache_of(kwargs)
         if self.armed:
             hidden = self._look(layer, hidden)
         self.stages.append(self.stage)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
 
-from autoprune_lab.decoder.anatomy import Anatomy
+from autoprune_lab.decoder.anatomy import Anatomy, cache_of
 from autoprune_lab.decoder.deepstack import adds_features
 from autoprune_lab.decoder.greedy import greedily
 from autoprune_lab.decoder.shadow import shadowed
@@ -46,7 +46,7 @@ def read_prefix(model: PreTrainedModel, arguments: dict[str, Any], last: int) ->
         return None
 
     def leave(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
-        raise _Reached(output, kwargs.get("past_key_values"))
+        raise _Reached(output, cache_of(kwargs))
 
     layer, tapped = anatomy.layers[last], list[Tapped]()
     hook = layer.register_forward_hook(leave, with_kwargs=True)
@@ -85,7 +85,7 @@ def _replay(
     *args: Any,
     **kwargs: Any,
 ) -> Any:
-    cache = kwargs.get("past_key_values")
+    cache = cache_of(kwargs)
     if cache is None or cache.get_seq_length(index):  # decoding
         return forward(hidden_states, *args, **kwargs)
     cache.update(*prefix.held[index], index)

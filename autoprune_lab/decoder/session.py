@@ -13,7 +13,7 @@ from jaxtyping import Bool
 from torch import Tensor
 from transformers import Cache
 
-from autoprune_lab.decoder.anatomy import Anatomy
+from autoprune_lab.decoder.anatomy import Anatomy, cache_of
 from autoprune_lab.decoder.decode import Decode
 from autoprune_lab.decoder.extent import NPrompt, first_positions, first_tokens
 from autoprune_lab.decoder.labels import ignore_lost, own_labels
@@ -88,7 +88,7 @@ class Session:
         """Run the model's own `forward`, remembering what only it is told."""
         with self.turn():
             self.called = True
-            self.prompt = self._read(arguments) if _is_whole(arguments.get("past_key_values")) else None
+            self.prompt = self._read(arguments) if _is_whole(cache_of(arguments)) else None
             _check_images(arguments, self.prompt, self.anatomy.image_token_id)
             if not arguments.get("mm_encoder_outputs"):  # otherwise `generate` has just run the tower for this call
                 self.seen = None
@@ -105,7 +105,7 @@ class Session:
 
     def begin(self, arguments: dict[str, Any]) -> None:
         """The decoder starts."""
-        cache, self.called = arguments.get("past_key_values"), True
+        cache, self.called = cache_of(arguments), True
         _check(self.arguments, cache)
         self.run = self._prompts() if _is_whole(cache) else self._decode(cache)
 
