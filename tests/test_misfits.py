@@ -6,6 +6,7 @@ import pytest
 import torch
 from arms import CLOSE, model, pruner
 from families import FAMILIES
+from transformers import DynamicCache
 
 from autoprune_lab.decoder.extent import check_n_prompt
 from autoprune_lab.policy import Signal, check_shape
@@ -132,9 +133,25 @@ def test_a_pruned_cache_that_lost_samples_or_tokens_is_refused():
         with pytest.raises(ValueError, match="input_ids hold 1 samples, the pruned cache 2"):
             net(input_ids=torch.tensor([[7]]), past_key_values=cache)
         cache = net(**two).past_key_values
-        cache.crop(-2)
-        with pytest.raises(ValueError, match="cropped to 26 tokens, into its pruned prompt of 28"):
+        cache.crop(-9)
+        with pytest.raises(ValueError, match="cropped to 19 tokens, into the pictures or the padding of its pruned pr"):
             net(input_ids=torch.tensor([[7], [8]]), past_key_values=cache)
+
+
+@pytest.mark.parametrize("positions", ["original", "compact"])
+@pytest.mark.parametrize("arm", ["stairs", "entrance"])
+@pytest.mark.parametrize("name", ["llava", "gemma3"])
+@torch.no_grad()
+def test_the_text_that_ends_a_prompt_may_be_taken_back(name, arm, positions):
+    """Given again, it gets the logits that it got the first time."""
+    net, one = model(name), FAMILIES[name].batch([FAMILIES[name].sample(1)])
+    cache, again = DynamicCache(config=net.config.get_text_config()), one["input_ids"][:, -3:]
+    cache.activate_past_recording()  # of sliding windows
+    with pruner(arm, positions).attach(net):
+        first = net(**one, past_key_values=cache).logits
+        cache.crop(-3)
+        second = [net(input_ids=ids, past_key_values=cache).logits for ids in again.split([2, 1], dim=1)]
+    torch.testing.assert_close(torch.cat(second, 1), first[:, -3:], **CLOSE)
 
 
 @torch.no_grad()

@@ -58,7 +58,8 @@ def fit(given: Any, what: str, function: Any, shape: Sequence[int], floating: bo
         raise ValueError(
             f"{what} by {named(function)} must be {kind} numbers of shape {tuple(shape)}, got {form(given)}"
         )
-    return given
+    tensor: Tensor = given
+    return tensor
 
 
 def check_survivors(given: Any, recovery: Any, shape: Sequence[int], hidden: Tensor) -> None:

@@ -196,9 +196,13 @@ class Pruned:
         """The same before its last `n` positions came, all of them real text."""
         return self._each(lambda stage: stage.without_end(n))
 
+    def ends_in_text(self, n: int) -> bool:
+        """Are the last `n` positions of every sample real text?"""
+        return bool((self.prompt.valid & self.prompt.others.bool())[:, -n:].all())
+
     def repeated(self, n: int) -> "Pruned":
         """The same of a batch of `n` that all go on from this one prompt."""
-        return self._each(lambda stage: stage.repeated(n))
+        return self if n == 1 else self._each(lambda stage: stage.repeated(n))
 
     def _each(self, change: Callable[[Stage], Stage]) -> "Pruned":
         changed = {stage: change(stage) for stage in dict.fromkeys([self.prompt, *self.stages])}

@@ -173,8 +173,7 @@ class Session:
         ids, mask = self.arguments["input_ids"], self.arguments.get("attention_mask")
         pruned = _pruned(cache)
         if pruned is not None:
-            pruned = pruned.repeated(len(ids)) if pruned.batch == 1 < len(ids) else pruned
-            _check_cache(pruned, cache, len(ids))
+            pruned = _as_held(pruned, cache, len(ids))
             _check_mask(mask, cache.get_seq_length() + ids.shape[1])
         if _has_pictures(self.arguments):
             self._tell_late(int((ids == self.anatomy.image_token_id).sum()))
@@ -268,18 +267,28 @@ def _has_pictures(arguments: dict[str, Any]) -> bool:
     return arguments.get("pixel_values") is not None or bool(arguments.get("mm_encoder_outputs"))
 
 
-def _check_cache(pruned: Pruned, cache: Cache, batch: int) -> None:
-    """Refuse a pruned cache of which something was taken that its prompt's record still counts."""
-    if cache.get_seq_length() < pruned.width:
-        raise ValueError(
-            f"this cache was cropped to {cache.get_seq_length()} tokens, into its pruned prompt of {pruned.width}: "
-            "start again from the prompt"
-        )
+def _as_held(pruned: Pruned, cache: Cache, batch: int) -> Pruned:
+    """What a pruned cache holds, after its prompt was repeated for a batch, or its last text was taken back.
+
+    ValueError where samples or pictures were taken.
+    """
+    n_lost = pruned.width - cache.get_seq_length()
+    if n_lost > 0:
+        if not pruned.ends_in_text(n_lost):
+            raise ValueError(
+                f"this cache was cropped to {pruned.width - n_lost} tokens, into the pictures or the padding of its "
+                f"pruned prompt of {pruned.width}: start again from the prompt"
+            )
+        pruned = pruned.without_end(n_lost)
+        setattr(cache, _PRUNED, pruned)
+    if pruned.batch == 1:
+        return pruned.repeated(batch)
     if batch != pruned.batch:
         raise ValueError(
             f"input_ids hold {batch} samples, the pruned cache {pruned.batch}: only the cache of a single prompt may "
             "be repeated; repeat or choose prompts before the prefill"
         )
+    return pruned
 
 
 def _check_mask(mask: Tensor | None, n_tokens: int) -> None:
