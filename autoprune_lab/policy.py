@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -42,8 +42,10 @@ class Policy(ABC):
         """
 
 
-def check_shape(shape: Shape, signal: Signal, policy: Policy) -> None:
+def check_shape(shape: Any, signal: Signal, policy: Policy) -> None:
     """Raise ValueError naming policy, layer and value unless `shape` keeps the contract."""
+    if not hasattr(shape, "shape"):
+        raise ValueError(f"{policy} gave a {type(shape).__name__}, expected an array of shape ({signal.n_layers},)")
     if shape.shape != (signal.n_layers,):
         raise ValueError(f"{policy} gave a shape of {shape.shape}, expected ({signal.n_layers},)")
     bad = ~(shape >= 0)  # true for NaN as well

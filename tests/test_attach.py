@@ -1,5 +1,6 @@
 """What attaching refuses, and what it leaves behind: nothing."""
 
+import copy
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 
@@ -133,6 +134,40 @@ def _mask_of_four_axes(model):
     model(**inputs | {"attention_mask": torch.zeros(1, 1, n, n)})
 
 
+def _mask_of_another_length(model):
+    inputs = batch([sample(1)])
+    model(**inputs | {"attention_mask": inputs["attention_mask"][:, 1:]})
+
+
+def _ids_in_one_row(model):
+    model(input_ids=batch([sample(1)])["input_ids"][0])
+
+
+def _static_masks(model):
+    cache = StaticCache(config=model.config.text_config, max_cache_len=64)
+    inputs = batch([sample(1)])
+    masks = {"full_attention": inputs.pop("attention_mask")}  # what `generate` makes for such a cache
+    model(**inputs, attention_mask=masks, past_key_values=cache)
+
+
+def _tuple_cache(model):
+    model(**batch([sample(1)]), past_key_values=())
+
+
+def _paged(model):
+    model.generate(**batch([sample(1)]), max_new_tokens=2, cache_implementation="paged")
+
+
+def _wide_labels(model):
+    inputs = batch([sample(1)])
+    model(**inputs, labels=inputs["input_ids"], logits_to_keep=3)
+
+
+def _copied(model):
+    model(**batch([sample(1)]))
+    copy.deepcopy(model)
+
+
 def _static_cache(model):
     cache = StaticCache(config=model.config.text_config, max_cache_len=64)
     model(**batch([sample(1)]), past_key_values=cache)
@@ -151,9 +186,12 @@ def _foreign_cache(model):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (_embeddings_only, "input_ids"), (_decoder_alone, "input_ids"), (_mask_of_four_axes, "4 axes"),
+        (_embeddings_only, "input_ids"), (_decoder_alone, "input_ids"), (_mask_of_four_axes, r"shape \(1, 1, 28, 28\)"),
         (_pictures_without_tokens, "no visual tokens found"), (_static_cache, "static cache"),
-        (_foreign_cache, "start again from the prompt"),
+        (_foreign_cache, "start again from the prompt"), (_static_masks, "static cache"), (_tuple_cache, "kind tuple"),
+        (_mask_of_another_length, r"attention_mask is torch.int64 of shape \(1, 27\), input_ids are"),
+        (_ids_in_one_row, r"input_ids are torch.int64 of shape \(28,\)"), (_paged, "continuous batching"),
+        (_wide_labels, r"labels have shape \(1, 28\), the logits are \(1, 3\)"), (_copied, "cannot be copied"),
     ],
 )  # fmt: skip
 def test_calls_that_cannot_be_pruned_are_refused(model, call, message):

@@ -89,3 +89,19 @@ def test_gradients_flow_through_the_tokens_that_stay():
     loss.backward()
     assert trace.samples[0].complexity > 0
     assert net.get_decoder().layers[-1].mlp.up_proj.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("wanted", [20, torch.arange(5, 25)])
+def test_labels_stand_at_the_logits_that_are_made(wanted):
+    """Pictures last: the first positions stay, those whose logits are made do not."""
+    net, one = model("llava"), FAMILIES["llava"].batch([FAMILIES["llava"].sample(1, before=9, after=2)])
+    chosen = one["input_ids"][:, -wanted:] if isinstance(wanted, int) else one["input_ids"][:, wanted]
+    with torch.no_grad(), pruner("stairs", "original").attach(net, keep_indices=True) as trace:
+        out = net(**one, labels=chosen, logits_to_keep=wanted)
+    exists = torch.ones_like(one["input_ids"], dtype=torch.bool)
+    exists[0, 9 : 9 + 16] = False
+    exists[0, 9 + torch.from_numpy(trace.samples[0].kept[-1])] = True
+    exists = exists[0, -wanted:] if isinstance(wanted, int) else exists[0, wanted]
+    expected = cross_entropy(out.logits[0, :-1][exists[:-1]], chosen[0, 1:][exists[:-1]])
+    assert 0 < exists.sum() < 20
+    torch.testing.assert_close(out.loss, expected, atol=1e-5, rtol=0)

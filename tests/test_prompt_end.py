@@ -195,3 +195,11 @@ def test_without_a_cache_a_padded_batch_keeps_what_it_keeps_with_one(options):
     assert torch.equal(other.sequences, cached.sequences)
     assert [record.counts.tolist() for record in others] == [record.counts.tolist() for record in records]
     assert len(others) == 4 * options.get("num_beams", 1)
+
+
+@torch.no_grad()
+def test_a_model_may_draft_for_itself():
+    net, inputs = model("llava"), FAMILIES["llava"].batch(mixed("llava")[1:2])
+    with pruner("adaptive", "original").attach(net):
+        greedy, drafted = (generate(net, inputs, 8, **options) for options in ({}, {"assistant_model": net}))
+    assert torch.equal(drafted.sequences, greedy.sequences)

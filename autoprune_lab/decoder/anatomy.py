@@ -62,7 +62,8 @@ def _decoder(model: PreTrainedModel) -> nn.Module:
     while not hasattr(module, "layers"):
         inner = next((getattr(module, name) for name in _INNER_NAMES if hasattr(module, name)), None)
         if inner is None:
-            raise ValueError(f"{type(model).__name__} is not supported: no decoder with `.layers` was found")
+            remedy = "; attach to what it wraps, its `.module`" if hasattr(model, "module") else ""
+            raise ValueError(f"{type(model).__name__} is not supported: no decoder with `.layers` was found{remedy}")
         module = inner
     return module
 

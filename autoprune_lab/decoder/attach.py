@@ -31,6 +31,8 @@ _UNSUPPORTED = {
 }
 """Options of `generate`, and what speaks against each."""
 
+_BATCHING = "init_continuous_batching"  # whatever batches continuously begins here
+
 
 @contextmanager
 def attached(
@@ -143,6 +145,14 @@ def _guard_generate(session: Session, undo: ExitStack) -> None:
             return generate(*args, **kwargs)
 
     undo.enter_context(shadowed(model, "generate", guarded))
+    if hasattr(model, _BATCHING):
+        undo.enter_context(shadowed(model, _BATCHING, _refuse_batching))
+
+
+def _refuse_batching(*args: Any, **kwargs: Any) -> None:
+    raise ValueError(
+        "continuous batching (generate_batch, a paged cache) is not supported while a pruner is attached: use generate"
+    )
 
 
 def _width(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:

@@ -1,12 +1,14 @@
-"""What the device must say about a prefill, asked once, at its end: no scores were NaN, no recovery miscounted."""
+"""What a user's own parts gave: its form, known at once, and what the device must say once, at a prefill's end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from autoprune_lab.recovery import Survivors
 
 
 class Cut(NamedTuple):
@@ -46,6 +48,41 @@ class Checks:
                 raise ValueError(
                     f"recovery {named(recovery)} must keep exactly the planned count of every sample's real slots"
                 )
+
+
+def fit(given: Any, what: str, function: Any, shape: Sequence[int], floating: bool = False) -> Tensor:
+    """`given` itself; ValueError, naming the function, unless it is a tensor of real numbers of this shape."""
+    fits = isinstance(given, Tensor) and given.shape == torch.Size(shape)
+    if not fits or (not given.is_floating_point() if floating else given.is_complex()):
+        kind = "floating-point" if floating else "real"
+        raise ValueError(
+            f"{what} by {named(function)} must be {kind} numbers of shape {tuple(shape)}, got {form(given)}"
+        )
+    tensor: Tensor = given
+    return tensor
+
+
+def check_survivors(given: Any, recovery: Any, shape: Sequence[int], hidden: Tensor) -> None:
+    """Raise ValueError, naming the recovery, for what are no survivors of `shape` (batch, vision) and `hidden`."""
+    if not isinstance(given, Survivors):
+        raise ValueError(f"recovery {named(recovery)} must give Survivors, got {form(given)}")
+    forms = {
+        "keep": (shape, torch.bool),
+        "hidden": ((*shape, hidden.shape[-1]), hidden.dtype),
+        "index": (shape, torch.long),
+    }
+    for name, part in given._asdict().items():
+        wanted, dtype = forms[name]
+        fits = isinstance(part, Tensor) and part.shape == torch.Size(wanted) and part.dtype == dtype
+        if not fits and (part is not None or name == "keep"):
+            raise ValueError(
+                f"recovery {named(recovery)} must give `{name}` as {dtype} of shape {tuple(wanted)}, got {form(part)}"
+            )
+
+
+def form(value: Any) -> str:
+    """What a message calls it: its kind, and of a tensor its shape."""
+    return f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
 
 
 def named(function: Any) -> str:

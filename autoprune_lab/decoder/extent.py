@@ -1,6 +1,7 @@
 """Where the prompts end in a call that holds more than prompts: candidates of assisted decoding, or an answer."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,10 +12,13 @@ NPrompt = int | Sequence[int]
 """Real tokens of every prompt, or of each prompt of a batch."""
 
 
-def check_n_prompt(n_prompt: NPrompt | None) -> None:
-    """Raise ValueError for a prompt without tokens."""
-    if n_prompt is not None and not (np.asarray(n_prompt).size and (np.asarray(n_prompt) > 0).all()):
-        raise ValueError(f"n_prompt={n_prompt} must be at least 1: it counts a prompt's tokens, padding left out")
+def check_n_prompt(n_prompt: Any) -> None:
+    """Raise ValueError for a prompt without tokens, and for what is no whole number."""
+    asked = np.asarray(1 if n_prompt is None else n_prompt)
+    if asked.dtype.kind not in "iu" or not asked.size or (asked < 1).any():
+        raise ValueError(
+            f"n_prompt={n_prompt} must be whole numbers of at least 1: it counts a prompt's tokens, padding left out"
+        )
 
 
 def first_positions(real: Bool[Tensor, "batch positions"], width: int) -> Bool[Tensor, "batch positions"]:

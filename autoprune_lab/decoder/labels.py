@@ -18,11 +18,19 @@ def own_labels(arguments: dict[str, Any]) -> dict[str, Any]:
 def ignore_lost(arguments: dict[str, Any], present: Bool[Tensor, "batch positions"]) -> None:
     """Write the ignored index on the labels of positions that were dropped: the model reads labels after its decoder.
 
-    The loss is then the mean over the positions whose logits exist.
+    The loss is then the mean over the positions whose logits exist. ValueError for labels that do not stand one at
+    each position whose logits the model makes.
     """
+    wanted = arguments.get("logits_to_keep", 0)
+    present = present[:, slice(-wanted, None) if isinstance(wanted, int) else wanted]
     for name, labels in _given(arguments).items():
+        if labels.shape != present.shape:
+            raise ValueError(
+                f"{name} have shape {tuple(labels.shape)}, the logits are {tuple(present.shape)} positions: "
+                "give one label a position"
+            )
         shift = _SHIFTS[name]
-        lost = ~present[:, : labels.shape[1] - shift].to(labels.device)
+        lost = ~present[:, : present.shape[1] - shift].to(labels.device)
         labels[:, shift:].masked_fill_(lost, arguments.get("ignore_index", _IGNORED))
 
 

@@ -1,5 +1,6 @@
 """Layout: which token stands where, at the start and after each cut."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -45,6 +46,12 @@ class Stage:
         index, others, ranks = (part[:, :-n] for part in (self.index, self.others, self.ranks))
         real = None if self.real is None else self.real[:, :-n]
         return Stage(index, real, others, ranks, self.n_valid - n, self.n_vision, self.cut)
+
+    def repeated(self, n: int) -> "Stage":
+        """The stage of `n` samples that are all this one."""
+        index, others, ranks = (part.expand(n, -1) for part in (self.index, self.others, self.ranks))
+        real = None if self.real is None else self.real.expand(n, -1)
+        return Stage(index, real, others, ranks, self.n_valid.repeat(n), self.n_vision.repeat(n), self.cut)
 
     @cached_property
     def valid(self) -> Bool[Tensor, "batch slots"]:
@@ -172,6 +179,11 @@ class Pruned:
     positions: str
 
     @property
+    def batch(self) -> int:
+        """Samples."""
+        return len(self.prompt.index)
+
+    @property
     def width(self) -> int:
         """Slots of the prompt before pruning."""
         return self.prompt.index.shape[1]
@@ -182,8 +194,19 @@ class Pruned:
 
     def without_end(self, n: int) -> "Pruned":
         """The same before its last `n` positions came, all of them real text."""
-        short = {stage: stage.without_end(n) for stage in dict.fromkeys([self.prompt, *self.stages])}
-        return Pruned(short[self.prompt], [short[stage] for stage in self.stages], self.positions)
+        return self._each(lambda stage: stage.without_end(n))
+
+    def ends_in_text(self, n: int) -> bool:
+        """Are the last `n` positions of every sample real text?"""
+        return bool((self.prompt.valid & self.prompt.others.bool())[:, -n:].all())
+
+    def repeated(self, n: int) -> "Pruned":
+        """The same of a batch of `n` that all go on from this one prompt."""
+        return self if n == 1 else self._each(lambda stage: stage.repeated(n))
+
+    def _each(self, change: Callable[[Stage], Stage]) -> "Pruned":
+        changed = {stage: change(stage) for stage in dict.fromkeys([self.prompt, *self.stages])}
+        return Pruned(changed[self.prompt], [changed[stage] for stage in self.stages], self.positions)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from autoprune_lab.decoder.anatomy import Anatomy, cache_of
-from autoprune_lab.decoder.checks import Checks, Cut, refuse_nan
+from autoprune_lab.decoder.checks import Checks, Cut, check_survivors, fit, refuse_nan
 from autoprune_lab.decoder.layout import Prompt, Stage
 from autoprune_lab.decoder.source import DecoderSource, LiveEvidence
 from autoprune_lab.decoder.tap import Tapped, arm
@@ -112,7 +112,8 @@ class Prefill:
     def _plan(self, evidence: Evidence, source: DecoderSource) -> None:
         if self.pruner.policy.adaptive:
             sighted = self.stage.n_vision > 0
-            bits = self.pruner.complexity(evidence).detach().double().cpu().numpy()
+            given = fit(self.pruner.complexity(evidence), "complexity", self.pruner.complexity, sighted.shape)
+            bits = given.detach().double().cpu().numpy()
             self.complexities = np.where(sighted, bits, 0.0)
             refuse_nan(bool(np.isnan(self.complexities).any()), "complexity", self.pruner.complexity, evidence.layer)
             self._charge(source, sighted)
@@ -123,9 +124,11 @@ class Prefill:
         kept, merged = self._wanted(layer)
         opens = self.plan is None and self.pruner.opening_scorer is not None
         scorer = self.pruner.opening_scorer if opens else self.pruner.scorer
-        scores = scorer(evidence)
+        shape = source.vision.slots.shape
+        scores = fit(scorer(evidence), "scores", scorer, shape, floating=True)
         self._charge(source, kept < self.stage.n_vision)
         survivors = self.pruner.recovery(evidence, scores, *self._uploaded(layer))
+        check_survivors(survivors, self.pruner.recovery, shape, hidden)
         self.checks.add(Cut(scorer, evidence.layer, scores, survivors.keep, self.stage.n_vision, kept + merged))
         if survivors.hidden is not None:
             hidden = _replace_visual(hidden, survivors.hidden, source)

@@ -13,7 +13,7 @@ from autoprune_lab.decoder.view import View
 
 
 class First:
-    """The first forward call of a `generate` without a cache, to be repeated.
+    """A prompt's first forward call in a `generate` without a cache, to be repeated.
 
     `input_ids` (batch, positions) are its prompts, `entered` what the layers got at whose entrance tokens went.
     """
@@ -21,10 +21,15 @@ class First:
     def __init__(self, run: Prefill, input_ids: Tensor, entered: dict[int, Tensor]) -> None:
         self.run, self.input_ids, self.entered = run, input_ids, entered
 
+    @property
+    def width(self) -> int:
+        """Positions of its prompts."""
+        return self.input_ids.shape[1]
+
     def begins(self, input_ids: Tensor) -> bool:
         """Do these prompts, and some more tokens, make up `input_ids`?"""
-        batch, n = self.input_ids.shape
-        return len(input_ids) == batch and input_ids.shape[1] > n and torch.equal(input_ids[:, :n], self.input_ids)
+        longer = input_ids.shape[1] > self.width
+        return longer and torch.equal(input_ids[:, : self.width], self.input_ids)  # False for another batch size
 
 
 class Repeat:

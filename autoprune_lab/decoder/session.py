@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import Cache
 
 from autoprune_lab.decoder.anatomy import Anatomy, cache_of
+from autoprune_lab.decoder.checks import form
 from autoprune_lab.decoder.decode import Decode
 from autoprune_lab.decoder.extent import NPrompt, first_positions, first_tokens
 from autoprune_lab.decoder.labels import ignore_lost, own_labels
@@ -26,6 +27,7 @@ from autoprune_lab.flops import prefill_flops
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.trace import SampleTrace, Trace, UnprunedWarning
 
+_NO_IDS = "pruning finds visual tokens by input_ids: call the attached model itself, with input_ids"
 _PRUNED = "_autoprune_lab_pruned"
 """A pruned cache carries how it was pruned under this name: no registry, and gone with the cache."""
 
@@ -33,13 +35,17 @@ _PRUNED = "_autoprune_lab_pruned"
 class Generating:
     """One call of `generate`, whose prompts are `width` positions wide, None where they are not known.
 
-    Without a cache the prompt is computed with every token: `first` tells how it was pruned, `entered` gathers what the
-    layers got that cut.
+    Without a cache a prompt is computed with every token: `firsts` tell how it was pruned, and so was the negative
+    prompt of classifier-free guidance; `entered` gathers what the layers got that cut.
     """
 
     def __init__(self, width: int | None) -> None:
         self.width, self.entered = width, dict[int, Tensor]()
-        self.first: First | None = None
+        self.firsts = list[First]()
+
+    def first(self, input_ids: Tensor) -> First | None:
+        """How the prompt was pruned that begins `input_ids`: the longest one that does."""
+        return max((one for one in self.firsts if one.begins(input_ids)), key=lambda one: one.width, default=None)
 
 
 class Session:
@@ -84,10 +90,15 @@ class Session:
             finally:
                 self.generating = outer
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Session":
+        """Refuse to become part of a second model."""
+        raise ValueError("a model with a pruner attached cannot be copied: leave its with-block first")
+
     def call(self, forward: Callable[..., Any], arguments: dict[str, Any]) -> Any:
         """Run the model's own `forward`, remembering what only it is told."""
         with self.turn():
             self.called = True
+            _check(arguments)
             self.prompt = self._read(arguments) if _is_whole(cache_of(arguments)) else None
             _check_images(arguments, self.prompt, self.anatomy.image_token_id)
             if not arguments.get("mm_encoder_outputs"):  # otherwise `generate` has just run the tower for this call
@@ -106,8 +117,9 @@ class Session:
     def begin(self, arguments: dict[str, Any]) -> None:
         """The decoder starts."""
         cache, self.called = cache_of(arguments), True
-        _check(self.arguments, cache)
-        self.run = self._prompts() if _is_whole(cache) else self._decode(cache)
+        if not self.arguments:
+            raise ValueError(_NO_IDS)
+        self.run = self._decode(cache) if self.prompt is None else self._begin(self.prompt)
 
     def enter(self, layer: int, hidden: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
         """What layer `layer` gets instead of `hidden` and `kwargs`."""
@@ -143,12 +155,10 @@ class Session:
             if line:
                 warnings.warn(line, UnprunedWarning, stacklevel=4)  # points at the with-block
 
-    def _prompts(self) -> Prefill | Repeat:
+    def _begin(self, prompt: Prompt) -> Prefill | Repeat:
         """The run over prompts that no cache holds yet."""
-        ids = self.arguments["input_ids"]
-        prompt, self.prompt = self.prompt or self._read(self.arguments), None
-        first = self.generating.first if self.generating is not None else None
-        if first is not None and first.begins(ids):
+        first = None if self.generating is None else self.generating.first(self.arguments["input_ids"])
+        if first is not None:
             return Repeat(self.anatomy, self.pruner.positions, first, prompt)
         return Prefill(self.anatomy, self.pruner, prompt, self._cls_scores)
 
@@ -163,6 +173,7 @@ class Session:
         ids, mask = self.arguments["input_ids"], self.arguments.get("attention_mask")
         pruned = _pruned(cache)
         if pruned is not None:
+            pruned = _as_held(pruned, cache, len(ids))
             _check_mask(mask, cache.get_seq_length() + ids.shape[1])
         if _has_pictures(self.arguments):
             self._tell_late(int((ids == self.anatomy.image_token_id).sum()))
@@ -185,7 +196,7 @@ class Session:
             width = generating.width if generating is not None and generating.width else pruned.width
             _remember(run.cache, pruned.without_end(max(pruned.width - width, 0)))  # candidates may be taken back
         elif generating is not None:
-            generating.first = First(run, self.arguments["input_ids"], dict(generating.entered))
+            generating.firsts.append(First(run, self.arguments["input_ids"], dict(generating.entered)))
         if generating is not None:
             generating.entered.clear()
 
@@ -207,11 +218,10 @@ class Session:
             )
         return None
 
-    def _read(self, arguments: dict[str, Any]) -> Prompt | None:
-        """None for arguments that will be refused."""
-        ids, mask = arguments.get("input_ids"), arguments.get("attention_mask")
-        if ids is None or (mask is not None and mask.ndim != 2):
-            return None
+    def _read(self, arguments: dict[str, Any]) -> Prompt:
+        ids, mask = arguments["input_ids"], arguments.get("attention_mask")
+        if mask is not None and mask.shape != ids.shape:
+            raise ValueError(f"attention_mask is {form(mask)}, input_ids are {form(ids)}: give one flag a token")
         return Prompt.read(ids, mask, self.anatomy.image_token_id, self._extent(real_tokens(ids, mask)))
 
     def _cls_scores(self) -> Tensor:
@@ -243,19 +253,42 @@ def _is_whole(cache: Cache | None) -> bool:
 
 def _check_images(arguments: dict[str, Any], prompt: Prompt | None, image_token_id: int) -> None:
     """Refuse pictures that no token of the prompt stands for."""
-    ids = arguments.get("input_ids")
-    if not _has_pictures(arguments) or ids is None:
+    if not _has_pictures(arguments):
         return
-    found = (ids == image_token_id).any() if prompt is None else prompt.n_pictured.any()
+    found = (arguments["input_ids"] == image_token_id).any() if prompt is None else prompt.n_pictured.any()
     if not found:
         raise ValueError(
-            f"no visual tokens found: input_ids hold no image_token_id={image_token_id}; "
+            f"no visual tokens found: input_ids hold no image_token_id={image_token_id} outside their padding; "
             "make the prompt with the model's own processor"
         )
 
 
 def _has_pictures(arguments: dict[str, Any]) -> bool:
     return arguments.get("pixel_values") is not None or bool(arguments.get("mm_encoder_outputs"))
+
+
+def _as_held(pruned: Pruned, cache: Cache, batch: int) -> Pruned:
+    """What a pruned cache holds, after its prompt was repeated for a batch, or its last text was taken back.
+
+    ValueError where samples or pictures were taken.
+    """
+    n_lost = pruned.width - cache.get_seq_length()
+    if n_lost > 0:
+        if not pruned.ends_in_text(n_lost):
+            raise ValueError(
+                f"this cache was cropped to {pruned.width - n_lost} tokens, into the pictures or the padding of its "
+                f"pruned prompt of {pruned.width}: start again from the prompt"
+            )
+        pruned = pruned.without_end(n_lost)
+        setattr(cache, _PRUNED, pruned)
+    if pruned.batch == 1:
+        return pruned.repeated(batch)
+    if batch != pruned.batch:
+        raise ValueError(
+            f"input_ids hold {batch} samples, the pruned cache {pruned.batch}: only the cache of a single prompt may "
+            "be repeated; repeat or choose prompts before the prefill"
+        )
+    return pruned
 
 
 def _check_mask(mask: Tensor | None, n_tokens: int) -> None:
@@ -282,14 +315,18 @@ def _late(n_vision: int) -> str:
     )
 
 
-def _check(arguments: dict[str, Any], cache: Cache | None) -> None:
-    mask = arguments.get("attention_mask")
-    if arguments.get("input_ids") is None:
-        raise ValueError("pruning finds visual tokens by input_ids: call the attached model itself, with input_ids")
-    if mask is not None and mask.ndim != 2:
-        raise ValueError(f"attention_mask has {mask.ndim} axes: pruning needs the (batch, tokens) padding mask")
-    if cache is not None and cache.is_compileable:
-        raise ValueError("a static cache is not supported while a pruner is attached: use a DynamicCache")
+def _check(arguments: dict[str, Any]) -> None:
+    """Refuse what no prompt can be read from, before anything runs."""
+    ids, mask, cache = arguments.get("input_ids"), arguments.get("attention_mask"), cache_of(arguments)
+    if ids is None:
+        raise ValueError(_NO_IDS)
+    if not isinstance(ids, Tensor) or ids.ndim != 2 or not ids.numel():
+        raise ValueError(f"input_ids are {form(ids)}: pruning needs a (batch, tokens) tensor that is not empty")
+    if cache is not None and (not isinstance(cache, Cache) or cache.is_compileable):
+        kind = "a static cache" if isinstance(cache, Cache) else f"a cache of kind {form(cache)}"
+        raise ValueError(f"{kind} is not supported while a pruner is attached: use a DynamicCache")
+    if mask is not None and (not isinstance(mask, Tensor) or mask.ndim != 2):
+        raise ValueError(f"attention_mask is {form(mask)}: pruning needs the (batch, tokens) padding mask")
 
 
 def _remember(cache: Cache, pruned: Pruned) -> None:
