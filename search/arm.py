@@ -109,7 +109,7 @@ def check_targets(node: Any, key: str) -> None:
 
 
 def _check_plain(path: str, value: Any, declared: Any) -> None:
-    """Raise ConfigError for null where a text must stand, and for a text where true or false must (`no` counts as true)."""
+    """ConfigError for null where a text must stand, and for what is not true or false: `no` would count as true."""
     if declared in (str, "str") and value is None:
         raise ConfigError(f"{path} has no value: add {path}=VALUE to the command")
     if declared in (bool, "bool") and not isinstance(value, bool):
