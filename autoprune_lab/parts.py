@@ -10,8 +10,8 @@ import types
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import partial
-from inspect import isclass, isfunction, signature
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from inspect import isabstract, isclass, isfunction, signature
+from typing import Any, Final, Literal, NewType, Union, get_args, get_origin, get_type_hints
 
 from torch import Tensor
 
@@ -37,8 +37,8 @@ class PackagesError(PartError):
 
     def __init__(self, missing: Collection[str], example: str) -> None:
         self.missing = tuple(sorted(missing))
-        near = "".join(f"; did you mean {near}?" for name in self.missing if (near := closest(name, OURS)))
-        self.needs = f"needs code of {', '.join(self.missing)}, such as {example}{near}"
+        near = "".join(f"; did you mean {near}?" for name in self.missing if (near := _mistyped(name)))
+        self.needs = f"needs code of {', '.join(self.missing)}, such as {_cut(example)}{near}"
         super().__init__(f"{self.needs}: load it with packages={list(self.missing)} if you trust that code")
 
 
@@ -50,7 +50,8 @@ def make(node: Any, kind: Any, packages: Collection[str] = (), at: str = "") -> 
     """
     check_size(node)
     allowed = {*OURS, *packages}
-    if missing := packages_of(node) - allowed:
+    missing = {name for name in packages_of(node) - allowed if name.isidentifier()}  # others name no part at all
+    if missing:
         raise PackagesError(missing, next(name for name in targets(node) if package_of(name) in missing))
     return _value(node, kind, at, allowed)
 
@@ -99,7 +100,7 @@ def _part(node: Mapping[Any, Any], kinds: Sequence[Any], at: str, allowed: Colle
         raise PartError(f"{_place(at)}{name}: {rule}")
     settings = {str(key): item for key, item in node.items() if key not in (TARGET, PARTIAL)}
     if not any(_suits(found, one, settings) for one in kinds):
-        raise PartError(f"{_place(at)}got {name}, expected {_expected(kinds)}")
+        raise PartError(f"{_place(at)}got {name}, expected {_expected(kinds)}{_why_not(found, kinds)}")
     takes = _takes(found)
     for key in settings:
         if key not in takes:
@@ -160,8 +161,24 @@ def _takes(found: Any) -> dict[str, Any]:
     return {p.name: hints.get(p.name, Any) for p in others if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
 
 
+def _why_not(found: Any, kinds: Sequence[Any]) -> str:
+    """What a class or a function lacks that was meant to be of one of the kinds."""
+    if isclass(found) and any(isclass(kind) and issubclass(found, kind) for kind in kinds):
+        return f": {found.__name__} is abstract" if isabstract(found) else ": a part is a @dataclass(frozen=True)"
+    lines = dict.fromkeys(contract.line for kind in kinds for contract in _contracts(kind))
+    return f", which is annotated so: {' or '.join(lines)}" if lines else ""
+
+
 def _alternatives(kind: Any) -> tuple[Any, ...]:
-    return get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    """The kinds of a union; of Final, NewType and a named type what they stand for."""
+    if get_origin(kind) in (Union, types.UnionType):
+        return tuple(one for each in get_args(kind) for one in _alternatives(each))
+    if get_origin(kind) is Final:
+        return _alternatives(get_args(kind)[0])
+    if isinstance(kind, NewType):
+        return _alternatives(kind.__supertype__)
+    named = type(kind).__name__ == "TypeAliasType"  # Python 3.12's `type X = ...`
+    return _alternatives(kind.__value__) if named else (kind,)
 
 
 def _contracts(kind: Any) -> list[Contract]:
@@ -220,6 +237,15 @@ def _place(at: str) -> str:
     return f"{at}: " if at else ""
 
 
+def _mistyped(package: str) -> str | None:
+    """The package of ours that may have been meant; a name that holds ours, as my_policies does, is another's."""
+    near = closest(package, OURS)
+    return None if near is not None and near in package else near
+
+
 def _shown(value: Any) -> str:
-    text = repr(value)
+    return _cut(repr(value))
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -31,6 +31,13 @@ class Contract:
     gives: Any
     n_arguments: int
 
+    @property
+    def line(self) -> str:
+        """The annotations that make a function one of them."""
+        gives = self.gives.__name__.replace("'", '"')  # jaxtyping quotes the other way round
+        others = ", scores, kept, merged" if self.n_arguments > 1 else ""
+        return f"(evidence: Evidence{others}) -> {gives}"
+
     def kept_by(self, plugin: Any, settings: Collection[str] = ()) -> bool:
         """Does a function with `settings` bound, or a class's `__call__`, take and give that, by its annotations?"""
         call = plugin if inspect.isfunction(plugin) else plugin.__call__

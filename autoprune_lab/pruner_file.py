@@ -5,6 +5,7 @@ the top `packages` names the packages, beside the project's own, whose code the 
 allow them. What a file may hold is said in `autoprune_lab.parts`.
 """
 
+import re
 import stat
 from collections.abc import Collection, Mapping
 from dataclasses import fields, is_dataclass
@@ -116,10 +117,19 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         """A mapping; the same key twice is refused, which YAML would answer with the last."""
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        if twice := [key for key in keys if keys.count(key) > 1]:
-            raise PartError(f"line {node.start_mark.line + 1}: {twice[0]} is given twice")
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise PartError(f"line {key.start_mark.line + 1}: {key.value} is given twice")
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+_EXPONENT = ("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"))
+_Loader.yaml_implicit_resolvers = {  # no dates, no `<<`; and 1e-5 is a number, as it is in every config
+    first: [_EXPONENT, *(rule for rule in rules if rule[0].rpartition(":")[2] in ("bool", "int", "float", "null"))]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def _parsed(content: str) -> Any:

@@ -105,6 +105,15 @@ def check_targets(node: Any, key: str) -> None:
         if name not in takes:
             owner = node["_target_"].rpartition(".")[2]
             raise ConfigError(f"unknown field '{key}.{name}'{close(name, takes)}; {owner} takes: {', '.join(takes)}")
+        _check_plain(f"{key}.{name}", node[name], signature.parameters[name].annotation)
+
+
+def _check_plain(path: str, value: Any, declared: Any) -> None:
+    """ConfigError for null where a text must stand, and for what is not true or false: `no` would count as true."""
+    if declared in (str, "str") and value is None:
+        raise ConfigError(f"{path} has no value: add {path}=VALUE to the command")
+    if declared in (bool, "bool") and not isinstance(value, bool):
+        raise ConfigError(f"{path}={value} must be true or false")
 
 
 def wants_whole_number(config: DictConfig, path: str) -> bool:

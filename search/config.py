@@ -21,6 +21,9 @@ from search.ranges import check
 from search.schema import Schema
 from search.words import is_below, key_of, quoted, spelled
 
+OPTIONAL = ("method", "experiment", "space")  # groups of which null is an option
+NEEDED = ("model", "task", "policy", "budget", "search", "tracking", "launcher")  # groups that no experiment is without
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -52,8 +55,11 @@ def compose(overrides: Sequence[str] = (), folders: Sequence[Path] = ()) -> Sett
 
     Raises ConfigError for an unknown option or field, a missing or a wrong value.
     """
-    words = _with_budget_group([spelled(word) for word in overrides])
+    without = {f"{group}=null": f"~{group}" for group in OPTIONAL}  # Hydra takes no null for a group
+    words = _with_budget_group([spelled(without.get(word, word)) for word in overrides])
     _check_folders(folders)
+    for word in words:
+        _check_group(word, folders)
     config, choices = _compose(words, folders)
     expand(config, words, choices, lambda group: options_of(group, folders), lambda some: _compose(some, folders)[0])
     try:
@@ -118,6 +124,21 @@ def _compose(overrides: Sequence[str], folders: Sequence[Path]) -> tuple[DictCon
     return config, choices
 
 
+def _check_group(word: str, folders: Sequence[Path]) -> None:
+    """Raise ConfigError for a group that is left out, that is given no name, or whose name is given to its fields."""
+    key, _, value = word.partition("=")
+    group = key_of(word).removeprefix("pruner.")
+    known = options_of(group, folders) if group.isidentifier() else []
+    if not known:
+        return
+    if key == f"~{group}" and group in NEEDED:
+        raise ConfigError(f"{word}: an experiment needs its {group}; to change it: {group}=NAME, of {', '.join(known)}")
+    if key == f"pruner.{group}" and value in known:
+        raise ConfigError(f"{word}: did you mean {group}={value}?")
+    if key == group and re.fullmatch(r"(?i)null|true|false|[-+.\d]+", value) and value not in known:
+        raise ConfigError(f"unknown {group} '{value}'; available: {', '.join(known)}")
+
+
 def _check_folders(folders: Sequence[Path]) -> None:
     """Each is there, and Hydra would take no shipped file instead of one that they hold."""
     for folder in folders:
@@ -143,7 +164,7 @@ def _check_space_option(overrides: Sequence[str], folders: Sequence[Path]) -> No
     named = [override.removeprefix("space=") for override in overrides if override.startswith("space=")]
     known = options_of("space", folders)
     for name in named:
-        if name not in (*known, "null"):
+        if name not in known:
             raise ConfigError(f"unknown space '{name}'{close(name, known)}; available: {', '.join(known)}")
 
 

@@ -1,7 +1,7 @@
 """A study as tables and files: what a finished study leaves in its folder, and how to read it again."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -46,12 +46,32 @@ def write_config(settings: Settings) -> None:
     new.replace(settings.out / CONFIG)
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """A CSV file; no rows where there is none. Raises ConfigError for what is no CSV."""
+def read_table(path: Path, numbers: Sequence[str] = (), others: Sequence[str] = ()) -> pd.DataFrame:
+    """A CSV file; no rows where there is none. ConfigError where columns are missing, or `numbers` hold others."""
+    if not path.is_file():
+        return pd.DataFrame()
     try:
-        return pd.read_csv(path) if path.is_file() else pd.DataFrame()
+        table = pd.read_csv(path)
+        if missing := [name for name in (*numbers, *others) if name not in table]:
+            raise ValueError(f"it has no column {missing[0]}")
+        return table.assign(**{name: pd.to_numeric(table[name]) for name in numbers})
     except ValueError as error:
-        raise ConfigError(f"{path} cannot be read ({error}): run its study again, and it is written anew") from error
+        raise _damaged(path, error) from error
+
+
+def _read_front(path: Path, trials: pd.DataFrame) -> ParetoFront:
+    """The front of these trials. Raises ConfigError for a file that is none, or one of other trials."""
+    try:
+        front = ParetoFront.from_csv(path)
+        if strange := set(front.labels) - set(trials["trial"].astype(str)):
+            raise ValueError(f"{TRIALS} has no trial {min(strange)}")
+    except ValueError as error:
+        raise _damaged(path, error) from error
+    return replace(front, left_out=left_out(trials))
+
+
+def _damaged(path: Path, error: ValueError) -> ConfigError:
+    return ConfigError(f"{path} cannot be read ({error}): run its study again, and it is written anew")
 
 
 @dataclass(frozen=True)
@@ -71,9 +91,9 @@ class StudyResult:
         for name in (TRIALS, FRONT):
             if not (path / name).is_file():
                 raise ConfigError(f"{path} is not the folder of a finished study: it has no {name}")
-        trials = read_table(path / TRIALS)
-        front = replace(ParetoFront.from_csv(path / FRONT), left_out=left_out(trials))
-        return cls(path.resolve().name, path, front, trials, read_table(path / REPORT))
+        trials = read_table(path / TRIALS, ("trial", "flops_ratio", "score"), ("state", "feasible", "front"))
+        report = read_table(path / REPORT, ("trial", "flops_ratio", "score", "low", "high"), ("arm", "bound"))
+        return cls(path.resolve().name, path, _read_front(path / FRONT, trials), trials, report)
 
     @classmethod
     def find(cls, folder: Path | str) -> "list[StudyResult]":

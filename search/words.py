@@ -4,6 +4,7 @@ A value that the grammar cannot read is the text that it is: a path with blanks,
 its own. Where a field holds text anyway, what looks like a number, a list or several values is text as well.
 """
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -17,6 +18,7 @@ from search.errors import ConfigError
 from search.schema import Schema, SearchSettings
 
 TEXTS = {"path", "images", "annotations", "revision", "split", "language", "uri", "experiment", "artifacts"}
+PLACES = ("folder", "cache", "out", "model.path", "task.images", "task.annotations")  # task.path: where it is read
 
 
 def key_of(word: str) -> str:
@@ -49,14 +51,16 @@ def check_used(words: Iterable[str], unused: Mapping[str, str]) -> None:
 def spelled(word: str) -> str:
     """The word as Hydra reads it; raises ConfigError for one that is no KEY=VALUE, or that names several values."""
     key, equals, value = word.partition("=")
+    if equals and not key_of(word):
+        _unreadable(word)
+    if value.startswith("~/") and key in PLACES:  # the shell leaves it as it is behind `=`
+        return f"{key}={quoted(os.path.expanduser(value))}"
     try:
         parsed = _parse(word)
     except HydraException as error:
         if not equals:
             _unreadable(word, error)
         return _as_text(key, value, word, error)
-    if not key_of(word):
-        _unreadable(word)
     if re.match(r"hydra\b", key_of(word)):
         raise ConfigError(f"{word}: there is nothing to set in hydra; configs of your own: --config-dir DIR")
     if parsed.is_delete():

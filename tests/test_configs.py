@@ -107,12 +107,48 @@ def test_a_text_is_taken_as_it_is(path):
         ("batch_size=int(3.0)", "batch_size", 3),
         ("budget.flops_ratio=1e-1", "budget.flops_ratio", 0.1),
         ("cache=null", "cache", None),
+        ("method=null", "pruner.policy._target_", "policies.logistic_adaptive.LogisticAdaptivePolicy"),
     ],
 )
 def test_what_hydra_s_grammar_can_read_means_what_it_says(word, path, value):
     config = compose(["task=files", "task.path=x", word]).config
     found = OmegaConf.select(config, path)
     assert (OmegaConf.to_container(found) if OmegaConf.is_config(found) else found) == value
+
+
+def test_a_place_below_the_home_folder_is_found(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    settings = compose(["task=files", "task.path=x", "folder=~/runs", "model.path=~/a b", "task.images=~/p"])
+    assert (str(settings.out), settings.typed.model["path"]) == ("/home/me/runs/logistic_adaptive", "/home/me/a b")
+    assert settings.typed.task["images"] == "/home/me/p"
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("policy=null", "unknown policy 'null'; available: autoprune_official, "),
+        ("budget=0.35", "unknown budget '0.35'; available: flops, mean, none, official, tokens"),
+        ("~task", "~task: an experiment needs its task; to change it: task=NAME, of driving, "),
+        ("pruner.policy=fixed", "pruner.policy=fixed: did you mean policy=fixed?"),
+        ("==", "cannot read '==': write KEY=VALUE"),
+    ],
+)
+def test_a_group_is_given_the_name_of_an_option(word, said):
+    with pytest.raises(ConfigError) as error:
+        compose([word])
+    assert str(error.value).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["task.path=null"], "task.path has no value: add task.path=VALUE to the command"),
+        (["task.path=x", "task.images_outside=no"], "task.images_outside=no must be true or false"),
+    ],
+)
+def test_a_text_is_never_taken_for_true_nor_null_for_a_text(words, said):
+    with pytest.raises(ConfigError, match=said):
+        build(compose(["task=files", *words]).config.task, "task")
 
 
 def test_a_config_folder_may_have_any_name(tmp_path):

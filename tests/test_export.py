@@ -1,5 +1,7 @@
 """A tuned pruner leaves the lab."""
 
+import shutil
+
 import pytest
 from fake_bench import finished, refused
 
@@ -56,6 +58,24 @@ def test_any_trial_within_the_bound_can_be_exported(study, here):
 )
 def test_mistakes_are_answered_with_what_exists(words, said, study, here, capsys):
     refused(["export", str(study.folder), *words], said, capsys, here)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("trials.csv", lambda text: text[:30]),
+        ("trials.csv", lambda text: text.splitlines()[0]),
+        ("trials.csv", lambda text: text.replace("0.", "x.")),
+        ("front.csv", lambda text: text.replace("0.", "x.")),
+        ("front.csv", lambda text: ""),
+        ("report.csv", lambda text: text.replace("0.", "x.")),
+    ],
+)
+@pytest.mark.parametrize("verb", ["export", "compare"])
+def test_a_damaged_table_is_told_in_one_line(verb, name, damage, study, here, capsys):
+    shutil.copytree(study.folder, here / "hurt")
+    (here / "hurt" / name).write_text(damage((study.folder / name).read_text()))
+    refused([verb, "hurt"], ["hurt/", ".csv cannot be read", "run its study again"], capsys, here)
 
 
 def test_a_study_is_found_by_its_name_below_runs(study, here, capsys):
