@@ -8,15 +8,17 @@ import torch
 from autoprune_lab.decoder.anatomy import Anatomy
 from autoprune_lab.decoder.tower import Tower
 from autoprune_lab.models.checkpoint import VLM
+from autoprune_lab.models.errors import CheckpointError, one_line
 
 KEPT = ("pooler_output", "deepstack_features")
+APART = "do preprocessor_config.json, processor_config.json and config.json belong together?"
 
 
 class VisionEncoder:
     """Replaces pixels by the features the decoder reads, and keeps the one tower layer that [CLS] scorers need."""
 
     def __init__(self, vlm: VLM) -> None:
-        self.model = vlm.model
+        self.model, self.name = vlm.model, vlm.name
         self.tower = Tower.of(Anatomy.of(vlm.model))
         self.takes = set(inspect.signature(vlm.model.get_image_features).parameters)
 
@@ -26,7 +28,7 @@ class VisionEncoder:
         if "pixel_values" not in inputs:
             return inputs
         taken = {name: value for name, value in inputs.items() if name in self.takes}
-        seen = self.model.get_image_features(**taken, return_dict=True, output_hidden_states=True)
+        seen = self._see(taken)
         features = type(seen)(**{name: seen[name] for name in KEPT if name in seen})
         if self.tower is not None and seen.hidden_states is not None:
             wanted = self.tower.input_index
@@ -35,6 +37,32 @@ class VisionEncoder:
             )
         rest = {name: value for name, value in inputs.items() if name != "pixel_values"}
         return rest | {"mm_encoder_outputs": {"image": features}}
+
+    def _see(self, taken: dict[str, Any]) -> Any:
+        """Raises CheckpointError for pictures that the processor made in another size or layout."""
+        try:
+            return self.model.get_image_features(**taken, return_dict=True, output_hidden_states=True)
+        except torch.OutOfMemoryError:
+            raise
+        except (ValueError, RuntimeError, IndexError) as error:
+            raise CheckpointError(
+                f"the vision tower of {self.name} cannot read the pictures of its processor: {one_line(error)}; {APART}"
+            ) from error
+
+
+def refuse_another_count(name: str, n_tokens: int, inputs: dict[str, Any]) -> None:
+    """Raise CheckpointError unless the model `name` made a feature for each image token of the prompts.
+
+    `inputs` are those that VisionEncoder gives.
+    """
+    if "mm_encoder_outputs" not in inputs:
+        return
+    seen = inputs["mm_encoder_outputs"]["image"]["pooler_output"]
+    n_features = sum(part.shape[:-1].numel() for part in (seen if isinstance(seen, list | tuple) else [seen]))
+    if n_features != n_tokens:
+        raise CheckpointError(
+            f"the processor of {name} puts {n_tokens} image tokens where the model makes {n_features} features; {APART}"
+        )
 
 
 def n_bytes(values: Any) -> int:

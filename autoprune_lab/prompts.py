@@ -9,7 +9,7 @@ import torch
 from tqdm import tqdm
 
 from autoprune_lab.decoder.layout import Prompt
-from autoprune_lab.features import VisionEncoder, n_bytes
+from autoprune_lab.features import VisionEncoder, n_bytes, refuse_another_count
 from autoprune_lab.geometry import Geometry
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.models.errors import CheckpointError, one_line
@@ -97,8 +97,11 @@ def prepare(
         places = [place for place in places if place not in left_out]
         if not places:
             continue
-        lengths.update(zip(places, _lengths(tokenised, vlm.model.config.image_token_id), strict=True))
+        counted = _lengths(tokenised, vlm.model.config.image_token_id)
+        lengths.update(zip(places, counted, strict=True))
         kept = encode(tokenised) if room > 0 else None
+        if kept is not None:
+            refuse_another_count(vlm.name, sum(n_vision for n_vision, _ in counted), kept)
         room -= n_bytes(kept)
         batches.append(Batch(tuple(places), maker, kept, 0 if blocks == 1 else int(labels[places[0]])))
     if left_out and not lengths and not may_be_empty:

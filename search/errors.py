@@ -9,6 +9,7 @@ from collections.abc import Iterable
 TOLD = {
     "autoprune_lab.answers": ("AnswersError",),
     "autoprune_lab.budget": ("BudgetError",),
+    "autoprune_lab.decoder.checks": ("NaNError",),
     "autoprune_lab.models.errors": ("CheckpointError",),
     "autoprune_lab.tasks.base": ("TaskError",),
     "hydra.errors": ("HydraException",),

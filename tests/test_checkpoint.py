@@ -1,6 +1,7 @@
 """Loading checkpoints: the ordinary way, and every way it can go wrong."""
 
 import json
+import os
 import shutil
 import struct
 from contextlib import suppress
@@ -70,7 +71,11 @@ def test_empty_folder(tmp_path: Path):
         ("config.json", "{", "not valid JSON"),
         ("config.json", "[]", "no JSON object, but a list"),
         ("config.json", "[" * 100_000, "nested too deeply"),
-        ("config.json", "\ufeff{}", "config.json is not valid JSON: Unexpected UTF-8 BOM"),
+        (
+            "config.json",
+            "\ufeff{}",
+            "config.json is not valid JSON: it begins with a byte order mark; save it as UTF-8",
+        ),
         ("config.json", json.dumps({"model_type": ["llava"]}), "not a vision-language model"),
         (
             "config.json",
@@ -132,6 +137,14 @@ def refused(folder: Path, message: str) -> None:
 def test_weights_in_another_form_are_named(copy: Path, name: str, told: str):
     (copy / "model.safetensors").rename(copy / name)
     refused(copy, told)
+
+
+@pytest.mark.parametrize("special", [os.mkfifo, lambda file: file.symlink_to("nowhere")])
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "chat_template.jinja"])
+def test_a_pipe_is_not_waited_for_and_a_lost_link_is_named(copy: Path, name: str, special: Any):
+    (copy / name).unlink()
+    special(copy / name)
+    refused(copy, f"{name} is no file, but a pipe, a device or a link that leads nowhere")
 
 
 def test_an_adapter_beside_the_weights_is_refused(copy: Path):
@@ -217,9 +230,15 @@ GAPS = {
     ),
     "numbers": (
         lambda name, value: [(name, value.to(torch.int8) if "lm_head" in name else value)],
-        r"1 tensors hold whole numbers \(.*lm_head.weight\), but config.json has no quantization_config",
+        r"1 tensors hold no floating-point numbers \(.*lm_head.weight\), but config.json has no quantization_config",
     ),
 }
+
+
+GAPS["truth values"] = (
+    lambda name, value: [(name, value.bool() if name.endswith("linear_1.bias") else value)],
+    r"1 tensors hold no floating-point numbers \(.*linear_1.bias\), but config.json has no quantization_config",
+)
 
 
 @pytest.mark.parametrize("gap", GAPS)
@@ -279,6 +298,13 @@ def test_numbers_of_a_config_that_make_no_model(copy: Path, change: dict[str, An
     config["text_config"] |= change
     (copy / "config.json").write_text(json.dumps(config))
     refused(copy, told)
+
+
+@pytest.mark.parametrize("layer", [4, -4])
+def test_a_feature_layer_that_the_tower_does_not_have(copy: Path, layer: int):
+    config = read_json(copy / "config.json")
+    (copy / "config.json").write_text(json.dumps(config | {"vision_feature_layer": layer}))
+    refused(copy, f"vision_feature_layer is {layer}, and the tower has 3 layers")
 
 
 @pytest.mark.parametrize("depth", [400, 900])

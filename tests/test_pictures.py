@@ -178,6 +178,14 @@ def test_a_cut_picture_is_found(kind, filled, monkeypatch):
         BytesPicture(content[: len(content) // 2], "it").check()
 
 
+def test_postscript_is_never_run(monkeypatch):
+    """Pillow would start Ghostscript for it, where there is one."""
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *arguments: pytest.fail("it was run"))
+    page = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
+    with pytest.raises(PictureError, match="it is PostScript, a program, which is never run"):
+        BytesPicture(page, "x").check()
+
+
 def test_only_regular_files_are_read(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     for path in (tmp_path / "pipe.png", tmp_path, pictures.Path("/dev/zero")):

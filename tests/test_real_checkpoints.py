@@ -436,6 +436,52 @@ def test_evaluate_and_study_from_a_folder(folder, name, tmp_path, here, capsys):
     assert len((here / "runs" / "logistic_adaptive" / "trials.csv").read_text().splitlines()) == 1 + 3
 
 
+def _change(file, **fields):
+    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+
+
+def _apart(kind, copied):
+    """Let the processor's settings and config.json tell of unlike pictures."""
+    settings, config = copied / "preprocessor_config.json", copied / "config.json"
+    if kind == "no settings of its own":
+        (copied / "processor_config.json").unlink()
+    elif kind == "another size":
+        _change(settings, size={"shortest_edge": 24}, crop_size={"height": 24, "width": 24})
+    elif kind == "another merge":
+        _change(settings, merge_size=1)
+    else:
+        _change(config, image_token_id=5, image_token_index=5)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "why"),
+    [
+        (
+            "internvl",
+            "no settings of its own",
+            r"the processor of \S+ puts \d+ image tokens where the model makes",
+        ),
+        ("llava", "another token", r"the processor of \S+ puts 0 image tokens where the model makes"),
+        ("llava", "another size", r"the vision tower of \S+ cannot read the pictures of its processor: .*24\*24"),
+        ("qwen2_5_vl", "another merge", r"the vision tower of \S+ cannot read the pictures of its processor: "),
+    ],
+)
+def test_a_processor_of_another_checkpoint_is_one_line(folder, tmp_path, name, kind, why):
+    copied = shutil.copytree(folder(name), tmp_path / "c")
+    _apart(kind, copied)
+    with pytest.raises(CheckpointError, match=why + ".*; do preprocessor_config.json, .* belong together"):
+        prepare(load_model(str(copied)), Gallery((1, 1)), batch_size=2)
+
+
+@pytest.mark.filterwarnings("ignore:divide by zero")
+def test_pictures_that_become_nan_are_one_line(folder, tmp_path, here, capsys):
+    copied, own = shutil.copytree(folder("llava"), tmp_path / "c"), layouts.own_files(tmp_path / "own")
+    _change(copied / "preprocessor_config.json", image_std=[0, 0, 0])
+    words = ["model=path", f"model.path={copied}", "task=files", f"task.path={own}", "task.split=all"]
+    assert main(["evaluate", *words, "policy=fixed", "budget.flops_ratio=0.9"]) == 2
+    assert "holds NaN: check the inputs" in capsys.readouterr().err.splitlines()[-1]
+
+
 def wide_png() -> bytes:
     """A picture that Qwen's processor refuses: its sides differ by more than 200 times."""
     stream = io.BytesIO()

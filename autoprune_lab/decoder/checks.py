@@ -11,6 +11,10 @@ from torch import Tensor
 from autoprune_lab.recovery import Survivors
 
 
+class NaNError(ValueError):
+    """Scores that are no numbers: the weights or the pictures hold NaN, or float16 ran over; one line."""
+
+
 class Cut(NamedTuple):
     """One cut: the slots of visual tokens before it, `n_vision` of them real, and the `wanted` ones to keep."""
 
@@ -91,9 +95,9 @@ def named(function: Any) -> str:
 
 
 def refuse_nan(found: bool, what: str, function: Any, layer: int) -> None:
-    """Raise ValueError, naming the function and the layer, if NaN was `found`."""
+    """Raise NaNError, naming the function and the layer, if NaN was `found`."""
     if found:
-        raise ValueError(
+        raise NaNError(
             f"{what} by {named(function)} on the attention of layer {layer} holds NaN: "
             "check the inputs, or load the model in bfloat16 or float32"
         )

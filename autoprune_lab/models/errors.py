@@ -15,5 +15,7 @@ def is_of_code(error: Exception, trust_remote_code: bool) -> bool:
 
 def one_line(error: BaseException, most: int = 300) -> str:
     """An error's message without line breaks, at most `most` characters."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split())
+    if isinstance(error, KeyError) or not text:  # a key alone says nothing
+        text = f"{type(error).__name__} {text}".rstrip()
     return text if len(text) <= most else text[: most - 3] + "..."

@@ -10,6 +10,7 @@ from autoprune_lab.models.headers import Header
 
 DEPTHS = ("num_hidden_layers", "num_layers", "n_layers", "depth")
 NAMED = 3  # tensors in a message
+PARAMETERS = (".weight", ".bias")  # buffers, such as position_ids, may hold whole numbers
 
 
 def check_fit(folder: Path, config: Mapping[str, Any], tensors: Header) -> None:
@@ -24,10 +25,11 @@ def check_fit(folder: Path, config: Mapping[str, Any], tensors: Header) -> None:
             raise CheckpointError(
                 f"{folder / 'config.json'} says {field}={depth}, but the weights hold {len(tensors)} tensors in all"
             )
-    integers = [name for name, entry in tensors.items() if entry["dtype"][0] in "UI" and name.endswith("weight")]
-    if integers and "quantization_config" not in config:
+    no_floats = [name for name, entry in tensors.items() if name.endswith(PARAMETERS) and not _is_float(entry["dtype"])]
+    if no_floats and "quantization_config" not in config:
         raise CheckpointError(
-            f"{folder}: {_some(integers, 'tensors hold whole numbers')}, but config.json has no quantization_config"
+            f"{folder}: {_some(no_floats, 'tensors hold no floating-point numbers')}, but config.json has no "
+            "quantization_config"
         )
     import torch
     from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING as CLASSES
@@ -35,6 +37,7 @@ def check_fit(folder: Path, config: Mapping[str, Any], tensors: Header) -> None:
 
     try:
         described = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        _check_feature_layer(described)
         if "quantization_config" in config or importlib.util.find_spec("accelerate") is None:
             return
         _, info = CLASSES[type(described)].from_pretrained(
@@ -51,6 +54,15 @@ def check_fit(folder: Path, config: Mapping[str, Any], tensors: Header) -> None:
             f"{folder / 'config.json'} describes no model that can be made: {one_line(error)}"
         ) from error
     refuse_gaps(folder, info)
+
+
+def _check_feature_layer(described: Any) -> None:
+    """Raise ValueError where the vision features come from a layer that the tower does not have."""
+    depth = getattr(getattr(described, "vision_config", None), "num_hidden_layers", None)
+    wanted = getattr(described, "vision_feature_layer", None)
+    for layer in wanted if isinstance(wanted, list | tuple) else [wanted]:
+        if isinstance(layer, int) and isinstance(depth, int) and not -depth <= layer <= depth:
+            raise ValueError(f"vision_feature_layer is {layer}, and the tower has {depth} layers")
 
 
 def refuse_gaps(folder: Path, info: Mapping[str, Collection[Any]]) -> None:
@@ -71,6 +83,11 @@ def refuse_gaps(folder: Path, info: Mapping[str, Collection[Any]]) -> None:
             f"{folder}: {told}. What is missing would be filled at random: mend the checkpoint; model.strict=false "
             "(load_model: strict=False) loads it all the same"
         )
+
+
+def _is_float(dtype: str) -> bool:
+    """By safetensors' name of it: F32, BF16, F8_E4M3, ..., and not I8, U8, BOOL or C64."""
+    return dtype.startswith(("F", "BF"))
 
 
 def _some(names: list[str], what: str) -> str:

@@ -1,6 +1,7 @@
 """Finds a checkpoint's folder and the files that transformers reads of it; tells other forms of folders by name."""
 
 import json
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -8,6 +9,7 @@ from autoprune_lab.models.errors import CheckpointError, one_line
 
 EMBEDDED = "embedded:"
 WEIGHTS = Path(__file__).parents[1] / "testbed" / "weights"
+MARKS = (BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE)
 WHOLE, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
 SETTINGS = (  # some of them transformers passes over in silence when they are broken
     CONFIG,
@@ -20,6 +22,7 @@ SETTINGS = (  # some of them transformers passes over in silence when they are b
     "added_tokens.json",
     "chat_template.json",
 )
+READ = (".json", ".safetensors", ".jinja", ".model", ".txt", ".py")  # what transformers may open
 ORIGINAL = ("mm_vision_tower", "mm_projector_type", "mm_hidden_size")  # fields of the original LLaVA code
 
 
@@ -53,6 +56,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"checkpoint folder {folder} is empty; expected {CONFIG} and {WHOLE}")
     if not (folder / CONFIG).is_file():
         raise CheckpointError(f"checkpoint folder {folder} has no {CONFIG}; {_form(folder)}")
+    _refuse_special(folder)
     settings = {name: read_json(folder / name) for name in SETTINGS if (folder / name).exists()}
     config = settings[CONFIG]
     if old := [name for name in ORIGINAL if name in config]:
@@ -61,6 +65,15 @@ def read_config(folder: Path) -> dict[str, Any]:
             "converted checkpoint, often named -hf"
         )
     return config
+
+
+def _refuse_special(folder: Path) -> None:
+    """Raise CheckpointError for a pipe, which would be waited for, or a link that leads nowhere, among what is read."""
+    for file in sorted(folder.iterdir()):
+        if file.suffix in READ and not (file.is_file() or file.is_dir()):
+            raise CheckpointError(
+                f"{file} is no file, but a pipe, a device or a link that leads nowhere: copy it again"
+            )
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -106,7 +119,10 @@ def read_json(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise CheckpointError(f"{file} is not a file")
     try:
-        content = json.loads(file.read_text("utf-8"))
+        text = file.read_bytes()
+        if text.startswith(MARKS):  # transformers would not read it either
+            raise ValueError("it begins with a byte order mark; save it as UTF-8 without one")
+        content = json.loads(text.decode("utf-8"))
     except (ValueError, OSError) as error:
         raise CheckpointError(f"{file} is not valid JSON: {one_line(error)}") from error
     except RecursionError:

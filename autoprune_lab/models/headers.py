@@ -18,6 +18,8 @@ def read_header(file: Path) -> Header:
     """
     from safetensors import SafetensorError, safe_open
 
+    if not file.is_file():  # a pipe would be waited for
+        raise CheckpointError(f"{file} is no file")
     try:
         with safe_open(file, "pt"):  # checks sizes, shapes, number formats, and that offsets cover the file once
             pass

@@ -79,12 +79,22 @@ class Picture(ABC):
             with warnings.catch_warnings(), _nothing_made_up():
                 warnings.simplefilter("ignore")  # odd metadata
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
-                yield Image.open
+                yield _open
         except UnidentifiedImageError as error:
             raise PictureError(f"{self} cannot be decoded: it has no known format") from error
         except Exception as error:  # of any kind: the bytes are a stranger's, and so are the decoders
             why = " ".join(str(error).split()) or type(error).__name__
             raise PictureError(f"{self} cannot be decoded: {why}") from error
+
+
+def _open(content: io.BytesIO) -> "Image":
+    """As Pillow opens it. Raises ValueError for PostScript: a program, which another program would be started for."""
+    from PIL import Image
+
+    image = Image.open(content)
+    if image.format == "EPS":
+        raise ValueError("it is PostScript, a program, which is never run: convert it to PNG")
+    return image
 
 
 @contextmanager
