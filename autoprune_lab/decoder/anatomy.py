@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
-from transformers import Cache, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from autoprune_lab.decoder.deepstack import adds_features, is_known
 
@@ -104,7 +104,7 @@ def _check_supported(anatomy: Anatomy) -> None:
         raise ValueError(f"{type(anatomy.model).__name__} is not supported: {problem}")
 
 
-def cache_of(arguments: Mapping[str, Any]) -> Cache | None:
-    """The cache among the arguments of a model, a decoder or a layer; transformers 5.24 gave it a new name."""
-    cache: Cache | None = arguments.get("past_key_values")
+def cache_of(arguments: Mapping[str, Any]) -> Any:
+    """The cache among the arguments of a model, a decoder or a layer, if any; transformers 5.24 gave it a new name."""
+    cache = arguments.get("past_key_values")
     return arguments.get("cache") if cache is None else cache
