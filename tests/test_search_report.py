@@ -25,6 +25,9 @@ def folder(tmp_path, name, front, rows=()):
     front.to_csv(place / "front.csv")
     rows_of = [(0, "complete", 0.3, 0.3, True, True), (1, "pruned", 0.7, None, False, False)]
     rows_of += [(2, "fail", None, None, False, False), (3, "complete", 0.4, 0.2, True, False)]
+    known = {str(row[0]) for row in rows_of}
+    points = zip(front.labels, front.costs, front.scores, strict=True)
+    rows_of += [(int(n), "complete", cost, score, True, True) for n, cost, score in points if n not in known]
     columns = ["trial", "state", "flops_ratio", "score", "feasible", "front"]
     pd.DataFrame(rows_of, columns=columns).to_csv(place / "trials.csv", index=False)
     if rows:
@@ -200,7 +203,7 @@ def test_what_cannot_be_reached_on_the_report_split_is_said_not_raised(tmp_path)
     assert "unreachable" in report.report_table(rows)
     front.to_csv(given.out / "front.csv")
     row = {"trial": 1, "state": "complete", "flops_ratio": 0.3, "score": 0.5, "feasible": True, "front": True}
-    pd.DataFrame([row]).to_csv(given.out / "trials.csv")
+    pd.DataFrame([row, row | {"trial": 2, "flops_ratio": 0.45, "score": 0.6}]).to_csv(given.out / "trials.csv")
     assert results.StudyResult.read(given.out).report_front.labels == ("2",)
 
 

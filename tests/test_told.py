@@ -82,7 +82,7 @@ def test_code_that_nobody_here_has_named_is_not_run(words, said, own, here, monk
 def test_a_storage_s_pruner_is_read_by_the_one_reader(own, here, monkeypatch):
     words = ["pruner.scorer._target_=autoprune_lab.pruner_file.write", "+pruner.scorer.path=x"]
     given = joined(own, words, monkeypatch)
-    with pytest.raises(ConfigError, match=r"^pruner.scorer: got autoprune_lab.pruner_file.write, expected a scorer$"):
+    with pytest.raises(ConfigError, match=r"^pruner.scorer: got autoprune_lab.pruner_file.write, expected a scorer,"):
         build_pruner(given.config)
 
 
