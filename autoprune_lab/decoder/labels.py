@@ -12,7 +12,7 @@ _SHIFTS = {"labels": 1, "shift_labels": 0}
 
 def own_labels(arguments: dict[str, Any]) -> dict[str, Any]:
     """`arguments` whose labels may be written on."""
-    return arguments | {name: labels.clone() for name, labels in _given(arguments).items()}
+    return arguments | {name: labels.clone() for name, labels in given_labels(arguments).items()}
 
 
 def ignore_lost(arguments: dict[str, Any], present: Bool[Tensor, "batch positions"]) -> None:
@@ -23,7 +23,7 @@ def ignore_lost(arguments: dict[str, Any], present: Bool[Tensor, "batch position
     """
     wanted = arguments.get("logits_to_keep", 0)
     present = present[:, slice(-wanted, None) if isinstance(wanted, int) else wanted]
-    for name, labels in _given(arguments).items():
+    for name, labels in given_labels(arguments).items():
         if labels.shape != present.shape:
             raise ValueError(
                 f"{name} have shape {tuple(labels.shape)}, the logits are {tuple(present.shape)} positions: "
@@ -34,5 +34,6 @@ def ignore_lost(arguments: dict[str, Any], present: Bool[Tensor, "batch position
         labels[:, shift:].masked_fill_(lost, arguments.get("ignore_index", _IGNORED))
 
 
-def _given(arguments: dict[str, Any]) -> dict[str, Tensor]:
+def given_labels(arguments: dict[str, Any]) -> dict[str, Tensor]:
+    """The labels among `arguments`, by name."""
     return {name: arguments[name] for name in _SHIFTS if isinstance(arguments.get(name), Tensor)}

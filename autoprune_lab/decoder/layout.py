@@ -190,7 +190,7 @@ class Pruned:
 
     def is_cut(self, layer: int) -> bool:
         """Did fewer tokens than the prompt's enter this layer?"""
-        return self.stages[layer] is not self.prompt
+        return self.stages[layer].cut
 
     def without_end(self, n: int) -> "Pruned":
         """The same before its last `n` positions came, all of them real text."""

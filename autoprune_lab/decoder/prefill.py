@@ -52,9 +52,7 @@ class Prefill:
         self.armed = self._is_tapped(layer)
         if self.armed:
             arm(self.anatomy.layers[layer].self_attn, self._record)
-        if self.stage is not self.prompt.stage:
-            kwargs = self.view.narrow(layer, kwargs, hidden, self.stage)
-        return hidden, kwargs
+        return hidden, self.view.narrow(layer, kwargs, hidden, self.stage)
 
     def restore(self, hidden: Tensor) -> Tensor:
         """The decoder's output at full length: zeros where tokens were dropped."""

@@ -44,16 +44,17 @@ class Repeat:
         samples = torch.arange(len(prompt.rows), device=prompt.rows.device)[:, None]
         self.stage, self.view = prompt.stage, View(anatomy, positions, samples)
         begun = first.run.prompt.stage
-        longer = {stage: _longer(stage, begun, prompt.stage) for stage in dict.fromkeys(first.run.stages)}
-        self.stages = [(longer | {begun: prompt.stage})[stage] for stage in first.run.stages]
+        longer = {begun: prompt.stage}
+        for stage in first.run.stages:
+            if stage not in longer:
+                longer[stage] = _longer(stage, begun, prompt.stage)
+        self.stages = [longer[stage] for stage in first.run.stages]
 
     def enter(self, layer: int, hidden: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
         """What layer `layer` gets instead of `hidden` (batch, slots, hidden) and `kwargs`."""
         if self.stages[layer] is not self.stage:
             hidden = self._cut(hidden, self.stages[layer], self.first.entered[layer])
-        return hidden, kwargs if self.stage is self.prompt.stage else self.view.narrow(
-            layer, kwargs, hidden, self.stage
-        )
+        return hidden, self.view.narrow(layer, kwargs, hidden, self.stage)
 
     def restore(self, hidden: Tensor) -> Tensor:
         """The decoder's output at full length: zeros where tokens were dropped."""

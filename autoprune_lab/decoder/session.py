@@ -17,7 +17,7 @@ from autoprune_lab.decoder.anatomy import Anatomy, cache_of
 from autoprune_lab.decoder.checks import form
 from autoprune_lab.decoder.decode import Decode
 from autoprune_lab.decoder.extent import NPrompt, first_positions, first_tokens
-from autoprune_lab.decoder.labels import ignore_lost, own_labels
+from autoprune_lab.decoder.labels import given_labels, ignore_lost, own_labels
 from autoprune_lab.decoder.layout import Prompt, Pruned, Stage, real_tokens
 from autoprune_lab.decoder.meter import Meter, cache_bytes, share
 from autoprune_lab.decoder.prefill import Prefill
@@ -139,7 +139,7 @@ class Session:
         run = self.run
         if isinstance(run, Prefill):
             self._finish(run)
-        if not isinstance(run, Decode):
+        if not isinstance(run, Decode) and given_labels(self.arguments):
             ignore_lost(self.arguments, run.prompt.present(run.stage))
         self.run = None
         return run.restore(hidden)

@@ -29,8 +29,11 @@ class View:
     def narrow(self, layer: int, kwargs: dict[str, Any], hidden: Tensor, stage: Stage) -> dict[str, Any]:
         """`kwargs` of `layer`, as transformers built them for the full prompt -> as the stage needs them.
 
-        `position_ids` go: layers need the rotary embeddings only, and flash attention takes gaps for packing.
+        Before anything is cut that is `kwargs` itself. After it `position_ids` go: layers need the rotary embeddings
+        only, and flash attention takes gaps for packing.
         """
+        if not stage.cut:
+            return kwargs
         if stage is not self._stage:
             self._stage, self._narrowed = stage, {}
         mask, rotary = kwargs.get("attention_mask"), kwargs.get("position_embeddings")
