@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
@@ -18,6 +17,7 @@ from autoprune_lab.discovery import OURS, packages_of, targets
 from search.arm import pruner_packages
 from search.config import ConfigError, Settings, conf_dir, fields_of
 from search.study import is_free
+from search.words import parsed
 
 MADE = ("model", "task", "search", "tracking", "launcher")  # made of what the config names, beside the pruner
 LENGTH = "search.n_trials"  # free, but the same for all who work on a study
@@ -26,7 +26,7 @@ LENGTH = "search.n_trials"  # free, but the same for all who work on a study
 def for_others(word: str) -> bool:
     """Is it about the study, rather than about the host and the command that say it?"""
     try:
-        override = OverridesParser.create().parse_override(word)
+        override = parsed(word)
     except HydraException:
         return False
     key, value = override.key_or_group, override.value()

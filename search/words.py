@@ -56,19 +56,20 @@ def spelled(word: str) -> str:
     if value.startswith("~/") and key in PLACES:  # the shell leaves it as it is behind `=`
         return f"{key}={quoted(os.path.expanduser(value))}"
     try:
-        parsed = _parse(word)
+        override = parsed(word)
     except HydraException as error:
         if not equals:
             _unreadable(word, error)
         return _as_text(key, value, word, error)
     if re.match(r"hydra\b", key_of(word)):
         raise ConfigError(f"{word}: there is nothing to set in hydra; configs of your own: --config-dir DIR")
-    if parsed.is_delete():
+    if override.is_delete():
         return word
     if _is_text(key_of(word)):
-        plain = parsed.is_sweep_override() or not isinstance(parsed.value(), str | QuotedString | None)
+        plain = override.is_sweep_override() or not isinstance(override.value(), str | QuotedString | None)
         return f"{key}={quoted(value)}" if plain else word
-    if parsed.is_sweep_override() or (isinstance(parsed.value(), list) and word.partition(".")[0].partition("=")[1]):
+    is_list = isinstance(override.value(), list) and word.partition(".")[0].partition("=")[1]
+    if override.is_sweep_override() or is_list:
         raise ConfigError(_several(key, value))
     return word
 
@@ -83,7 +84,8 @@ def _parser() -> OverridesParser:
     return OverridesParser.create()
 
 
-def _parse(word: str) -> Override:
+def parsed(word: str) -> Override:
+    """What Hydra's grammar makes of a word, just as it stands. Raises HydraException."""
     return _parser().parse_override(word)
 
 
@@ -93,7 +95,7 @@ def _as_text(key: str, value: str, word: str, error: Exception) -> str:
             f"cannot read '{word}': {value} is no list or mapping; a text that begins so is quoted: {key}='\"...\"'"
         ) from error
     try:
-        _parse(f"{key}={quoted(value)}")
+        parsed(f"{key}={quoted(value)}")
     except HydraException:
         _unreadable(word, error)
     return f"{key}={quoted(value)}"

@@ -14,6 +14,7 @@ from search.place import Place
 from search.progress import watching
 from search.told import check_code, check_words, for_others
 from search.trials import Observer, n_ended
+from search.words import spelled
 
 if TYPE_CHECKING:
     import optuna
@@ -85,7 +86,7 @@ def join(words: Sequence[str], rank: int) -> None:
 
 def words_for_others(settings: Settings) -> list[str]:
     """What was said on the command line, as far as another host must know it too."""
-    return [word for word in settings.overrides if for_others(word)]
+    return [word for word in map(spelled, settings.overrides) if for_others(word)]
 
 
 def as_begun(settings: Settings, packages: Sequence[str] = ()) -> Settings:

@@ -115,6 +115,12 @@ def test_what_a_study_tells_is_taken(here, monkeypatch):
     assert (config.pruner.policy.keep, config.seed, config.search.n_trials) == (0.3, 2, 7)
 
 
+def test_a_text_with_signs_reaches_the_others(here, monkeypatch):
+    given = compose(["task=files", "task.path=/data/My Data (v2)/a,b.jsonl"])
+    config = joined(settings(here), workers.words_for_others(given), monkeypatch).config
+    assert config.task.path == "/data/My Data (v2)/a,b.jsonl"
+
+
 def test_the_command_refuses_in_one_line(own, here, capsys, no_model):
     study = studies.open_study(own.out, "s", studies.settings_print(own))
     study.set_user_attr(studies.WORDS, ["pruner.policy._target_=alien.Part"])
