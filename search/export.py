@@ -55,13 +55,6 @@ def study_folder(name: str, folder: Path = Path("runs")) -> Path:
     )
 
 
-def check_study(folder: Path) -> None:
-    """Raise ConfigError unless it is the folder of a finished study; nothing heavy is imported to see that."""
-    for name in ("trials.csv", "front.csv"):
-        if not (folder / name).is_file():
-            raise ConfigError(f"{folder} is not the folder of a finished study: it has no {name}")
-
-
 def export(result: "StudyResult", pick: Pick, out: Path) -> str:
     """Write the picked trial's pruner to `out`, for `Pruner.load`; return in a line what it is.
 

@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from search.config import ConfigError
+from search.errors import ConfigError
+
+FINISHED = ("trials.csv", "front.csv")  # what every finished study has written
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -18,6 +20,13 @@ def read_json(file: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise _damaged(str(file), "it holds no {...}")
     return found
+
+
+def check_finished(folder: Path) -> None:
+    """Raise ConfigError unless it is the folder of a finished study; nothing heavy is imported to see that."""
+    for name in FINISHED:
+        if not (folder / name).is_file():
+            raise ConfigError(f"{folder} is not the folder of a finished study: it has no {name}")
 
 
 def _damaged(where: str, reason: str) -> ConfigError:

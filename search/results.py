@@ -16,7 +16,7 @@ from search.fronts import from_study
 from search.importance import importance
 from search.objective import PRUNER
 from search.paired import TUNED_ARM, UNPRUNED
-from search.reading import read_json
+from search.reading import check_finished, read_json
 from search.trial_table import left_out, trials_frame
 from search.trials import feasible
 
@@ -88,9 +88,7 @@ class StudyResult:
     def read(cls, folder: Path | str) -> "StudyResult":
         """Read a study's folder; raises ConfigError when it is none or its study has not ended."""
         path = Path(folder)
-        for name in (TRIALS, FRONT):
-            if not (path / name).is_file():
-                raise ConfigError(f"{path} is not the folder of a finished study: it has no {name}")
+        check_finished(path)
         trials = read_table(path / TRIALS, ("trial", "flops_ratio", "score"), ("state", "feasible", "front"))
         report = read_table(path / REPORT, ("trial", "flops_ratio", "score", "low", "high"), ("arm", "bound"))
         return cls(path.resolve().name, path, _read_front(path / FRONT, trials), trials, report)

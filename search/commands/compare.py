@@ -36,10 +36,10 @@ def run(given: argparse.Namespace) -> int:
     """Print the tables, one split after the other, and draw the picture."""
     from search.early import check_file
     from search.errors import ConfigError
-    from search.export import check_study
+    from search.reading import check_finished
 
     for folder in given.studies:
-        check_study(folder)
+        check_finished(folder)
     check_file(given.out, "--out")
     from search.pictures import SPLITS, overlay
     from search.results import StudyResult

@@ -31,11 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Write the file and say what is in it."""
     from search.early import check_file
-    from search.export import Pick, check_study, export, load_line, study_folder
+    from search.export import Pick, export, load_line, study_folder
+    from search.reading import check_finished
 
     study, words, out = _understood(given)
     folder, pick = study_folder(study), Pick(*words)
-    check_study(folder)
+    check_finished(folder)
     check_file(out, "--out")
     from search.results import StudyResult
 
