@@ -11,11 +11,13 @@ from pathlib import Path
 import optuna
 import pytest
 from fake_bench import FakeBench, objective, settings
+from optuna.trial import TrialState
 
 from search import study as studies
 from search.journal import JournalFile
 from search.place import Place
 from search.space import Space
+from search.trials import WORKER
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -87,6 +89,19 @@ def unsynced(log, act, *given):
     if log is not None:
         sys.stderr = log.open("w", buffering=1)
     act(*given)
+
+
+def find(folder, words):
+    """The study, if there is one."""
+    place = Place.of(settings(folder, *words))
+    return studies.existing(place.out, place.name, place.url)
+
+
+def running(folder, words):
+    """Its trials that a worker has claimed."""
+    study = find(folder, words)
+    found = study.get_trials(states=(TrialState.RUNNING,)) if study else []
+    return [trial for trial in found if WORKER in trial.user_attrs]
 
 
 def ended(process, seconds=120):

@@ -9,7 +9,7 @@ import optuna
 import postgres
 import pytest
 from fake_bench import FakeBench, settings
-from fake_workers import SlowBench, ended, kill, start, until, work
+from fake_workers import SlowBench, ended, find, kill, running, start, until, work
 from optuna.trial import TrialState
 from test_search_kills import assert_nothing_lost, done
 
@@ -39,17 +39,6 @@ def words(request, tmp_path):
     return (f"search.storage={url}", f"study={name}", f"search.heartbeat={BEAT}", "search=random")
 
 
-def find(folder, words):
-    place = Place.of(settings(folder, *words))
-    return studies.existing(place.out, place.name, place.url)
-
-
-def running(folder, words):
-    study = find(folder, words)
-    found = study.get_trials(states=(TrialState.RUNNING,)) if study else []
-    return [trial.number for trial in found if trials.WORKER in trial.user_attrs]
-
-
 def test_a_database_gives_the_same_front_as_the_journal_also_when_killed_and_resumed(tmp_path, words):
     rest = ("search.n_trials=8", "search=tpe", "search.sampler.n_startup_trials=3")
     whole = work(tmp_path / "journal", (*rest, "seed=1"))
@@ -66,7 +55,7 @@ def test_kill_one_of_three_workers_and_another_runs_its_trial_again(tmp_path, wo
     words = (*words, "search.n_trials=12")
     gate = tmp_path / "gate"
     victim = start(tmp_path / "0", words, SlowBench(gate=gate))
-    (number,) = until(lambda: running(tmp_path, words), victim)
+    (claimed,) = until(lambda: running(tmp_path, words), victim)
     others = [start(tmp_path / f"{i}", words, SlowBench(seconds=0.3)) for i in (1, 2)]
     until(lambda: trials.n_ended(find(tmp_path, words)) >= 2, *others)
     kill(victim)
@@ -74,8 +63,8 @@ def test_kill_one_of_three_workers_and_another_runs_its_trial_again(tmp_path, wo
     study = find(tmp_path, words)
     assert_nothing_lost(study, 12)
     (again,) = [t for t in study.trials if trials.RETRY in t.user_attrs]
-    cut_off = study.trials[number]
-    assert again.user_attrs[trials.RETRY] == number
+    cut_off = study.trials[claimed.number]
+    assert again.user_attrs[trials.RETRY] == claimed.number
     assert again.params == cut_off.params
     assert again.user_attrs[trials.WORKER] != cut_off.user_attrs[trials.WORKER]
     assert set(again.constraints) == {"bound"}
@@ -84,7 +73,7 @@ def test_kill_one_of_three_workers_and_another_runs_its_trial_again(tmp_path, wo
 def test_a_worker_that_is_silent_for_long_loses_its_trial_and_goes_on(tmp_path, words):
     words, gate = (*words, "search.n_trials=4"), tmp_path / "gate"
     frozen = start(tmp_path / "0", words, SlowBench(gate=gate))
-    (number,) = until(lambda: running(tmp_path, words), frozen)
+    (claimed,) = until(lambda: running(tmp_path, words), frozen)
     os.kill(frozen.pid, signal.SIGSTOP)
     work(tmp_path / "1", (*words, "search.n_trials=2"))
     gate.touch()
@@ -92,7 +81,7 @@ def test_a_worker_that_is_silent_for_long_loses_its_trial_and_goes_on(tmp_path, 
     assert ended(frozen) == 0
     study = find(tmp_path, words)
     assert_nothing_lost(study, 4)
-    assert study.trials[number].state == TrialState.FAIL
+    assert study.trials[claimed.number].state == TrialState.FAIL
 
 
 @dataclass

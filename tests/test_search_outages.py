@@ -9,7 +9,7 @@ import postgres
 import psycopg
 import pytest
 from fake_bench import settings
-from fake_workers import SlowBench, ended, start, until, work
+from fake_workers import SlowBench, ended, find, running, start, until, work
 from optuna.trial import TrialState
 from sqlalchemy.exc import OperationalError
 from test_cli import quick
@@ -241,7 +241,7 @@ def test_a_worker_whose_database_restarts_goes_on(server, tmp_path):
     words = words_of(server, tmp_path, "search.n_trials=4")
     gate, log = tmp_path / "gate", tmp_path / "log"
     worker = start(tmp_path, words, SlowBench(gate=gate), log=log)
-    until(lambda: _running(tmp_path, words), worker)
+    until(lambda: running(tmp_path, words), worker)
     server.stop("fast")
     try:
         gate.touch()
@@ -252,7 +252,7 @@ def test_a_worker_whose_database_restarts_goes_on(server, tmp_path):
     first, last = log.read_text().splitlines()
     assert " does not answer (" in first
     assert " answers again after " in last
-    study = _find(tmp_path, words)
+    study = find(tmp_path, words)
     assert_nothing_lost(study, 4)
     assert [trial.state for trial in study.trials].count(TrialState.FAIL) == 0
 
@@ -282,7 +282,7 @@ def test_after_a_long_outage_the_command_ends_in_one_line_and_goes_on_at_once(
     assert line.endswith("No trial that ended is lost: when it is back, the same command goes on")
     monkeypatch.setattr(studies.time, "sleep", lambda seconds: pytest.fail("it waits"))
     assert main(argv) == 0
-    study = _find(tmp_path, words)
+    study = find(tmp_path, words)
     assert_nothing_lost(study, 3)
     assert [trial.state for trial in study.trials].count(TrialState.FAIL) == 1
 
@@ -290,11 +290,12 @@ def test_after_a_long_outage_the_command_ends_in_one_line_and_goes_on_at_once(
 def test_a_worker_that_waits_for_the_last_trials_says_for_whom(tmp_path):
     words, gate, log = ("search.n_trials=1",), tmp_path / "gate", tmp_path / "log"
     blocked = start(tmp_path, words, SlowBench(gate=gate))
-    (worker,) = until(lambda: _running(tmp_path, words), blocked)
+    (claimed,) = until(lambda: running(tmp_path, words), blocked)
     other = start(tmp_path, words, act=_impatient, log=log)
     until(lambda: log.exists() and log.read_text(), blocked, other)
     gate.touch()
     assert [ended(blocked), ended(other)] == [0, 0]
+    worker = claimed.user_attrs[trials.WORKER]
     assert log.read_text() == f"autoprune: s: no trial is left to begin; waiting for the last ones, of {worker}\n"
 
 
@@ -320,15 +321,3 @@ def _impatient(folder, words, bench):
     """Looks soon enough for a test."""
     studies.LAST_ONES = 0.01
     work(folder, words, bench)
-
-
-def _find(folder, words):
-    place = Place.of(settings(folder, *words))
-    return studies.existing(place.out, place.name, place.url)
-
-
-def _running(folder, words):
-    """Who runs a trial."""
-    study = _find(folder, words)
-    found = study.get_trials(states=(TrialState.RUNNING,)) if study else []
-    return [trial.user_attrs[trials.WORKER] for trial in found if trials.WORKER in trial.user_attrs]
