@@ -10,18 +10,18 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import nn
 
-from autoprune_lab.budget import OwnCurve
-from autoprune_lab.complexity import mutual_information
-from autoprune_lab.cuts import check_max_cuts
-from autoprune_lab.evidence import Estimator, Scorer
-from autoprune_lab.geometry import Geometry
-from autoprune_lab.plan import Plan, keep_all
-from autoprune_lab.policy import Policy, Signal, check_shape
+from autoprune_lab.evidence.complexity import mutual_information
+from autoprune_lab.evidence.evidence import Estimator, Scorer
 from autoprune_lab.pruner_file import read, write
-from autoprune_lab.recovery import Recovery, drop
-from autoprune_lab.scoring import last_token_attention
-from autoprune_lab.sizing import Sizing
-from autoprune_lab.trace import Trace
+from autoprune_lab.schedule.budget import OwnCurve
+from autoprune_lab.schedule.cuts import check_max_cuts
+from autoprune_lab.schedule.geometry import Geometry
+from autoprune_lab.schedule.plan import Plan, keep_all
+from autoprune_lab.schedule.policy import Policy, Signal, check_shape
+from autoprune_lab.schedule.sizing import Sizing
+from autoprune_lab.selection.recovery import Recovery, drop
+from autoprune_lab.selection.scorers import last_token_attention
+from autoprune_lab.trace.trace import Trace
 
 Positions = Literal["original", "compact"]
 

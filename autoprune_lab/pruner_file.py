@@ -2,7 +2,7 @@
 
 An object is `_target_` plus its fields; a function is `_target_`, `_partial_: true` and bound keyword arguments. At
 the top `packages` names the packages, beside the project's own, whose code the tree needs; to name them there does not
-allow them. What a file may hold is said in `autoprune_lab.parts`.
+allow them. What a file may hold is said in `autoprune_lab.plugins.parts`.
 """
 
 import re
@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from autoprune_lab.discovery import OURS, TARGET, packages_of
-from autoprune_lab.parts import PARTIAL, PartError, check_bounds, make
+from autoprune_lab.plugins.discovery import OURS, TARGET, packages_of
+from autoprune_lab.plugins.parts import PARTIAL, PartError, check_bounds, make
 
 MOST_BYTES = 1 << 16
 PACKAGES = "packages"

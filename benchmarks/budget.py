@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from autoprune_lab.budget import Budget
-from autoprune_lab.curve import logistic, staircase
-from autoprune_lab.flops import flops_ratio
-from autoprune_lab.geometry import Geometry
+from autoprune_lab.schedule.budget import Budget
+from autoprune_lab.schedule.curve import logistic, staircase
+from autoprune_lab.schedule.flops import flops_ratio
+from autoprune_lab.schedule.geometry import Geometry
 
 LLAVA = Geometry(32, 4096, 11008, 32, 32, 128, n_vision=576, n_text=64)
 FREE_FROM = 2

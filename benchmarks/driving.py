@@ -21,14 +21,14 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from autoprune_lab import scoring
-from autoprune_lab.budget import Budget
-from autoprune_lab.evaluate import evaluate
+from autoprune_lab.evaluation.evaluate import evaluate
+from autoprune_lab.evaluation.prompts import PreparedTask, prepare
+from autoprune_lab.evaluation.records import Record, Records
 from autoprune_lab.models.checkpoint import VLM, load_model
-from autoprune_lab.prompts import PreparedTask, prepare
 from autoprune_lab.pruner import Pruner, Scorer
-from autoprune_lab.records import Record, Records
-from autoprune_lab.resampling import difference
+from autoprune_lab.schedule.budget import Budget
+from autoprune_lab.selection.per_view import per_view
+from autoprune_lab.statistics.resampling import difference
 from autoprune_lab.tasks.base import Task
 from autoprune_lab.tasks.driving import DrivingTask, moment, situation_of
 from autoprune_lab.testbed.driving.blind import blind_answer
@@ -36,8 +36,7 @@ from autoprune_lab.testbed.driving.expert import judge
 from autoprune_lab.testbed.driving.render import IMAGE_SIZE, VIEWS, project
 from autoprune_lab.testbed.driving.scene import KINDS
 from autoprune_lab.testbed.driving.wording import parse
-from autoprune_lab.views import per_view
-from benchmarks.testbed import Bench, draw_depth, run_parts, write_tables
+from benchmarks.testbed import Evaluator, draw_depth, run_parts, write_tables
 from policies.fixed import FixedPolicy
 
 SHOWN = ("l2_1s", "l2_2s", "l2_3s", "l2_avg", "l2_to_avg", "collision_3s", "action_accuracy", "unreadable")
@@ -88,7 +87,7 @@ def quality(vlm: VLM, prepared: PreparedTask) -> tuple[pd.DataFrame, tuple[Recor
     return pd.DataFrame(lines), rows
 
 
-def views(bench: Bench, ratio: float, layer: int) -> pd.DataFrame:
+def views(bench: Evaluator, ratio: float, layer: int) -> pd.DataFrame:
     """One cut at `layer`, the same FLOPs: shares of the views, and scorers that know no views.
 
     `gain`: points over the plain last_token_attention with its 95 % interval, paired by sample.
@@ -96,10 +95,10 @@ def views(bench: Bench, ratio: float, layer: int) -> pd.DataFrame:
     plain = "no shares, last_token_attention"
     scorers: dict[str, Scorer] = {name: partial(per_view, shares=shares) for name, shares in SHARES.items()}
     scorers |= {
-        plain: scoring.last_token_attention,
-        "no shares, text_attention": scoring.text_attention,
-        "no shares, uniform": scoring.uniform,
-        "no shares, random": scoring.random,
+        plain: scorers.last_token_attention,
+        "no shares, text_attention": scorers.text_attention,
+        "no shares, uniform": scorers.uniform,
+        "no shares, random": scorers.random,
     }
     budget = Budget(flops_ratio=ratio)
     arms = tqdm(scorers.items(), desc=f"views at {ratio}")
@@ -159,7 +158,7 @@ def main() -> None:
     tables = {}
     tables["quality"], rows = quality(vlm, prepare(vlm, task, 100))
     print(tables["quality"].to_string(index=False), "\n", flush=True)
-    bench = Bench(vlm, prepare(vlm, DrivingTask("report", args.per_kind), 100))
+    bench = Evaluator(vlm, prepare(vlm, DrivingTask("report", args.per_kind), 100))
     parts: dict[str, Callable[[], pd.DataFrame]] = {"depth": bench.depth}
     cuts = ((2, 0.35), (2, 0.25), (4, 0.5))
     parts |= {f"views at {ratio}, cut at layer {layer}": partial(views, bench, ratio, layer) for layer, ratio in cuts}

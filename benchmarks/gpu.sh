@@ -10,7 +10,7 @@ dtype=bfloat16 vision="576 2880" batch="1 8 32" sizes="16 64" samples=64 singly=
 [ "$device" = cpu ] && dtype=float32 vision=36 batch="1 2" sizes=2 samples=2 singly=1
 mkdir -p "$out"
 failed=0
-timeout 110 "$python" -m pytest -q -n 4 -m gpu tests/test_gpu.py || failed=1
+timeout 110 "$python" -m pytest -q -n 4 -m gpu tests/decoder/test_gpu.py || failed=1
 timeout 220 "$python" -m benchmarks.prefill --device "$device" --dims "$dims" --dtype "$dtype" --vision $vision \
     --batch $batch --mean-tokens 64 --unequal 1 --rounds 3 --threads 8 --out "$out/prefill-$device-$dims.json" || failed=1
 timeout 200 "$python" -m benchmarks.throughput --device "$device" --dims "$dims" --dtype "$dtype" --samples $samples \

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from search import bench
-from search.arm import build_pruner
-from search.config import compose
-from search.space import apply
+from search.config.compose import compose
+from search.config.instantiate import build_pruner
+from search.config.space import apply
+from search.study import model_evaluator
 
 RATIOS = (0.5, 0.35, 0.25)
 
@@ -21,7 +21,7 @@ RATIOS = (0.5, 0.35, 0.25)
 def measure(per_kind: int, repeats: int) -> list[dict[str, float]]:
     """One row a budget: mean and standard deviation of the latency ratio over the repeats."""
     config = compose([f"task.per_kind={per_kind}", "cache=null"]).config
-    opened = bench.open_bench(bench.load(config), config)
+    opened = model_evaluator.open_evaluator(model_evaluator.load(config), config)
     pruners = [build_pruner(apply(config, {"pruner.budget.flops_ratio": ratio})) for ratio in RATIOS]
     ratios = np.array([[opened.latency(pruner) for pruner in pruners] for _ in range(repeats)])
     return [

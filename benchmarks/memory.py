@@ -16,8 +16,9 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from autoprune_lab import complexity, scoring
+from autoprune_lab.evidence import complexity
 from autoprune_lab.pruner import Pruner
+from autoprune_lab.selection import scorers
 from benchmarks.random_llava import DIMS, Prompt, random_llava
 from benchmarks.timing import Workload
 from policies.fixed import FixedPolicy
@@ -54,9 +55,9 @@ def peak_bytes(call: Callable[[], Any]) -> int:
 
 def pruners(n_layers: int) -> dict[str, Pruner]:
     """One arm a scorer, and one an estimator, whose own policy is adaptive."""
-    scorers = (scoring.last_token_attention, scoring.text_attention, scoring.rater_attention)
+    choosers = (scorers.last_token_attention, scorers.text_attention, scorers.rater_attention)
     estimators = (complexity.mutual_information, complexity.attention_entropy)
-    fixed = {one.__name__: Pruner(FixedPolicy(layer=2, keep=0.1), scorer=one) for one in scorers}
+    fixed = {one.__name__: Pruner(FixedPolicy(layer=2, keep=0.1), scorer=one) for one in choosers}
     shape = LogisticAdaptivePolicy(x0=n_layers / 4)
     return fixed | {one.__name__: Pruner(shape, complexity=one, max_cuts=1) for one in estimators}
 

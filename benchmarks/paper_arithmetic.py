@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from autoprune_lab.budget import Budget
-from autoprune_lab.flops import flops_ratio, macs_3ndm, mean_tokens_entering, mean_tokens_leaving
-from autoprune_lab.geometry import Geometry
 from autoprune_lab.pruner import Pruner
-from search.arm import build_pruner
-from search.config import compose
+from autoprune_lab.schedule.budget import Budget
+from autoprune_lab.schedule.flops import flops_ratio, macs_3ndm, mean_tokens_entering, mean_tokens_leaving
+from autoprune_lab.schedule.geometry import Geometry
+from search.config.compose import compose
+from search.config.instantiate import build_pruner
 
 LLAVA_7B = Geometry(32, 4096, 11008, 32, 32, 128, n_vision=576, n_text=70)
 PUBLISHED = {

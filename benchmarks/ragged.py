@@ -11,11 +11,11 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from autoprune_lab.complexity import mutual_information
-from autoprune_lab.evidence import Evidence
-from autoprune_lab.geometry import Geometry
+from autoprune_lab.evaluation.timing import Seconds, interleaved
+from autoprune_lab.evidence.complexity import mutual_information
+from autoprune_lab.evidence.evidence import Evidence
 from autoprune_lab.pruner import Pruner
-from autoprune_lab.timing import Seconds, interleaved
+from autoprune_lab.schedule.geometry import Geometry
 from benchmarks.random_llava import Prompt
 from benchmarks.timing import Workload
 

@@ -14,11 +14,11 @@ import numpy as np
 from jaxtyping import Float
 from transformers import AutoConfig
 
-from autoprune_lab.geometry import Geometry
 from autoprune_lab.models.checkpoint import check_checkpoint
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.pruner_file import plain
-from search.planned import planned
+from autoprune_lab.schedule.geometry import Geometry
+from search.study.planned import planned
 
 NEAREST = 16
 RIDGE = 1.0  # tokens**2

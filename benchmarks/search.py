@@ -18,12 +18,12 @@ import optuna
 from scipy.stats import wilcoxon
 from tqdm import tqdm
 
-from autoprune_lab.pareto import ParetoFront
+from autoprune_lab.fronts.front import ParetoFront
 from benchmarks.recorded import NEAREST, Recorded
-from search.config import compose
-from search.objective import Objective
-from search.samplers import sampler
-from search.space import Space
+from search.config.compose import compose
+from search.config.space import Space
+from search.study.objective import Objective
+from search.study.samplers import sampler
 
 BOUND = 0.5
 DATA = Path("benchmarks/data/objective-shapes-s0.npz")

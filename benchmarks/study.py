@@ -18,17 +18,17 @@ import numpy as np
 import optuna
 import torch
 
-from autoprune_lab.budget import BudgetError
-from autoprune_lab.evaluate import evaluate
-from autoprune_lab.prompts import prepare
+from autoprune_lab.evaluation.evaluate import evaluate
+from autoprune_lab.evaluation.prompts import prepare
+from autoprune_lab.evaluation.timing import Seconds, interleaved, stopwatch
 from autoprune_lab.pruner import Pruner
-from autoprune_lab.timing import Seconds, interleaved, stopwatch
-from search import bench
-from search.arm import build_pruner
-from search.bench import ModelBench
-from search.config import Settings, compose
-from search.objective import Objective
-from search.space import Space, apply
+from autoprune_lab.schedule.budget import BudgetError
+from search.config.compose import Settings, compose
+from search.config.instantiate import build_pruner
+from search.config.space import Space, apply
+from search.study import model_evaluator
+from search.study.model_evaluator import ModelEvaluator
+from search.study.objective import Objective
 
 CPU = torch.device("cpu")
 
@@ -46,7 +46,7 @@ def settings_to_try(settings: Settings, n: int) -> list[dict[str, object]]:
     return trials
 
 
-def trial_arm(settings: Settings, opened: ModelBench, params: list[dict[str, object]], forget: bool) -> Seconds:
+def trial_arm(settings: Settings, opened: ModelEvaluator, params: list[dict[str, object]], forget: bool) -> Seconds:
     """All trials by the study's own objective; with `forget` nothing is carried from one to the next."""
     objective = Objective(settings.config, settings.typed.budget, Space.from_config(settings.config), opened)
     study = optuna.create_study(directions=["minimize", "maximize"])
@@ -61,7 +61,7 @@ def trial_arm(settings: Settings, opened: ModelBench, params: list[dict[str, obj
     return spent
 
 
-def one_pass_arm(settings: Settings, opened: ModelBench, params: list[dict[str, object]]) -> Seconds:
+def one_pass_arm(settings: Settings, opened: ModelEvaluator, params: list[dict[str, object]]) -> Seconds:
     """All trials without objective: answer sample by sample, stop where a budget cannot be met."""
     space = Space.from_config(settings.config)
     pruners: list[Pruner] = [build_pruner(apply(settings.config, space.changes(one))) for one in params]
@@ -77,11 +77,11 @@ def one_pass_arm(settings: Settings, opened: ModelBench, params: list[dict[str, 
 def measure(per_kind: int, n_trials: int, rounds: int, batch_size: int) -> list[dict[str, object]]:
     """One row an arm: medians over the rounds, and the ratio of every round's to the naive one's."""
     settings = compose([f"task.per_kind={per_kind}", f"batch_size={batch_size}", "cache=null"])
-    vlm = bench.load(settings.config)
+    vlm = model_evaluator.load(settings.config)
     params = settings_to_try(settings, n_trials)
-    ours = bench.open_bench(vlm, settings.config)
+    ours = model_evaluator.open_evaluator(vlm, settings.config)
     ours.complexities(build_pruner(settings.config))
-    alone = ModelBench(vlm, prepare(vlm, ours.prepared.task, batch_size=1, keep_features=False))
+    alone = ModelEvaluator(vlm, prepare(vlm, ours.prepared.task, batch_size=1, keep_features=False))
     arms: dict[str, Callable[[], Seconds]] = {
         "naive": lambda: trial_arm(settings, alone, params, forget=True),
         "naive, one pass": lambda: one_pass_arm(settings, alone, params),

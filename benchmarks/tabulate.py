@@ -17,12 +17,12 @@ import numpy as np
 import optuna
 from tqdm import tqdm
 
-from autoprune_lab.budget import BudgetError
-from autoprune_lab.whole import whole
-from search import bench
-from search.arm import build_pruner
-from search.config import compose
-from search.space import Space, apply
+from autoprune_lab.atomic_write import whole
+from autoprune_lab.schedule.budget import BudgetError
+from search.config.compose import compose
+from search.config.instantiate import build_pruner
+from search.config.space import Space, apply
+from search.study import model_evaluator
 
 SCORER = "pruner.scorer._target_"
 
@@ -56,7 +56,7 @@ def tabulate(points: int, out: Path) -> None:
     """Run the design's first `points` settings; those that their budget refuses cost nothing and leave no row."""
     config = compose(["policy=logistic_adaptive", "batch_size=50"]).config
     space = Space.from_config(config)
-    opened = bench.open_bench(bench.load(config), config)
+    opened = model_evaluator.open_evaluator(model_evaluator.load(config), config)
     bits = opened.complexities(build_pruner(config))
     sizes = np.array([(geometry.n_vision, geometry.n_text) for geometry in opened.geometries])
     samples = {"bits": bits, "sizes": sizes, "kinds": [sample.kind for sample in opened.prepared.samples]}

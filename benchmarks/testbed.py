@@ -21,26 +21,26 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from autoprune_lab import scoring
-from autoprune_lab.budget import Budget, BudgetError
-from autoprune_lab.evaluate import evaluate
-from autoprune_lab.evidence import Evidence
+from autoprune_lab.evaluation.evaluate import evaluate
+from autoprune_lab.evaluation.prompts import PreparedTask, prepare, prompt_text
+from autoprune_lab.evidence.evidence import Evidence
 from autoprune_lab.models.checkpoint import VLM, load_model
-from autoprune_lab.policy import Policy
-from autoprune_lab.prompts import PreparedTask, prepare, prompt_text
 from autoprune_lab.pruner import Pruner
+from autoprune_lab.schedule.budget import Budget, BudgetError
+from autoprune_lab.schedule.policy import Policy
+from autoprune_lab.selection import scorers
 from autoprune_lab.tasks.shapes import ShapesTask
 from policies.fixed import FixedPolicy
 from policies.layerwise import LayerwisePolicy
 from policies.logistic_adaptive import LogisticAdaptivePolicy
 
 SCORERS: dict[str, Callable[[Evidence], Tensor]] = {
-    "last_token_attention": scoring.last_token_attention,
-    "text_attention": scoring.text_attention,
-    "cls_attention": scoring.cls_attention,
-    "feature_norm": scoring.feature_norm,
-    "uniform": scoring.uniform,
-    "random": scoring.random,
+    "last_token_attention": scorers.last_token_attention,
+    "text_attention": scorers.text_attention,
+    "cls_attention": scorers.cls_attention,
+    "feature_norm": scorers.feature_norm,
+    "uniform": scorers.uniform,
+    "random": scorers.random,
 }
 SCHEDULES: dict[str, Policy] = {
     **{f"fixed, cut at layer {layer}": FixedPolicy(layer=layer) for layer in (2, 3, 4, 6, 8)},
@@ -54,7 +54,7 @@ RATIOS = (0.5, 0.35, 0.25)
 
 
 @dataclass(frozen=True)
-class Bench:
+class Evaluator:
     """One model on one set of samples."""
 
     vlm: VLM
@@ -191,10 +191,10 @@ def main() -> None:
     args = parser.parse_args()
     vlm = load_model(args.model)
     tables = {
-        "quality": Bench(vlm, prepare(vlm, ShapesTask("report", args.quality_per_kind), args.batch_size)).quality()
+        "quality": Evaluator(vlm, prepare(vlm, ShapesTask("report", args.quality_per_kind), args.batch_size)).quality()
     }
     print(tables["quality"].to_string(index=False), "\n")
-    bench = Bench(vlm, prepare(vlm, ShapesTask("report", args.per_kind), args.batch_size, progress=True))
+    bench = Evaluator(vlm, prepare(vlm, ShapesTask("report", args.per_kind), args.batch_size, progress=True))
     parts = {
         "depth": bench.depth,
         f"selection at layer {bench.n_layers // 3}": lambda: bench.selection(bench.n_layers // 3),

@@ -22,13 +22,13 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from autoprune_lab.geometry import Geometry
+from autoprune_lab.evaluation.timing import Seconds, interleaved, stopwatch
 from autoprune_lab.pruner import Pruner
-from autoprune_lab.timing import Seconds, interleaved, stopwatch
+from autoprune_lab.schedule.geometry import Geometry
 from benchmarks.random_llava import DIMS, Prompt, pixel_inputs, random_llava
 from benchmarks.timing import Context
-from search.config import compose
-from search.methods import UNPRUNED, check_methods, method_arms
+from search.config.compose import compose
+from search.methods.arms import UNPRUNED, check_methods, method_arms
 
 RESULTS = Path(__file__).parent / "results"
 CALIBRATION = 8

@@ -11,9 +11,9 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from autoprune_lab.decoder.anatomy import Anatomy
+from autoprune_lab.evaluation.timing import Seconds, stopwatch
 from autoprune_lab.pruner import Pruner
-from autoprune_lab.timing import Seconds, stopwatch
-from autoprune_lab.trace import SampleTrace
+from autoprune_lab.trace.trace import SampleTrace
 from benchmarks.random_llava import Prompt, inputs_for
 
 Context = Callable[[], AbstractContextManager[Any]]

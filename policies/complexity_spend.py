@@ -5,8 +5,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from autoprune_lab.curve import Shape, logistic
-from autoprune_lab.policy import Policy, Signal
+from autoprune_lab.schedule.curve import Shape, logistic
+from autoprune_lab.schedule.policy import Policy, Signal
 
 
 @dataclass(frozen=True)

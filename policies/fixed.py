@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from autoprune_lab.curve import Shape, staircase
-from autoprune_lab.policy import Policy, Signal
+from autoprune_lab.schedule.curve import Shape, staircase
+from autoprune_lab.schedule.policy import Policy, Signal
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from autoprune_lab.curve import Shape, staircase
-from autoprune_lab.policy import Policy, Signal
+from autoprune_lab.schedule.curve import Shape, staircase
+from autoprune_lab.schedule.policy import Policy, Signal
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from autoprune_lab.curve import Shape, logistic
-from autoprune_lab.policy import Policy, Signal
+from autoprune_lab.schedule.curve import Shape, logistic
+from autoprune_lab.schedule.policy import Policy, Signal
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from types import ModuleType
 from typing import NoReturn
 
 from search import commands
-from search.composed import is_keyword
-from search.errors import ConfigError, close, is_told, one_line
+from search.config.arguments import is_keyword
+from search.config.errors import ConfigError, close, is_told, one_line
 
 INTERRUPTED = 130
 UNFORESEEN = "This was not foreseen: a fault of autoprune, or of code that you named. Please report the lines above."

@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A narrow model of the embedded layout that answers a part of the questions, in a folder."""
-    from fake_bench import save_narrow_model
+    from fake_evaluator import save_narrow_model
 
     return save_narrow_model(tmp_path_factory.mktemp("checkpoint"))
 
@@ -55,9 +55,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Loading a model is a failure."""
-    from search import bench
+    from search.study import model_evaluator
 
     def refuse(config: object) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr(bench, "load", refuse)
+    monkeypatch.setattr(model_evaluator, "load", refuse)

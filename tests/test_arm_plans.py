@@ -5,11 +5,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 
-from autoprune_lab.budget import Budget
-from autoprune_lab.geometry import Geometry
-from autoprune_lab.mean_budget import MeanBudget
-from autoprune_lab.policy import Policy, Signal
 from autoprune_lab.pruner import Pruner
+from autoprune_lab.schedule.budget import Budget
+from autoprune_lab.schedule.geometry import Geometry
+from autoprune_lab.schedule.mean_budget import MeanBudget
+from autoprune_lab.schedule.policy import Policy, Signal
 from policies.fixed import FixedPolicy
 
 PROMPT = Geometry(4, 64, 96, 8, 8, 8, n_vision=100, n_text=10)

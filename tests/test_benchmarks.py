@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from autoprune_lab.timing import interleaved
+from autoprune_lab.evaluation.timing import interleaved
 from benchmarks import prefill, throughput
 from benchmarks.arms import pruners
 from benchmarks.ragged import alike, entering_tokens, padding_percent, told, unequal_prompts

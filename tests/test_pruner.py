@@ -6,8 +6,8 @@ from arms import CLOSE, generate, mixed, model, oracles, pruner
 from oracle import eager
 from tiny_models import LLAVA, batch
 
-from autoprune_lab import scoring
 from autoprune_lab.pruner import Pruner
+from autoprune_lab.selection import scorers
 from policies.fixed import FixedPolicy
 
 
@@ -39,7 +39,7 @@ def test_other_attention_backends_prune_alike():
     torch.testing.assert_close(a, b, **CLOSE)
 
 
-@pytest.mark.parametrize("scorer", [scoring.text_attention, scoring.last_token_attention])
+@pytest.mark.parametrize("scorer", [scorers.text_attention, scorers.last_token_attention])
 def test_before_layer_0_there_is_no_attention_to_score_by(scorer):
     entrance = Pruner(FixedPolicy(layer=0, keep=0.5), scorer=scorer, probe_layer=-1)
     with torch.no_grad(), entrance.attach(model("llava")), pytest.raises(ValueError, match="no attention to go by"):

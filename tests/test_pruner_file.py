@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import yaml
 
-from autoprune_lab import complexity, scoring
-from autoprune_lab.budget import Budget
-from autoprune_lab.geometry import Geometry
-from autoprune_lab.parts import PackagesError
+from autoprune_lab.evidence import complexity
+from autoprune_lab.plugins.parts import PackagesError
 from autoprune_lab.pruner import Pruner
-from autoprune_lab.recovery import drop
+from autoprune_lab.schedule.budget import Budget
+from autoprune_lab.schedule.geometry import Geometry
+from autoprune_lab.selection import scorers
+from autoprune_lab.selection.recovery import drop
 from policies.fixed import FixedPolicy
 from policies.layerwise import LayerwisePolicy
 from policies.logistic_adaptive import LogisticAdaptivePolicy
@@ -20,9 +21,9 @@ from policies.logistic_adaptive import LogisticAdaptivePolicy
 GEOMETRY = Geometry(8, 64, 128, 4, 4, 16, n_vision=50, n_text=20)
 PRUNERS = [
     Pruner(FixedPolicy(layer=3, keep=0.25)),
-    Pruner(LayerwisePolicy((0.25, 0.5), (0.5, 0.1)), Budget(mean_tokens=30), scoring.cls_attention),
+    Pruner(LayerwisePolicy((0.25, 0.5), (0.5, 0.1)), Budget(mean_tokens=30), scorers.cls_attention),
     Pruner(
-        LogisticAdaptivePolicy(), Budget(flops_ratio=0.6), scorer=scoring.uniform,
+        LogisticAdaptivePolicy(), Budget(flops_ratio=0.6), scorer=scorers.uniform,
         complexity=complexity.attention_entropy, recovery=drop, probe_layer=0,
     ),
 ]  # fmt: skip
@@ -37,9 +38,9 @@ def test_a_saved_pruner_comes_back_equal(pruner, tmp_path):
 
 
 def test_bound_arguments_come_back(tmp_path):
-    Pruner(FixedPolicy(), scorer=partial(scoring.random, seed=5)).save(tmp_path / "p.yaml")
+    Pruner(FixedPolicy(), scorer=partial(scorers.random, seed=5)).save(tmp_path / "p.yaml")
     loaded = Pruner.load(tmp_path / "p.yaml")
-    assert (loaded.scorer.func, loaded.scorer.keywords) == (scoring.random, {"seed": 5})
+    assert (loaded.scorer.func, loaded.scorer.keywords) == (scorers.random, {"seed": 5})
 
 
 def test_hydra_reads_a_file_of_our_own_parts(tmp_path):
@@ -49,13 +50,13 @@ def test_hydra_reads_a_file_of_our_own_parts(tmp_path):
     pruner.save(tmp_path / "p.yaml")
     built = instantiate(yaml.safe_load((tmp_path / "p.yaml").read_text()))
     assert (built.policy, built.budget, built.probe_layer) == (pruner.policy, pruner.budget, 1)
-    assert built.scorer.func is scoring.cls_attention
+    assert built.scorer.func is scorers.cls_attention
 
 
 def test_a_user_s_own_package_must_be_named(tmp_path, monkeypatch):
     (tmp_path / "my_shelf.py").write_text(
-        "from dataclasses import dataclass\nfrom autoprune_lab.policy import Policy\n"
-        "from autoprune_lab.curve import staircase\n\n@dataclass(frozen=True)\nclass Mine(Policy):\n"
+        "from dataclasses import dataclass\nfrom autoprune_lab.schedule.policy import Policy\n"
+        "from autoprune_lab.schedule.curve import staircase\n\n@dataclass(frozen=True)\nclass Mine(Policy):\n"
         "    keep: float = 0.5\n"
         "    def shape(self, signal):\n        return staircase(signal.n_layers, [2], [self.keep])\n"
     )
@@ -87,7 +88,7 @@ def test_what_has_no_name_cannot_be_saved(tmp_path):
     class Local(FixedPolicy):
         pass
 
-    for pruner in (Pruner(FixedPolicy(), scorer=lambda evidence: scoring.uniform(evidence)), Pruner(Local())):
+    for pruner in (Pruner(FixedPolicy(), scorer=lambda evidence: scorers.uniform(evidence)), Pruner(Local())):
         with pytest.raises(ValueError, match="cannot be saved"):
             pruner.save(tmp_path / "p.yaml")
 

@@ -19,7 +19,7 @@ from autoprune_lab.decoder.session import Session
 from autoprune_lab.decoder.shadow import shadowed
 from autoprune_lab.decoder.tap import disarm
 from autoprune_lab.pruner import Pruner
-from autoprune_lab.trace import Trace
+from autoprune_lab.trace.trace import Trace
 
 _ATTACHED: WeakSet[nn.Module] = WeakSet()
 _LOCK = threading.Lock()

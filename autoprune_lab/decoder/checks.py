@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from autoprune_lab.recovery import Survivors
+from autoprune_lab.selection.recovery import Survivors
 
 
 class NaNError(ValueError):

@@ -14,12 +14,12 @@ from autoprune_lab.decoder.layout import Prompt, Stage
 from autoprune_lab.decoder.source import DecoderSource, LiveEvidence
 from autoprune_lab.decoder.tap import Tapped, arm
 from autoprune_lab.decoder.view import View
-from autoprune_lab.evidence import Evidence
-from autoprune_lab.flops import scoring_flops
-from autoprune_lab.geometry import Geometry
-from autoprune_lab.plan import Plan
+from autoprune_lab.evidence.evidence import Evidence
 from autoprune_lab.pruner import Pruner
-from autoprune_lab.recovery import planned
+from autoprune_lab.schedule.flops import scoring_flops
+from autoprune_lab.schedule.geometry import Geometry
+from autoprune_lab.schedule.plan import Plan
+from autoprune_lab.selection.recovery import planned
 
 Count = Int[np.ndarray, "batch"]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from autoprune_lab.decoder.layout import Picks, Prompt, Stage, as_bytes, take
 from autoprune_lab.decoder.tap import Tapped, last_probabilities, probabilities, rows_at_once
-from autoprune_lab.evidence import Evidence
+from autoprune_lab.evidence.evidence import Evidence
 
 
 class LiveEvidence(Evidence):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from autoprune_lab.records import Record
+    from autoprune_lab.evaluation.records import Record
 
 
 class TaskError(ValueError):

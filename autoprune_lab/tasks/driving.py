@@ -7,13 +7,13 @@ from functools import cache
 import numpy as np
 from PIL import Image
 
-from autoprune_lab.records import Record
+from autoprune_lab.evaluation.records import Record
+from autoprune_lab.metrics.trajectory import PlanError, figures, nearness, plan_error
 from autoprune_lab.tasks.base import Sample, Task, check_choice
 from autoprune_lab.testbed.driving.expert import STEP, Situation, drive, situations
 from autoprune_lab.testbed.driving.render import draw
 from autoprune_lab.testbed.driving.scene import EGO, KINDS, Scene, make_scene
 from autoprune_lab.testbed.driving.wording import N_WAYPOINTS, answer, parse, question
-from autoprune_lab.trajectory import PlanError, figures, nearness, plan_error
 
 # First entry of every seed; training draws from single-number seeds (testbed/training).
 SPLITS = {"tune": 5, "report": 6}

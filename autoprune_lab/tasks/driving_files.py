@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autoprune_lab.records import Record
+from autoprune_lab.evaluation.records import Record
+from autoprune_lab.metrics.trajectory import figures, nearness, plan_error, read_trajectory
 from autoprune_lab.tasks.base import Sample, TaskError
 from autoprune_lab.tasks.benchmark import Benchmark
 from autoprune_lab.tasks.conversation import exchange
 from autoprune_lab.tasks.fields import Given, UnfitError, each
 from autoprune_lab.tasks.reading import existing, find_data, read_json_rows, read_jsonl
 from autoprune_lab.tasks.selection import Row, UnfitRow
-from autoprune_lab.trajectory import figures, nearness, plan_error, read_trajectory
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import argparse
 
-from search import composed
+from search.config import arguments
 
 SUMMARY = "ask whether a policy's adaptivity helps: against the best fixed curve, and shuffled"
 DESCRIPTION = f"""\
@@ -12,7 +12,7 @@ samples' complexities, and with it told their mean. Prints accuracy, cost and th
 intervals. Where shuffling costs nothing, the policy makes no use of what it is told.
 
 Both searches are studies like any other (NAME-adaptive, NAME-constant): the same command again goes on.
-{composed.ABOUT}"""
+{arguments.ABOUT}"""
 EXAMPLES = """\
   autoprune adaptivity budget.flops_ratio=0.35 search.n_trials=60
   autoprune adaptivity policy=complexity_spend budget=mean budget.flops_ratio=0.35 study=spend"""
@@ -30,23 +30,23 @@ UNUSED = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The experiment and the number of shufflings."""
-    composed.add_arguments(parser)
+    arguments.add_arguments(parser)
     parser.add_argument("--shuffles", type=int, default=3, metavar="N", help="how often complexities are shuffled")
 
 
 def run(given: argparse.Namespace) -> int:
     """Tune twice, measure, print."""
-    settings = composed.settings(given, UNUSED)
+    settings = arguments.settings(given, UNUSED)
     if settings is None:
         return 0
-    from search.early import check_folder, check_search
-    from search.errors import ConfigError
+    from search.config.early_checks import check_folder, check_search
+    from search.config.errors import ConfigError
 
     if given.shuffles < 1:
         raise ConfigError(f"--shuffles {given.shuffles} must be at least 1")
     check_search(settings)
     check_folder(settings.out.parent, "folder=")
-    from search import adaptivity
+    from search.methods import adaptivity
 
     report = adaptivity.measure(settings, given.shuffles)
     print(f"{adaptivity.arms_table(report)}\n\n{report.answer}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-    from search.seeds import Contender
+    from search.results.seeds import Contender
 
 SUMMARY = "set the fronts of several studies against each other, in tables and one picture"
 DESCRIPTION = """\
@@ -34,16 +34,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Print the tables, one split after the other, and draw the picture."""
-    from search.early import check_file
-    from search.errors import ConfigError
-    from search.reading import check_finished
+    from search.config.early_checks import check_file
+    from search.config.errors import ConfigError
+    from search.results.folder import check_finished
 
     for folder in given.studies:
         check_finished(folder)
     check_file(given.out, "--out")
-    from search.pictures import SPLITS, overlay
-    from search.results import StudyResult
-    from search.seeds import contenders
+    from search.results.pictures import SPLITS, overlay
+    from search.results.seeds import contenders
+    from search.results.study_result import StudyResult
 
     studies = [StudyResult.read(folder) for folder in given.studies]
     unreported = [study.name for study in studies if study.report.empty]
@@ -65,7 +65,7 @@ def run(given: argparse.Namespace) -> int:
 
 def _of_split(compared: "list[Contender]", ratios: list[float], report: bool) -> str:
     """Summary, shares and, where there are seeds, their test."""
-    from search.comparison import dominated_shares, seed_tests, summary
+    from search.results.comparison import dominated_shares, seed_tests, summary
 
     parts = [_shown(summary(compared, ratios, report))]
     if len(compared) > 1:
@@ -78,7 +78,7 @@ def _of_split(compared: "list[Contender]", ratios: list[float], report: bool) ->
 
 def _at_equal_cost(compared: "list[Contender]", ratios: list[float]) -> str:
     """The paired differences; nothing for a single study."""
-    from search.comparison import differences
+    from search.results.comparison import differences
 
     frame = differences(compared, ratios)
     if frame.empty:
@@ -92,14 +92,14 @@ def _at_equal_cost(compared: "list[Contender]", ratios: list[float]) -> str:
 
 def _what_mattered(compared: "list[Contender]") -> str:
     """Importance for a high score; nothing where no study says."""
-    from search.comparison import importances
+    from search.results.comparison import importances
 
     frame = importances(compared)
     return "" if frame.empty else f"importance for a high score (PED-ANOVA)\n\n{_shown(frame.reset_index())}\n"
 
 
 def _shown(frame: "pd.DataFrame") -> str:
-    from search.table import table
+    from search.results.text_table import table
 
     rows = [tuple(row) for row in frame.itertuples(index=False)]
     return table([str(column) for column in frame.columns], rows)

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Print the script, or what may follow a line."""
     from search.cli import find_commands
-    from search.completion import BASH, replies
+    from search.config.completion import BASH, replies
 
     print(BASH if given.line is None else "\n".join(replies(given.line, find_commands())))
     return 0

@@ -8,13 +8,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from search import composed
+from search.config import arguments
 
 if TYPE_CHECKING:
-    from autoprune_lab.records import Records
+    from autoprune_lab.evaluation.records import Records
     from autoprune_lab.tasks.base import LeftOut, Task
-    from search.answered import Evaluation, Finished
-    from search.config import Settings
+    from search.config.compose import Settings
+    from search.methods.evaluation_folder import Evaluation, Finished
 
 SUMMARY = "measure one pruner: accuracy per kind of question, cost, speed"
 DESCRIPTION = f"""\
@@ -22,7 +22,7 @@ Run one pruner over a task and print accuracy per kind of question with 95 % int
 tokens per layer and samples per second, with the unpruned model beside it. Answers are made batch by batch. With
 --out they are kept, a row a sample: the same command goes on after a crash, and several processes may share the
 work, each with its own --shard, or started by `accelerate launch -m search.cli evaluate ...`.
-{composed.ABOUT}"""
+{arguments.ABOUT}"""
 EXAMPLES = """\
   autoprune evaluate policy=fixed budget.flops_ratio=0.35
   autoprune evaluate method=pdrop budget.mean_tokens=64
@@ -40,7 +40,7 @@ OF_PRUNER = ("policy", "budget", "scorer", "complexity", "recovery", "method", "
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The experiment, or a tuned pruner in place of its own; where answers are kept, and which are given."""
-    composed.add_arguments(parser)
+    arguments.add_arguments(parser)
     parser.add_argument("--pruner", type=Path, metavar="FILE", help="a tuned pruner instead of the config's")
     parser.add_argument("--package", action="append", default=[], help="a package that FILE may name code of")
     parser.add_argument("--no-baseline", action="store_true", help="leave out the unpruned model")
@@ -51,11 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Print accuracy per kind with intervals, cost and speed, of one pruner and of the unpruned model."""
     unused = UNUSED | (dict.fromkeys(OF_PRUNER, f"--pruner {given.pruner} says it") if given.pruner else {})
-    settings = composed.settings(given, unused)
+    settings = arguments.settings(given, unused)
     if settings is None:
         return 0
-    from search.early import check_folder
-    from search.errors import ConfigError
+    from search.config.early_checks import check_folder
+    from search.config.errors import ConfigError
 
     if given.pruner is None and given.package:
         raise ConfigError(f"--package {given.package[0]} is for code that --pruner FILE names: add --pruner FILE")
@@ -65,10 +65,10 @@ def run(given: argparse.Namespace) -> int:
         _check_budget(settings)
     if given.out is not None:
         check_folder(given.out, "--out")
-    from search import preflight
-    from search.answered import PRUNED, UNPRUNED, Evaluation
-    from search.arm import build_pruner, load_pruner
-    from search.shards import shard
+    from search.config.instantiate import build_pruner, load_pruner
+    from search.methods.evaluation_folder import PRUNED, UNPRUNED, Evaluation
+    from search.methods.shards import shard
+    from search.study import preflight
 
     part = shard(given.shard)
     if part.of > 1 and given.out is None:
@@ -93,8 +93,8 @@ def run(given: argparse.Namespace) -> int:
 
 def _check_budget(settings: "Settings") -> None:
     """Raise ConfigError for a typed bound that the pruner's own budget does not have."""
-    from search.errors import ConfigError
-    from search.words import changed_keys
+    from search.config.errors import ConfigError
+    from search.config.overrides import changed_keys
 
     budget = settings.config.pruner.budget
     for unit in ("flops_ratio", "mean_tokens"):
@@ -128,7 +128,7 @@ def _run(evaluation: "Evaluation", kept: bool) -> "Finished | None":
 
 def evaluation_table(runs: "Mapping[str, Records]") -> str:
     """One column a run, one line a kind, then the mean, the cost and the speed."""
-    from search.table import interval, table
+    from search.results.text_table import interval, table
 
     def scored(records: "Records", kind: str | None) -> str:
         score = records.score if kind is None else records.by_kind()[kind]
@@ -155,7 +155,7 @@ def left_out_list(left_out: "Sequence[LeftOut]", most: int = 10) -> str:
 
 def official_table(task: "Task", runs: "Mapping[str, Records]") -> str:
     """The benchmark's own figures, a column a run; empty where it has none beside the accuracies."""
-    from search.table import table
+    from search.results.text_table import table
 
     found = {name: task.summary(records.rows) for name, records in runs.items()}
     figures = list(next(iter(found.values())))

@@ -30,15 +30,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Write the file and say what is in it."""
-    from search.early import check_file
-    from search.export import Pick, export, load_line, study_folder
-    from search.reading import check_finished
+    from search.config.early_checks import check_file
+    from search.results.export import Pick, export, load_line, study_folder
+    from search.results.folder import check_finished
 
     study, words, out = _understood(given)
     folder, pick = study_folder(study), Pick(*words)
     check_finished(folder)
     check_file(out, "--out")
-    from search.results import StudyResult
+    from search.results.study_result import StudyResult
 
     result = StudyResult.read(folder)
     print(f"{export(result, pick, out)}\n\nwritten  {out}\nuse it   {load_line(result, pick, out)}")
@@ -47,7 +47,7 @@ def run(given: argparse.Namespace) -> int:
 
 def _understood(given: argparse.Namespace) -> tuple[str, tuple[str, float | None], Path]:
     """Study, pick and file, from words and options. ConfigError names the word."""
-    from search.errors import ConfigError, close
+    from search.config.errors import ConfigError, close
 
     said = {"pick": given.pick, "at": given.at, "out": given.out}
     for word in given.words:

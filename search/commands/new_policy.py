@@ -9,7 +9,7 @@ Write a policy that works, for you to change: DIR/NAME.py and DIR/conf/policy/NA
 in the current folder; it is made if it does not exist."""
 EXAMPLES = """\
   autoprune new-policy my_staircase
-  pytest tests/test_policies.py --policies my_policies
+  pytest tests/plugins/test_policies.py --policies my_policies
   autoprune study policy=my_staircase --config-dir my_policies/conf"""
 
 
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Write the files and say what to do next."""
-    from search.scaffold import new_policy
+    from search.config.scaffold import new_policy
 
     print(new_policy(given.name, given.package))
     return 0

@@ -4,7 +4,7 @@ import argparse
 import shlex
 import sys
 
-from search import composed
+from search.config import arguments
 
 INTERRUPTED = 130
 
@@ -15,7 +15,7 @@ keeps the trials that nothing beats in both cost and accuracy (the Pareto front)
 other policies on fresh questions, and writes tables, a picture and the tuned pruners to runs/NAME.
 
 Running the same command again goes on where it stopped (also after Ctrl-C), or prints the result.
-{composed.ABOUT}"""
+{arguments.ABOUT}"""
 EXAMPLES = """\
   autoprune study                                          the default study
   autoprune study experiment=quick                         the whole line in about a minute
@@ -29,25 +29,27 @@ EXAMPLES = """\
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The experiment, and whether an old study of that name is put aside."""
-    composed.add_arguments(parser)
+    arguments.add_arguments(parser)
     parser.add_argument("--fresh", action="store_true", help="start over; an old study is kept as NAME.old-N")
 
 
 def run(given: argparse.Namespace) -> int:
     """Check, search, compare on the report split, print; after Ctrl-C, say how to go on."""
-    settings = composed.settings(given, {})
+    settings = arguments.settings(given, {})
     if settings is None:
         return 0
-    from search.early import check_folder, check_search
+    from search.config.early_checks import check_folder, check_search
 
     check_search(settings)
     check_folder(settings.out, "the study's folder")
-    from search import conduct
-    from search.workers import WorkersDiedError
+    from search import pipeline
+    from search.study.workers import WorkersDiedError
 
-    again = f"finished trials are kept in {settings.out}. To go on: {shlex.join(composed.command_line(given, 'study'))}"
+    again = (
+        f"finished trials are kept in {settings.out}. To go on: {shlex.join(arguments.command_line(given, 'study'))}"
+    )
     try:
-        conduct.study(settings, given.fresh)
+        pipeline.study(settings, given.fresh)
     except KeyboardInterrupt:
         print(f"\nstopped; {again}", file=sys.stderr)
         return INTERRUPTED

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import optuna
 
-    from search.tracking import MlflowTracking
+    from search.tracking.settings import MlflowTracking
 
 NO_PASSWORD = ":***@"  # what was written instead; the driver looks for it where it always does
 WAIT = 60.0  # seconds for another process that is logging the same study
@@ -41,8 +41,8 @@ def run(given: argparse.Namespace) -> int:
 
 def _below(place: Path) -> list[Path]:
     """The folder itself, or the studies in it."""
-    from search.config import ConfigError
-    from search.results import CONFIG
+    from search.config.compose import ConfigError
+    from search.results.study_result import CONFIG
 
     folders = [place] if (place / CONFIG).is_file() else sorted(file.parent for file in place.glob(f"*/{CONFIG}"))
     if not folders:
@@ -52,8 +52,8 @@ def _below(place: Path) -> list[Path]:
 
 def _open(folder: Path, uri: str | None, experiment: str | None) -> "tuple[optuna.Study, MlflowTracking]":
     """The study and where it goes. Raises ConfigError."""
-    from search.config import ConfigError
-    from search.tracking import TARGET, MlflowTracking
+    from search.config.compose import ConfigError
+    from search.tracking.settings import TARGET, MlflowTracking
 
     study = _study(folder)
     if study is None:
@@ -71,8 +71,8 @@ def _study(folder: Path) -> "optuna.Study | None":
     """The study of a folder; one that was put aside is kept in a database under the folder's new ending."""
     from omegaconf import OmegaConf
 
-    from search.results import CONFIG
-    from search.study import existing
+    from search.results.study_result import CONFIG
+    from search.study.loop import existing
 
     config = OmegaConf.load(folder / CONFIG)
     name, url = str(OmegaConf.select(config, "study")), OmegaConf.select(config, "search.storage")
@@ -86,12 +86,12 @@ def _sync(folder: Path, study: "optuna.Study", target: "MlflowTracking") -> bool
     """Send, print, say whether all is there."""
     from filelock import Timeout
 
-    from search import mlflow_client
-    from search.mirror import Mirror
-    from search.outbox import turn, unsent
-    from search.tracking import FINISHED, RUNNING, STATUS, STOPPED, where
+    from search.tracking import client
+    from search.tracking.background import turn, unsent
+    from search.tracking.mirror import Mirror
+    from search.tracking.settings import FINISHED, RUNNING, STATUS, STOPPED, where
 
-    mlflow_client.prepare()
+    client.prepare()
     mirror = Mirror(study, target, folder)
     status = str(study.user_attrs.get(STATUS, FINISHED))
     try:
@@ -101,7 +101,7 @@ def _sync(folder: Path, study: "optuna.Study", target: "MlflowTracking") -> bool
         print(unsent(mirror, "another process is logging this study"), file=sys.stderr)
         return False
     except Exception as error:  # of any server, driver or disk
-        print(unsent(mirror, mlflow_client.reason(error)), file=sys.stderr)
+        print(unsent(mirror, client.reason(error)), file=sys.stderr)
         return False
     print(f"{folder}: {sent} sent, {len(mirror.sent)} trials in MLflow: {where(vars(target))}")
     return True

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from search import composed
+from search.config import arguments
 
 SUMMARY = "compare published methods at equal FLOPs: one table, methods x budgets"
 DESCRIPTION = f"""\
@@ -15,7 +15,7 @@ tokens entering and leaving a layer, measured prefill time ratio. Writes it with
 
 Budgets are given as papers do: mean tokens leaving a layer, of 576, scaled to the model's own number of visual tokens.
 Running the same command again runs only what is missing.
-{composed.ABOUT}"""
+{arguments.ABOUT}"""
 EXAMPLES = """\
   autoprune table
   autoprune table --methods fastv pdrop autoprune --tokens 192 64 --out runs/small_table
@@ -35,7 +35,7 @@ UNUSED = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The experiment, the methods, the budgets and the folder."""
-    composed.add_arguments(parser)
+    arguments.add_arguments(parser)
     parser.add_argument("--methods", nargs="+", default=[], metavar="NAME", help="only these (default: all)")
     parser.add_argument("--tokens", nargs="+", type=float, default=[192, 128, 64], metavar="N", help="budgets, of 576")
     parser.add_argument("--out", type=Path, default=Path("runs/table"), metavar="DIR", help="where files are written")
@@ -43,34 +43,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Check, run, print, write."""
-    settings = composed.settings(given, UNUSED)
+    settings = arguments.settings(given, UNUSED)
     if settings is None:
         return 0
-    from search.early import check_folder
+    from search.config.early_checks import check_folder
 
     check_folder(given.out, "--out")
-    from search import bench, methods, methods_page, methods_table, preflight
-    from search.errors import ConfigError
-    from search.words import changed_keys
+    from search.config.errors import ConfigError
+    from search.config.overrides import changed_keys
+    from search.methods import arms, page, table
+    from search.study import model_evaluator, preflight
 
     for count in given.tokens:
-        if not 0 < count <= methods.OF:
-            raise ConfigError(f"--tokens {count:g} is outside (0, {methods.OF}]: give mean tokens of {methods.OF}")
-    names = methods.check_methods(given.methods, settings.folders)
+        if not 0 < count <= arms.OF:
+            raise ConfigError(f"--tokens {count:g} is outside (0, {arms.OF}]: give mean tokens of {arms.OF}")
+    names = arms.check_methods(given.methods, settings.folders)
     report = preflight.report_config(settings, changed_keys(settings.overrides))
     folder, geometries = preflight.prompts(settings, report)
-    arms = methods.method_arms(settings, names, given.tokens, geometries)
-    vlm, progress = bench.load(settings.config), sys.stderr.isatty()
-    on_report = bench.open_bench(vlm, report, progress)
-    on_tune = bench.open_bench(vlm, settings.config, progress)
-    made_of = {"weights": bench.weights_mark(folder), "task": bench.fingerprint(on_report.prepared)}
-    shelf = methods_table.Shelf(given.out / "records", made_of)
-    frame = methods_table.run_arms(arms, on_report, on_tune, shelf)
+    compared = arms.method_arms(settings, names, given.tokens, geometries)
+    vlm, progress = model_evaluator.load(settings.config), sys.stderr.isatty()
+    on_report = model_evaluator.open_evaluator(vlm, report, progress)
+    on_tune = model_evaluator.open_evaluator(vlm, settings.config, progress)
+    made_of = {"weights": model_evaluator.weights_mark(folder), "task": model_evaluator.fingerprint(on_report.prepared)}
+    shelf = table.AnswerCache(given.out / "records", made_of)
+    frame = table.run_arms(compared, on_report, on_tune, shelf)
     given.out.mkdir(parents=True, exist_ok=True)
     frame.to_csv(given.out / "table.csv", index=False)
-    text = methods_page.markdown(frame)
+    text = page.markdown(frame)
     (given.out / "table.md").write_text(text + "\n", encoding="utf-8")
     title = f"{settings.typed.model['path']}, {on_report.prepared.task.name}, report split"
-    methods_page.draw(frame, given.out / "table.png", title)
+    page.draw(frame, given.out / "table.png", title)
     print(text + f"\n\nwritten  {given.out}/table.md  {given.out}/table.csv  {given.out}/table.png")
     return 0

@@ -26,8 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Train; goes on from its own checkpoint."""
-    from search.early import check_folder
-    from search.errors import ConfigError
+    from search.config.early_checks import check_folder
+    from search.config.errors import ConfigError
 
     if given.steps is not None and given.steps < 1:
         raise ConfigError(f"--steps {given.steps} must be at least 1")

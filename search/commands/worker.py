@@ -2,14 +2,14 @@
 
 import argparse
 
-from search import composed
+from search.config import arguments
 
 SUMMARY = "help with a study that was begun elsewhere"
 DESCRIPTION = f"""\
 Join a study and run its trials until it is complete, beside whoever else does. The study's name and its database
 are enough: everything else is taken from the command that began it. What the study's storage says is not trusted: it
 names no code but that of this project, of --package and of --config-dir, unless this command says the same word.
-{composed.ABOUT}"""
+{arguments.ABOUT}"""
 EXAMPLES = """\
   autoprune worker study=mine search.storage=postgresql://me@server/studies
   autoprune worker study=logistic_adaptive                 a journal on this host: runs/logistic_adaptive"""
@@ -17,16 +17,16 @@ EXAMPLES = """\
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The study to join."""
-    composed.add_arguments(parser)
+    arguments.add_arguments(parser)
     parser.add_argument("--package", action="append", default=[], help="a package that the study's pruners may use")
 
 
 def run(given: argparse.Namespace) -> int:
     """Run trials, print nothing but what went wrong."""
-    settings = composed.settings(given, {})
+    settings = arguments.settings(given, {})
     if settings is None:
         return 0
-    from search import conduct
+    from search import pipeline
 
-    conduct.work(settings, given.package)
+    pipeline.work(settings, given.package)
     return 0

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from autoprune_lab.atomic_write import whole
 from autoprune_lab.models.errors import CheckpointError, one_line
 from autoprune_lab.models.folder import WHOLE, read_json
 from autoprune_lab.testbed.training.contract import Course
 from autoprune_lab.testbed.training.optim import Optimiser
-from autoprune_lab.whole import whole
 
 RECORD = "training.json"
 Recipe = Mapping[str, Any]

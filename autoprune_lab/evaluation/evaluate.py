@@ -1,0 +1,152 @@
+"""Model x pruner x task -> Records, one row a sample."""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm import tqdm
+
+from autoprune_lab.decoder.attach import attached
+from autoprune_lab.decoder.checks import refuse_nan
+from autoprune_lab.decoder.greedy import greedily
+from autoprune_lab.decoder.prefix import replayed
+from autoprune_lab.evaluation.prefixes import Prefixes
+from autoprune_lab.evaluation.prompts import Batch, PreparedTask
+from autoprune_lab.evaluation.records import Record, Records
+from autoprune_lab.evidence.evidence import Evidence
+from autoprune_lab.models.checkpoint import VLM
+from autoprune_lab.pruner import Pruner
+from autoprune_lab.schedule.flops import macs_3ndm, mean_tokens_entering, mean_tokens_leaving, unpruned_flops
+from autoprune_lab.schedule.geometry import Geometry
+from autoprune_lab.trace.trace import SampleTrace
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of a prepared task that has been answered: its own records, and those of all blocks so far."""
+
+    number: int
+    is_last: bool
+    outcome: Records
+    so_far: Records
+
+
+def evaluate(
+    vlm: VLM,
+    prepared: PreparedTask,
+    pruner: Pruner | None = None,
+    progress: bool = False,
+    complexities: Float[np.ndarray, "samples"] | None = None,
+    after_block: Callable[[Block], None] | None = None,
+    prefixes: Prefixes | None = None,
+) -> Records:
+    """Answer every sample greedily, pruned by `pruner` (None: unpruned), and score the answers.
+
+    `complexities`, in bits and in the task's order, are taken for what the pruner's own estimator would say. Rows
+    come in the task's order. `seconds` is the wall time of generating, vision tower excluded where the prepared
+    task holds its features. `after_block` is called when a block of `prepare(blocks=...)` is answered; what it raises
+    ends the evaluation. With `prefixes`, layers before the first cut are computed once for all pruners: the same
+    answers, sooner.
+    """
+    rows: dict[int, Record] = {}
+    block: list[Record] = []
+    start, last = time.perf_counter(), len(prepared.batches) - 1
+    bar = tqdm(prepared.batches, desc="answering", unit="batch", disable=not progress, leave=False)
+    for i, batch in enumerate(bar):
+        told = pruner if pruner is None or complexities is None else _told(pruner, complexities[list(batch.places)])
+        answers, traces = _answer(vlm, prepared, batch, told, prefixes)
+        for place, answer, trace in zip(batch.places, answers, traces, strict=True):
+            rows[place] = _record(prepared, place, answer, trace)
+        block += [rows[place] for place in batch.places]
+        if after_block is not None and (i == last or prepared.batches[i + 1].block != batch.block):
+            seconds = time.perf_counter() - start
+            so_far = Records(tuple(rows[place] for place in sorted(rows)), seconds)
+            after_block(Block(batch.block, i == last, Records(tuple(block), seconds), so_far))
+            block = []
+    seconds = time.perf_counter() - start
+    return Records(tuple(rows[i] for i in range(len(rows))), seconds, tuple(prepared.left_out.values()))
+
+
+class _Read(Exception):  # noqa: N818 - not an error
+    def __init__(self, bits: Float[np.ndarray, "batch"]) -> None:
+        self.bits = bits
+
+
+def read_complexities(vlm: VLM, prepared: PreparedTask, pruner: Pruner) -> Float[np.ndarray, "samples"]:
+    """Every sample's complexity in bits; zeros for a policy that is not adaptive.
+
+    They depend on the model, the task, the estimator and the probe layer, not on the policy or budget, and each prefill
+    ends where the probe layer has run.
+    """
+    bits = np.zeros(len(prepared.samples))
+    if not pruner.policy.adaptive:
+        return bits
+
+    def read(evidence: Evidence) -> Tensor:
+        values = pruner.complexity(evidence).double().cpu().numpy()
+        sighted = evidence.vision_mask.any(1).cpu().numpy()
+        refuse_nan(bool(np.isnan(values[sighted]).any()), "complexity", pruner.complexity, evidence.layer)
+        raise _Read(np.where(sighted, values, 0.0))
+
+    reader = replace(pruner, complexity=read, budget=None)
+    for batch in prepared.batches:
+        with torch.inference_mode(), attached(reader, vlm.model, warn=False):
+            try:
+                vlm.model(**batch.arguments(), logits_to_keep=1)
+            except _Read as done:
+                bits[list(batch.places)] = done.bits
+    return bits
+
+
+def _answer(
+    vlm: VLM, prepared: PreparedTask, batch: Batch, pruner: Pruner | None, prefixes: Prefixes | None
+) -> tuple[list[str], Sequence[SampleTrace]]:
+    arguments = batch.arguments()
+    prefix = prefixes.of(batch, pruner) if prefixes is not None and pruner is not None else None
+    begun = replayed(vlm.model, prefix) if prefix is not None else nullcontext()
+    pruned = attached(pruner, vlm.model, warn=False) if pruner else nullcontext()
+    with begun, torch.inference_mode(), greedily(vlm.model), pruned as trace:
+        tokens = vlm.model.generate(**arguments, max_new_tokens=prepared.task.max_new_tokens, do_sample=False)
+    new = tokens[:, arguments["input_ids"].shape[1] :]
+    answers = vlm.processor.batch_decode(new, skip_special_tokens=True)
+    traces = trace.samples if trace is not None else [_unpruned(prepared.geometries[i]) for i in batch.places]
+    return answers, traces
+
+
+def _told(pruner: Pruner, bits: Float[np.ndarray, "batch"]) -> Pruner:
+    """The pruner with an estimator that says these bits of the batch that comes next."""
+    return replace(
+        pruner, complexity=lambda evidence: torch.as_tensor(bits, dtype=torch.float64, device=evidence.index.device)
+    )
+
+
+def _unpruned(geometry: Geometry) -> SampleTrace:
+    everything = np.full(geometry.n_layers, geometry.n_vision)
+    return SampleTrace(geometry, everything, everything, unpruned_flops(geometry), 0)
+
+
+def _record(prepared: PreparedTask, place: int, answer: str, trace: SampleTrace) -> Record:
+    sample, geometry = prepared.samples[place], trace.geometry
+    return Record(
+        id=sample.id,
+        kind=sample.kind,
+        prediction=answer.strip(),
+        answers=sample.answers,
+        score=prepared.task.score(answer, sample),
+        complexity=trace.complexity,
+        n_vision=geometry.n_vision,
+        n_text=geometry.n_text,
+        mean_tokens=mean_tokens_entering(trace.counts),
+        decoder_flops=trace.decoder_flops,
+        unpruned_flops=unpruned_flops(geometry),
+        scoring_flops=trace.scoring_flops,
+        macs=macs_3ndm(geometry, trace.counts),
+        unpruned_macs=macs_3ndm(geometry, np.full(geometry.n_layers, geometry.n_vision)),
+        mean_tokens_leaving=mean_tokens_leaving(trace.counts),
+        tokens=tuple(trace.counts.tolist()),
+    )

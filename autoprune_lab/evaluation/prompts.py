@@ -1,0 +1,257 @@
+"""A task made ready for one model: prompts tokenised, vision features computed once and used by every evaluation."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from autoprune_lab.decoder.layout import Prompt
+from autoprune_lab.evaluation.features import VisionEncoder, n_bytes, refuse_another_count
+from autoprune_lab.models.checkpoint import VLM
+from autoprune_lab.models.errors import CheckpointError, one_line
+from autoprune_lab.models.template import apply_template
+from autoprune_lab.schedule.geometry import Geometry
+from autoprune_lab.tasks.base import LeftOut, Sample, Task, TaskError
+from autoprune_lab.tasks.pictures import PictureError, sizes
+
+GIB = 1 << 30
+
+
+class RefusedError(CheckpointError):
+    """Samples that a checkpoint's processor does not take; one line."""
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Some samples of one kind or block; `places` are their positions in the task. Inputs are kept, or made anew."""
+
+    places: tuple[int, ...]
+    make: Callable[[], dict[str, Any]] = field(repr=False)
+    kept: dict[str, Any] | None = field(default=None, repr=False)
+    block: int = 0
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """The model's inputs for the samples."""
+        return self.make() if self.kept is None else self.kept
+
+    def arguments(self) -> dict[str, Any]:
+        """Keyword arguments for `forward` and `generate`; the model may change them."""
+        return {name: dict(value) if isinstance(value, dict) else value for name, value in self.inputs.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedTask:
+    """`geometries` and `samples` in the task's order; `batches` by kind or block, then by length to pad little.
+
+    `left_out`, by place in the task: what cannot be shown to the model. `samples` lacks it; batches count without it.
+    """
+
+    task: Task
+    samples: tuple[Sample, ...]
+    geometries: tuple[Geometry, ...]
+    batches: tuple[Batch, ...]
+    left_out: Mapping[int, LeftOut] = field(default_factory=dict)
+
+    @property
+    def places(self) -> list[int]:
+        """The place in the task of each of `samples`."""
+        return [i for i in range(len(self.samples) + len(self.left_out)) if i not in self.left_out]
+
+
+def prepare(
+    vlm: VLM,
+    task: Task,
+    batch_size: int = 32,
+    progress: bool = False,
+    keep_features: bool = True,
+    most_bytes: int | None = None,
+    blocks: int = 1,
+    may_be_empty: bool = False,
+) -> PreparedTask:
+    """Tokenise every prompt; with `keep_features` also run the vision tower now and keep what it gives.
+
+    A sample's features take n_vision x hidden values (LLaVA-1.5-7B in bf16: 4.7 MB). Batches beyond `most_bytes` of
+    them (None: 8 GiB, or a quarter of the GPU's free memory), or all without `keep_features`, open their pictures and
+    run the tower anew in every evaluation. A batch holds one kind; with several `blocks` it holds one block, and
+    every block has its share of each kind.
+
+    A sample whose picture cannot be decoded, or that the processor refuses, is left out and named. Raises TaskError
+    where that leaves none, unless it `may_be_empty`.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size {batch_size} must be at least 1")
+    samples = task.samples()
+    encode = VisionEncoder(vlm)
+    lengths: dict[int, tuple[int, int]] = {}
+    left_out: dict[int, LeftOut] = {}
+    batches, room = [], (_room(vlm) if most_bytes is None else most_bytes) if keep_features else 0
+    labels = [sample.kind for sample in samples] if blocks == 1 else _blocks(samples, blocks)
+    groups = by_length(vlm.processor, samples, labels, batch_size)
+    for places in tqdm(groups, desc="reading the pictures", unit="batch", disable=not progress, leave=False):
+        maker, tokenised, refused = _Maker(vlm, encode, tuple(samples[i] for i in places)).begun()
+        left_out |= {places[i]: why for i, why in refused.items()}
+        places = [place for place in places if place not in left_out]
+        if not places:
+            continue
+        counted = _lengths(tokenised, vlm.model.config.image_token_id)
+        lengths.update(zip(places, counted, strict=True))
+        kept = encode(tokenised) if room > 0 else None
+        if kept is not None:
+            refuse_another_count(vlm.name, sum(n_vision for n_vision, _ in counted), kept)
+        room -= n_bytes(kept)
+        batches.append(Batch(tuple(places), maker, kept, 0 if blocks == 1 else int(labels[places[0]])))
+    if left_out and not lengths and not may_be_empty:
+        raise none_shown(task.name, list(left_out.values()))
+    config = vlm.model.config.get_text_config()
+    shown = {place: i for i, place in enumerate(sorted(lengths))}
+    return PreparedTask(
+        task,
+        tuple(samples[place] for place in shown),
+        tuple(Geometry.from_config(config, *lengths[place]) for place in shown),
+        tuple(replace(batch, places=tuple(shown[place] for place in batch.places)) for batch in batches),
+        dict(sorted(left_out.items())),
+    )
+
+
+def by_length(processor: Any, samples: Sequence[Sample], labels: Sequence[str], size: int) -> list[list[int]]:
+    """Places of the samples in batches of one label and like lengths, at most `size` each; no picture is decoded."""
+    return list(_grouped(_order(processor, samples, labels), labels, size))
+
+
+def prompt_text(processor: Any, sample: Sample) -> str:
+    """The sample as the checkpoint's own chat template words it, up to where the answer starts.
+
+    Raises CheckpointError as `apply_template` does.
+    """
+    content = [{"type": "image"} for _ in range(len(sample.images))] + [{"type": "text", "text": sample.question}]
+    return apply_template(processor, [{"role": "user", "content": content}])
+
+
+def prompt_lengths(
+    processor: Any, image_token_id: int, samples: Sequence[Sample], batch_size: int = 64
+) -> list[tuple[int, int]]:
+    """(n_vision, n_text) of every prompt that can be shown; needs the processor only, no weights.
+
+    Raises TaskError where none can.
+    """
+    lengths: list[tuple[int, int]] = []
+    refused: list[LeftOut] = []
+    for start in range(0, len(samples), batch_size):
+        _, inputs, left_out = _usable(processor, samples[start : start + batch_size])
+        lengths += _lengths(inputs, image_token_id) if inputs else []
+        refused += left_out.values()
+    if refused and not lengths:
+        raise none_shown("", refused)
+    return lengths
+
+
+def none_shown(name: str, left_out: Sequence[LeftOut]) -> TaskError:
+    """The error for a task of which nothing can be shown to the model."""
+    first = left_out[0]
+    whose = f"task {name}: " if name else ""
+    return TaskError(f"{whose}none of {len(left_out)} samples can be shown to the model; {first.id}: {first.reason}")
+
+
+@dataclass(frozen=True, eq=False)
+class _Maker:
+    """Makes a batch's inputs from its samples."""
+
+    vlm: VLM
+    encode: VisionEncoder
+    samples: tuple[Sample, ...]
+
+    def __call__(self) -> dict[str, Any]:
+        return self.encode(self.tokenise())
+
+    def tokenise(self) -> dict[str, Any]:
+        """The inputs without features."""
+        return self._moved(_tokenise(self.vlm.processor, self.samples))
+
+    def begun(self) -> "tuple[_Maker, dict[str, Any], dict[int, LeftOut]]":
+        """The maker of those samples that can be shown, their inputs without features, and the others by place."""
+        good, inputs, left_out = _usable(self.vlm.processor, self.samples)
+        return replace(self, samples=tuple(self.samples[i] for i in good)), self._moved(inputs), left_out
+
+    def _moved(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        model = self.vlm.model
+        moved = {name: value.to(model.device) for name, value in inputs.items()}
+        if "pixel_values" in moved:
+            moved["pixel_values"] = moved["pixel_values"].to(model.dtype)
+        return moved
+
+
+def _room(vlm: VLM) -> int:
+    device = vlm.model.device
+    return torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else 8 * GIB
+
+
+def _order(processor: Any, samples: Sequence[Sample], labels: Sequence[str]) -> list[int]:
+    """By label, then by what makes prompts long: the pictures' sizes, then the text."""
+    texts = [prompt_text(processor, sample) for sample in samples]
+    ids = processor.tokenizer(texts)["input_ids"] if texts else []
+    return sorted(range(len(samples)), key=lambda i: (labels[i], sizes(samples[i].images), len(ids[i]), i))
+
+
+def _blocks(samples: Sequence[Sample], n: int) -> list[str]:
+    """The block of each sample, as a number that sorts: the kinds are dealt out to the blocks in turn."""
+    dealt: Counter[str] = Counter()
+    blocks = []
+    for sample in samples:
+        blocks.append(f"{dealt[sample.kind] % n:06d}")
+        dealt[sample.kind] += 1
+    return blocks
+
+
+def _grouped(order: Sequence[int], labels: Sequence[str], size: int) -> Iterator[list[int]]:
+    """Runs of at most `size` samples of one label."""
+    group: list[int] = []
+    for i in order:
+        if group and (len(group) == size or labels[i] != labels[group[0]]):
+            yield group
+            group = []
+        group.append(i)
+    if group:
+        yield group
+
+
+def _lengths(inputs: dict[str, Any], image_token_id: int) -> list[tuple[int, int]]:
+    prompt = Prompt.read(inputs["input_ids"], inputs["attention_mask"], image_token_id)
+    return list(zip(prompt.stage.n_vision.tolist(), prompt.n_text.tolist(), strict=True))
+
+
+def _usable(processor: Any, samples: Sequence[Sample]) -> tuple[list[int], dict[str, Any], dict[int, LeftOut]]:
+    """Places of the samples that can be shown, their inputs, and by place why the others cannot.
+
+    Where a batch fails, each sample is tried alone: the message of a batch may be about any of them.
+    """
+    try:
+        return list(range(len(samples))), _tokenise(processor, samples), {}
+    except (PictureError, RefusedError):
+        left_out = {i: why for i, sample in enumerate(samples) if (why := _refusal(processor, sample)) is not None}
+        if not left_out:
+            raise
+    good = [i for i in range(len(samples)) if i not in left_out]
+    return good, _tokenise(processor, [samples[i] for i in good]) if good else {}, left_out
+
+
+def _refusal(processor: Any, sample: Sample) -> LeftOut | None:
+    try:
+        _tokenise(processor, [sample])
+    except (PictureError, RefusedError) as error:
+        return LeftOut(sample.id, str(error))
+    return None
+
+
+def _tokenise(processor: Any, samples: Sequence[Sample]) -> dict[str, Any]:
+    texts = [prompt_text(processor, sample) for sample in samples]
+    images = [list(sample.images) for sample in samples]
+    try:
+        inputs = processor(text=texts, images=images if any(images) else None, padding=True, return_tensors="pt")
+    except Exception as error:  # of any kind: every processor has its own for pictures it does not take
+        names = ", ".join(sample.id for sample in samples)
+        raise RefusedError(f"{type(processor).__name__} cannot read {names}: {one_line(error)}") from error
+    return {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor) and name != "labels"}

@@ -1,0 +1,168 @@
+"""A task answered batch by batch: only one batch is in memory, and answers reach the disk as they come."""
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+from tqdm import tqdm
+
+from autoprune_lab.evaluation.answers import Answer, Answers
+from autoprune_lab.evaluation.evaluate import evaluate, read_complexities
+from autoprune_lab.evaluation.prompts import PreparedTask, by_length, prepare
+from autoprune_lab.models.checkpoint import VLM
+from autoprune_lab.pruner import Pruner
+from autoprune_lab.schedule.geometry import Geometry
+from autoprune_lab.tasks.base import LeftOut, Sample, Task
+
+Places = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What one of `of` processes answers: every `of`-th batch, from the `index`-th on; `index` counts from 1."""
+
+    index: int = 1
+    of: int = 1
+
+    def __post_init__(self) -> None:
+        """Raise ValueError unless 1 <= index <= of."""
+        if not 1 <= self.index <= self.of:
+            raise ValueError(f"shard {self.index}/{self.of}: the first number must be from 1 to the second")
+
+    def share(self, batches: list[Places]) -> list[Places]:
+        """This shard's batches; those of all shards are all batches."""
+        return batches[self.index - 1 :: self.of]
+
+
+WHOLE = Shard()
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """A task as batches of one kind and like length, the same batches as `prepare` makes, prepared one at a time.
+
+    `bars`: show how many samples are done, samples/s and the time left.
+    """
+
+    vlm: VLM
+    task: Task
+    batch_size: int = 32
+    bars: bool = False
+
+    @cached_property
+    def samples(self) -> tuple[Sample, ...]:
+        """All samples of the task; pictures in files are not opened."""
+        return self.task.samples()
+
+    @cached_property
+    def batches(self) -> list[Places]:
+        """The samples' places in the task, batch by batch."""
+        kinds = [sample.kind for sample in self.samples]
+        return [tuple(places) for places in by_length(self.vlm.processor, self.samples, kinds, self.batch_size)]
+
+    def answer(self, arms: Mapping[Answers, Pruner | None], shard: Shard = WHOLE, every: float = 30.0) -> None:
+        """Answer what each arm lacks of the shard, and add it to the arm's folder.
+
+        A batch's features serve all arms. Parts are written `every` so many seconds and at the end, also when an
+        error or Ctrl-C is the end: what is lost is the batch under way, or to kill -9 that many seconds. Samples that
+        cannot be shown to the model are noted in the folders too.
+        """
+        done = {answers: answers.places() | answers.left_out().keys() for answers in arms}
+        missing = {answers: set(range(len(self.samples))) - done[answers] for answers in arms}
+        shares = shard.share(self.batches)
+        n_done = sum(place in done[answers] for answers in arms for places in shares for place in places)
+        pending = _Pending({answers: [] for answers in arms}, every)
+        try:
+            with tqdm(
+                desc="answering",
+                total=len(arms) * sum(map(len, shares)),
+                initial=n_done,
+                unit="sample",
+                disable=not self.bars,
+                leave=False,
+            ) as bar:
+                for places in shares:
+                    for answers, rows, left_out in self._answer(places, arms, missing):
+                        pending.add(answers, rows)
+                        answers.leave_out(left_out)
+                        bar.update(len(rows) + len(left_out))
+        finally:
+            pending.write()
+
+    def calibrated(self, pruner: Pruner) -> Pruner:
+        """The pruner with a budget that knows the task's samples, where it must know some and does not yet."""
+        if pruner.budget is None or pruner.budget.ready:
+            return pruner
+        bits, geometries = dict[int, float](), dict[int, Geometry]()
+        for places in tqdm(self.batches, desc="calibrating", unit="batch", disable=not self.bars, leave=False):
+            prepared = self._prepared(places, keep_features=pruner.policy.adaptive)
+            shown = [places[i] for i in prepared.places]
+            bits.update(zip(shown, read_complexities(self.vlm, prepared, replace(pruner, budget=None)), strict=True))
+            geometries.update(zip(shown, prepared.geometries, strict=True))
+        order = sorted(geometries)
+        return pruner.calibrated(np.array([bits[place] for place in order]), [geometries[place] for place in order])
+
+    def _answer(
+        self, places: Places, arms: Mapping[Answers, Pruner | None], missing: Mapping[Answers, set[int]]
+    ) -> Iterable[tuple[Answers, list[Answer], dict[int, LeftOut]]]:
+        """What each arm that lacks some of a batch answers to all of it that some arm lacks, and what it leaves out."""
+        wanted = tuple(place for place in places if any(place in lacks for lacks in missing.values()))
+        if not wanted:
+            return
+        prepared = self._prepared(wanted)
+        shown = [wanted[i] for i in prepared.places]
+        for answers, pruner in arms.items():
+            lacking = missing[answers].intersection(wanted)
+            rows: list[Answer] = []
+            if not lacking.isdisjoint(shown):
+                records = evaluate(self.vlm, prepared, pruner)
+                share = records.seconds / len(shown)
+                answered = zip(shown, records.rows, strict=True)
+                rows = [Answer(place, row, share) for place, row in answered if place in lacking]
+            if lacking:
+                left_out = {wanted[i]: sample for i, sample in prepared.left_out.items() if wanted[i] in lacking}
+                yield answers, rows, left_out
+
+    def _prepared(self, places: Places, keep_features: bool = True) -> PreparedTask:
+        part = Part(self.task.name, self.task.max_new_tokens, self.task, tuple(self.samples[i] for i in places))
+        return prepare(self.vlm, part, batch_size=len(places), keep_features=keep_features, may_be_empty=True)
+
+
+@dataclass(frozen=True)
+class Part(Task):
+    """Some samples of a task."""
+
+    name: str
+    max_new_tokens: int
+    whole: Task
+    chosen: tuple[Sample, ...] = field(repr=False)
+
+    def samples(self) -> tuple[Sample, ...]:
+        """Those."""
+        return self.chosen
+
+    def score(self, prediction: str, sample: Sample) -> float:
+        """As the task does."""
+        return self.whole.score(prediction, sample)
+
+
+@dataclass(eq=False)
+class _Pending:
+    """Answers that are not on disk yet."""
+
+    rows: dict[Answers, list[Answer]]
+    every: float
+    since: float = field(default_factory=time.monotonic)
+
+    def add(self, answers: Answers, rows: list[Answer]) -> None:
+        self.rows[answers] += rows
+        if time.monotonic() - self.since >= self.every:
+            self.write()
+
+    def write(self) -> None:
+        for answers, rows in self.rows.items():
+            answers.add(rows)
+            rows.clear()
+        self.since = time.monotonic()

@@ -1,0 +1,114 @@
+"""What a prefill costs: real FLOPs (2 per multiply-add), cache bytes, and the papers' own conventions.
+
+Counted are the decoder's linear maps and its two attention products, every query against every key (causal
+skipping is not credited), exactly as `torch.utils.flop_counter.FlopCounterMode` counts them. Not counted:
+norms, softmax, rotary embedding, lm_head, vision tower (`SampleTrace.vision_flops`). `tokens` are always the
+*visual* tokens entering each layer; text comes from the geometry. Sums are int64: good to a million tokens in 80
+layers, 8192 wide.
+"""
+
+import numpy as np
+from jaxtyping import Int
+
+from autoprune_lab.schedule.geometry import Geometry
+
+
+def layer_terms(geometry: Geometry) -> tuple[int, int]:
+    """(linear, quadratic): one layer on n tokens costs linear * n + quadratic * n**2 FLOPs."""
+    query, key = geometry.n_heads * geometry.head_dim, geometry.n_kv_heads * geometry.head_dim
+    linear = 2 * geometry.hidden * (2 * query + 2 * key + 3 * geometry.intermediate)
+    return linear, 4 * query
+
+
+def layer_flops(geometry: Geometry, n_tokens: Int[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
+    """FLOPs of one prefill layer on `n_tokens` (visual and text together), element by element."""
+    linear, quadratic = layer_terms(geometry)
+    n = n_tokens.astype(np.int64)
+    return np.asarray(n * (linear + quadratic * n))
+
+
+def prefill_flops(geometry: Geometry, tokens: Int[np.ndarray, "layers"]) -> int:
+    """FLOPs of the decoder's prefill with `tokens` visual tokens entering each layer."""
+    return int(layer_flops(geometry, _entering(geometry, tokens)).sum())
+
+
+def unpruned_flops(geometry: Geometry) -> int:
+    """FLOPs of the decoder's prefill with every visual token in every layer."""
+    linear, quadratic = layer_terms(geometry)
+    n = geometry.n_vision + geometry.n_text
+    return geometry.n_layers * n * (linear + quadratic * n)
+
+
+def flops_ratio(geometry: Geometry, tokens: Int[np.ndarray, "layers"]) -> float:
+    """Pruned / unpruned prefill FLOPs of the decoder, text included; in (0, 1]."""
+    return prefill_flops(geometry, tokens) / unpruned_flops(geometry)
+
+
+def decode_flops(geometry: Geometry, kv_lengths: Int[np.ndarray, "layers"]) -> int:
+    """FLOPs of one new token; `kv_lengths` are the keys it sees in each layer, itself included."""
+    linear, quadratic = layer_terms(geometry)
+    return geometry.n_layers * linear + quadratic * int(kv_lengths.sum())
+
+
+def scoring_flops(geometry: Geometry, rows: int, keys: int) -> int:
+    """FLOPs of the attention logits of `rows` text rows against `keys` keys, all heads of one layer."""
+    return 2 * rows * keys * geometry.n_heads * geometry.head_dim
+
+
+def kv_cache_bytes(geometry: Geometry, tokens: Int[np.ndarray, "layers"], bytes_per_value: int) -> int:
+    """Bytes of the keys and values that the prefill leaves in the cache (half precision: 2 a value)."""
+    values = 2 * geometry.n_kv_heads * geometry.head_dim * int(_entering(geometry, tokens).sum())
+    return values * bytes_per_value
+
+
+def macs_2ndm(geometry: Geometry, tokens: Int[np.ndarray, "layers"]) -> int:
+    """Multiply-adds by 4nd^2 + 2n^2d + 2ndm a layer: the count of FastV, DivPrune and HoliTom.
+
+    Source: arXiv 2403.06764 (FastV), its theoretical FLOPs of one decoder layer.
+    Differs: real FLOPs are twice as many, count a gated MLP's third matrix, know grouped-query attention.
+    """
+    return _paper_macs(geometry, tokens, mlp_matrices=2)
+
+
+def macs_3ndm(geometry: Geometry, tokens: Int[np.ndarray, "layers"]) -> int:
+    """Multiply-adds by 4nd^2 + 2n^2d + 3ndm a layer: the count of SparseVLM, AutoPrune and PyramidDrop.
+
+    Source: arXiv 2410.04417 (SparseVLM) and the official code of AutoPrune.
+    Differs: real FLOPs are twice as many, know grouped-query attention.
+    """
+    return _paper_macs(geometry, tokens, mlp_matrices=3)
+
+
+def visual_only(geometry: Geometry) -> Geometry:
+    """The prompt without its text, for the papers that count visual tokens alone: any convention takes it.
+
+    Source: arXiv 2410.17247 (PyramidDrop), section 4.1: "the FLOPs of the image token part", with `macs_3ndm`.
+    Differs: text is never pruned, so a ratio without it is too low.
+    """
+    return geometry.with_tokens(geometry.n_vision, 0)
+
+
+def mean_tokens_entering(tokens: Int[np.ndarray, "layers"]) -> float:
+    """Mean over layers of the visual tokens entering each: what FLOPs follow, and what `Budget` bounds."""
+    return float(tokens.mean())
+
+
+def mean_tokens_leaving(tokens: Int[np.ndarray, "layers"]) -> float:
+    """Mean over layers of the visual tokens left *after* each layer: most papers' "average tokens".
+
+    Source: the official code of AutoPrune, its "avg token num".
+    Differs: lower than `mean_tokens_entering` by (first - last) / layers; the last layer drops nothing.
+    """
+    return float(np.append(tokens[1:], tokens[-1]).mean())
+
+
+def _entering(geometry: Geometry, tokens: Int[np.ndarray, "layers"]) -> Int[np.ndarray, "layers"]:
+    """All tokens entering each layer; ValueError when `tokens` has another number of layers."""
+    if tokens.shape != (geometry.n_layers,):
+        raise ValueError(f"tokens has shape {tokens.shape}, expected ({geometry.n_layers},): one count per layer")
+    return tokens.astype(np.int64) + geometry.n_text
+
+
+def _paper_macs(geometry: Geometry, tokens: Int[np.ndarray, "layers"], mlp_matrices: int) -> int:
+    n, d, m = _entering(geometry, tokens), geometry.hidden, geometry.intermediate
+    return int((4 * n * d**2 + 2 * n**2 * d + mlp_matrices * n * d * m).sum())

@@ -1,0 +1,50 @@
+"""Sizing: what turns the shapes that a policy says into whole tokens. Every budget is one, and a user's own may be."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from autoprune_lab.schedule.geometry import Geometry
+from autoprune_lab.schedule.plan import Plan, Split, keep_all
+
+Shapes = Float[np.ndarray, "batch layers"]
+
+
+class Sizing(ABC):
+    """Says the size of the curves. Subclass as a frozen dataclass.
+
+    `extra_layers`: so many layers more than the decoder has are asked of the policy.
+    """
+
+    extra_layers: ClassVar[int] = 0
+
+    @abstractmethod
+    def plan(
+        self,
+        shapes: Shapes,
+        geometries: Sequence[Geometry],
+        free_from: int,
+        max_cuts: int | None = None,
+        split: Split = keep_all,
+    ) -> Plan:
+        """Visual tokens entering each layer of each sample, (batch, layers); every sample has n_vision >= 1.
+
+        Layers before `free_from`, and layers whose shape is `FULL`, keep every token. With `max_cuts`, a sample falls
+        at the entrance of so many layers at most. `split` is the recovery's; see `plan.Split`.
+        """
+
+    def opening(self, n_vision: Int[np.ndarray, "batch"]) -> tuple[int, Int[np.ndarray, "batch"]] | None:
+        """The layer and the tokens of a cut before the probe, if this sizing makes one."""
+        return None
+
+    @property
+    def ready(self) -> bool:
+        """Can it plan? If not, `calibrated` gives one that can."""
+        return True
+
+    def calibrated(self, shapes: Shapes, geometries: Sequence[Geometry], free_from: int) -> "Sizing":
+        """The same, with what it must know of a set of samples before it can plan any; most need nothing."""
+        return self

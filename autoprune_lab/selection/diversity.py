@@ -1,0 +1,61 @@
+"""Scorers that keep visual tokens unlike each other: `scoring`'s type and rules, the text ignored.
+
+Tokens are compared by the cosine of their hidden states, in float32. That work is not in `scoring_flops`: it is
+2 * vision * hidden FLOPs times the tokens compared with, all of them or the pivots.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from autoprune_lab.evidence.evidence import Evidence
+
+
+def max_min_diversity(evidence: Evidence) -> Float[Tensor, "batch vision"]:
+    """Minus the place, from 0, at which greedy max-min selection picks a token.
+
+    The first pick is the token furthest from its nearest neighbour, each later one the token furthest from its
+    nearest picked one; distance is 1 - cosine. No pick depends on how many follow, so the top n are DivPrune's set
+    for every n. One step per visual token, however few stay.
+
+    Source: arXiv 2503.02175 (DivPrune); the first pick as in its official code.
+    Differs: DivPrune compares the projected features, before layer 0; the official code may pick one of several
+    equal tokens twice, here none is.
+    """
+    unit = normalize(_visual(evidence), dim=-1)
+    distance = 1 - unit @ unit.mT
+    itself = torch.eye(unit.shape[1], dtype=torch.bool, device=unit.device)
+    nearest = distance.masked_fill(itself | ~evidence.vision_mask[:, :, None], torch.inf).amin(1)
+    left, scores = evidence.vision_mask, torch.zeros_like(nearest)
+    for place in range(unit.shape[1]):
+        pick = nearest.masked_fill(~left, -torch.inf).argmax(-1, keepdim=True)
+        left = left.scatter(1, pick, False)
+        scores = scores - left.float()
+        to_pick = distance.take_along_dim(pick[..., None], 1)[:, 0]
+        nearest = to_pick if place == 0 else nearest.minimum(to_pick)
+    return scores
+
+
+def non_duplication(evidence: Evidence, pivots: int = 8) -> Float[Tensor, "batch vision"]:
+    """1 - the highest cosine to any pivot, in [0, 2]; the pivots, the tokens of largest L2 norm, score 3 + norm.
+
+    So the pivots come first, largest first, then the tokens least like any of them.
+
+    Source: arXiv 2502.11494 (DART).
+    Differs: DART takes 4 visual and 4 text pivots by the L1 norm of their keys, and for each pivot in turn an equal
+    share of the tokens least like it, compared after the final norm; here pivots are visual and ranked with the
+    hidden states, and a token is judged by the pivot it is most like.
+    """
+    if pivots < 1:
+        raise ValueError(f"pivots={pivots} must be >= 1: the other tokens are compared with them")
+    hidden = _visual(evidence)
+    norm, unit = hidden.norm(dim=-1), normalize(hidden, dim=-1)
+    chosen = norm.argsort(descending=True, stable=True)[:, :pivots]
+    cosine = unit @ unit.take_along_dim(chosen[..., None], 1).mT
+    return (1 - cosine.amax(-1)).scatter(1, chosen, 3 + norm.gather(1, chosen))
+
+
+def _visual(evidence: Evidence) -> Float[Tensor, "batch vision hidden"]:
+    """Hidden states in float32, 0 at padding: behind every real token in norm, and never NaN."""
+    return evidence.hidden.float().masked_fill(~evidence.vision_mask[..., None], 0)

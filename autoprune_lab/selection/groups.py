@@ -1,0 +1,68 @@
+"""Groups of tokens: their means, and where these stand among the tokens that stay. What merging recoveries share."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor
+
+from autoprune_lab.evidence.evidence import Evidence
+from autoprune_lab.selection.recovery import Survivors
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """The tokens that a recovery makes: `slots` of the groups' centres; `filled` is False at padding."""
+
+    slots: Int[Tensor, "batch groups"]
+    filled: Bool[Tensor, "batch groups"]
+    tokens: Float[Tensor, "batch groups hidden"]
+
+    def among(self, evidence: Evidence, keep: Bool[Tensor, "batch vision"], in_place: bool) -> Survivors:
+        """The tokens of `keep` and these: each in its centre's slot, or all behind the kept ones in their order."""
+        place = torch.arange(keep.shape[1], device=keep.device)
+        at = (self.slots[..., None] == place) & self.filled[..., None]
+        made, group = at.any(1), at.byte().argmax(1)
+        hidden, stays = self._written(evidence.hidden), keep | made
+        if in_place:
+            return Survivors(stays, hidden)
+        behind = torch.where(made, len(place) + group, torch.where(keep, place, 3 * len(place)))
+        source = behind.argsort(dim=1, stable=True)  # kept ones in their order, then the groups
+        target = (~stays).byte().argsort(dim=1, stable=True)  # the slots that stay, in their order
+        moved = torch.zeros_like(source).scatter(1, target, source)
+        return Survivors(stays, rows_of(hidden, moved), evidence.index.gather(1, moved))
+
+    def _written(self, hidden: Float[Tensor, "batch vision width"]) -> Float[Tensor, "batch vision width"]:
+        """A copy of `hidden` with the tokens in their slots; padding is written behind the last slot."""
+        room = torch.cat([hidden, hidden[:, :1]], dim=1)
+        slots = self.slots.masked_fill(~self.filled, hidden.shape[1])
+        room.scatter_(1, slots[..., None].expand_as(self.tokens), self.tokens.to(hidden.dtype))
+        return room[:, :-1]
+
+
+def rows_of(values: Shaped[Tensor, "batch n width"], index: Int[Tensor, "batch m"]) -> Shaped[Tensor, "batch m width"]:
+    """Each sample's rows at `index`, copied row by row: several times faster than `gather` on a CPU."""
+    size, n, width = values.shape
+    first = n * torch.arange(size, device=index.device)
+    return values.flatten(0, 1).index_select(0, (index + first[:, None]).flatten()).view(*index.shape, width)
+
+
+def means(
+    points: Float[Tensor, "batch points hidden"],
+    real: Bool[Tensor, "batch points"],
+    likeness: Float[Tensor, "batch groups points"],
+    centres: Int[Tensor, "batch groups"],
+    filled: Bool[Tensor, "batch groups"],
+    eps: float = 0.0,
+) -> Float[Tensor, "batch groups hidden"]:
+    """The mean of each group's points: a centre is in its own group, any other in that of the centre most like it.
+
+    Ties go to the first group. `points` are 0 where not `real`; `eps` is added to the number of members.
+    """
+    n_groups, n_points = likeness.shape[1:]
+    point, group = (torch.arange(n, device=centres.device) for n in (n_points, n_groups))
+    own = (centres[..., None] == point) & filled[..., None]
+    nearest = likeness.masked_fill(~filled[..., None], -torch.inf).argmax(1)
+    chosen = (nearest[:, None] == group[:, None]) & real[:, None]
+    members = torch.where(own.any(1, keepdim=True), own, chosen).to(points.dtype)
+    return members @ points / (members.sum(-1, keepdim=True).clamp(min=1) + eps)

@@ -1,0 +1,79 @@
+"""Scorers: Evidence -> one score per visual token, higher = keep. Any function of that type is one.
+
+Ties are broken towards the lower index. Scores at padding are ignored.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from autoprune_lab.evidence.evidence import Evidence, sum_of
+
+_GOLDEN_RATIO = 0.6180339887498949
+
+
+def text_attention(evidence: Evidence) -> Float[Tensor, "batch vision"]:
+    """Attention that the text pays each visual token: mean over heads and text rows, in [0, 1].
+
+    Source: arXiv 2509.23931 (AutoPrune) and 2410.04417 (SparseVLM).
+    Differs: SparseVLM averages over chosen rows, see `rater_attention`; AutoPrune adds the [CLS] attention at its
+    first layer.
+    """
+    n_rows = evidence.text_mask.sum(-1, keepdim=True).clamp(min=1)
+    return sum_of(part.mean(1).sum(1) for part, _ in evidence.row_chunks()) / n_rows
+
+
+def rater_attention(evidence: Evidence) -> Float[Tensor, "batch vision"]:
+    """Attention that the raters pay each visual token: mean over heads and rater rows, in [0, 1].
+
+    Raters are the text rows whose attention to all visual tokens is above the sample's mean over its text rows;
+    every row where none is above.
+
+    Source: arXiv 2410.04417 (SparseVLM).
+    Differs: SparseVLM picks its raters once, before layer 0, by the dot products of the input embeddings (softmax
+    over the text, mean over the visual tokens, above the mean); here each layer that cuts picks its own.
+    """
+    rows = torch.cat([part.mean(1) for part, _ in evidence.row_chunks()], dim=1)
+    mass = rows.sum(-1)
+    n_rows = evidence.text_mask.sum(-1, keepdim=True).clamp(min=1)
+    above = evidence.text_mask & (mass > mass.sum(-1, keepdim=True) / n_rows)
+    raters = torch.where(above.any(-1, keepdim=True), above, evidence.text_mask).unsqueeze(-1)
+    return (rows * raters).sum(1) / raters.sum(1).clamp(min=1)
+
+
+def last_token_attention(evidence: Evidence) -> Float[Tensor, "batch vision"]:
+    """Attention that the last prompt token pays each visual token: mean over heads, in [0, 1].
+
+    Source: arXiv 2403.06764 (FastV) and 2410.17247 (PyramidDrop).
+    """
+    return evidence.last_row_mean
+
+
+def cls_attention(evidence: Evidence) -> Float[Tensor, "batch vision"]:
+    """Attention that the vision tower's [CLS] pays each patch: mean over heads, in [0, 1]; ignores the text.
+
+    Source: arXiv 2412.01818 (FasterVLM).
+    Differs: FasterVLM cuts before layer 0, here a cut is free from the layer after the probe on.
+    """
+    return evidence.cls_attention
+
+
+def feature_norm(evidence: Evidence) -> Float[Tensor, "batch vision"]:
+    """L2 norm of each visual hidden state entering the layer that cuts; >= 0."""
+    return evidence.hidden.float().norm(dim=-1)
+
+
+def random(evidence: Evidence, seed: int = 0) -> Float[Tensor, "batch vision"]:
+    """A pseudo-random score in [0, 1): a hash of seed and index, so neither batch nor layer changes it."""
+    state = (evidence.index + 1) * 0x9E3779B1 + (seed + 1) * 0x85EBCA77
+    for multiplier in (0x45D9F3B, 0x119DE1F3):
+        state = ((state ^ (state >> 16)) * multiplier) & 0xFFFFFFFF
+    return ((state ^ (state >> 16)) & 0xFFFFFF).float() / 2**24
+
+
+def uniform(evidence: Evidence) -> Float[Tensor, "batch vision"]:
+    """Scores in (-1, 0] whose top n are spread evenly over the token sequence, for every n.
+
+    The n smallest fractional parts of i * golden ratio: gaps between neighbours take at most three sizes.
+    """
+    return -((evidence.index.double() * _GOLDEN_RATIO) % 1.0)

@@ -1,0 +1,83 @@
+"""Which patches of a picture enter which layers: the figure of `Trace.plot`."""
+
+from collections.abc import Sequence
+from math import isqrt
+
+import numpy as np
+from jaxtyping import Bool, Int
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from autoprune_lab.trace.trace import SampleTrace
+
+Picture = Image.Image | np.ndarray
+
+MOST_LAYERS = 5
+WIDTH = 2.1  # inches of one panel
+SHADE = 0.75  # opacity over a dropped patch
+
+
+def plot_patches(
+    record: SampleTrace,
+    images: Picture | Sequence[Picture],
+    layers: Sequence[int] | None = None,
+    grid: tuple[int, int] | None = None,
+) -> Figure:
+    """See `Trace.plot`."""
+    pictures = [_pixels(image) for image in ([images] if isinstance(images, Picture) else images)]
+    layers = telling_layers(record.counts) if layers is None else layers
+    survivors = [surviving_patches(record, layer, len(pictures), grid) for layer in layers]
+    heights = [WIDTH * len(pixels) / pixels.shape[1] for pixels in pictures]
+    size = WIDTH * len(layers), sum(heights) + 0.35 * len(heights)
+    figure = Figure(figsize=size, layout="compressed")
+    panels = figure.subplots(len(pictures), len(layers), squeeze=False, height_ratios=heights)
+    for column, (layer, kept) in enumerate(zip(layers, survivors, strict=True)):
+        for row, pixels in enumerate(pictures):
+            _draw(panels[row, column], pixels, kept[row])
+            panels[row, column].set_title(f"layer {layer}: {kept[row].sum()} of {kept[row].size}", fontsize=10)
+    return figure
+
+
+def telling_layers(counts: Int[np.ndarray, "layers"]) -> list[int]:
+    """The first layer and those that fewer tokens enter than the one before; some of them where they are many."""
+    falls = [0, *(np.flatnonzero(np.diff(counts)) + 1).tolist()]
+    spread = np.linspace(0, len(falls) - 1, min(len(falls), MOST_LAYERS)).round().astype(int)
+    return [falls[i] for i in spread]
+
+
+def surviving_patches(
+    record: SampleTrace, layer: int, n_images: int, grid: tuple[int, int] | None = None
+) -> Bool[np.ndarray, "images rows columns"]:
+    """True where a patch enters `layer`; ValueError where the patches are unknown or do not fill the grid."""
+    if record.kept is None:
+        raise ValueError("the trace holds no kept indices: attach with keep_indices=True")
+    n_vision = record.geometry.n_vision + record.ends_in_picture
+    side = isqrt(n_vision // max(n_images, 1))
+    rows, columns = grid or (side, side)
+    if n_vision != n_images * rows * columns or not n_vision:
+        raise ValueError(
+            f"{n_vision} visual tokens are not {n_images} images of {rows} x {columns} patches: "
+            "give all images of the sample, and the patches of one as grid=(rows, columns)"
+        )
+    kept = np.zeros(n_vision, dtype=bool)
+    kept[record.kept[layer]] = True
+    kept[record.geometry.n_vision :] = True  # a picture's token that ends the prompt always stays
+    return kept.reshape(n_images, rows, columns)
+
+
+def _pixels(image: Picture) -> np.ndarray:
+    return np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
+
+
+def _draw(axes: Axes, pixels: np.ndarray, kept: Bool[np.ndarray, "rows columns"]) -> None:
+    """The picture under a shade that is clear where patches are kept."""
+    height, width = pixels.shape[:2]
+    extent = (0, width, height, 0)
+    axes.imshow(pixels, cmap="gray", extent=extent)
+    axes.imshow(np.zeros(kept.shape), cmap="gray", extent=extent, alpha=np.where(kept, 0.0, SHADE))
+    axes.set_yticks(np.linspace(0, height, kept.shape[0] + 1), labels=[])
+    axes.set_xticks(np.linspace(0, width, kept.shape[1] + 1), labels=[])
+    axes.tick_params(length=0)
+    axes.grid(color="white", linewidth=0.3, alpha=0.4)
+    axes.spines[:].set_visible(False)

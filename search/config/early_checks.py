@@ -1,0 +1,59 @@
+"""What can be found wrong with an experiment before torch, transformers, optuna or MLflow are imported."""
+
+import os
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from search.config.compose import Settings
+from search.config.errors import ConfigError
+from search.config.goal import BEST
+from search.config.instantiate import build, check_targets
+from search.config.overrides import check_used
+from search.config.space import Space
+
+
+def check(settings: Settings) -> None:
+    """Raise ConfigError or TaskError for a policy or a task that is not there, and for a path that leads nowhere."""
+    config = settings.config
+    check_targets(OmegaConf.to_container(config.pruner.policy), "pruner.policy")
+    build(config.task, "task")
+    if (data := config.task.get("path")) is not None:
+        from autoprune_lab.tasks.reading import find_data
+
+        find_data(str(data))
+    model = settings.typed.model.get("path")
+    if model is None:
+        raise ConfigError("model.path has no value: add model.path=DIR to the command")
+    if (Path(model).is_absolute() or str(model).startswith(".")) and not Path(model).exists():
+        raise ConfigError(f"checkpoint folder {model} does not exist")
+
+
+def check_search(settings: Settings) -> None:
+    """Raise ConfigError where all that is searched was typed, and for a word about what this search has not."""
+    unused: dict[str, str] = {}
+    if settings.typed.search.mode != BEST:
+        unused |= dict.fromkeys(("search.blocks", "search.pruner"), "trials are stopped with search.mode=best only")
+    if settings.typed.search.storage is None:
+        unused["search.heartbeat"] = "a study in a journal has none; it counts with search.storage="
+    check_used(settings.overrides, unused)
+    if settings.typed.search.pinned and not settings.typed.space:
+        Space.from_config(settings.config)  # says that nothing is left
+
+
+def check_folder(place: Path, said: str) -> None:
+    """Raise ConfigError unless `place`, named by `said`, is a folder that one can write to, or can be made."""
+    for above in (place, *place.parents):
+        if os.path.lexists(above):
+            if not above.is_dir():
+                raise ConfigError(f"{said} {place}: {above} is a file; give a folder")
+            if not os.access(above, os.W_OK | os.X_OK):
+                raise ConfigError(f"{said} {place}: {above} cannot be written to")
+            return
+
+
+def check_file(place: Path, said: str) -> None:
+    """The same of a file."""
+    if place.is_dir():
+        raise ConfigError(f"{said} {place} is a folder: name a file in it")
+    check_folder(place.parent, f"{said} {place}:")

@@ -1,0 +1,68 @@
+"""The types of config.yaml; what has a `_target_` is checked against the target's own signature instead."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class BudgetSettings:
+    """The bound: a share of the prefill FLOPs in (0, 1], or a mean number of visual tokens > 0."""
+
+    flops_ratio: float | None = None
+    mean_tokens: float | None = None
+
+
+@dataclass
+class SearchSettings:
+    """`n_trials` in all, optuna's sampler as `_target_`, settings to try first; where it is kept, who works on it.
+
+    What is wanted: see `search.config.goal`. With mode best, optuna's `pruner` compares a trial with the best one
+    after each of `blocks` parts of the samples. `pinned`: what would be searched had no value been typed: PATH=VALUE.
+    """
+
+    n_trials: int = 60
+    sampler: dict[str, Any] = field(default_factory=dict)
+    baselines: list[dict[str, Any]] = field(default_factory=list)
+    storage: str | None = None
+    workers: int = 1
+    heartbeat: int = 60
+    patience: float = 90.0
+    mode: str = "front"
+    cost: str = "flops_ratio"
+    limits: dict[str, float] | None = None
+    pruner: dict[str, Any] | None = None
+    blocks: int = 10
+    pinned: list[str] = field(default_factory=list)
+
+
+@dataclass
+class ReportSettings:
+    """What is evaluated after a study: FLOPs ratios, points of the front, task fields, arms as overrides."""
+
+    ratios: list[float] = field(default_factory=list)
+    points: int = 6
+    task: dict[str, Any] = field(default_factory=dict)
+    arms: dict[str, list[str]] = field(default_factory=dict)
+
+
+@dataclass
+class Schema:
+    """Every top-level key of config.yaml."""
+
+    study: str
+    folder: str
+    out: str
+    seed: int
+    batch_size: int
+    features_gib: float | None
+    prefix_gib: float
+    cache: str | None
+    model: dict[str, Any]
+    task: dict[str, Any]
+    pruner: dict[str, Any]
+    budget: BudgetSettings
+    search: SearchSettings
+    report: ReportSettings
+    tracking: Any
+    launcher: dict[str, Any] = field(default_factory=dict)
+    space: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,88 @@
+"""The arms of a comparison: every method of conf/method at the budgets that papers name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from autoprune_lab.pruner import Pruner
+from autoprune_lab.schedule.budget import BudgetError
+from autoprune_lab.schedule.flops import layer_terms, unpruned_flops
+from autoprune_lab.schedule.geometry import Geometry
+from search.config.compose import ConfigError, Settings, close, compose, options_of
+from search.config.instantiate import build_pruner
+
+ALWAYS = ("random", "uniform")
+UNPRUNED = "none"
+OF = 576  # visual tokens of LLaVA-1.5, which papers' budgets count from
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A method at a budget; `pruner` is None where `note` says why it cannot be had."""
+
+    method: str
+    tokens: float
+    bound: float
+    pruner: Pruner | None
+    note: str = ""
+
+    @property
+    def name(self) -> str:
+        """Unique in a table."""
+        return f"{self.method} at {self.tokens:g}"
+
+
+def check_methods(asked: Sequence[str], folders: Sequence[Path]) -> list[str]:
+    """The asked methods (none: all), random and uniform always among them, without the unpruned one."""
+    known = options_of("method", folders)
+    for name in asked:
+        if name not in known:
+            raise ConfigError(f"unknown method '{name}'{close(name, known)}; available: {', '.join(known)}")
+    return [name for name in dict.fromkeys([*(asked or known), *ALWAYS]) if name != UNPRUNED]
+
+
+def paper_ratio(tokens: float, geometry: Geometry) -> float:
+    """The FLOPs ratio that a paper's "`tokens` of 576" stands for on another prompt.
+
+    Papers mean the tokens *leaving* a layer; n_vision / n_layers more enter in the mean when the first layer keeps all.
+    This is the cost of so many in every layer.
+    """
+    entering = geometry.n_vision * (tokens / OF + 1 / geometry.n_layers)
+    n = min(entering, geometry.n_vision) + geometry.n_text
+    linear, quadratic = layer_terms(geometry)
+    return float(geometry.n_layers * n * (linear + quadratic * n) / unpruned_flops(geometry))
+
+
+def method_arms(
+    settings: Settings, methods: Sequence[str], tokens: Sequence[float], geometries: Sequence[Geometry]
+) -> list[Arm]:
+    """Every method at every budget, those out of reach with the reason. Raises ConfigError for a wrong method."""
+    sighted = sorted((g for g in geometries if g.n_vision), key=lambda g: (g.n_vision, g.n_text))
+    if not sighted:
+        raise ConfigError("task: no prompt has visual tokens, there is nothing to prune")
+    typical = sighted[len(sighted) // 2]
+    return [_arm(settings, name, count, typical, sighted) for name in methods for count in tokens]
+
+
+def _arm(settings: Settings, method: str, tokens: float, typical: Geometry, geometries: Sequence[Geometry]) -> Arm:
+    bound = paper_ratio(tokens, typical)
+    words = [word for word in settings.overrides if not word.startswith(("method=", "budget"))]
+    config = compose([*words, f"method={method}"], settings.folders).config
+    for path, value in (
+        ("pruner.budget.flops_ratio", bound),
+        ("pruner.budget.mean_tokens", tokens / OF * typical.n_vision),
+    ):
+        if OmegaConf.select(config, path) is not None:  # the unit in which the method's own budget counts
+            OmegaConf.update(config, path, value)
+    try:
+        pruner = build_pruner(config)
+        bits = np.zeros(len(geometries))
+        pruner.calibrated(bits, geometries).plan(bits, geometries)
+    except BudgetError as error:
+        return Arm(method, tokens, bound, None, f"floor {bound + error.missing:.3f}")
+    except ConfigError as error:
+        raise ConfigError(f"method={method}: {error}") from error
+    return Arm(method, tokens, bound, pruner)

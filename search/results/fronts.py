@@ -1,0 +1,107 @@
+"""A study's front from wherever the study is: optuna's storage or MLflow. From a CSV file: `ParetoFront.from_csv`."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from autoprune_lab.fronts.front import ParetoFront
+from search.config.compose import ConfigError, close
+from search.study.trials import RETRY, feasible
+from search.tracking.client import prepare
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+PARENT, CONSTRAINT = "mlflow.parentRunId", "constraint/"
+
+
+def from_study(study: optuna.Study) -> ParetoFront:
+    """The non-dominated trials within the bound, labelled by trial number.
+
+    `left_out` counts the rest: those over a bound, failed ones without a result, unless they ran again.
+    """
+    within = {trial.number for trial in feasible(study)}
+    trials = study.get_trials(deepcopy=False)
+    again = {trial.user_attrs[RETRY] for trial in trials if RETRY in trial.user_attrs}
+    ended = [trial for trial in trials if trial.state.is_finished() and trial.number not in again]
+    points = [point_of(trial) for trial in ended]
+    return ParetoFront.of(
+        [cost for cost, _ in points],
+        [score for _, score in points],
+        [trial.number for trial in ended],
+        [trial.number in within or trial.state == TrialState.FAIL for trial in ended],
+    )
+
+
+def point_of(trial: FrozenTrial) -> tuple[float, float]:
+    """(cost, score) of a trial, NaN without a result; with one objective, the score, the cost is an attribute."""
+    *cost, score = trial.values or (math.nan, math.nan)
+    return float(cost[0] if cost else trial.user_attrs.get("cost", math.nan)), float(score)
+
+
+def from_mlflow(
+    uri: str, study: str, experiment: str = "autoprune", cost: str = "flops_ratio", score: str = "score"
+) -> ParetoFront:
+    """The same front from the runs below the study's run, `cost` and `score` being the names of their metrics.
+
+    Of several runs of that name the latest counts. A trial that was cut off and ran again counts as one without a
+    result. ConfigError names the studies that are there.
+    """
+    client, place = _open(uri, experiment)
+    named = {str(run.info.run_name): run for run in _studies(client, place)}
+    if study not in named:
+        raise ConfigError(f"{uri} has no study '{study}'{close(study, named)}; studies: {', '.join(named) or 'none'}")
+    trials = _runs(client, place, f"tags.`{PARENT}` = '{named[study].info.run_id}' and tags.kind = 'trial'")
+    trials = sorted(trials, key=lambda run: int(run.data.tags["trial"]))
+    return ParetoFront.of(
+        [run.data.metrics.get(cost, math.nan) for run in trials],
+        [run.data.metrics.get(score, math.nan) for run in trials],
+        [run.data.tags["trial"] for run in trials],
+        [_within(run) for run in trials],
+    )
+
+
+def studies_in_mlflow(uri: str, experiment: str = "autoprune") -> list[str]:
+    """Names of the studies, in the order in which they were begun."""
+    return list(dict.fromkeys(str(run.info.run_name) for run in _studies(*_open(uri, experiment))))
+
+
+def _within(run: "Run") -> bool:
+    """Did the trial keep every constraint, or fail before it could tell?"""
+    over = [value for name, value in run.data.metrics.items() if name.startswith(CONSTRAINT)]
+    return run.data.tags.get("state") == TrialState.FAIL.name or max(over, default=math.inf) <= 0
+
+
+def _open(uri: str, experiment: str) -> "tuple[MlflowClient, str]":
+    """A client and the experiment's id; makes no database where there is none."""
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
+        raise ConfigError(f"there is no MLflow database at {uri}: run autoprune study first, or give another uri")
+    prepare()
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        known = ", ".join(other.name for other in client.search_experiments())
+        raise ConfigError(f"{uri} has no experiment '{experiment}'; experiments: {known}")
+    return client, str(found.experiment_id)
+
+
+def _studies(client: "MlflowClient", place: str) -> "list[Run]":
+    """The run of every study, the oldest first."""
+    return sorted(_runs(client, place, "tags.kind = 'study'"), key=lambda run: int(run.info.start_time or 0))
+
+
+def _runs(client: "MlflowClient", place: str, condition: str) -> "list[Run]":
+    """Every run of the experiment that meets the condition, page by page."""
+    runs: list[Run] = []
+    token: str | None = None
+    while token != "":
+        page = client.search_runs([place], condition, max_results=1000, page_token=token)
+        runs += page
+        token = page.token or ""
+    return runs

@@ -1,0 +1,156 @@
+"""After a study: its front and other arms at the same cost, on samples that no trial saw."""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+
+from autoprune_lab.evaluation.records import Records
+from autoprune_lab.fronts.front import ParetoFront
+from autoprune_lab.pruner import Pruner
+from autoprune_lab.schedule.budget import Budget, BudgetError
+from search.config.compose import Settings
+from search.config.instantiate import stored_pruner
+from search.config.schema import ReportSettings
+from search.results.paired_answers import DIFFERENCE, TUNED_ARM, UNPRUNED, Arm, sample_rows, with_differences
+from search.results.study_result import RECORDS, REPORT, read_report_key, read_table
+from search.results.text_table import interval, table
+from search.results.trial_table import left_out
+from search.study.model_evaluator import ModelEvaluator
+from search.study.objective import PRUNER
+
+TUNED = "tuned"
+
+
+def tuned_pruners(study: optuna.Study, settings: Settings, front: ParetoFront) -> dict[int, Pruner]:
+    """The pruner of every trial on the front, also written to tuned/trial-N.yaml for `Pruner.load`."""
+    folder = settings.out / TUNED
+    folder.mkdir(exist_ok=True)
+    ran = {trial.number: trial.user_attrs.get(PRUNER) for trial in study.get_trials(deepcopy=False)}
+    numbers = [int(label) for label in front.labels]
+    for old in folder.glob("trial-*.yaml"):
+        old.unlink()
+    pruners = {n: stored_pruner(ran.get(n), settings.config, f"study {study.study_name}, trial {n}") for n in numbers}
+    for number, pruner in pruners.items():
+        pruner.save(folder / f"trial-{number}.yaml")
+    return pruners
+
+
+def chosen(front: ParetoFront, ratios: Sequence[float], points: int) -> list[int]:
+    """Trial numbers along the front: the best within each ratio, then those farthest from the ones before.
+
+    At most `points`, or one a ratio; far is meant with costs and scores scaled to [0, 1].
+    """
+    kept = list(dict.fromkeys(place for ratio in ratios if (place := front.index_at(ratio)) is not None))
+    scaled = front.scaled
+    while len(kept) < min(points, len(scaled)):
+        away = np.linalg.norm(scaled[:, None] - scaled[kept or [0]], axis=2).min(1)
+        kept.append(int(away.round(12).argmax()) if kept else 0)  # among equals the cheapest
+    return [int(front.labels[place]) for place in sorted(kept)]
+
+
+def evaluate_report(
+    settings: Settings,
+    front: ParetoFront,
+    tuned: Mapping[int, Pruner],
+    arms: Mapping[str, Pruner],
+    open_report_evaluator: Callable[[], ModelEvaluator],
+) -> pd.DataFrame:
+    """One row an arm and bound: score with its 95 % interval, and paired with its reference's (`with_differences`).
+
+    Every answer goes to report_records.parquet. All is read from the folder where nothing has changed.
+    """
+    report, out = settings.typed.report, settings.out
+    made_of = json.loads(json.dumps({"report": vars(report), "front": front.rows()}))
+    if read_report_key(out) == made_of:
+        return read_table(out / REPORT)
+    evaluator = open_report_evaluator()
+    pairs = [(Arm(UNPRUNED, None, 1.0), None), *_tuned_arms(report, front, tuned), *_other_arms(report, arms)]
+    measured = [_measure(arm, pruner, evaluator) for arm, pruner in pairs]
+    samples = pd.concat([rows for _, rows in measured if rows is not None], ignore_index=True)
+    frame = with_differences(pd.DataFrame([row for row, _ in measured]), samples, front)
+    samples.to_parquet(out / RECORDS, index=False)
+    frame.to_csv(out / REPORT, index=False)
+    text = json.dumps({"made_of": made_of, "rows": json.loads(frame.to_json(orient="records"))}, indent=2)
+    (out / "report.json").write_text(text + "\n", encoding="utf-8")
+    return frame
+
+
+def trials_table(trials: pd.DataFrame, most: int = 100) -> str:
+    """Trial, FLOPs ratio, score, on the front?; by rising cost; refused trials only counted."""
+    run = trials[trials["feasible"]].sort_values(["flops_ratio", "score"])
+    shown = run if len(run) <= most else run[run["front"]]
+    columns = [shown[name].tolist() for name in ("trial", "flops_ratio", "score", "front")]
+    rows = list(zip(*columns, strict=True))
+    speed = f", {60 / run['seconds'].mean():.0f} run a minute" if len(run) else ""
+    stopped = int(trials["stopped"].notna().sum()) if "stopped" in trials else 0
+    early = f" of which {stopped} stopped early" if stopped else ""
+    note = f"{len(trials)} trials, {int(run['front'].sum())} on the front, {left_out(trials)}{early}{speed}"
+    return table(["trial", "FLOPs ratio", "score", "on the front?"], rows) + f"\n{note}"
+
+
+def report_table(report: pd.DataFrame) -> str:
+    """The front beside the arms: 95 % intervals, and what each differs by from its reference on the same samples."""
+    rows = []
+    for row in report.to_dict("records"):
+        name = f"trial {int(row['trial'])}" if row["arm"] == TUNED_ARM else str(row["arm"])
+        known = not math.isnan(row["score"])
+        shown = interval(row["low"], row["high"]) if known else str(row["note"])
+        bound = None if row["arm"] == TUNED_ARM else float(row["bound"])
+        rows.append((name, bound, float(row["flops_ratio"]), float(row["score"]), shown, *_against(row)))
+    headers = ["arm", "bound", "FLOPs ratio", "score", "95 % interval", "minus", "difference", "95 % interval"]
+    return table(headers, rows)
+
+
+def _against(row: Mapping[Any, Any]) -> tuple[str, str, str]:
+    """The reference, the difference and its interval; empty where there is none."""
+    if math.isnan(row.get("difference", math.nan)):
+        return "", "", ""
+    value, low, high = (f"{round(row[key], 3) + 0.0:+.3f}" for key in DIFFERENCE)  # + 0.0: no -0.000
+    return str(row["reference"]), value, f"[{low}, {high}]"
+
+
+def _tuned_arms(
+    report: ReportSettings, front: ParetoFront, tuned: Mapping[int, Pruner]
+) -> list[tuple[Arm, Pruner | None]]:
+    numbers = chosen(front, report.ratios, report.points)
+    return [(Arm(TUNED_ARM, n, front.costs[front.labels.index(str(n))]), tuned[n]) for n in numbers]
+
+
+def _other_arms(report: ReportSettings, arms: Mapping[str, Pruner]) -> list[tuple[Arm, Pruner | None]]:
+    return [
+        (Arm(name, None, ratio), replace(pruner, budget=Budget(flops_ratio=ratio)))
+        for name, pruner in arms.items()
+        for ratio in report.ratios
+    ]
+
+
+def _measure(arm: Arm, pruner: Pruner | None, evaluator: ModelEvaluator) -> tuple[dict[str, Any], pd.DataFrame | None]:
+    """An arm's row and its samples, or why it has none: this split may hold a longer prompt than the trials saw."""
+    try:
+        records = evaluator.run(pruner)
+    except BudgetError as error:
+        floor = str(error).partition("alone cost ")[2].partition(";")[0]
+        none = dict.fromkeys(("flops_ratio", "mean_tokens", "score", "low", "high"), math.nan)
+        return {**asdict(arm), **none, "note": f"unreachable, floor {floor}"}, None
+    return _row(arm, records), sample_rows(arm, records)
+
+
+def _row(arm: Arm, records: Records) -> dict[str, Any]:
+    low, high = records.interval()
+    return {
+        **asdict(arm),
+        "flops_ratio": records.flops_ratio,
+        "mean_tokens": records.mean_tokens,
+        "score": records.score,
+        "low": low,
+        "high": high,
+        "left_out": len(records.left_out),
+        "note": "",
+        **{f"score/{kind}": score for kind, score in records.by_kind().items()},
+    }

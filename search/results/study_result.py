@@ -1,0 +1,198 @@
+"""A study as tables and files: what a finished study leaves in its folder, and how to read it again."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+from omegaconf import DictConfig, OmegaConf
+
+from autoprune_lab.fronts.front import ParetoFront
+from search.config.compose import ConfigError, Settings, without_password
+from search.results.folder import check_finished, read_json
+from search.results.fronts import from_study
+from search.results.importance import importance
+from search.results.paired_answers import TUNED_ARM, UNPRUNED
+from search.results.trial_table import left_out, trials_frame
+from search.study.objective import PRUNER
+from search.study.trials import feasible
+
+TRIALS, FRONT, REPORT, CONFIG = "trials.csv", "front.csv", "report.csv", "config.yaml"
+RECORDS, IMPORTANCE, PRUNERS = "report_records.parquet", "importance.csv", "pruners.json"
+PICTURE, REPORT_PICTURE, PAGE = "front.png", "report.png", "front.html"
+
+
+def write(study: optuna.Study, settings: Settings) -> ParetoFront:
+    """Write config.yaml, trials.csv, pruners.json, importance.csv, front.csv and front.json; return the front."""
+    out, front = settings.out, from_study(study)
+    write_config(settings)
+    trials_frame(study).to_csv(out / TRIALS, index=False)
+    ran = {trial.number: trial.user_attrs.get(PRUNER) for trial in feasible(study)}
+    (out / PRUNERS).write_text(json.dumps(ran) + "\n", encoding="utf-8")
+    importance(study).to_csv(out / IMPORTANCE, index=False)
+    front.to_csv(out / FRONT)
+    front.to_json(out / "front.json")
+    return front
+
+
+def write_config(settings: Settings) -> None:
+    """Write config.yaml into the study's folder, without passwords; whoever reads it meanwhile finds a whole one."""
+    new = settings.out / f"{CONFIG}.new"
+    lines = OmegaConf.to_yaml(settings.config).splitlines(keepends=True)
+    new.write_text("".join(map(without_password, lines)), encoding="utf-8")
+    new.replace(settings.out / CONFIG)
+
+
+def read_table(path: Path, numbers: Sequence[str] = (), others: Sequence[str] = ()) -> pd.DataFrame:
+    """A CSV file; no rows where there is none. ConfigError where columns are missing, or `numbers` hold others."""
+    if not path.is_file():
+        return pd.DataFrame()
+    try:
+        table = pd.read_csv(path)
+        if missing := [name for name in (*numbers, *others) if name not in table]:
+            raise ValueError(f"it has no column {missing[0]}")
+        return table.assign(**{name: pd.to_numeric(table[name]) for name in numbers})
+    except ValueError as error:
+        raise _damaged(path, error) from error
+
+
+def _read_front(path: Path, trials: pd.DataFrame) -> ParetoFront:
+    """The front of these trials. Raises ConfigError for a file that is none, or one of other trials."""
+    try:
+        front = ParetoFront.from_csv(path)
+        if strange := set(front.labels) - set(trials["trial"].astype(str)):
+            raise ValueError(f"{TRIALS} has no trial {min(strange)}")
+    except ValueError as error:
+        raise _damaged(path, error) from error
+    return replace(front, left_out=left_out(trials))
+
+
+def _damaged(path: Path, error: ValueError) -> ConfigError:
+    return ConfigError(f"{path} cannot be read ({error}): run its study again, and it is written anew")
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What a study left in its folder; `report` and `samples` have no rows when none were written."""
+
+    name: str
+    folder: Path
+    front: ParetoFront
+    trials: pd.DataFrame
+    report: pd.DataFrame
+
+    @classmethod
+    def read(cls, folder: Path | str) -> "StudyResult":
+        """Read a study's folder; raises ConfigError when it is none or its study has not ended."""
+        path = Path(folder)
+        check_finished(path)
+        trials = read_table(path / TRIALS, ("trial", "flops_ratio", "score"), ("state", "feasible", "front"))
+        report = read_table(path / REPORT, ("trial", "flops_ratio", "score", "low", "high"), ("arm", "bound"))
+        return cls(path.resolve().name, path, _read_front(path / FRONT, trials), trials, report)
+
+    @classmethod
+    def find(cls, folder: Path | str) -> "list[StudyResult]":
+        """Every finished study right below a folder, by name; those put aside by --fresh are left out."""
+        places = sorted(file.parent for file in Path(folder).glob(f"*/{FRONT}") if ".old-" not in file.parent.name)
+        if not places:
+            raise ConfigError(f"no finished study below {folder}: run autoprune study first")
+        return [cls.read(place) for place in places]
+
+    @property
+    def config(self) -> DictConfig:
+        """The experiment; empty where the folder does not say."""
+        file = self.folder / CONFIG
+        loaded = OmegaConf.load(file) if file.is_file() else OmegaConf.create({})
+        assert isinstance(loaded, DictConfig)
+        return loaded
+
+    @property
+    def cost(self) -> str:
+        """What the front's cost is."""
+        return str(OmegaConf.select(self.config, "search.cost", default="flops_ratio"))
+
+    @property
+    def bounds(self) -> list[float]:
+        """The cost that no trial was to pass; empty where the bound was on something else."""
+        bound = OmegaConf.select(self.config, "budget.flops_ratio") if self.cost == "flops_ratio" else None
+        return [] if bound is None else [float(bound)]
+
+    @property
+    def samples(self) -> pd.DataFrame:
+        """Every answer on the report split, as `search.results.paired_answers.sample_rows` has them."""
+        file = self.folder / RECORDS
+        return pd.read_parquet(file) if file.is_file() else pd.DataFrame()
+
+    @property
+    def importance(self) -> pd.DataFrame:
+        """Which parameters made the difference (`search.results.importance`)."""
+        return read_table(self.folder / IMPORTANCE)
+
+    @property
+    def pruners(self) -> Mapping[int, Any]:
+        """What each trial within the bound tried, in the form of `Pruner.save`."""
+        file = self.folder / PRUNERS
+        ran = read_json(file) if file.is_file() else {}
+        return {int(number): node for number, node in ran.items() if node is not None}
+
+    @property
+    def report_front(self) -> ParetoFront:
+        """The front's points as measured on the report split, as far as they do not dominate each other there."""
+        rows = self._measured(tuned=True)
+        return ParetoFront.of(rows["flops_ratio"], rows["score"], rows["trial"].astype(int).tolist())
+
+    @property
+    def report_points(self) -> list[tuple[float, ...]]:
+        """(FLOPs ratio, score, low, high) of every point of the front that was measured on the report split."""
+        return _intervals(self._measured(tuned=True))
+
+    @property
+    def arms(self) -> Mapping[str, list[tuple[float, ...]]]:
+        """The same of every arm it was compared with, the unpruned model left out."""
+        rows = self._measured(tuned=False)
+        rows = rows[rows["arm"] != UNPRUNED]
+        return {str(name): _intervals(arm) for name, arm in rows.groupby("arm", sort=False)}
+
+    @property
+    def unpruned(self) -> dict[str, float]:
+        """The unpruned model's score on the report split by its name; empty where it was not measured."""
+        rows = self._measured(tuned=False).set_index("arm")
+        return {str(name): float(score) for name, score in rows["score"].items() if name == UNPRUNED}
+
+    def _measured(self, tuned: bool) -> pd.DataFrame:
+        """Rows of the report that have a score, of the front or of the other arms."""
+        rows = self.report.reindex(columns=["arm", "trial", "bound", "flops_ratio", "score", "low", "high"])
+        return rows[(rows["arm"] == TUNED_ARM) == tuned].dropna(subset=["score"])
+
+
+def _intervals(rows: pd.DataFrame) -> list[tuple[float, ...]]:
+    return [tuple(row) for row in rows[["flops_ratio", "score", "low", "high"]].itertuples(index=False)]
+
+
+def artifacts(folder: Path) -> dict[str, Path]:
+    """What a study's folder offers to others: tables, pictures, tuned pruners; name to file."""
+    names = (
+        CONFIG,
+        TRIALS,
+        PRUNERS,
+        IMPORTANCE,
+        FRONT,
+        "front.json",
+        PICTURE,
+        PAGE,
+        REPORT,
+        RECORDS,
+        "report.json",
+        REPORT_PICTURE,
+    )
+    files = [folder / name for name in names] + sorted(folder.glob("tuned/*.yaml"))
+    return {file.relative_to(folder).as_posix(): file for file in files if file.is_file()}
+
+
+def read_report_key(folder: Path) -> Any:
+    """What the report in the folder was made of, or None."""
+    file = folder / "report.json"
+    return read_json(file).get("made_of") if file.is_file() else None

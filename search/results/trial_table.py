@@ -1,0 +1,65 @@
+"""A study's trials as a table."""
+
+import math
+
+import numpy as np
+import optuna
+import pandas as pd
+from optuna.trial import TrialState
+
+from autoprune_lab.fronts.front import LeftOut
+from search.config.goal import COST
+from search.results.fronts import from_study, point_of
+from search.study.objective import PRUNER
+from search.study.trials import RETRY, WORKER, feasible
+
+NOT_SHOWN = ("planned_ratio", "flops_ratio", COST, PRUNER, WORKER)  # user attributes: a column already, or no result
+
+
+def trials_frame(study: optuna.Study) -> pd.DataFrame:
+    """One row a trial that ended, in order: number, state, cost, FLOPs ratio, score, bound, front, params, attributes.
+
+    A trial that was cut off and ran again is left out. Of a refused trial cost and FLOPs ratio are the planned ones.
+    """
+    on_front = set(from_study(study).labels)
+    within = {trial.number for trial in feasible(study)}
+    trials = study.get_trials(deepcopy=False)
+    again = {trial.user_attrs[RETRY] for trial in trials if RETRY in trial.user_attrs}
+    rows = []
+    for trial in trials:
+        if not trial.state.is_finished() or trial.number in again:
+            continue
+        planned = trial.user_attrs.get("planned_ratio", math.nan)
+        cost, score = point_of(trial) if trial.values else (planned, math.nan)
+        seconds = trial.duration.total_seconds() if trial.duration else math.nan
+        rows.append(
+            {
+                "trial": trial.number,
+                "state": trial.state.name.lower(),
+                "cost": cost,
+                "flops_ratio": trial.user_attrs.get("flops_ratio", planned),
+                "score": score,
+                "over_bound": max(trial.constraints.values(), default=math.nan),
+                "feasible": trial.number in within,
+                "front": str(trial.number) in on_front,
+                "seconds": seconds,
+                **trial.params,
+                **{key: value for key, value in trial.user_attrs.items() if key not in NOT_SHOWN},
+            }
+        )
+    empty = ["trial", "state", "cost", "flops_ratio", "score", "feasible", "front"]
+    return pd.DataFrame(rows, columns=None if rows else empty)
+
+
+def cost_column(trials: pd.DataFrame) -> str:
+    """Which column of a `trials_frame` is the cost; tables written before there was a choice have only one."""
+    return COST if COST in trials else "flops_ratio"
+
+
+def left_out(trials: pd.DataFrame) -> LeftOut:
+    """What became of the trials in a `trials_frame` that are not on the front."""
+    finite = np.isfinite(trials[cost_column(trials)].to_numpy(float)) & np.isfinite(trials["score"].to_numpy(float))
+    failed = (trials["state"] == TrialState.FAIL.name.lower()).to_numpy(bool)
+    within, front = trials["feasible"].to_numpy(bool), trials["front"].to_numpy(bool)
+    dominated, infeasible, no_result = within & finite & ~front, ~within & ~failed, failed | (within & ~finite)
+    return LeftOut(int(dominated.sum()), int(infeasible.sum()), int(no_result.sum()))

@@ -1,0 +1,131 @@
+"""The model and the task of a study: prepared once, run by every trial."""
+
+import hashlib
+import sys
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from omegaconf import DictConfig
+
+from autoprune_lab.evaluation.evaluate import Block, evaluate, read_complexities
+from autoprune_lab.evaluation.latency import latency_ratio
+from autoprune_lab.evaluation.prefixes import Prefixes
+from autoprune_lab.evaluation.prompts import GIB, PreparedTask, prepare
+from autoprune_lab.evaluation.records import Records
+from autoprune_lab.models.checkpoint import VLM
+from autoprune_lab.pruner import Pruner
+from autoprune_lab.schedule.geometry import Geometry
+from search.config.goal import BEST
+from search.config.instantiate import build
+from search.study.complexity_cache import ComplexityCache
+from search.study.evaluator import Outcome
+
+
+@dataclass
+class ModelEvaluator:
+    """A loaded model and a prepared task. Complexities are kept per estimator and probe layer, and in `cache`."""
+
+    vlm: VLM
+    prepared: PreparedTask
+    progress: bool = False
+    known: dict[Hashable, Float[np.ndarray, "samples"]] = field(default_factory=dict)
+    cache: ComplexityCache | None = None
+    prefixes: Prefixes | None = None
+
+    @property
+    def geometries(self) -> Sequence[Geometry]:
+        """Sizes of every prompt, in the task's order."""
+        return self.prepared.geometries
+
+    def complexities(self, pruner: Pruner) -> Float[np.ndarray, "samples"]:
+        """Bits per sample; they depend on neither policy nor budget, so each is read once."""
+        if not pruner.policy.adaptive:
+            return np.zeros(len(self.geometries))
+        key = (_name(pruner.complexity), pruner.probe_layer)
+        if key not in self.known:
+            self.known[key] = self._read(pruner)
+        return self.known[key]
+
+    def calibrated(self, pruner: Pruner) -> Pruner:
+        """The pruner with a budget that knows these samples, where it must know some and does not yet."""
+        if pruner.budget is None or pruner.budget.ready:
+            return pruner
+        return pruner.calibrated(self.complexities(pruner), self.geometries)
+
+    def run(self, pruner: Pruner | None, after_block: Callable[[Block], None] | None = None) -> Records:
+        """Answer every sample, pruned, or unpruned with None; see `evaluate`."""
+        return evaluate(self.vlm, self.prepared, pruner, self.progress, None, after_block, self.prefixes)
+
+    def figures(self, outcome: Outcome) -> Mapping[str, float]:
+        """The task's own summary."""
+        assert isinstance(outcome, Records)
+        return self.prepared.task.summary(outcome.rows)
+
+    def latency(self, pruner: Pruner) -> float:
+        """Time of pruned over unpruned answers, on the middle batch."""
+        return latency_ratio(self.vlm, self.prepared, pruner)
+
+    def run_told(self, pruner: Pruner, complexities: Float[np.ndarray, "samples"] | None) -> Records:
+        """Answer every sample, the policy told these complexities; None: those that it is told anyway."""
+        return evaluate(self.vlm, self.prepared, pruner, progress=self.progress, complexities=complexities)
+
+    def _read(self, pruner: Pruner) -> Float[np.ndarray, "samples"]:
+        bits = self.cache.read(pruner) if self.cache is not None else None
+        if bits is None:
+            bits = read_complexities(self.vlm, self.prepared, pruner)
+            if self.cache is not None:
+                self.cache.write(pruner, bits)
+        return bits
+
+
+def load(config: DictConfig) -> VLM:
+    """The model of the config."""
+    vlm = build(config.model, "model")
+    assert isinstance(vlm, VLM)
+    return vlm
+
+
+def open_evaluator(vlm: VLM, config: DictConfig, progress: bool = False) -> ModelEvaluator:
+    """Draw the task's samples, tokenise them, and run the vision tower once; name those that cannot be shown."""
+    prepared = prepare(
+        vlm,
+        build(config.task, "task"),
+        batch_size=config.batch_size,
+        progress=progress,
+        most_bytes=None if config.features_gib is None else int(config.features_gib * GIB),
+        blocks=config.search.blocks if config.search.mode == BEST else 1,
+    )
+    for left in prepared.left_out.values():
+        print(f"autoprune: task {prepared.task.name}: left out {left.id}: {left.reason}", file=sys.stderr)
+    cache = ComplexityCache(Path(config.cache), vlm, prepared) if config.cache is not None else None
+    prefixes = Prefixes(vlm, prepared, int(config.prefix_gib * GIB))
+    return ModelEvaluator(vlm, prepared, progress, cache=cache, prefixes=prefixes)
+
+
+def _name(function: object) -> Hashable:
+    """What a plain function or a partial one computes, as a key."""
+    bound = tuple(sorted(getattr(function, "keywords", {}).items()))
+    inner: Any = getattr(function, "func", function)
+    return f"{inner.__module__}.{inner.__qualname__}", bound
+
+
+def fingerprint(prepared: PreparedTask) -> str:
+    """Twelve letters that change with the task's samples: ids, questions and answers."""
+    mark = hashlib.sha256(prepared.task.name.encode())
+    for sample in prepared.samples:
+        mark.update(repr((sample.id, sample.question, sample.answers, sample.kind)).encode())
+    return mark.hexdigest()[:12]
+
+
+def weights_mark(folder: Path) -> str:
+    """Twelve letters that change when the weights do: sizes and the first MiB of every file."""
+    mark = hashlib.sha256()
+    for file in sorted(folder.glob("*.safetensors")):
+        mark.update(f"{file.name} {file.stat().st_size}".encode())
+        with file.open("rb") as stream:
+            mark.update(stream.read(1 << 20))
+    return mark.hexdigest()[:12]

@@ -1,0 +1,146 @@
+"""One trial: settings -> pruner -> plan -> (cost, score), with the bound and every limit as a constraint.
+
+A trial whose plan is over the bound, whose budget cannot be met or whose policy refuses its settings is *refused*: the
+model does not run, and the trial ends as PRUNED. One that the study's pruner finds worse than the best on the blocks so
+far is *stopped*, and ends as PRUNED too. All carry their constraints: TPE reads them, and ranks what is infeasible by
+how far it is over. Constraints are set last on every path, so every ended trial has them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import NoReturn
+
+import optuna
+from omegaconf import DictConfig
+
+from autoprune_lab.pruner import Pruner
+from autoprune_lab.pruner_file import plain
+from autoprune_lab.schedule.budget import BudgetError
+from search.config.compose import ConfigError
+from search.config.goal import BEST, COST, Goal
+from search.config.instantiate import build_pruner
+from search.config.schema import BudgetSettings
+from search.config.space import Space, apply
+from search.study.evaluator import Evaluator, Outcome, Part
+from search.study.planned import Planned, planned
+
+CONSTRAINT = "bound"  # <= 0: within the bound, in the bound's own unit
+PRUNER = "pruner"  # user attribute: what ran, in `Pruner.save`'s form
+LIMIT = "limit/"  # + a figure's name; <= 0: within its limit
+FIGURE = "figure/"  # + the name of a figure that has a limit, as the task gives it
+INVALID = 1e6  # how far over a setting counts that no policy accepts
+
+
+@dataclass(frozen=True)
+class Answered:
+    """All that a trial keeps of its run; `number` is the trial's."""
+
+    number: int
+    score: float
+    cost: float
+    constraints: Mapping[str, float]
+    attributes: Mapping[str, float]
+    blocks: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Callable for optuna: its values and their directions are those of the goal in `config.search`.
+
+    Two trials with the same plan, scorer and recovery give the same answers: the second one takes them over.
+    """
+
+    config: DictConfig
+    bound: BudgetSettings
+    space: Space
+    evaluator: Evaluator
+    known: dict[str, Answered] = field(default_factory=dict)
+
+    @cached_property
+    def goal(self) -> Goal:
+        """What the study wants."""
+        return Goal.of(self.config)
+
+    def __call__(self, trial: optuna.Trial) -> tuple[float, ...]:
+        """The values of a trial; raises TrialPruned for one that is refused or stopped."""
+        changes = self.space.suggest(trial)
+        try:
+            pruner = build_pruner(apply(self.config, changes))
+        except ConfigError as error:
+            self._refuse(trial, INVALID, str(error))
+        bits = self.evaluator.complexities(pruner)
+        try:
+            pruner = pruner.calibrated(bits, self.evaluator.geometries)
+            plan = planned(pruner, bits, self.evaluator.geometries)
+        except BudgetError as error:
+            self._refuse(trial, error.missing, str(error))
+        except ValueError as error:  # the policy gave a shape that is none
+            self._refuse(trial, INVALID, str(error))
+        trial.set_user_attr(PRUNER, plain(pruner))
+        _note(trial, plan.attributes)
+        if (over := plan.over(self.bound)) > 0:
+            self._refuse(trial, over, f"plan costs {plan.flops_ratio:.4f} of the unpruned prefill, over the bound")
+        if pruner.policy.adaptive:
+            _note(trial, {"complexity_mean": float(bits.mean()), "complexity_sd": float(bits.std())})
+        answered = self._answer(trial, pruner, plan, over)
+        _note(trial, {**answered.attributes, COST: answered.cost})
+        _constrain(trial, answered.constraints)
+        return self.goal.values(answered.cost, answered.score)
+
+    def _answer(self, trial: optuna.Trial, pruner: Pruner, plan: Planned, over: float) -> Answered:
+        key = plan.key(pruner)
+        if key in self.known:
+            before = self.known[key]
+            trial.set_user_attr("same_as", before.number)
+            for block, score in enumerate(before.blocks):
+                trial.report(score, block)
+            return replace(before, constraints={**before.constraints, CONSTRAINT: over})
+        blocks: list[float] = []
+
+        def after_block(part: Part) -> None:
+            blocks.append(part.outcome.score)
+            trial.report(part.outcome.score, part.number)
+            if trial.should_prune() and not part.is_last:
+                trial.set_user_attr("stopped", f"worse than the best trial after {part.number + 1} blocks")
+                _note(trial, _scores(part.so_far))
+                _constrain(trial, self._constraints(over, self._figures(part.so_far)))
+                raise optuna.TrialPruned(trial.user_attrs["stopped"])
+
+        outcome = self.evaluator.run(pruner, after_block if self.goal.mode == BEST else None)
+        cost = self.evaluator.latency(pruner) if self.goal.cost == "latency" else plan.cost(self.goal.cost, outcome)
+        figures = self._figures(outcome)
+        noted = _scores(outcome) | {f"{FIGURE}{name}": value for name, value in figures.items()}
+        answered = Answered(trial.number, outcome.score, cost, self._constraints(over, figures), noted, tuple(blocks))
+        return self.known.setdefault(key, answered)
+
+    def _figures(self, outcome: Outcome) -> dict[str, float]:
+        """Those with a limit."""
+        limits = self.goal.limits or {}
+        figures = self.evaluator.figures(outcome) if limits else {}
+        return {name: float(figures[name]) for name in limits}
+
+    def _constraints(self, over: float, figures: Mapping[str, float]) -> dict[str, float]:
+        limits = self.goal.limits or {}
+        return {CONSTRAINT: over} | {f"{LIMIT}{name}": figures[name] - most for name, most in limits.items()}
+
+    def _refuse(self, trial: optuna.Trial, over: float, reason: str) -> NoReturn:
+        """The limits' figures are unknown: they neither help nor count against the trial."""
+        trial.set_user_attr("refused", reason)
+        _constrain(trial, {CONSTRAINT: over} | {f"{LIMIT}{name}": 0.0 for name in self.goal.limits or {}})
+        raise optuna.TrialPruned(reason)
+
+
+def _scores(outcome: Outcome) -> dict[str, float]:
+    kinds = {f"score/{kind}": score for kind, score in outcome.by_kind().items()}
+    return {"flops_ratio": outcome.flops_ratio, **kinds}
+
+
+def _note(trial: optuna.Trial, attributes: Mapping[str, float]) -> None:
+    for name, value in attributes.items():
+        trial.set_user_attr(name, value)
+
+
+def _constrain(trial: optuna.Trial, constraints: Mapping[str, float]) -> None:
+    for name, value in constraints.items():
+        trial.set_constraint(name, value)

@@ -1,0 +1,76 @@
+"""What a pruner will cost, by arithmetic on its plan: known before the model runs."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float
+
+from autoprune_lab.pruner import Pruner
+from autoprune_lab.pruner_file import plain
+from autoprune_lab.schedule.flops import prefill_flops, unpruned_flops
+from autoprune_lab.schedule.geometry import Geometry
+from autoprune_lab.schedule.plan import Plan
+from search.config.schema import BudgetSettings
+
+Bits = Float[np.ndarray, "samples"]
+
+
+class _Measured(Protocol):
+    @property
+    def flops_ratio(self) -> float: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Planned:
+    """The plan of every sample, and three ratios to the unpruned model, each summed over the samples."""
+
+    plan: Plan
+    flops_ratio: float
+    kv_ratio: float
+    kept: float
+
+    @property
+    def mean_tokens(self) -> float:
+        """Visual tokens entering a layer, mean over layers and samples."""
+        return float(self.plan.tokens.mean())
+
+    @property
+    def attributes(self) -> dict[str, float]:
+        """What a trial is told of its plan, also if it never runs."""
+        return {"planned_ratio": self.flops_ratio, "mean_tokens": self.mean_tokens, "kv_ratio": self.kv_ratio}
+
+    def over(self, bound: BudgetSettings) -> float:
+        """How far over the bound, in the bound's own unit; <= 0 within it."""
+        pairs = ((self.flops_ratio, bound.flops_ratio), (self.mean_tokens, bound.mean_tokens))
+        overs = [value - most for value, most in pairs if most is not None]
+        return max(overs, default=self.flops_ratio - 1.0)
+
+    def cost(self, name: str, outcome: _Measured) -> float:
+        """A cost of `search.config.goal.COSTS` that needs no clock."""
+        return {"flops_ratio": outcome.flops_ratio, "kv_bytes": self.kv_ratio, "mean_tokens": self.kept}[name]
+
+    def key(self, pruner: Pruner) -> str:
+        """Equal for pruners that keep the same tokens of every sample in every layer."""
+        opens = pruner.budget is not None and pruner.budget.opening(self.plan.tokens[:, 0]) is not None
+        names = ("scorer", "recovery", "probe_layer", "positions", *(("budget", "opening_scorer") if opens else ()))
+        node = plain(pruner)
+        mark = hashlib.sha256(json.dumps([node[name] for name in names]).encode())
+        for counts in self.plan:
+            mark.update(counts.tobytes())
+        return mark.hexdigest()
+
+
+def planned(pruner: Pruner, bits: Bits, geometries: Sequence[Geometry]) -> Planned:
+    """Plan every sample. Raises BudgetError where the budget cannot be met, ValueError for a shape that is none."""
+    plan = pruner.plan(bits, geometries)
+    tokens = plan.tokens
+    spent = sum(prefill_flops(geometry, row) for geometry, row in zip(geometries, tokens, strict=True))
+    text = sum(geometry.n_text * geometry.n_layers for geometry in geometries)
+    vision = sum(geometry.n_vision * geometry.n_layers for geometry in geometries)
+    held = int(tokens.sum())
+    whole = sum(unpruned_flops(geometry) for geometry in geometries)
+    return Planned(plan, spent / whole, (held + text) / (vision + text), held / max(vision, 1))

@@ -1,0 +1,116 @@
+"""What MLflow is told of a trial and of a study: plain values, computed from the study alone."""
+
+import hashlib
+import posixpath
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import accumulate, takewhile
+from typing import Any
+
+import optuna
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from autoprune_lab.fronts.front import ParetoFront
+from search.study.trials import feasible
+
+STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAIL: "FAILED"}
+LONGEST = 6000  # letters of a value that MLflow takes
+LONGEST_KEY = 250
+PLANNED = "planned_ratio"  # what flops_ratio says once more
+
+
+@dataclass(frozen=True)
+class TrialFields:
+    """A child run; times in milliseconds since 1970."""
+
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    status: str
+    start: int
+    end: int
+
+    @classmethod
+    def of(cls, study: optuna.Study, trial: FrozenTrial) -> "TrialFields":
+        """The fields of an ended trial."""
+        noted = {safe(k): text(v) for k, v in trial.user_attrs.items() if isinstance(v, str | bool | int)}
+        return cls(
+            noted | {"kind": "trial", "trial": str(trial.number), "state": trial.state.name},
+            {safe(key): text(value) for key, value in trial.params.items()},
+            {safe(key): value for key, value in _metrics(study, trial).items()},
+            STATUS[trial.state],
+            milliseconds(trial.datetime_start),
+            milliseconds(trial.datetime_complete),
+        )
+
+
+def metric_names(study: optuna.Study) -> list[str]:
+    """Of the study's values, in their order."""
+    return list(study.metric_names or ("flops_ratio", "score")[-len(study.directions) :])
+
+
+def progress(study: optuna.Study, after: int = -1) -> list[tuple[int, int, dict[str, float]]]:
+    """(trial number, milliseconds, how good the study was with all trials up to it) of every number above `after`.
+
+    It ends before the first trial that has not ended, so what was said once stays true, and never falls:
+    the hypervolume and size of the front, or the best value of a study with one objective.
+    """
+    trials = sorted(study.get_trials(deepcopy=False), key=lambda trial: trial.number)
+    ended = list(takewhile(lambda trial: trial.state.is_finished(), trials))
+    known_at = accumulate((milliseconds(trial.datetime_complete) for trial in ended), max)
+    good = feasible(study)
+    return [
+        (end.number, moment, _reached(study, [trial for trial in good if trial.number <= end.number]))
+        for end, moment in zip(ended, known_at, strict=True)
+        if end.number > after
+    ]
+
+
+def safe(name: str) -> str:
+    """A key that MLflow takes: the name itself if it may be, else a like one that ends in a hash of it.
+
+    So it depends on nothing else, and two names share a key only where one of them is written as the other's key.
+    Names that differ in upper and lower case alone stay two, as they are in SQLite, PostgreSQL and on a server's disk.
+    """
+    if _is_key(name):
+        return name
+    mark = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=5).hexdigest()
+    steps = re.sub(r"[^\w\-. :/]", "_", name).split("/")
+    like = "/".join(step for step in steps if step not in ("", ".", "..")).lstrip("./")
+    return f"{like[: LONGEST_KEY - len(mark) - 1]}-{mark}"
+
+
+def text(value: object) -> str:
+    """A value that MLflow and its database take: cut at LONGEST, without what UTF-8 or a database does not have."""
+    return str(value)[:LONGEST].encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _is_key(name: str) -> bool:
+    """MLflow's own rule (it takes a key for a path, which must lead nowhere else)."""
+    plain = re.fullmatch(r"[\w\-. :/]+", name) is not None and len(name) <= LONGEST_KEY
+    return plain and posixpath.normpath(name) == name and name != "." and not name.startswith(("/", ".."))
+
+
+def milliseconds(moment: datetime | None) -> int:
+    """Since 1970; now, if there is none."""
+    return int((moment.timestamp() if moment is not None else time.time()) * 1000)
+
+
+def _reached(study: optuna.Study, trials: list[FrozenTrial]) -> dict[str, float]:
+    values: list[Any] = [trial.values for trial in trials]
+    count = {"feasible_trials": float(len(trials))}
+    if len(study.directions) > 1:
+        front = ParetoFront.of([value[0] for value in values], [value[1] for value in values])
+        return count | {"hypervolume": front.hypervolume(), "front_points": float(len(front.costs))}
+    best = min if study.directions[0] == StudyDirection.MINIMIZE else max
+    return count | ({safe(f"best/{metric_names(study)[0]}"): best(value[0] for value in values)} if values else {})
+
+
+def _metrics(study: optuna.Study, trial: FrozenTrial) -> dict[str, float]:
+    values = dict(zip(metric_names(study), trial.values or (), strict=False))
+    values |= {f"constraint/{key}": value for key, value in trial.constraints.items()}
+    return values | {k: v for k, v in trial.user_attrs.items() if isinstance(v, float) and k != PLANNED}

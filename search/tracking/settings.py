@@ -1,0 +1,101 @@
+"""Mirrors a study into MLflow in the background. The study's own storage stays the source of truth."""
+
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from search.config.compose import ConfigError, Settings, without_password
+from search.study.trials import Observer
+
+SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks", "file")
+SQLITE = "sqlite:///"
+TARGET, KEY, STATUS, PROVENANCE = "tracking", "tracking_key", "tracking_status", "provenance"  # attributes of a study
+RUNNING, FINISHED, STOPPED = "RUNNING", "FINISHED", "KILLED"  # as MLflow calls them
+HURRY = 5.0  # seconds that Ctrl-C may be kept waiting
+
+
+@dataclass(frozen=True)
+class MlflowTracking:
+    """Where runs go: any MLflow tracking URI and an experiment's name.
+
+    `artifacts` is the folder for the files of a SQLite store (default: beside it); a server keeps them itself.
+    `patience` is how many seconds the end of a study waits at most for what is not logged yet.
+    """
+
+    uri: str
+    experiment: str = "autoprune"
+    artifacts: str | None = None
+    patience: float = 60.0
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for a URI that MLflow would not know."""
+        scheme = re.split(r"[:+]", self.uri)[0]
+        if scheme not in SCHEMES:
+            raise ConfigError(
+                f"uri={self.uri} is no MLflow tracking URI: give one such as sqlite:///runs/mlflow.db or "
+                f"http://host:5000 (it begins with {', '.join(SCHEMES)})"
+            )
+        if not self.patience >= 0:
+            raise ConfigError(f"patience={self.patience} must be at least 0 seconds")
+
+    @property
+    def database(self) -> Path | None:
+        """The SQLite file, if it is one."""
+        return Path(self.uri.removeprefix(SQLITE)) if self.uri.startswith(SQLITE) else None
+
+    def resolved(self) -> "MlflowTracking":
+        """The same from any working directory."""
+        if self.database is None:
+            return MlflowTracking(self.uri, self.experiment, None, self.patience)
+        file = self.database.resolve()
+        artifacts = Path(self.artifacts).resolve() if self.artifacts else file.with_name(f"{file.stem}-artifacts")
+        return MlflowTracking(f"{SQLITE}{file}", self.experiment, str(artifacts), self.patience)
+
+
+@contextmanager
+def tracked(study: optuna.Study, settings: Settings) -> Iterator[list[Observer]]:
+    """While it is open, the study's trials are logged, those of other processes too. Yields observers, which return
+    at once; at the end one line on stderr says what could not be logged. No tracking: no observers.
+    """
+    from search.results import study_result
+
+    study_result.write_config(settings)
+    if settings.typed.tracking is None:
+        yield []
+        return
+    from search.config.instantiate import build
+    from search.tracking.background import BackgroundMirror
+
+    target = build(settings.config.tracking, "tracking").resolved()
+    begin(study, target)
+    outbox = BackgroundMirror(study, target, settings.out, deepcopy(settings.config))
+    status = STOPPED
+    try:
+        yield [outbox.wake]
+        status = FINISHED
+    finally:
+        try:
+            study.set_user_attr(STATUS, status)
+        finally:
+            if note := outbox.close(status, target.patience if status == FINISHED else min(HURRY, target.patience)):
+                print(f"\n{note}", file=sys.stderr)
+
+
+def begin(study: optuna.Study, target: MlflowTracking) -> None:
+    """Note in the study where it is logged, for `autoprune sync`; no password."""
+    uri = without_password(target.uri)
+    study.set_user_attr(TARGET, {"uri": uri, "experiment": target.experiment, "artifacts": target.artifacts})
+    study.set_user_attr(STATUS, RUNNING)
+
+
+def where(tracking: Mapping[str, Any]) -> str:
+    """How to look at the runs, in one line."""
+    uri = without_password(str(tracking["uri"]))
+    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"

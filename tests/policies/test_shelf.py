@@ -1,0 +1,104 @@
+"""What each policy of the shelf says, by hand; that it is a policy at all is test_policies.py's business."""
+
+import numpy as np
+import pytest
+
+from autoprune_lab.schedule.curve import FULL, RetentionCurve
+from autoprune_lab.schedule.policy import Signal, check_shape
+from policies.fixed import FixedPolicy
+from policies.layerwise import LayerwisePolicy
+from policies.logistic_adaptive import LogisticAdaptivePolicy
+
+
+def tokens(policy, n_layers=32, bits=0.0, n_vision=576):
+    return RetentionCurve.from_shape(policy.shape(Signal(n_layers, bits))).tokens(n_vision).tolist()
+
+
+def test_fixed_is_fastv():
+    assert tokens(FixedPolicy()) == [576] * 2 + [288] * 30
+
+
+def test_layerwise_is_pyramiddrop_at_every_depth():
+    assert tokens(LayerwisePolicy()) == [576] * 8 + [288] * 8 + [144] * 8 + [72] * 8
+    assert tokens(LayerwisePolicy(), n_layers=12) == [576] * 3 + [288] * 3 + [144] * 3 + [72] * 3
+
+
+def test_layerwise_takes_the_stages_of_sparsevlm():
+    policy = LayerwisePolicy(depths=[2 / 32, 6 / 32, 15 / 32], keep=[0.5, 0.35, 0.2])
+    assert tokens(policy, n_vision=100) == [100] * 2 + [50] * 4 + [35] * 9 + [20] * 17
+    assert policy.depths == (0.0625, 0.1875, 0.46875)
+
+
+def test_logistic_has_the_published_defaults():
+    expected = 1 / (1 + np.exp((0.4 - 0.2 * 1.5) * (np.arange(32) - 14.9)))
+    np.testing.assert_allclose(LogisticAdaptivePolicy().shape(Signal(32, 1.5)), expected, rtol=1e-12)
+
+
+def test_logistic_is_the_official_curve_up_to_its_scale():
+    """Fractions the official code keeps (32 layers, 64 of 576 tokens, MI 0); it moves the midpoint by k0."""
+    official = [0.7795325919, 0.7420668329, 0.3366532637, 0.0233740505, 0.0014624267]
+    ours = LogisticAdaptivePolicy(x0=14.9 + 0.4).shape(Signal(32))[[1, 8, 16, 24, 31]]
+    np.testing.assert_allclose(ours * 0.75 * 1.04278564453125, official, rtol=1e-7)
+
+
+def test_logistic_is_flat_once_complexity_takes_the_whole_slope():
+    assert np.ptp(LogisticAdaptivePolicy().shape(Signal(32, 2.5))) == 0.0
+
+
+def test_logistic_midpoint_moves_with_complexity():
+    moved = LogisticAdaptivePolicy(gamma=0.0, x_gamma=-2.0).shape(Signal(32, 3.0))
+    np.testing.assert_allclose(moved, LogisticAdaptivePolicy(x0=8.9).shape(Signal(32)), rtol=1e-12)
+
+
+def test_logistic_means_the_same_depth_in_every_decoder():
+    at_32, at_16 = (LogisticAdaptivePolicy().shape(Signal(n, 0.3)) for n in (32, 16))
+    np.testing.assert_allclose(at_16, at_32[::2], rtol=1e-12)
+
+
+def test_logistic_floor_keeps_a_tail():
+    steep = LogisticAdaptivePolicy(k0=5.0, floor=0.1).shape(Signal(32))
+    assert steep[-1] == pytest.approx(0.1)
+    assert steep[0] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("policy", "fields"),
+    [
+        (FixedPolicy, {"layer": -1}),
+        (FixedPolicy, {"keep": 1.5}),
+        (FixedPolicy, {"keep": float("nan")}),
+        (LayerwisePolicy, {"depths": (0.5, 0.25, 0.75)}),
+        (LayerwisePolicy, {"depths": (0.25, 0.5, 1.75)}),
+        (LayerwisePolicy, {"keep": (0.25, 0.5, 0.125)}),
+        (LayerwisePolicy, {"keep": (0.5, 0.25)}),
+        (LogisticAdaptivePolicy, {"k0": -0.1}),
+        (LogisticAdaptivePolicy, {"floor": 1.5}),
+        (LogisticAdaptivePolicy, {"gamma": float("nan")}),
+        (LogisticAdaptivePolicy, {"x0": float("inf")}),
+    ],
+)
+def test_a_field_out_of_range_is_refused_by_name_in_one_line(policy, fields):
+    (name,) = fields
+    with pytest.raises(ValueError, match=name) as caught:
+        policy(**fields)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("signal", [(0, 1.0), (8, float("nan"))])
+def test_a_signal_is_refused_where_no_policy_could_answer(signal):
+    with pytest.raises(ValueError, match=r"n_layers=0|complexity=nan"):
+        Signal(*signal)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ([1.0, 0.5], r"\(2,\), expected \(3,\)"),
+        ([FULL, 0.5, 0.6], "0.6 at layer 2"),
+        ([1.0, float("nan"), 0.5], "nan at layer 1"),
+        ([-0.1, -0.1, -0.2], "-0.1 at layer 0"),
+    ],
+)
+def test_check_shape_names_policy_layer_and_value(shape, message):
+    with pytest.raises(ValueError, match=rf"FixedPolicy\(.*{message}"):
+        check_shape(np.array(shape), Signal(3), FixedPolicy())

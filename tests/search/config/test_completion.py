@@ -1,0 +1,52 @@
+"""The Tab key: what bash is told may follow."""
+
+import subprocess
+import sys
+
+import pytest
+
+from search.cli import find_commands, main
+from search.config.completion import candidates, replies
+
+
+def test_commands_then_their_options():
+    known = find_commands()
+    assert candidates("autoprune st", known) == ["study "]
+    assert {f"{name} " for name in known} == set(candidates("autoprune ", known))
+    assert candidates("autoprune study --fr", known) == ["--fresh "]
+    assert candidates("autoprune nothing x", known) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("autoprune study pol", {"policy="}),
+        ("autoprune study search=ns", {"search=nsga2 ", "search=nsga3 "}),
+        ("autoprune study experiment=quick space=pol", {"space=policies "}),
+        ("autoprune study policy=fixed pruner.policy.l", {"pruner.policy.layer="}),
+        ("autoprune study search.mo", {"search.mode="}),
+        ("autoprune study nothing=", set()),
+    ],
+)
+def test_groups_their_files_and_fields(line, expected):
+    assert set(candidates(line, find_commands())) == expected
+
+
+def test_a_folder_of_ones_own_is_completed_too(tmp_path):
+    (tmp_path / "policy").mkdir()
+    (tmp_path / "policy" / "mine.yaml").write_text("# @package pruner.policy\n")
+    assert candidates(f"autoprune study --config-dir {tmp_path} policy=mi", find_commands()) == ["policy=mine "]
+
+
+def test_bash_replaces_only_what_follows_the_equals_sign():
+    assert replies("autoprune study policy=fi", find_commands()) == ["fixed "]
+
+
+def test_bash_completes_by_the_printed_script(capsys):
+    assert main(["completion"]) == 0
+    script = capsys.readouterr().out
+    call = f"{sys.executable} -c 'import sys; from search.cli import main; sys.exit(main())'"
+    line = "autoprune study search=gr"
+    asked = f'autoprune() {{ {call} "$@"; }}\n{script}\nCOMP_LINE="{line}"; COMP_POINT={len(line)}; _autoprune\n'
+    done = subprocess.run(["bash", "-c", asked + 'printf "%s|" "${COMPREPLY[@]}"'], capture_output=True, text=True)
+    assert done.stdout == "grid |"

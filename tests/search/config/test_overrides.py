@@ -1,0 +1,104 @@
+"""What tables and lines say, word for word."""
+
+import math
+
+import optuna
+import pandas as pd
+import pytest
+
+from autoprune_lab.fronts.front import LeftOut
+from search.methods.page import draw, markdown
+from search.results.text_table import interval, table
+from search.results.trial_table import left_out
+from search.study.diff import difference
+from search.study.progress import line
+
+
+def test_of_settings_that_differ_two_are_named_and_the_others_counted():
+    then, now = {"a": 1, "b": "x", "c": None, "e": 5}, {"a": 1, "b": "y", "d": 2.5, "e": 6}
+    assert difference(then, then) == ""
+    assert difference({"a": 1, "b": None}, {"a": 1}) == ""
+    assert difference(then, {**then, "b": "y"}) == "b was 'x', now 'y'"
+    assert difference(then, {**then, "b": "y", "d": 0}) == "b was 'x', now 'y'; d was None, now 0"
+    assert difference(then, now) == "b was 'x', now 'y'; d was None, now 2.5 and 1 more"
+
+
+def test_a_table_s_cells():
+    lines = table(["a", "bb"], [(1.0, 2), (True, False), (None, math.nan), ("long", 1.23456)]).splitlines()
+    assert lines == ["a         bb", "-----  -----", "1.000      2", "yes", "-          -", "long   1.235"]
+    assert interval(0.12345, 1) == "[0.123, 1.000]"
+
+
+@pytest.mark.parametrize(
+    ("first", "seconds", "expected"),
+    [
+        (0, 60.0, ", 2 trials/min, 01:00 left"),
+        (1, 1.0, ", 60 trials/min, 00:02 left"),
+        (2, 60.0, ""),  # none has ended since
+        (0, 0.0, ""),
+    ],
+)
+def test_a_line_says_how_far_the_search_is(first, seconds, expected):
+    study = optuna.create_study(directions=["minimize", "maximize"])
+    assert line(study, 4, 0, 1.0) == "trial 0/4, nothing within the bound yet"
+    for cost, score in ((0.5, 0.4), (0.75, 0.8)):
+        trial = study.ask()
+        trial.set_constraint("bound", -0.1)
+        study.tell(trial, [cost, score])
+    found = "trial 2/4, best score 0.800 at 0.750, hypervolume 0.3000"
+    assert line(study, 4, first, seconds) == found + expected
+    assert line(study, 2, 0, 60.0) == found.replace("/4", "/2") + ", 2 trials/min"
+
+
+def test_what_became_of_trials_is_counted_from_their_table():
+    rows = [
+        ("complete", 0.3, 0.5, True, True),
+        ("complete", 0.4, 0.4, True, False),
+        ("complete", 0.6, 0.9, False, False),
+        ("pruned", 0.7, None, False, False),
+        ("pruned", 0.2, None, False, False),
+        ("complete", 0.2, math.nan, True, False),
+        ("fail", None, None, False, False),
+    ]
+    frame = pd.DataFrame(rows, columns=["state", "flops_ratio", "score", "feasible", "front"])
+    assert left_out(frame) == LeftOut(dominated=1, infeasible=3, no_result=2)
+    assert left_out(frame.assign(cost=math.inf)) == LeftOut(0, 3, 4)  # where there is a cost, it is what counts
+
+
+def figures(name, *values):
+    return dict(zip((name, f"{name}:low", f"{name}:high"), values, strict=True))
+
+
+ARM = {"flops_ratio": 0.25, "paper_ratio": 0.3, "scoring_ratio": 0.0123, "entering": 64.0, "leaving": 60.5}
+TABLE = pd.DataFrame(
+    [
+        {
+            **{"method": "fastv", "tokens": 64.0, **ARM, "time_ratio": 0.5, "note": ""},
+            **figures("score", 0.5, 0.4, 0.6),
+            **figures("relative", 0.625, 0.5, 0.75),
+            **figures("score/where", 0.25, 0.0, 0.5),
+        },
+        {"method": "fastv", "tokens": 20.0, "note": "floor 0.189"},
+    ]
+)
+
+
+def test_a_table_of_methods_in_markdown():
+    costs, scores = markdown(TABLE).split("\n\n")
+    assert costs.splitlines() == [
+        "| method | tokens of 576 | FLOPs ratio | papers' ratio | scoring | entering | leaving | time ratio | score "
+        "| % of unpruned |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| fastv | 64 | 0.250 | 0.300 | 0.0123 | 64.0 | 60.5 | 0.500 | 50.0 [40.0, 60.0] | 62.5 [50.0, 75.0] |",
+        "| fastv | 20 | out of reach: floor 0.189 |  |  |  |  |  |  |  |",
+    ]
+    assert scores.splitlines() == [
+        "| method | tokens of 576 | where |",
+        "| --- | --- | --- |",
+        "| fastv | 64 | 25.0 [0.0, 50.0] |",
+    ]
+
+
+def test_a_table_of_methods_as_a_picture(tmp_path):
+    draw(TABLE, tmp_path / "p.png", "title")
+    assert (tmp_path / "p.png").read_bytes()[:4] == b"\x89PNG"

@@ -1,0 +1,48 @@
+"""A study of the driving experiment, on an untrained narrow model: every part of the line but the skill."""
+
+import pytest
+
+from autoprune_lab.pruner import Pruner
+from autoprune_lab.selection.per_view import per_view
+from autoprune_lab.testbed.build import build_processor, build_untrained
+from autoprune_lab.testbed.driving.layout import layout
+from search.cli import main
+from search.results.study_result import StudyResult
+
+
+@pytest.fixture(scope="module")
+def novice(tmp_path_factory):
+    """A checkpoint of the driving layout that has learned nothing."""
+    folder = tmp_path_factory.mktemp("novice")
+    small = layout(n_layers=6, hidden=16)
+    build_untrained(small, 0).save_pretrained(folder)
+    build_processor(small).save_pretrained(folder)
+    return folder
+
+
+def words(novice, *more):
+    few = ["task.per_kind=1", "report.task.per_kind=1", "report.ratios=[0.5]", "report.arms={}", "report.points=1"]
+    return ["experiment=driving", f"model.path={novice}", "budget.flops_ratio=0.7", "tracking=none", *few, *more]
+
+
+def test_three_trials_choose_shares_of_the_views(novice, here, capsys):
+    assert main(["study", *words(novice, "search.n_trials=3")]) == 0
+    result = StudyResult.read(here / "runs" / "driving")
+    assert len(result.trials) == 3
+    assert result.trials["pruner.scorer.shares.0"].nunique() > 1
+    (tuned,) = sorted((here / "runs" / "driving" / "tuned").glob("*.yaml"))[:1]
+    scorer = Pruner.load(tuned).scorer
+    assert scorer.func is per_view
+    assert scorer.keywords["shares"][1] == 1.0
+    assert "runs/driving/tuned" in capsys.readouterr().out
+
+
+def test_a_figure_over_its_limit_keeps_a_trial_off_the_front(novice, here):
+    """The novice's answers are no plans: a limit on those is broken by every trial, the one on collisions by none."""
+    main(["study", *words(novice, "search.n_trials=2", "+search.limits.unreadable=0.5")])
+    assert not StudyResult.read(here / "runs" / "driving").trials["feasible"].any()
+
+
+def test_a_limit_on_a_figure_that_driving_does_not_have_is_refused(novice, here, capsys):
+    assert main(["study", *words(novice, "+search.limits.crashes=0.1")]) == 2
+    assert "collision_rate" in capsys.readouterr().err

@@ -1,0 +1,166 @@
+"""A study that chooses the policy itself: options bring their own fields, dimensions and baselines."""
+
+import optuna
+import pytest
+from fake_evaluator import FakeEvaluator, objective, settings
+from optuna.trial import TrialState
+
+from autoprune_lab.pruner_file import plain
+from search.config.compose import ConfigError, compose
+from search.config.instantiate import build_pruner
+from search.config.space import Space, apply
+from search.results import report, study_result
+from search.results.trial_table import trials_frame
+from search.study import loop
+from search.study.preflight import check_study  # noqa: F401  (imports torch once, before anything is timed)
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+OWN = "from policies.fixed import FixedPolicy\n\n\nclass MinePolicy(FixedPolicy):\n    pass\n"
+
+
+@pytest.fixture(scope="module")
+def composed():
+    return compose(["space=policies", "space.policy.choices=[fixed,layerwise,logistic_adaptive]"])
+
+
+@pytest.fixture(scope="module")
+def space(composed):
+    return Space.from_config(composed.config)
+
+
+def ask(space, seed, **fixed):
+    sampler = optuna.samplers.RandomSampler(seed=seed)
+    trial = optuna.create_study(sampler=optuna.samplers.PartialFixedSampler(fixed, sampler)).ask()
+    return trial, space.suggest(trial)
+
+
+def test_only_the_chosen_option_s_dimensions_are_suggested(space):
+    trial, changes = ask(space, 0, policy="fixed")
+    assert set(trial.params) == {
+        "policy", "fixed/pruner.policy.layer", "pruner.budget.flops_ratio", "pruner.scorer._target_"
+    }  # fmt: skip
+    assert changes["pruner.policy.layer"] == trial.params["fixed/pruner.policy.layer"]
+
+
+@pytest.mark.parametrize("name", ["fixed", "layerwise", "logistic_adaptive"])
+def test_a_choice_becomes_its_policy_with_its_settings(space, composed, name):
+    trial, changes = ask(space, 1, policy=name)
+    policy = build_pruner(apply(composed.config, changes)).policy
+    alone = compose([f"policy={name}", *(f"{p}={v}" for p, v in changes.items() if p.startswith("pruner.policy."))])
+    assert policy == build_pruner(alone.config).policy
+    assert space.changes(trial.params) == changes
+
+
+def test_the_published_settings_of_every_option_are_its_baselines(space, composed):
+    baselines = [space.complete(b, composed.config, "b") for b in composed.typed.search.baselines]
+    assert [b["policy"] for b in baselines] == ["fixed", "layerwise", "logistic_adaptive"]
+    assert baselines[0]["fixed/pruner.policy.layer"] == 2
+    assert all(b["pruner.budget.flops_ratio"] == 0.5 for b in baselines)
+    assert not any(name.startswith("layerwise/") for name in baselines[0])
+
+
+def test_a_baseline_without_a_choice_is_the_config_s_own(space, composed):
+    assert space.complete({}, composed.config, "b")["policy"] == "logistic_adaptive"
+
+
+@pytest.mark.parametrize(
+    ("baseline", "words"),
+    [
+        ({"policy": "fixd"}, ["policy='fixd'", "did you mean fixed"]),
+        ({"policy": "fixed", "pruner.policy.k0": 1.0}, ["pruner.policy.k0", "belongs to policy=logistic_adaptive"]),
+        ({"policy": "fixed", "pruner.policy.layer": 99}, ["pruner.policy.layer=99", "[2"]),
+    ],
+)
+def test_a_baseline_outside_its_option_is_refused(space, composed, baseline, words):
+    with pytest.raises(ConfigError) as error:
+        space.complete(baseline, composed.config, "search.baselines[0]")
+    assert all(word in str(error.value) for word in ["search.baselines[0]", *words]), str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["space=policies", "space.policy.choices=[fixd]"], ["space.policy.choices", "'fixd'", "did you mean fixed"]),
+        (["+space.policy={type: group, low: 1}"], ["space.policy", "'low'"]),
+        (["+space.polcy={type: group}"], ["space.polcy", "no config group"]),
+        (["+space.policy={type: group}"], ["space.pruner.policy.k0", "space.policy chooses", "conf/space"]),
+        (["+space.budget={type: group, choices: [flops, tokens]}"], ["space.budget", "'tokens'", "budget"]),
+        (["space=policies", "+space.pruner.policy.layer={type: int, low: 2, high: 4}"], ["space.pruner.policy.layer"]),
+    ],
+)
+def test_a_wrong_group_is_one_line(words, told):
+    with pytest.raises(ConfigError) as error:
+        Space.from_config(compose(words).config)
+    assert all(word in str(error.value) for word in told), str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_any_group_that_changes_the_pruner_can_be_searched():
+    words = ["policy=fixed", "scorer=random", "recovery=drop"]
+    config = compose([*words, "+space.recovery={type: group}", "+space.scorer={type: group}"]).config
+    space = Space.from_config(config)
+    _, changes = ask(space, 0, recovery="cluster_merge", scorer="feature_norm")
+    ran = plain(build_pruner(apply(config, changes)))
+    assert [ran[key]["_target_"].rpartition(".")[2] for key in ("recovery", "scorer")] == [
+        "ClusterMerge",
+        "feature_norm",
+    ]
+
+
+def test_two_groups_that_set_the_same_field_are_refused():
+    words = ["space=policies", "scorer=random", "+space.method={type: group, choices: [fastv, pdrop]}"]
+    with pytest.raises(ConfigError, match=r"space.pruner.policy is given twice"):
+        Space.from_config(compose(words).config)
+
+
+def test_a_policy_of_ones_own_is_an_option(tmp_path, monkeypatch):
+    (tmp_path / "mine_pkg").mkdir()
+    (tmp_path / "mine_pkg" / "mine.py").write_text(OWN)
+    for group, text in (
+        ("policy", "# @package pruner.policy\n_target_: mine_pkg.mine.MinePolicy\nlayer: 3\nkeep: 0.5\n"),
+        ("space", "# @package space\npruner.policy.layer: {type: int, low: 3, high: 4}\n"),
+    ):
+        (tmp_path / "conf" / group).mkdir(parents=True)
+        (tmp_path / "conf" / group / "mine.yaml").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    config = compose(["space=policies"], [tmp_path / "conf"]).config
+    trial, changes = ask(Space.from_config(config), 0, policy="mine")
+    assert trial.params["mine/pruner.policy.layer"] in (3, 4)
+    assert type(build_pruner(apply(config, changes)).policy).__name__ == "MinePolicy"
+
+
+def test_the_command_line_s_own_settings_hold_for_the_config_s_option():
+    config = compose(["space=policies", "pruner.policy.x_gamma=2", "pruner.probe_layer=2"]).config
+    assert config.space.policy.options.logistic_adaptive.sets["pruner.policy"].x_gamma == 2
+    assert config.pruner.probe_layer == 2
+
+
+def test_a_study_over_policies_resumes_and_leaves_its_tables_and_pruners(tmp_path):
+    words = ("space=policies", "space.policy.choices=[fixed,layerwise,logistic_adaptive]", "search.n_trials=12")
+    given = settings(tmp_path, *words)
+
+    def run(evaluator):
+        space = Space.from_config(given.config)
+        opened = loop.open_study(given.out, "s", loop.settings_print(given))
+        loop.enqueue(opened, [space.complete(b, given.config, "b") for b in given.typed.search.baselines])
+        loop.run(opened, objective(given, evaluator), given)
+        return opened
+
+    with pytest.raises(KeyboardInterrupt):
+        run(FakeEvaluator(stop_at=6))
+    study = run(FakeEvaluator())
+    done = [t for t in study.trials if t.state != TrialState.FAIL]
+    assert len(done) == 12
+    assert {t.params["policy"] for t in done} == {"fixed", "layerwise", "logistic_adaptive"}
+    frame = trials_frame(study)
+    of_fixed = frame["fixed/pruner.policy.layer"].notna()
+    assert set(frame.loc[of_fixed, "policy"]) == {"fixed"}
+    tuned = report.tuned_pruners(study, given, study_result.write(study, given))
+    params = {str(t.number): t.params["policy"] for t in done}
+    names = {"fixed": "FixedPolicy", "layerwise": "LayerwisePolicy", "logistic_adaptive": "LogisticAdaptivePolicy"}
+    assert tuned
+    for number, pruner in tuned.items():
+        assert type(pruner.policy).__name__ == names[params[str(number)]]
+    changed = settings(tmp_path, *words, "space.policy.choices=[fixed,layerwise]")
+    with pytest.raises(ConfigError, match="space was"):
+        loop.open_study(changed.out, "s", loop.settings_print(changed))

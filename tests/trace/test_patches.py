@@ -1,0 +1,102 @@
+"""The figure of which patches survive: what is shaded, where, and what is said above it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from autoprune_lab.schedule.geometry import Geometry
+from autoprune_lab.trace.patches import SHADE, surviving_patches, telling_layers
+from autoprune_lab.trace.trace import SampleTrace, Trace
+
+KEPT = [[*range(8)], [0, 1, 5, 6], [1]]  # of 2 images of 2 x 2 patches, or of one of 2 x 4
+PICTURE = Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
+
+
+def trace_of(kept, n_vision):
+    counts = np.array([len(indices) for indices in kept])
+    geometry = Geometry(len(kept), 8, 8, 2, 2, 4, n_vision=n_vision, n_text=3)
+    return Trace([SampleTrace(geometry, counts, counts, 0, 0, kept=[np.array(indices, dtype=int) for indices in kept])])
+
+
+@pytest.fixture
+def trace():
+    return trace_of(KEPT, 8)
+
+
+def shades(figure):
+    """The opacity over each panel's patches, panels in reading order."""
+    return [axes.images[1].get_alpha() for axes in figure.axes]
+
+
+def test_dropped_patches_of_every_image_are_shaded(trace):
+    figure = trace.plot([PICTURE, np.asarray(PICTURE)])
+    whole, dark = np.zeros((2, 2)), SHADE
+    expected = [
+        whole, [[0, 0], [dark, dark]], [[dark, 0], [dark, dark]],
+        whole, [[dark, 0], [0, dark]], [[dark, dark], [dark, dark]],
+    ]  # fmt: skip
+    np.testing.assert_array_equal(shades(figure), expected)
+    titles = ["layer 0: 4 of 4", "layer 1: 2 of 4", "layer 2: 1 of 4"]
+    assert [axes.get_title() for axes in figure.axes] == [*titles, *titles[:2], "layer 2: 0 of 4"]
+    for axes in figure.axes:
+        np.testing.assert_array_equal(axes.images[0].get_array(), np.asarray(PICTURE))
+
+
+def test_shade_and_picture_cover_the_same_place(trace):
+    figure = trace.plot(np.zeros((6, 20)), layers=[1], grid=(2, 4))
+    (axes,) = figure.axes
+    assert [image.get_extent() for image in axes.images] == [[0, 20, 6, 0]] * 2
+    np.testing.assert_array_equal(shades(figure)[0] == 0, [[1, 1, 0, 0], [0, 1, 1, 0]])
+
+
+def test_the_patch_that_ends_a_prompt_is_never_shaded():
+    record = replace(trace_of([[0, 1, 2], [1]], 3).samples[0], ends_in_picture=True)
+    np.testing.assert_array_equal(surviving_patches(record, 1, 1), [[[False, True], [False, True]]])
+
+
+def test_a_grey_picture_is_drawn_grey(trace):
+    (axes,) = trace.plot(PICTURE.convert("L"), layers=[0], grid=(2, 4)).axes
+    shown = axes.images[0].get_array()
+    assert shown.shape == (4, 4, 3)
+    assert (shown == shown[..., :1]).all()
+
+
+@pytest.mark.parametrize(
+    ("counts", "layers"),
+    [
+        ([9, 9, 9], [0]),
+        ([9, 9, 4, 4, 1], [0, 2, 4]),
+        ([4, 4, 1], [0, 2]),  # cut before layer 0
+        (range(20, 0, -1), [0, 5, 10, 14, 19]),
+    ],
+)
+def test_the_layers_shown_are_the_first_and_those_where_tokens_fall(counts, layers):
+    assert telling_layers(np.array(counts)) == layers
+
+
+@pytest.mark.parametrize(
+    ("images", "grid", "message"),
+    [
+        (PICTURE, None, r"8 visual tokens are not 1 images of 2 x 2 patches: .* grid="),
+        (PICTURE, (3, 3), "not 1 images of 3 x 3 patches"),
+        ([PICTURE] * 3, None, "not 3 images of 1 x 1 patches"),
+        ([], None, "not 0 images"),
+    ],
+)
+def test_a_grid_that_the_patches_do_not_fill_is_refused(trace, images, grid, message):
+    with pytest.raises(ValueError, match=message):
+        trace.plot(images, grid=grid)
+
+
+def test_a_sample_without_a_picture_is_refused():
+    with pytest.raises(ValueError, match="0 visual tokens"):
+        trace_of([[], []], 0).plot(PICTURE)
+
+
+def test_a_trace_without_indices_names_the_remedy(trace):
+    record = trace.samples[0]
+    bare = SampleTrace(record.geometry, record.planned, record.counts, 0, 0)
+    with pytest.raises(ValueError, match="keep_indices=True"):
+        Trace([bare]).plot(PICTURE)
