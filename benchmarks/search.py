@@ -49,7 +49,7 @@ ARMS = {
 def one_study(recorded: Recorded, words: list[str], seed: int, checkpoints: list[int]) -> dict[str, float]:
     """Hypervolume of the feasible front after so many trials, the share of refused trials, CPU seconds."""
     settings = compose(["policy=logistic_adaptive", f"seed={seed}", *words])
-    space = Space.from_config(settings.config)
+    space = Space.of(settings.config)
     objective = Objective(settings.config, settings.typed.budget, space, recorded)
     study = optuna.create_study(directions=["minimize", "maximize"])
     for i, baseline in enumerate(settings.typed.search.baselines):

@@ -35,7 +35,7 @@ CPU = torch.device("cpu")
 
 def settings_to_try(settings: Settings, n: int) -> list[dict[str, object]]:
     """Parameters of `n` trials, from a quasi-random design; some will be refused, as in a study."""
-    space = Space.from_config(settings.config)
+    space = Space.of(settings.config)
     design = optuna.create_study(sampler=optuna.samplers.QMCSampler(scramble=True, seed=1))
     trials = []
     for _ in range(n):
@@ -48,7 +48,7 @@ def settings_to_try(settings: Settings, n: int) -> list[dict[str, object]]:
 
 def trial_arm(settings: Settings, opened: ModelEvaluator, params: list[dict[str, object]], forget: bool) -> Seconds:
     """All trials by the study's own objective; with `forget` nothing is carried from one to the next."""
-    objective = Objective(settings.config, settings.typed.budget, Space.from_config(settings.config), opened)
+    objective = Objective(settings.config, settings.typed.budget, Space.of(settings.config), opened)
     study = optuna.create_study(directions=["minimize", "maximize"])
     for one in params:
         study.enqueue_trial(one)
@@ -63,7 +63,7 @@ def trial_arm(settings: Settings, opened: ModelEvaluator, params: list[dict[str,
 
 def one_pass_arm(settings: Settings, opened: ModelEvaluator, params: list[dict[str, object]]) -> Seconds:
     """All trials without objective: answer sample by sample, stop where a budget cannot be met."""
-    space = Space.from_config(settings.config)
+    space = Space.of(settings.config)
     pruners: list[Pruner] = [build_pruner(apply(settings.config, space.changes(one))) for one in params]
     with stopwatch(CPU) as spent:
         for pruner in pruners:

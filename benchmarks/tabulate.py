@@ -55,7 +55,7 @@ class Recording:
 def tabulate(points: int, out: Path) -> None:
     """Run the design's first `points` settings; those that their budget refuses cost nothing and leave no row."""
     config = compose(["policy=logistic_adaptive", "batch_size=50"]).config
-    space = Space.from_config(config)
+    space = Space.of(config)
     opened = model_evaluator.open_evaluator(model_evaluator.load(config), config)
     bits = opened.complexities(build_pruner(config))
     sizes = np.array([(geometry.n_vision, geometry.n_text) for geometry in opened.geometries])

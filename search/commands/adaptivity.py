@@ -36,18 +36,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Tune twice, measure, print."""
-    settings = arguments.settings(given, UNUSED)
-    if settings is None:
+    experiment = arguments.experiment(given, UNUSED)
+    if experiment is None:
         return 0
     from search.config.early_checks import check_folder, check_search
     from search.config.errors import ConfigError
 
     if given.shuffles < 1:
         raise ConfigError(f"--shuffles {given.shuffles} must be at least 1")
-    check_search(settings)
-    check_folder(settings.out.parent, "folder=")
+    check_search(experiment)
+    check_folder(experiment.out.parent, "folder=")
     from search.methods import adaptivity
 
-    report = adaptivity.measure(settings, given.shuffles)
+    report = adaptivity.measure(experiment, given.shuffles)
     print(f"{adaptivity.arms_table(report)}\n\n{report.answer}")
     return 0

@@ -1,6 +1,10 @@
-"""`autoprune completion`."""
+"""`autoprune completion`: what may follow on a command line: commands, options, config groups, their files, fields."""
 
 import argparse
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
 
 SUMMARY = "let the shell complete commands, options, config groups and fields"
 DESCRIPTION = """\
@@ -10,6 +14,14 @@ EXAMPLES = """\
   source <(autoprune completion)                                    bash, for this shell; or put it into ~/.bashrc
   autoload -U bashcompinit; bashcompinit; source <(autoprune completion)        zsh"""
 
+BREAKS = "=:"  # bash takes these for the end of a word
+BASH = """\
+_autoprune() {
+    local IFS=$'\\n'
+    COMPREPLY=($(autoprune completion --line "${COMP_LINE:0:$COMP_POINT}" 2>/dev/null))
+}
+complete -o nospace -F _autoprune autoprune"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The line so far, which the shell fills in."""
@@ -18,8 +30,56 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Print the script, or what may follow a line."""
-    from search.cli import find_commands
-    from search.config.completion import BASH, replies
+    from search import commands
 
-    print(BASH if given.line is None else "\n".join(replies(given.line, find_commands())))
+    print(BASH if given.line is None else "\n".join(replies(given.line, commands.find())))
     return 0
+
+
+def candidates(line: str, commands: Mapping[str, ModuleType]) -> list[str]:
+    """What can stand for the last word of `line`, whole; one that is complete ends with a space."""
+    words = line.split()[1:] + ([""] if line[-1:].isspace() else [])
+    *before, word = words or [""]
+    if not before:
+        return _starting(word, (f"{name} " for name in commands))
+    command = commands.get(before[0])
+    if command is None:
+        return []
+    if word.startswith("-"):
+        from search.command_line import parser_of
+
+        actions = [action for action in parser_of(before[0], command)._actions if action.help != argparse.SUPPRESS]
+        return _starting(word, (f"{name} " for action in actions for name in action.option_strings))
+    return _of_config(word, before[1:]) if hasattr(command, "EXAMPLES") and "=" in command.EXAMPLES else []
+
+
+def replies(line: str, commands: Mapping[str, ModuleType]) -> list[str]:
+    """The candidates as bash wants them: without what stands before the last `=` of the word."""
+    word = "" if line[-1:].isspace() else line.split(" ")[-1]
+    done = max(word.rfind(mark) for mark in BREAKS) + 1
+    return [candidate[done:] for candidate in candidates(line, commands)]
+
+
+def _of_config(word: str, before: list[str]) -> list[str]:
+    from search.config.compose import compose, conf_dir, options_of
+    from search.config.errors import ConfigError
+    from search.config.paths import leaves
+
+    folders = [Path(value) for name, value in pairwise(before) if name == "--config-dir"]
+    groups = sorted({folder.name for root in (conf_dir(), *folders) for folder in root.glob("*/")})
+    key, equals, _ = word.partition("=")
+    if equals:
+        return _starting(word, (f"{key}={option} " for option in options_of(key, folders)))
+    if "." not in word:
+        return _starting(
+            word, [*(f"{group}=" for group in groups), *(f"{name}." for name in ("pruner", "budget", "search"))]
+        )
+    try:
+        config = compose([other for other in before if "=" in other and not other.startswith("-")], folders).config
+    except ConfigError:
+        return []
+    return _starting(word, (f"{path}=" for path in leaves(config)))
+
+
+def _starting(word: str, names: Iterable[str]) -> list[str]:
+    return [name for name in names if name.startswith(word)]

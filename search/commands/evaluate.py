@@ -51,8 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Print accuracy per kind with intervals, cost and speed, of one pruner and of the unpruned model."""
     unused = UNUSED | (dict.fromkeys(OF_PRUNER, f"--pruner {given.pruner} says it") if given.pruner else {})
-    settings = arguments.settings(given, unused)
-    if settings is None:
+    experiment = arguments.experiment(given, unused)
+    if experiment is None:
         return 0
     from search.config.early_checks import check_folder
     from search.config.errors import ConfigError
@@ -62,27 +62,28 @@ def run(given: argparse.Namespace) -> int:
     if given.pruner is not None and not given.pruner.is_file():
         raise ConfigError(f"--pruner {given.pruner}: there is no such file")
     if given.pruner is None:
-        _check_budget(settings)
+        _check_budget(experiment.settings)
     if given.out is not None:
         check_folder(given.out, "--out")
-    from search.config.instantiate import build_pruner, load_pruner
-    from search.methods.evaluation_folder import PRUNED, UNPRUNED, Evaluation
+    from search.methods.evaluation_folder import PRUNED, UNPRUNED, Evaluation, load_pruner
     from search.methods.shards import shard
     from search.study import preflight
 
     part = shard(given.shard)
     if part.of > 1 and given.out is None:
         raise ConfigError(f"{part.of} shards need a folder in common: add --out DIR")
-    pruner = load_pruner(given.pruner, given.package) if given.pruner else build_pruner(settings.config)
-    checkpoint = preflight.check_evaluation(settings, pruner)
+    pruner = load_pruner(given.pruner, given.package) if given.pruner else experiment.pruner()
+    checkpoint = preflight.check_evaluation(experiment, pruner)
     names = (PRUNED,) if given.no_baseline else (PRUNED, UNPRUNED)
     with TemporaryDirectory() if given.out is None else nullcontext(given.out) as out:
-        evaluation = Evaluation(settings, pruner, Path(out), names, part)
+        evaluation = Evaluation(experiment, pruner, Path(out), names, part)
         evaluation.begin(checkpoint)
         finished = _run(evaluation, kept=given.out is not None)
     if finished is None:
         return 0
-    print(f"model  {settings.typed.model['path']}\npolicy {finished.pruner.policy}\nbudget {finished.pruner.budget}\n")
+    print(
+        f"model  {experiment.typed.model['path']}\npolicy {finished.pruner.policy}\nbudget {finished.pruner.budget}\n"
+    )
     print(evaluation_table(finished.runs))
     if official := official_table(finished.task, finished.runs):
         print(f"\n{official}")
@@ -96,9 +97,9 @@ def _check_budget(settings: "Settings") -> None:
     from search.config.errors import ConfigError
     from search.config.overrides import changed_keys
 
-    budget = settings.config.pruner.budget
+    budget = settings.config["pruner"]["budget"]
     for unit in ("flops_ratio", "mean_tokens"):
-        bound = settings.config.budget[unit]
+        bound = settings.config["budget"][unit]
         if f"budget.{unit}" in changed_keys(settings.overrides) and (budget is None or budget.get(unit) != bound):
             own = "prunes by the policy's own curve" if budget is None else f"has pruner.budget.{unit} of its own"
             chosen = settings.choices["budget"]

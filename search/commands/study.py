@@ -35,21 +35,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Check, search, compare on the report split, print; after Ctrl-C, say how to go on."""
-    settings = arguments.settings(given, {})
-    if settings is None:
+    experiment = arguments.experiment(given, {})
+    if experiment is None:
         return 0
     from search.config.early_checks import check_folder, check_search
 
-    check_search(settings)
-    check_folder(settings.out, "the study's folder")
+    check_search(experiment)
+    check_folder(experiment.out, "the study's folder")
     from search import pipeline
     from search.study.workers import WorkersDiedError
 
-    again = (
-        f"finished trials are kept in {settings.out}. To go on: {shlex.join(arguments.command_line(given, 'study'))}"
-    )
+    words = shlex.join(arguments.command_line(given, "study"))
+    again = f"finished trials are kept in {experiment.out}. To go on: {words}"
     try:
-        pipeline.study(settings, given.fresh)
+        pipeline.show(experiment, pipeline.run(experiment, given.fresh))
     except KeyboardInterrupt:
         print(f"\nstopped; {again}", file=sys.stderr)
         return INTERRUPTED

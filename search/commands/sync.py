@@ -1,7 +1,6 @@
 """`autoprune sync`."""
 
 import argparse
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,6 @@ if TYPE_CHECKING:
 
     from search.tracking.settings import MlflowTracking
 
-NO_PASSWORD = ":***@"  # what was written instead; the driver looks for it where it always does
 WAIT = 60.0  # seconds for another process that is logging the same study
 
 SUMMARY = "send to MLflow what a dead or slow tracking server did not take"
@@ -41,8 +39,8 @@ def run(given: argparse.Namespace) -> int:
 
 def _below(place: Path) -> list[Path]:
     """The folder itself, or the studies in it."""
-    from search.config.compose import ConfigError
-    from search.results.study_result import CONFIG
+    from search.config.errors import ConfigError
+    from search.results.folder import CONFIG
 
     folders = [place] if (place / CONFIG).is_file() else sorted(file.parent for file in place.glob(f"*/{CONFIG}"))
     if not folders:
@@ -52,12 +50,11 @@ def _below(place: Path) -> list[Path]:
 
 def _open(folder: Path, uri: str | None, experiment: str | None) -> "tuple[optuna.Study, MlflowTracking]":
     """The study and where it goes. Raises ConfigError."""
-    from search.config.compose import ConfigError
+    from search.config.errors import ConfigError
+    from search.results.folder import NO_PASSWORD, load_study
     from search.tracking.settings import TARGET, MlflowTracking
 
-    study = _study(folder)
-    if study is None:
-        raise ConfigError(f"{folder} holds no study's trials")
+    study = load_study(folder)
     known = dict(study.user_attrs.get(TARGET, {}))
     if uri is None and not known:
         raise ConfigError(f"{folder} was not logged anywhere: add --uri URI, such as sqlite:///runs/mlflow.db")
@@ -65,21 +62,6 @@ def _open(folder: Path, uri: str | None, experiment: str | None) -> "tuple[optun
         known = {"uri": uri, "experiment": known.get("experiment", "autoprune")}
     known["uri"] = known["uri"].replace(NO_PASSWORD, "@")
     return study, MlflowTracking(**known | ({"experiment": experiment} if experiment else {})).resolved()
-
-
-def _study(folder: Path) -> "optuna.Study | None":
-    """The study of a folder; one that was put aside is kept in a database under the folder's new ending."""
-    from omegaconf import OmegaConf
-
-    from search.results.study_result import CONFIG
-    from search.study.loop import existing
-
-    config = OmegaConf.load(folder / CONFIG)
-    name, url = str(OmegaConf.select(config, "study")), OmegaConf.select(config, "search.storage")
-    if url is None:
-        return existing(folder, name)
-    aside = re.search(r"\.old-\d+$", folder.resolve().name)
-    return existing(folder, name + (aside.group() if aside else ""), url.replace(NO_PASSWORD, "@"))
 
 
 def _sync(folder: Path, study: "optuna.Study", target: "MlflowTracking") -> bool:
@@ -103,5 +85,5 @@ def _sync(folder: Path, study: "optuna.Study", target: "MlflowTracking") -> bool
     except Exception as error:  # of any server, driver or disk
         print(unsent(mirror, client.reason(error)), file=sys.stderr)
         return False
-    print(f"{folder}: {sent} sent, {len(mirror.sent)} trials in MLflow: {where(vars(target))}")
+    print(f"{folder}: {sent} sent, {len(mirror.sent)} trials in MLflow: {where(target.uri)}")
     return True

@@ -43,8 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Check, run, print, write."""
-    settings = arguments.settings(given, UNUSED)
-    if settings is None:
+    experiment = arguments.experiment(given, UNUSED)
+    if experiment is None:
         return 0
     from search.config.early_checks import check_folder
 
@@ -52,21 +52,23 @@ def run(given: argparse.Namespace) -> int:
     from search.config.errors import ConfigError
     from search.config.overrides import changed_keys
     from search.methods import arms, page, table
-    from search.study import model_evaluator, preflight
+    from search.study import preflight
+    from search.study.model_evaluator import fingerprint, open_evaluator, weights_mark
 
     for count in given.tokens:
         if not 0 < count <= arms.OF:
             raise ConfigError(f"--tokens {count:g} is outside (0, {arms.OF}]: give mean tokens of {arms.OF}")
+    settings = experiment.settings
     names = arms.check_methods(given.methods, settings.folders)
-    report = preflight.report_config(settings, changed_keys(settings.overrides))
-    folder, geometries = preflight.prompts(settings, report)
+    report_task = experiment.report_task_with(changed_keys(settings.overrides))
+    checkpoint, geometries = preflight.prompts(experiment.model_settings, report_task)
     compared = arms.method_arms(settings, names, given.tokens, geometries)
-    vlm, progress = model_evaluator.load(settings.config), sys.stderr.isatty()
-    on_report = model_evaluator.open_evaluator(vlm, report, progress)
-    on_tune = model_evaluator.open_evaluator(vlm, settings.config, progress)
-    made_of = {"weights": model_evaluator.weights_mark(folder), "task": model_evaluator.fingerprint(on_report.prepared)}
-    shelf = table.AnswerCache(given.out / "records", made_of)
-    frame = table.run_arms(compared, on_report, on_tune, shelf)
+    vlm, progress = experiment.model, sys.stderr.isatty()
+    on_report = open_evaluator(vlm, report_task, experiment.typed, progress)
+    on_tune = open_evaluator(vlm, experiment.task, experiment.typed, progress)
+    made_of = {"weights": weights_mark(checkpoint), "task": fingerprint(on_report.prepared)}
+    cache = table.AnswerCache(given.out / "records", made_of)
+    frame = table.run_arms(compared, on_report, on_tune, cache)
     given.out.mkdir(parents=True, exist_ok=True)
     frame.to_csv(given.out / "table.csv", index=False)
     text = page.markdown(frame)

@@ -23,10 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Run trials, print nothing but what went wrong."""
-    settings = arguments.settings(given, {})
-    if settings is None:
+    experiment = arguments.experiment(given, {})
+    if experiment is None:
         return 0
     from search import pipeline
 
-    pipeline.work(settings, given.package)
+    pipeline.work(experiment, given.package)
     return 0

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from search.config.compose import Settings
+    from search.config.experiment import Experiment
 
 ABOUT = """
 Words such as policy=fixed choose a file of a group (conf/policy/fixed.yaml); words such as
@@ -39,27 +39,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-m", "--multirun", action="store_true", help=argparse.SUPPRESS)
 
 
-def settings(given: argparse.Namespace, unused: Mapping[str, str]) -> "Settings | None":
-    """The composed experiment; None when --cfg asked to see it only, which it now has been.
+def experiment(given: argparse.Namespace, unused: Mapping[str, str]) -> "Experiment | None":
+    """The experiment that the words describe; None when --cfg asked to see it only, which it now has been.
 
     `unused`: fields and groups that the command does not read, and what to type instead. Raises ConfigError; what
     can be told without torch and optuna is told before they are imported.
     """
-    from omegaconf import OmegaConf
-
     from search.config import early_checks
-    from search.config.compose import compose
     from search.config.errors import ConfigError
+    from search.config.experiment import Experiment
     from search.config.overrides import check_used
 
     if given.multirun:
         raise ConfigError(f"--multirun: {ONE_AT_A_TIME}")
     check_used(given.overrides, unused)
-    composed = compose(given.overrides, given.config_dir)
+    composed = Experiment.compose(given.overrides, given.config_dir)
     if given.cfg is None:
         early_checks.check(composed)
         return composed
-    print(OmegaConf.to_yaml(composed.config), end="")
+    print(composed.settings.yaml, end="")
     return None
 
 

@@ -12,11 +12,10 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from search.config.errors import ConfigError as ConfigError
-from search.config.errors import close as close
-from search.config.errors import without_password as without_password
+from search.config.errors import ConfigError, close, without_password
 from search.config.options import expand
 from search.config.overrides import is_below, key_of, quoted, spelled
+from search.config.paths import leaves
 from search.config.pinned import pin
 from search.config.ranges import check
 from search.config.schema import Schema
@@ -27,9 +26,9 @@ NEEDED = ("model", "task", "policy", "budget", "search", "tracking", "launcher")
 
 @dataclass(frozen=True)
 class Settings:
-    """One composed experiment: the config, its typed form, and which option of each group was chosen."""
+    """One composed experiment in plain values: the config, its typed form, which option of each group was chosen."""
 
-    config: DictConfig
+    config: dict[str, Any]
     typed: Schema
     choices: Mapping[str, str | None]
     overrides: tuple[str, ...]
@@ -39,6 +38,12 @@ class Settings:
     def out(self) -> Path:
         """The study's own folder."""
         return Path(self.typed.out)
+
+    @property
+    def yaml(self) -> str:
+        """The config as it is written into a file: without passwords."""
+        lines = OmegaConf.to_yaml(OmegaConf.create(self.config)).splitlines(keepends=True)
+        return "".join(map(without_password, lines))
 
 
 def conf_dir() -> Path:
@@ -74,7 +79,9 @@ def compose(overrides: Sequence[str] = (), folders: Sequence[Path] = ()) -> Sett
     check(typed)
     if typed.search.storage is not None:
         config.search.storage = without_password(typed.search.storage)  # the config is written into files
-    return Settings(config, typed, choices, tuple(overrides), tuple(folders))
+    plain = OmegaConf.to_container(config)
+    assert isinstance(plain, dict)
+    return Settings({str(key): value for key, value in plain.items()}, typed, choices, tuple(overrides), tuple(folders))
 
 
 def _fill_in(config: DictConfig, choices: Mapping[str, str | None]) -> None:
@@ -94,17 +101,6 @@ def _with_budget_group(overrides: Sequence[str]) -> list[str]:
     names = {key_of(word) for word in overrides}
     in_tokens = "budget.mean_tokens" in names and not names & {"budget", "budget.flops_ratio"}
     return [*overrides, "budget=tokens"] if in_tokens else list(overrides)
-
-
-def fields_of(node: Any, prefix: str = "") -> list[str]:
-    """Dotted paths of all leaves of a config."""
-    if OmegaConf.is_dict(node) or isinstance(node, dict):
-        items = [(str(key), node._get_node(key) if OmegaConf.is_config(node) else node[key]) for key in node]
-    elif OmegaConf.is_list(node):
-        items = [(str(i), node._get_node(i)) for i in range(len(node))]
-    else:
-        return [prefix]
-    return [path for key, item in items for path in fields_of(item, f"{prefix}.{key}" if prefix else key)]
 
 
 def _compose(overrides: Sequence[str], folders: Sequence[Path]) -> tuple[DictConfig, dict[str, str | None]]:
@@ -196,7 +192,10 @@ def _explain(error: Exception, overrides: Sequence[str], folders: Sequence[Path]
 
 def _unknown(key: str, config: DictConfig, choices: Mapping[str, str | None]) -> str:
     """That there is no such field, what is like it, and what is beside it."""
-    known = [*(name for name in choices if not name.startswith("hydra")), *fields_of(config)]
+    known = [
+        *(name for name in choices if not name.startswith("hydra")),
+        *leaves(OmegaConf.to_container(config, resolve=False)),
+    ]
     parent, _, _ = key.rpartition(".")
     if parent in choices and OmegaConf.select(config, f"pruner.{parent}") is not None:  # policy.x for pruner.policy.x
         meant, parent = f"; did you mean pruner.{key}?", f"pruner.{parent}"

@@ -3,42 +3,40 @@
 import os
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
-from search.config.compose import Settings
 from search.config.errors import ConfigError
+from search.config.experiment import Experiment
 from search.config.goal import BEST
-from search.config.instantiate import build, check_targets
+from search.config.instantiate import check_targets
 from search.config.overrides import check_used
 from search.config.space import Space
 
 
-def check(settings: Settings) -> None:
+def check(experiment: Experiment) -> None:
     """Raise ConfigError or TaskError for a policy or a task that is not there, and for a path that leads nowhere."""
-    config = settings.config
-    check_targets(OmegaConf.to_container(config.pruner.policy), "pruner.policy")
-    build(config.task, "task")
-    if (data := config.task.get("path")) is not None:
+    config = experiment.settings.config
+    check_targets(config["pruner"]["policy"], "pruner.policy")
+    _ = experiment.task  # built here, so that a mistake in it is told first
+    if (data := config["task"].get("path")) is not None:
         from autoprune_lab.tasks.reading import find_data
 
         find_data(str(data))
-    model = settings.typed.model.get("path")
+    model = config["model"].get("path")
     if model is None:
         raise ConfigError("model.path has no value: add model.path=DIR to the command")
     if (Path(model).is_absolute() or str(model).startswith(".")) and not Path(model).exists():
         raise ConfigError(f"checkpoint folder {model} does not exist")
 
 
-def check_search(settings: Settings) -> None:
+def check_search(experiment: Experiment) -> None:
     """Raise ConfigError where all that is searched was typed, and for a word about what this search has not."""
-    unused: dict[str, str] = {}
-    if settings.typed.search.mode != BEST:
+    typed, unused = experiment.typed, dict[str, str]()
+    if typed.search.mode != BEST:
         unused |= dict.fromkeys(("search.blocks", "search.pruner"), "trials are stopped with search.mode=best only")
-    if settings.typed.search.storage is None:
+    if typed.search.storage is None:
         unused["search.heartbeat"] = "a study in a journal has none; it counts with search.storage="
-    check_used(settings.overrides, unused)
-    if settings.typed.search.pinned and not settings.typed.space:
-        Space.from_config(settings.config)  # says that nothing is left
+    check_used(experiment.settings.overrides, unused)
+    if typed.search.pinned and not typed.space:
+        Space.of(experiment.settings.config)  # says that nothing is left
 
 
 def check_folder(place: Path, said: str) -> None:

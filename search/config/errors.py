@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 
 # By the module that defines them: who has not imported it cannot have raised them, so nothing is imported to ask.
-TOLD = {
+EXPECTED = {
     "autoprune_lab.evaluation.answers": ("AnswersError",),
     "autoprune_lab.schedule.budget": ("BudgetError",),
     "autoprune_lab.decoder.checks": ("NaNError",),
@@ -31,9 +31,9 @@ class ConfigError(ValueError):
     """A mistake in what the user asked for: one line with the key, the bound and the remedy."""
 
 
-def is_told(error: BaseException) -> bool:
+def is_expected(error: BaseException) -> bool:
     """Is it a mistake, or the disk's, a database's or a file's fault, rather than ours? Ours keep their traceback."""
-    named = (getattr(sys.modules.get(module), name, ()) for module, names in TOLD.items() for name in names)
+    named = (getattr(sys.modules.get(module), name, ()) for module, names in EXPECTED.items() for name in names)
     return isinstance(error, (ConfigError, OSError, UnicodeError, *(kind for kind in named if isinstance(kind, type))))
 
 

@@ -1,10 +1,8 @@
 """What a study wants: the whole front or the best score, at which cost, and within which limits."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
-
-from omegaconf import DictConfig
 
 FRONT, BEST = "front", "best"
 MODES = (FRONT, BEST)
@@ -25,13 +23,7 @@ class Goal:
 
     mode: str = FRONT
     cost: str = "flops_ratio"
-    limits: Mapping[str, float] | None = None
-
-    @classmethod
-    def of(cls, config: DictConfig) -> "Goal":
-        """The goal of a composed experiment."""
-        search = config.search
-        return cls(str(search.mode), str(search.cost), {str(k): float(v) for k, v in (search.limits or {}).items()})
+    limits: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def directions(self) -> "list[Literal['minimize', 'maximize']]":

@@ -1,32 +1,29 @@
-"""From config to objects: every part is named by `_target_` and checked against the target's own signature."""
+"""From config to objects: every part is named by `_target_` and checked against the target's own signature.
+
+Only `search.config.experiment` calls it: what runs afterwards is given objects.
+"""
 
 import inspect
-from collections.abc import Collection, Sequence
-from pathlib import Path
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
-from omegaconf import DictConfig, OmegaConf
 
-from autoprune_lab.plugins.discovery import near_miss, packages_of
-from search.config.compose import ConfigError, close
+from autoprune_lab.plugins.discovery import TARGET, near_miss
+from search.config.errors import ConfigError, close
+from search.config.paths import select
 
 if TYPE_CHECKING:
     from autoprune_lab.pruner import Pruner
 
 
-def build(node: DictConfig, key: str) -> Any:
+def build(node: Any, key: str) -> Any:
     """The object that a config node describes, its targets checked; `key` is the node's path, for the message.
 
-    Raises ConfigError as `check_targets` and `make` do.
+    Raises ConfigError as `check_targets` does, and with a part's own reason where it refuses its arguments.
     """
-    check_targets(OmegaConf.to_container(node, resolve=True), key)
-    return make(node, key)
-
-
-def make(node: Any, key: str) -> Any:
-    """The object that a config node describes; ConfigError with its own reason where it refuses its arguments."""
+    check_targets(node, key)
     try:
         return instantiate(node, _convert_="all")
     except InstantiationException as error:
@@ -35,49 +32,19 @@ def make(node: Any, key: str) -> Any:
         raise
 
 
-def build_pruner(config: DictConfig) -> "Pruner":
-    """The arm that `config.pruner` describes; raises ConfigError where a part refuses its settings."""
-    node = OmegaConf.to_container(config.pruner, resolve=True)
-    return _pruner(node, packages_of(node), "pruner")
+def build_pruner(node: Any, packages: Collection[str], key: str) -> "Pruner":
+    """The pruner that plain data describe, which may name code of `packages`; raises ConfigError.
 
-
-def stored_pruner(node: Any, config: DictConfig, where: str) -> "Pruner":
-    """A pruner that a study's storage holds; it may name code of the packages that the config's own pruners do.
-
-    Raises ConfigError, which begins with `where`.
+    Anybody may have written them (a study's storage, say), so Hydra does not see them: `autoprune_lab.plugins.parts`.
     """
-    return _pruner(node, pruner_packages(config), where)
-
-
-def load_pruner(path: Path, packages: Sequence[str] = ()) -> "Pruner":
-    """A saved pruner; it may name code of autoprune_lab, policies and `packages`. Raises ConfigError."""
-    from autoprune_lab.plugins.parts import PackagesError
+    from autoprune_lab.plugins.parts import PackagesError, PartError, make
     from autoprune_lab.pruner import Pruner
 
     try:
-        return Pruner.load(path, packages)
-    except PackagesError as error:
-        options = " ".join(f"--package {name}" for name in error.missing)
-        raise ConfigError(f"the pruner {path} {error.needs}: add {options} if you trust that code") from error
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read the pruner {path}: {_one_line(error)}") from error
-
-
-def pruner_packages(config: DictConfig) -> set[str]:
-    """The packages whose code the config's pruner, or any pruner in its space, is made of."""
-    return packages_of([OmegaConf.to_container(node, resolve=True) for node in (config.pruner, config.space)])
-
-
-def _pruner(node: Any, packages: Collection[str], where: str) -> "Pruner":
-    from autoprune_lab.plugins.parts import PackagesError, PartError
-    from autoprune_lab.plugins.parts import make as made
-    from autoprune_lab.pruner import Pruner
-
-    try:
-        pruner: Pruner = made(node, Pruner, packages, where)
+        pruner: Pruner = make(node, Pruner, packages, key)
         return pruner
     except PackagesError as error:
-        raise ConfigError(f"{where}: {error.needs}: no `_target_` of this config names that package") from error
+        raise ConfigError(f"{key}: {error.needs}: no `{TARGET}` of this config names that package") from error
     except PartError as error:
         raise ConfigError(_one_line(error)) from error
 
@@ -91,19 +58,19 @@ def check_targets(node: Any, key: str) -> None:
         return
     for name, item in node.items():
         check_targets(item, f"{key}.{name}")
-    if "_target_" not in node:
+    if TARGET not in node:
         return
     try:
-        signature = inspect.signature(get_object(node["_target_"]))
+        signature = inspect.signature(get_object(node[TARGET]))
     except Exception as error:
-        name = str(node["_target_"])
+        name = str(node[TARGET])
         near = f"did you mean {near}?" if (near := near_miss(name)) not in (None, name) else _one_line(error)
-        raise ConfigError(f"{key}._target_ '{name}' was not found: {near}") from error
+        raise ConfigError(f"{key}.{TARGET} '{name}' was not found: {near}") from error
     given = [name for name in node if not name.startswith("_")]
     takes = list(signature.parameters)
     for name in given:
         if name not in takes:
-            owner = node["_target_"].rpartition(".")[2]
+            owner = node[TARGET].rpartition(".")[2]
             raise ConfigError(f"unknown field '{key}.{name}'{close(name, takes)}; {owner} takes: {', '.join(takes)}")
         _check_plain(f"{key}.{name}", node[name], signature.parameters[name].annotation)
 
@@ -116,13 +83,13 @@ def _check_plain(path: str, value: Any, declared: Any) -> None:
         raise ConfigError(f"{path}={value} must be true or false")
 
 
-def wants_whole_number(config: DictConfig, path: str) -> bool:
+def wants_whole_number(config: Mapping[str, Any], path: str) -> bool:
     """Is the field at `path` declared as int by the class or function that takes it?"""
     parent, _, name = path.rpartition(".")
-    owner = OmegaConf.select(config, parent)
-    if not OmegaConf.is_dict(owner) or "_target_" not in owner:
+    owner = select(config, parent)
+    if not isinstance(owner, Mapping) or TARGET not in owner:
         return False
-    parameter = inspect.signature(get_object(owner["_target_"])).parameters.get(name)
+    parameter = inspect.signature(get_object(owner[TARGET])).parameters.get(name)
     return parameter is not None and parameter.annotation in (int, "int")
 
 

@@ -4,11 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
-
-from search.config.compose import ConfigError, close, fields_of
 from search.config.dimension import GROUP, Dimension, Value, Values, entries, is_number, read_dimension
+from search.config.errors import ConfigError, close
 from search.config.instantiate import wants_whole_number
+from search.config.paths import changed, leaves, select
 
 if TYPE_CHECKING:
     import optuna
@@ -47,14 +46,12 @@ class Space:
     groups: tuple[Group, ...] = ()
 
     @classmethod
-    def from_config(cls, config: DictConfig) -> "Space":
-        """Read `config.space`; raise ConfigError for a path the config does not have or a wrong type."""
-        plain = OmegaConf.to_container(config.space, resolve=True)
-        assert isinstance(plain, dict)
-        found = list(entries(plain))
+    def of(cls, config: Mapping[str, Any]) -> "Space":
+        """Read `space` of a config; raise ConfigError for a path the config does not have or a wrong type."""
+        found = list(entries(config["space"]))
         groups = tuple(_group(path, entry, config) for path, entry in found if entry["type"] == GROUP)
         space = cls(tuple(read_dimension(p, entry) for p, entry in found if entry["type"] != GROUP), groups)
-        if not found and (pinned := OmegaConf.select(config, "search.pinned")):
+        if not found and (pinned := select(config, "search.pinned")):
             raise ConfigError(
                 f"nothing is left to search: {', '.join(pinned)} was typed, and what is typed is not searched; "
                 "leave a word out, or measure this one setting with autoprune evaluate"
@@ -80,20 +77,20 @@ class Space:
         return self.changes(trial.params)
 
     def changes(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """What the parameters of a trial change in the config, by path; `apply` takes it."""
+        """What the parameters of a trial change in the config, by path; `search.config.paths.changed` takes it."""
         options = [group.option(params[group.path], "trial") for group in self.groups]
         paths = {dimension.name: dimension.path for dimension in self._with(options)}
         sets = {path: node for option in options for path, node in option.sets.items()}
         return sets | {paths[name]: value for name, value in params.items() if name in paths}
 
-    def complete(self, baseline: Mapping[str, Any], config: DictConfig, name: str) -> Values:
+    def complete(self, baseline: Mapping[str, Any], config: Mapping[str, Any], name: str) -> Values:
         """A baseline by path -> parameters of a trial; what it leaves open is the config's, where the space has that.
 
         Raises ConfigError for a path that is not searched or a value outside the space.
         """
         options = [group.option(baseline.get(group.path, group.now), name) for group in self.groups]
         values: Values = {group.path: option.name for group, option in zip(self.groups, options, strict=True)}
-        config = apply(config, {path: node for option in options for path, node in option.sets.items()})
+        config = changed(config, {path: node for option in options for path, node in option.sets.items()})
         known = {dimension.path: dimension for dimension in self._with(options)}
         for path, value in baseline.items():
             if path not in known and path not in values:
@@ -101,7 +98,7 @@ class Space:
             if path in known:
                 known[path].check(value, name)
         for path, dimension in known.items():
-            now: Value = baseline[path] if path in baseline else OmegaConf.select(config, path)
+            now: Value = baseline[path] if path in baseline else select(config, path)
             try:
                 dimension.check(now, name)
             except ConfigError:
@@ -135,21 +132,13 @@ class Space:
         return close(path, [*known, *(group.path for group in self.groups)])
 
 
-def apply(config: DictConfig, changes: Mapping[str, Any]) -> DictConfig:
-    """A copy of `config` with the changes at their paths, the shortest first; a mapping replaces the whole node."""
-    changed = config.copy()
-    for path in sorted(changes, key=lambda path: path.count(".")):
-        OmegaConf.update(changed, path, changes[path], merge=False)
-    return changed
-
-
-def _group(path: str, entry: Mapping[str, Any], config: DictConfig) -> Group:
+def _group(path: str, entry: Mapping[str, Any], config: Mapping[str, Any]) -> Group:
     """A group as `search.config.options.expand` left it in the config."""
     options = []
     for name, option in entry["options"].items():
         found = [read_dimension(at, dimension, name) for at, dimension in entries(option["space"])]
         for dimension in found:
-            _check_path(dimension, apply(config, option["sets"]))
+            _check_path(dimension, changed(config, option["sets"]))
         options.append(Option(str(name), option["sets"], tuple(found)))
     return Group(path, tuple(options), entry["now"])
 
@@ -170,14 +159,14 @@ def _check_owned(dimension: Dimension, groups: Sequence[Group]) -> None:
                 )
 
 
-def _check_path(dimension: Dimension, config: DictConfig) -> None:
-    known = [path for path in fields_of(config) if path.startswith("pruner.")]
+def _check_path(dimension: Dimension, config: Mapping[str, Any]) -> None:
+    known = [path for path in leaves(config) if path.startswith("pruner.")]
     if dimension.path not in known:
         raise ConfigError(
             f"space: unknown path '{dimension.path}'{close(dimension.path, known)}: "
             "a study can change fields of the pruner that exist in the config"
         )
-    now = OmegaConf.select(config, dimension.path)
+    now = select(config, dimension.path)
     values = dimension.choices if dimension.type == "categorical" else (dimension.low,)
     suits = now is None or all(value is None or is_number(value) == is_number(now) for value in values)
     if not suits or (dimension.type == "float" and wants_whole_number(config, dimension.path)):

@@ -2,47 +2,52 @@
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import optuna
-from omegaconf import OmegaConf
 
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.statistics.adaptivity import ADAPTIVE as ADAPTIVE_ARM
 from autoprune_lab.statistics.adaptivity import FIXED, MEAN, AdaptivityReport, adaptivity_report
-from search.config.compose import ConfigError, Settings, compose
-from search.config.instantiate import build_pruner, stored_pruner
+from search.config.compose import Settings
+from search.config.errors import ConfigError
+from search.config.experiment import Experiment
+from search.config.paths import select
 from search.results import study_result
-from search.results.fronts import point_of
 from search.results.text_table import table
-from search.study import loop, model_evaluator, preflight
+from search.study import loop, preflight
+from search.study.front import point_of
+from search.study.model_evaluator import open_evaluator, weights_mark
 from search.study.objective import PRUNER, Objective
-from search.study.preflight import CheckedStudy
+from search.study.storage import StudyStorage
 from search.study.trials import feasible
 
 ADAPTIVE, CONSTANT = "adaptive", "constant"
 
 
-def measure(settings: Settings, n_shuffles: int) -> AdaptivityReport:
+def measure(experiment: Experiment, n_shuffles: int) -> AdaptivityReport:
     """Check both searches, run what is missing of them, answer the report split with every arm."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    if not build_pruner(settings.config).policy.adaptive:
+    settings = experiment.settings
+    if not experiment.pruner().policy.adaptive:
         raise ConfigError(
             f"policy={settings.choices['policy']} is not adaptive: choose one whose shape uses complexity"
         )
-    twins = {name: compose(words, settings.folders) for name, words in twin_words(settings).items()}
-    checked = {name: preflight.check_study(twin) for name, twin in twins.items()}
-    vlm = model_evaluator.load(settings.config)
-    tuned = {name: tune(twin, checked[name], vlm) for name, twin in twins.items()}
-    report = model_evaluator.open_evaluator(vlm, preflight.report_config(settings), progress=sys.stderr.isatty())
+    twins = {name: Experiment.compose(words, settings.folders) for name, words in twin_words(settings).items()}
+    checkpoints = {name: preflight.check_study(twin) for name, twin in twins.items()}
+    vlm = experiment.model
+    tuned = {name: tune(twin, checkpoints[name], vlm) for name, twin in twins.items()}
+    report = open_evaluator(vlm, experiment.report_task, experiment.typed, progress=sys.stderr.isatty())
     bits = report.complexities(tuned[ADAPTIVE])
-    return adaptivity_report(report.run_told, tuned[ADAPTIVE], tuned[CONSTANT], bits, n_shuffles, settings.typed.seed)
+    run = report.run_with_complexities
+    return adaptivity_report(run, tuned[ADAPTIVE], tuned[CONSTANT], bits, n_shuffles, settings.typed.seed)
 
 
 def twin_words(settings: Settings) -> Mapping[str, list[str]]:
     """The command lines of both searches: at the budget itself, not below it; the fixed twin is told 0 bits of all."""
     words = [word for word in settings.overrides if not word.startswith(("study=", "complexity="))]
-    if OmegaConf.select(settings.config, "space.pruner.budget") is not None:
+    if select(settings.config, "space.pruner.budget") is not None:
         words.append("~space.pruner.budget")
     own = [word for word in settings.overrides if word.startswith("complexity=")]
     study = settings.typed.study
@@ -52,19 +57,19 @@ def twin_words(settings: Settings) -> Mapping[str, list[str]]:
     }
 
 
-def tune(settings: Settings, checked: CheckedStudy, vlm: VLM) -> Pruner:
+def tune(experiment: Experiment, checkpoint: Path, vlm: VLM) -> Pruner:
     """The pruner of the study's best trial, the study run as far as it is not there yet."""
-    made_of = loop.settings_print(settings, model_evaluator.weights_mark(checked.checkpoint))
-    study = loop.open_study(settings.out, settings.typed.study, made_of)
-    preflight.tell_pinned(settings)
-    loop.enqueue(study, checked.baselines)
-    opened = model_evaluator.open_evaluator(vlm, settings.config, progress=sys.stderr.isatty())
-    loop.run(study, Objective(settings.config, settings.typed.budget, checked.space, opened), settings)
-    study_result.write(study, settings)
+    study = loop.open_study(StudyStorage.of(experiment.typed), experiment.made_of(weights_mark(checkpoint)))
+    preflight.tell_pinned(experiment.typed)
+    loop.enqueue(study, experiment.baselines)
+    evaluator = open_evaluator(vlm, experiment.task, experiment.typed, progress=sys.stderr.isatty())
+    objective = Objective(experiment.pruner, experiment.space, experiment.goal, experiment.bound, evaluator)
+    loop.run(study, objective, experiment)
+    study_result.write(study, experiment.settings)
     if not (found := feasible(study)):
-        raise ConfigError(f"study {settings.typed.study}: no trial is within the budget; raise it or the trials")
+        raise ConfigError(f"study {experiment.name}: no trial is within the budget; raise it or the trials")
     best = max(found, key=lambda trial: (point_of(trial)[1], -point_of(trial)[0]))
-    return stored_pruner(best.user_attrs.get(PRUNER), settings.config, f"study {study.study_name}, trial {best.number}")
+    return experiment.stored_pruner(best.user_attrs.get(PRUNER), f"study {study.study_name}, trial {best.number}")
 
 
 def arms_table(report: AdaptivityReport) -> str:

@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from omegaconf import OmegaConf
 
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import BudgetError
 from autoprune_lab.schedule.flops import layer_terms, unpruned_flops
 from autoprune_lab.schedule.geometry import Geometry
-from search.config.compose import ConfigError, Settings, close, compose, options_of
-from search.config.instantiate import build_pruner
+from search.config.compose import Settings, options_of
+from search.config.errors import ConfigError, close
+from search.config.experiment import Experiment
+from search.config.paths import select
 
 ALWAYS = ("random", "uniform")
 UNPRUNED = "none"
@@ -70,15 +71,11 @@ def method_arms(
 def _arm(settings: Settings, method: str, tokens: float, typical: Geometry, geometries: Sequence[Geometry]) -> Arm:
     bound = paper_ratio(tokens, typical)
     words = [word for word in settings.overrides if not word.startswith(("method=", "budget"))]
-    config = compose([*words, f"method={method}"], settings.folders).config
-    for path, value in (
-        ("pruner.budget.flops_ratio", bound),
-        ("pruner.budget.mean_tokens", tokens / OF * typical.n_vision),
-    ):
-        if OmegaConf.select(config, path) is not None:  # the unit in which the method's own budget counts
-            OmegaConf.update(config, path, value)
+    experiment = Experiment.compose([*words, f"method={method}"], settings.folders)
+    bounds = {"pruner.budget.flops_ratio": bound, "pruner.budget.mean_tokens": tokens / OF * typical.n_vision}
+    config = experiment.settings.config  # the unit in which the method's own budget counts is the one that is there
     try:
-        pruner = build_pruner(config)
+        pruner = experiment.pruner({path: value for path, value in bounds.items() if select(config, path) is not None})
         bits = np.zeros(len(geometries))
         pruner.calibrated(bits, geometries).plan(bits, geometries)
     except BudgetError as error:

@@ -2,28 +2,28 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from omegaconf import OmegaConf
 
 from autoprune_lab.atomic_write import whole
 from autoprune_lab.evaluation.answers import Answers
 from autoprune_lab.evaluation.prompts import none_shown
 from autoprune_lab.evaluation.records import Records
 from autoprune_lab.evaluation.streaming import WHOLE, Shard, Stream
+from autoprune_lab.plugins.parts import PackagesError
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.pruner_file import own_packages, plain
 from autoprune_lab.tasks.base import Task
-from search.config.compose import ConfigError, Settings, fields_of
-from search.config.instantiate import build, load_pruner
+from search.config.errors import ConfigError
+from search.config.experiment import Experiment
+from search.config.identity import difference
+from search.config.paths import leaves
 from search.methods import shards
 from search.results import provenance
 from search.results.folder import read_json
 from search.study import locks, model_evaluator
-from search.study.diff import difference
 
 PRUNED, UNPRUNED = "pruned", "unpruned"
 SETTINGS, PRUNER, LOCK = "settings.json", "pruner.yaml", "lock"
@@ -41,9 +41,9 @@ class Finished:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A pruner on the config's task, perhaps beside the unpruned model; `shard` is what this process answers."""
+    """A pruner on the experiment's task, perhaps beside the unpruned model; `shard` is what this process answers."""
 
-    settings: Settings
+    experiment: Experiment
     pruner: Pruner
     out: Path
     names: tuple[str, ...] = (PRUNED, UNPRUNED)
@@ -62,8 +62,7 @@ class Evaluation:
 
     def run(self) -> Finished | None:
         """Answer what is missing of this shard; None while others have not finished, or where another finishes."""
-        task = build(self.settings.config.task, "task")
-        answers = self._answers()
+        task, answers = self.experiment.task, self._answers()
         if not (known := self._is_complete(task)):
             self._answer(task)
         with locks.held(self.out / LOCK):  # of shards that end together the first finishes
@@ -92,7 +91,7 @@ class Evaluation:
     def _answer(self, task: Task) -> None:
         shards.take_gpu()
         bars = sys.stderr.isatty() and shards.is_first_here()
-        stream = Stream(model_evaluator.load(self.settings.config), task, self.settings.typed.batch_size, bars)
+        stream = Stream(self.experiment.model, task, self.experiment.typed.batch_size, bars)
         pruners = {PRUNED: self._agreed(stream), UNPRUNED: None}
         stream.answer({kept: pruners[name] for name, kept in self._answers().items()}, self.shard)
 
@@ -110,9 +109,20 @@ class Evaluation:
 
     def _made_of(self, checkpoint: Path) -> dict[str, Any]:
         """All that the answers depend on, by path."""
-        config = self.settings.config
-        described = OmegaConf.create({"model": config.model, "task": config.task, "pruner": plain(self.pruner)})
-        flat = {path: OmegaConf.select(described, path) for path in fields_of(described) if path not in FREE}
-        samples = build(config.task, "task").samples()
+        config = self.experiment.settings.config
+        described = {"model": config["model"], "task": config["task"], "pruner": plain(self.pruner)}
+        flat = {path: value for path, value in leaves(described).items() if path not in FREE}
+        samples = self.experiment.task.samples()
         marks = {"weights": model_evaluator.weights_mark(checkpoint), "samples": provenance.fingerprint(samples)}
         return dict(json.loads(json.dumps(flat | marks)))
+
+
+def load_pruner(path: Path, packages: Sequence[str] = ()) -> Pruner:
+    """A saved pruner; it may name code of autoprune_lab, policies and `packages`. Raises ConfigError."""
+    try:
+        return Pruner.load(path, packages)
+    except PackagesError as error:
+        options = " ".join(f"--package {name}" for name in error.missing)
+        raise ConfigError(f"the pruner {path} {error.needs}: add {options} if you trust that code") from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read the pruner {path}: {' '.join(str(error).split())}") from error

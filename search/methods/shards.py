@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from search.config.compose import ConfigError
+from search.config.errors import ConfigError
 
 if TYPE_CHECKING:
     from autoprune_lab.evaluation.streaming import Shard

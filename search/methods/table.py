@@ -44,13 +44,13 @@ class AnswerCache:
 
 
 def run_arms(
-    arms: Sequence[Arm], evaluator: ModelEvaluator, calibration: ModelEvaluator, shelf: AnswerCache
+    arms: Sequence[Arm], evaluator: ModelEvaluator, calibration: ModelEvaluator, cache: AnswerCache
 ) -> pd.DataFrame:
     """One row an arm, the unpruned model first; budgets that need it are calibrated on `calibration`."""
     ready = {arm.name: calibration.calibrated(arm.pruner) for arm in arms if arm.pruner is not None}
-    records = {UNPRUNED: shelf.records(evaluator, None)}
+    records = {UNPRUNED: cache.records(evaluator, None)}
     for name, pruner in tqdm(ready.items(), desc="methods", unit="arm", disable=None):
-        records[name] = shelf.records(evaluator, pruner)
+        records[name] = cache.records(evaluator, pruner)
     times = dict(zip(ready, _time_ratios(evaluator, list(ready.values())), strict=True))
     answered = Arms(records)
     rows = [_row(UNPRUNED, UNPRUNED, math.nan, answered, 1.0)]

@@ -1,12 +1,19 @@
-"""Reads the small files of a folder; what is wrong with one is told with its name and, if it has lines, the line."""
+"""What stands in a study's folder; what is wrong with a file is told with its name and, if it has lines, the line."""
 
 import json
+import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from search.config.errors import ConfigError
+from search.config.paths import select
 
+if TYPE_CHECKING:
+    import optuna
+
+CONFIG = "config.yaml"
 FINISHED = ("trials.csv", "front.csv")  # what every finished study has written
+NO_PASSWORD = ":***@"  # was written instead of one; the driver looks for it where it always does
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -20,6 +27,41 @@ def read_json(file: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise _damaged(str(file), "it holds no {...}")
     return found
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """What a study's config.yaml says; empty where the folder has none. Raises ConfigError."""
+    import yaml
+
+    file = folder / CONFIG
+    if not file.is_file():
+        return {}
+    try:
+        found = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (ValueError, yaml.YAMLError) as error:
+        raise _damaged(str(file), " ".join(str(error).split())) from error
+    if not isinstance(found, dict):
+        raise _damaged(str(file), "it holds no mapping")
+    return found
+
+
+def load_study(folder: Path | str) -> "optuna.Study":
+    """The optuna study of a study's folder, from its journal or its database; nothing is created.
+
+    One that was put aside is kept in a database under the folder's new ending. Raises ConfigError where there is none.
+    """
+    from search.study.loop import existing
+    from search.study.storage import StudyStorage
+
+    folder = Path(folder)
+    config = read_config(folder)
+    name, url = str(config.get("study")), select(config, "search.storage")
+    if url is not None:
+        aside = re.search(r"\.old-\d+$", folder.resolve().name)
+        name, url = name + (aside.group() if aside else ""), str(url).replace(NO_PASSWORD, "@")
+    if (study := existing(StudyStorage(folder, name, url))) is None:
+        raise ConfigError(f"{folder} holds no study's trials")
+    return study
 
 
 def check_finished(folder: Path) -> None:

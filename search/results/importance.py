@@ -7,7 +7,7 @@ import pandas as pd
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
-from search.results.fronts import point_of
+from search.study.front import point_of
 
 COLUMNS = ["parameter", "score", "cost"]
 

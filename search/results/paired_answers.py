@@ -11,7 +11,7 @@ import pandas as pd
 from autoprune_lab.evaluation.records import Records
 from autoprune_lab.fronts.front import ParetoFront
 from autoprune_lab.statistics.resampling import Difference, difference
-from search.config.compose import ConfigError
+from search.config.errors import ConfigError
 
 Scores: TypeAlias = "pd.Series[float]"
 

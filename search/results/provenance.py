@@ -10,23 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from omegaconf import DictConfig
 
 from autoprune_lab.schedule import policy
 from autoprune_lab.tasks.base import Sample
-from search.config.instantiate import build
-from search.tracking.settings import PROVENANCE
 
+PROVENANCE = "provenance"  # attribute of a study
 PACKAGES = ("autoprune-lab", "torch", "transformers", "numpy", "optuna", "mlflow", "hydra-core")
 
 
-def note_provenance(study: optuna.Study, config: DictConfig) -> None:
+def note_provenance(study: optuna.Study, samples: Iterable[Sample]) -> None:
     """Add what this process runs with to the study's notes, if it is not the last one there."""
     noted = study.user_attrs.get(PROVENANCE, [])
     now = {
         **commit(Path.cwd()),
         "packages": {"python": platform.python_version()} | versions(PACKAGES),
-        "data": fingerprint(build(config.task, "task").samples()),
+        "data": fingerprint(samples),
         "weights": study.user_attrs.get("settings", {}).get("model.weights", ""),
     }
     if noted[-1:] != [now]:

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,7 @@ from autoprune_lab.evaluation.records import Records
 from autoprune_lab.fronts.front import ParetoFront
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import Budget, BudgetError
-from search.config.compose import Settings
-from search.config.instantiate import stored_pruner
+from search.config.experiment import Experiment
 from search.config.schema import ReportSettings
 from search.results.paired_answers import DIFFERENCE, TUNED_ARM, UNPRUNED, Arm, sample_rows, with_differences
 from search.results.study_result import RECORDS, REPORT, read_report_key, read_table
@@ -27,15 +27,15 @@ from search.study.objective import PRUNER
 TUNED = "tuned"
 
 
-def tuned_pruners(study: optuna.Study, settings: Settings, front: ParetoFront) -> dict[int, Pruner]:
+def tuned_pruners(study: optuna.Study, experiment: Experiment, front: ParetoFront) -> dict[int, Pruner]:
     """The pruner of every trial on the front, also written to tuned/trial-N.yaml for `Pruner.load`."""
-    folder = settings.out / TUNED
+    folder = experiment.out / TUNED
     folder.mkdir(exist_ok=True)
     ran = {trial.number: trial.user_attrs.get(PRUNER) for trial in study.get_trials(deepcopy=False)}
     numbers = [int(label) for label in front.labels]
     for old in folder.glob("trial-*.yaml"):
         old.unlink()
-    pruners = {n: stored_pruner(ran.get(n), settings.config, f"study {study.study_name}, trial {n}") for n in numbers}
+    pruners = {n: experiment.stored_pruner(ran.get(n), f"study {study.study_name}, trial {n}") for n in numbers}
     for number, pruner in pruners.items():
         pruner.save(folder / f"trial-{number}.yaml")
     return pruners
@@ -55,7 +55,8 @@ def chosen(front: ParetoFront, ratios: Sequence[float], points: int) -> list[int
 
 
 def evaluate_report(
-    settings: Settings,
+    out: Path,
+    report: ReportSettings,
     front: ParetoFront,
     tuned: Mapping[int, Pruner],
     arms: Mapping[str, Pruner],
@@ -65,7 +66,6 @@ def evaluate_report(
 
     Every answer goes to report_records.parquet. All is read from the folder where nothing has changed.
     """
-    report, out = settings.typed.report, settings.out
     made_of = json.loads(json.dumps({"report": vars(report), "front": front.rows()}))
     if read_report_key(out) == made_of:
         return read_table(out / REPORT)

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from omegaconf import OmegaConf
-
 from autoprune_lab.fronts.front import ParetoFront
-from search.config.compose import ConfigError, fields_of
+from search.config.errors import ConfigError
+from search.config.identity import is_free
+from search.config.paths import leaves
 from search.results.study_result import StudyResult
-from search.study.loop import is_free
 
 SEED = re.compile(r"(?P<stem>.+)[-_]s(?P<seed>\d+)")  # logistic-s0, logistic-s1, ...
 MUST_AGREE = ("search.n_trials", "report")  # though two runs of one study may differ in them
@@ -74,11 +73,11 @@ def _name(study: StudyResult, group: Sequence[StudyResult]) -> str:
 
 def _check_same(one: StudyResult, other: StudyResult) -> None:
     """Raise ConfigError naming the first setting beside the seed in which two studies differ."""
-    first, second = one.config, other.config
-    for path in sorted({*fields_of(first), *fields_of(second)}):
+    first, second = leaves(one.config), leaves(other.config)
+    for path in sorted({*first, *second}):
         if path in ("seed", "search.sampler.seed") or (is_free(path) and not path.startswith(MUST_AGREE)):
             continue
-        then, now = OmegaConf.select(first, path), OmegaConf.select(second, path)
+        then, now = first.get(path), second.get(path)
         if then != now:
             raise ConfigError(
                 f"{one.name} and {other.name} are named as seeds of one study, but {path} is {then!r} and {now!r}: "

@@ -8,19 +8,20 @@ from typing import Any
 
 import optuna
 import pandas as pd
-from omegaconf import DictConfig, OmegaConf
 
 from autoprune_lab.fronts.front import ParetoFront
-from search.config.compose import ConfigError, Settings, without_password
-from search.results.folder import check_finished, read_json
-from search.results.fronts import from_study
+from search.config.compose import Settings
+from search.config.errors import ConfigError
+from search.config.paths import select
+from search.results.folder import CONFIG, check_finished, read_config, read_json
 from search.results.importance import importance
 from search.results.paired_answers import TUNED_ARM, UNPRUNED
 from search.results.trial_table import left_out, trials_frame
+from search.study.front import from_study
 from search.study.objective import PRUNER
 from search.study.trials import feasible
 
-TRIALS, FRONT, REPORT, CONFIG = "trials.csv", "front.csv", "report.csv", "config.yaml"
+TRIALS, FRONT, REPORT = "trials.csv", "front.csv", "report.csv"
 RECORDS, IMPORTANCE, PRUNERS = "report_records.parquet", "importance.csv", "pruners.json"
 PICTURE, REPORT_PICTURE, PAGE = "front.png", "report.png", "front.html"
 
@@ -41,8 +42,7 @@ def write(study: optuna.Study, settings: Settings) -> ParetoFront:
 def write_config(settings: Settings) -> None:
     """Write config.yaml into the study's folder, without passwords; whoever reads it meanwhile finds a whole one."""
     new = settings.out / f"{CONFIG}.new"
-    lines = OmegaConf.to_yaml(settings.config).splitlines(keepends=True)
-    new.write_text("".join(map(without_password, lines)), encoding="utf-8")
+    new.write_text(settings.yaml, encoding="utf-8")
     new.replace(settings.out / CONFIG)
 
 
@@ -102,22 +102,19 @@ class StudyResult:
         return [cls.read(place) for place in places]
 
     @property
-    def config(self) -> DictConfig:
-        """The experiment; empty where the folder does not say."""
-        file = self.folder / CONFIG
-        loaded = OmegaConf.load(file) if file.is_file() else OmegaConf.create({})
-        assert isinstance(loaded, DictConfig)
-        return loaded
+    def config(self) -> dict[str, Any]:
+        """The experiment's settings; empty where the folder does not say."""
+        return read_config(self.folder)
 
     @property
     def cost(self) -> str:
         """What the front's cost is."""
-        return str(OmegaConf.select(self.config, "search.cost", default="flops_ratio"))
+        return str(select(self.config, "search.cost") or "flops_ratio")
 
     @property
     def bounds(self) -> list[float]:
         """The cost that no trial was to pass; empty where the bound was on something else."""
-        bound = OmegaConf.select(self.config, "budget.flops_ratio") if self.cost == "flops_ratio" else None
+        bound = select(self.config, "budget.flops_ratio") if self.cost == "flops_ratio" else None
         return [] if bound is None else [float(bound)]
 
     @property

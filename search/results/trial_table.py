@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 
 from autoprune_lab.fronts.front import LeftOut
 from search.config.goal import COST
-from search.results.fronts import from_study, point_of
+from search.study.front import from_study, point_of
 from search.study.objective import PRUNER
 from search.study.trials import RETRY, WORKER, feasible
 

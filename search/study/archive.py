@@ -2,13 +2,13 @@
 
 import optuna
 
-from search.config.compose import ConfigError
+from search.config.errors import ConfigError
 from search.study.storage import StudyStorage
 
 
 def put_aside(place: StudyStorage) -> None:
     """Keep folder and study under the first free NAME.old-N. Raises ConfigError while somebody works on it."""
-    if living := place.presence.living():
+    if living := place.liveness.living():
         raise ConfigError(f"study '{place.name}' is being worked on by {', '.join(living)}: stop them first")
     kept = _names(place) if place.url is not None and place.exists() else []
     n = next(
@@ -27,4 +27,4 @@ def put_aside(place: StudyStorage) -> None:
 
 
 def _names(place: StudyStorage) -> list[str]:
-    return place.alone(lambda: optuna.get_all_study_names(storage=place.open()))
+    return place.exclusively(lambda: optuna.get_all_study_names(storage=place.open()))

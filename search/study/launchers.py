@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol
 
-from search.config.compose import ConfigError
+from search.config.errors import ConfigError
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from search.config.compose import ConfigError
+from search.config.errors import ConfigError
 
 
 @contextmanager

@@ -1,62 +1,34 @@
 """Builds, resumes and runs an optuna study; every finished trial is on disk before the next one starts."""
 
-import json
 import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.trial import TrialState
 
-from search.config.compose import ConfigError, Settings, fields_of
 from search.config.dimension import Values
+from search.config.errors import ConfigError
+from search.config.experiment import Experiment
 from search.config.goal import Goal
-from search.study.diff import difference
+from search.config.identity import difference
 from search.study.objective import Objective
 from search.study.outages import SectionLostError, StorageError, link
 from search.study.progress import watching
-from search.study.samplers import sampler, stopper
-from search.study.storage import MISSED_BEATS, PATIENCE, StudyStorage
+from search.study.storage import MISSED_BEATS, StudyStorage
 from search.study.trials import WORKER, Observer, checked, claim, give_back, is_running, n_begun, n_ended
 
-FREE = (
-    *("study", "folder", "out", "cache", "report", "tracking", "launcher", "model.device", "model.strict"),
-    *("batch_size", "features_gib", "prefix_gib"),
-    *("search.n_trials", "search.storage", "search.workers", "search.heartbeat", "search.patience"),
-)
 WORDS = "words"  # what a worker elsewhere needs to know, as it would be said on the command line
 LAST_ONES = 0.5  # seconds between two looks whether the other workers' last trials have ended
 LOOKS = 20  # so many before it is said for whom a worker waits
 
 
-def is_free(path: str) -> bool:
-    """May this setting differ between two runs of one study?"""
-    return any(path == free or path.startswith(f"{free}.") for free in FREE)
-
-
-def settings_print(settings: Settings, weights: str = "") -> dict[str, Any]:
-    """All settings that a trial's result depends on, by path; two runs of one study must agree in them."""
-    from omegaconf import OmegaConf
-
-    plain = {path: OmegaConf.select(settings.config, path) for path in fields_of(settings.config)}
-    plain["search.baselines"] = settings.typed.search.baselines
-    plain["space"] = OmegaConf.to_container(settings.config.space)
-    kept = {
-        path: value
-        for path, value in plain.items()
-        if not path.startswith(("space.", "search.baselines.")) and not is_free(path)
-    }
-    return dict(json.loads(json.dumps(kept | {"model.weights": weights})))
-
-
-def existing(out: Path, name: str, url: str | None = None, patience: float = PATIENCE) -> optuna.Study | None:
-    """The study of that name in the folder or database, if there is one; creates nothing."""
-    place = StudyStorage(out, name, url, patience=patience)
-    return place.alone(lambda: _load(place)) if place.exists() else None
+def existing(storage: StudyStorage) -> optuna.Study | None:
+    """The study that is kept there, if there is one; creates nothing."""
+    return storage.exclusively(lambda: _load(storage)) if storage.exists() else None
 
 
 def check_same(study: optuna.Study, now: Mapping[str, Any]) -> None:
@@ -69,32 +41,27 @@ def check_same(study: optuna.Study, now: Mapping[str, Any]) -> None:
         )
 
 
-def open_study(
-    out: Path,
-    name: str,
-    settings: Mapping[str, Any],
-    url: str | None = None,
-    heartbeat: int = 60,
-    patience: float = PATIENCE,
-) -> optuna.Study:
-    """Create the study, or resume it: a trial whose worker died is queued again, one of a living worker is not."""
-    place = StudyStorage(out, name, url, heartbeat, patience)
-    place.make()
+def open_study(storage: StudyStorage, made_of: Mapping[str, Any]) -> optuna.Study:
+    """Create the study, or resume it: a trial whose worker died is queued again, one of a living worker is not.
+
+    `made_of`: what all runs of it must agree in (`search.config.identity`). Raises ConfigError where they do not.
+    """
+    storage.make()
 
     def opened() -> optuna.Study:
-        study = _load(place)
-        goal = Goal(settings["search.mode"], settings["search.cost"])
+        study = _load(storage)
+        goal = Goal(made_of["search.mode"], made_of["search.cost"])
         if study is None:
-            study = optuna.create_study(study_name=name, storage=place.open(), directions=goal.directions)
+            study = optuna.create_study(study_name=storage.name, storage=storage.open(), directions=goal.directions)
         if "settings" not in study.user_attrs:  # also where the first one died in between
             _name_values(study, goal)
-            study.set_user_attr("settings", dict(settings))
-        check_same(study, settings)
-        give_back(study, place.is_dead)
-        place.presence.sweep()
+            study.set_user_attr("settings", dict(made_of))
+        check_same(study, made_of)
+        give_back(study, storage.is_dead)
+        storage.liveness.sweep()
         return study
 
-    return place.alone(opened)
+    return storage.exclusively(opened)
 
 
 def enqueue(study: optuna.Study, baselines: Sequence[Values]) -> None:
@@ -108,7 +75,7 @@ def enqueue(study: optuna.Study, baselines: Sequence[Values]) -> None:
 def run(
     study: optuna.Study,
     objective: Objective,
-    settings: Settings,
+    experiment: Experiment,
     observers: Sequence[Observer] = (),
 ) -> None:
     """Run trials until `search.n_trials` have ended, beside any other worker who does the same.
@@ -117,37 +84,37 @@ def run(
     memory is the study itself, so a resumed study goes on exactly as if it had never stopped. Workers ask one
     after the other, so no two trials have one seed, and no trial too many is begun.
     """
-    place, wanted = StudyStorage.of(settings), settings.typed.search.n_trials
-    with place.presence.enter() as worker, watching(study, wanted, observers) as look:
+    storage, wanted = StudyStorage.of(experiment.typed), experiment.typed.search.n_trials
+    with storage.liveness.enter() as worker, watching(study, wanted, observers) as look:
         idle = 0
         while n_ended(study) < wanted:
             try:
-                idle = 0 if _run_one(study, objective, settings, worker) else idle + 1
+                idle = 0 if _run_one(study, objective, experiment, worker) else idle + 1
             except SectionLostError:  # nothing had been run; whoever is in the section next sees what is there
                 continue
             if idle == LOOKS:
-                _tell_wait(study, place)
+                _tell_wait(study, storage)
             if idle:
                 time.sleep(LAST_ONES)  # the others are at the last ones; one of them may die
             look()
 
 
-def _tell_wait(study: optuna.Study, place: StudyStorage) -> None:
+def _tell_wait(study: optuna.Study, storage: StudyStorage) -> None:
     """For whom a worker waits that finds nothing to begin."""
     others = [trial.user_attrs.get(WORKER, "?") for trial in study.get_trials(False, (TrialState.RUNNING,))]
     print(
-        f"autoprune: {place.name}: no trial is left to begin; waiting for the last ones, of {', '.join(others)}"
-        + (f" (who count as dead after {MISSED_BEATS * place.heartbeat} s of silence)" if place.url else ""),
+        f"autoprune: {storage.name}: no trial is left to begin; waiting for the last ones, of {', '.join(others)}"
+        + (f" (who count as dead after {MISSED_BEATS * storage.heartbeat} s of silence)" if storage.url else ""),
         file=sys.stderr,
     )
 
 
-def _run_one(study: optuna.Study, objective: Objective, settings: Settings, worker: str) -> bool:
+def _run_one(study: optuna.Study, objective: Objective, experiment: Experiment, worker: str) -> bool:
     """One trial, unless those under way are the last ones.
 
     Whatever stops it in the middle, Ctrl-C or an error, it is queued again before that goes on its way.
     """
-    place, lost = StudyStorage.of(settings), False
+    storage, lost = StudyStorage.of(experiment.typed), False
 
     def begun(trial: optuna.Trial) -> tuple[float, ...] | float:
         nonlocal lost
@@ -160,12 +127,12 @@ def _run_one(study: optuna.Study, objective: Objective, settings: Settings, work
             lost = not is_running(trial)
 
     with ExitStack() as asking:
-        asking.enter_context(place.exclusive())
-        give_back(study, place.is_dead)
+        asking.enter_context(storage.exclusive())
+        give_back(study, storage.is_dead)
         before = n_begun(study)
-        if before >= settings.typed.search.n_trials:
+        if before >= experiment.typed.search.n_trials:
             return False
-        study.sampler, study.pruner = sampler(settings, before), stopper(settings)
+        study.sampler, study.pruner = experiment.sampler(before), experiment.stopper
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -177,7 +144,7 @@ def _run_one(study: optuna.Study, objective: Objective, settings: Settings, work
             asking.close()
             if (refusal := link(error, StorageError)) is not None:  # optuna stumbles over it, and says something else
                 raise refusal from refusal.__cause__
-            place.alone(lambda: give_back(study, place.is_dead))
+            storage.exclusively(lambda: give_back(study, storage.is_dead))
             raise
     return True
 
@@ -188,8 +155,8 @@ def _name_values(study: optuna.Study, goal: Goal) -> None:
         study.set_metric_names(goal.names)
 
 
-def _load(place: StudyStorage) -> optuna.Study | None:
+def _load(storage: StudyStorage) -> optuna.Study | None:
     try:
-        return optuna.load_study(study_name=place.name, storage=place.open())
+        return optuna.load_study(study_name=storage.name, storage=storage.open())
     except KeyError:
         return None

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from omegaconf import DictConfig
 
 from autoprune_lab.evaluation.evaluate import Block, evaluate, read_complexities
 from autoprune_lab.evaluation.latency import latency_ratio
@@ -19,8 +18,9 @@ from autoprune_lab.evaluation.records import Records
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.geometry import Geometry
+from autoprune_lab.tasks.base import Task
 from search.config.goal import BEST
-from search.config.instantiate import build
+from search.config.schema import Schema
 from search.study.complexity_cache import ComplexityCache
 from search.study.evaluator import Outcome
 
@@ -69,7 +69,7 @@ class ModelEvaluator:
         """Time of pruned over unpruned answers, on the middle batch."""
         return latency_ratio(self.vlm, self.prepared, pruner)
 
-    def run_told(self, pruner: Pruner, complexities: Float[np.ndarray, "samples"] | None) -> Records:
+    def run_with_complexities(self, pruner: Pruner, complexities: Float[np.ndarray, "samples"] | None) -> Records:
         """Answer every sample, the policy told these complexities; None: those that it is told anyway."""
         return evaluate(self.vlm, self.prepared, pruner, progress=self.progress, complexities=complexities)
 
@@ -82,27 +82,20 @@ class ModelEvaluator:
         return bits
 
 
-def load(config: DictConfig) -> VLM:
-    """The model of the config."""
-    vlm = build(config.model, "model")
-    assert isinstance(vlm, VLM)
-    return vlm
-
-
-def open_evaluator(vlm: VLM, config: DictConfig, progress: bool = False) -> ModelEvaluator:
+def open_evaluator(vlm: VLM, task: Task, settings: Schema, progress: bool = False) -> ModelEvaluator:
     """Draw the task's samples, tokenise them, and run the vision tower once; name those that cannot be shown."""
     prepared = prepare(
         vlm,
-        build(config.task, "task"),
-        batch_size=config.batch_size,
+        task,
+        batch_size=settings.batch_size,
         progress=progress,
-        most_bytes=None if config.features_gib is None else int(config.features_gib * GIB),
-        blocks=config.search.blocks if config.search.mode == BEST else 1,
+        most_bytes=None if settings.features_gib is None else int(settings.features_gib * GIB),
+        blocks=settings.search.blocks if settings.search.mode == BEST else 1,
     )
     for left in prepared.left_out.values():
         print(f"autoprune: task {prepared.task.name}: left out {left.id}: {left.reason}", file=sys.stderr)
-    cache = ComplexityCache(Path(config.cache), vlm, prepared) if config.cache is not None else None
-    prefixes = Prefixes(vlm, prepared, int(config.prefix_gib * GIB))
+    cache = ComplexityCache(Path(settings.cache), vlm, prepared) if settings.cache is not None else None
+    prefixes = Prefixes(vlm, prepared, int(settings.prefix_gib * GIB))
     return ModelEvaluator(vlm, prepared, progress, cache=cache, prefixes=prefixes)
 
 

@@ -6,22 +6,19 @@ far is *stopped*, and ends as PRUNED too. All carry their constraints: TPE reads
 how far it is over. Constraints are set last on every path, so every ended trial has them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import optuna
-from omegaconf import DictConfig
 
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.pruner_file import plain
 from autoprune_lab.schedule.budget import BudgetError
-from search.config.compose import ConfigError
+from search.config.errors import ConfigError
 from search.config.goal import BEST, COST, Goal
-from search.config.instantiate import build_pruner
 from search.config.schema import BudgetSettings
-from search.config.space import Space, apply
+from search.config.space import Space
 from search.study.evaluator import Evaluator, Outcome, Part
 from search.study.planned import Planned, planned
 
@@ -46,27 +43,23 @@ class Answered:
 
 @dataclass(frozen=True)
 class Objective:
-    """Callable for optuna: its values and their directions are those of the goal in `config.search`.
+    """Callable for optuna: its values and their directions are those of the goal.
 
+    `pruner` makes the pruner of a trial from the values that it chose, by path, and raises ConfigError where it cannot.
     Two trials with the same plan, scorer and recovery give the same answers: the second one takes them over.
     """
 
-    config: DictConfig
-    bound: BudgetSettings
+    pruner: Callable[[Mapping[str, Any]], Pruner]
     space: Space
+    goal: Goal
+    bound: BudgetSettings
     evaluator: Evaluator
     known: dict[str, Answered] = field(default_factory=dict)
 
-    @cached_property
-    def goal(self) -> Goal:
-        """What the study wants."""
-        return Goal.of(self.config)
-
     def __call__(self, trial: optuna.Trial) -> tuple[float, ...]:
         """The values of a trial; raises TrialPruned for one that is refused or stopped."""
-        changes = self.space.suggest(trial)
         try:
-            pruner = build_pruner(apply(self.config, changes))
+            pruner = self.pruner(self.space.suggest(trial))
         except ConfigError as error:
             self._refuse(trial, INVALID, str(error))
         bits = self.evaluator.complexities(pruner)
@@ -116,18 +109,18 @@ class Objective:
 
     def _figures(self, outcome: Outcome) -> dict[str, float]:
         """Those with a limit."""
-        limits = self.goal.limits or {}
+        limits = self.goal.limits
         figures = self.evaluator.figures(outcome) if limits else {}
         return {name: float(figures[name]) for name in limits}
 
     def _constraints(self, over: float, figures: Mapping[str, float]) -> dict[str, float]:
-        limits = self.goal.limits or {}
+        limits = self.goal.limits
         return {CONSTRAINT: over} | {f"{LIMIT}{name}": figures[name] - most for name, most in limits.items()}
 
     def _refuse(self, trial: optuna.Trial, over: float, reason: str) -> NoReturn:
         """The limits' figures are unknown: they neither help nor count against the trial."""
         trial.set_user_attr("refused", reason)
-        _constrain(trial, {CONSTRAINT: over} | {f"{LIMIT}{name}": 0.0 for name in self.goal.limits or {}})
+        _constrain(trial, {CONSTRAINT: over} | {f"{LIMIT}{name}": 0.0 for name in self.goal.limits})
         raise optuna.TrialPruned(reason)
 
 

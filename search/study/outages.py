@@ -23,7 +23,7 @@ from optuna.storages import RDBStorage
 from optuna.storages._cached_storage import _CachedStorage
 from optuna.trial import TrialState
 
-from search.config.compose import ConfigError
+from search.config.errors import ConfigError
 
 T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)

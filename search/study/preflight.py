@@ -1,24 +1,20 @@
 """Finds every mistake that can be found before a model is loaded. Writes nothing."""
 
 import sys
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from omegaconf import DictConfig
 
 from autoprune_lab.evaluation.records import Record
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import Budget, BudgetError
 from autoprune_lab.schedule.curve import Shape
 from autoprune_lab.schedule.geometry import Geometry
-from search.config.compose import ConfigError, Settings, close, compose
-from search.config.dimension import Values
-from search.config.instantiate import build, build_pruner, check_targets
-from search.config.schema import BudgetSettings
-from search.config.space import Space, apply
+from search.config.errors import ConfigError, close
+from search.config.experiment import Experiment
+from search.config.schema import BudgetSettings, Schema
 from search.study import samplers
 from search.study.planned import planned
 
@@ -26,12 +22,12 @@ if TYPE_CHECKING:
     from autoprune_lab.tasks.base import Task
 
 
-def check_evaluation(settings: Settings, pruner: Pruner) -> Path:
+def check_evaluation(experiment: Experiment, pruner: Pruner) -> Path:
     """Check model, task and that the pruner's budget is reachable; return the checkpoint's folder.
 
     Raises ConfigError, or the CheckpointError or BudgetError that says why.
     """
-    folder, geometries = prompts(settings, settings.config)
+    folder, geometries = prompts(experiment.model_settings, experiment.task)
     bits = np.zeros(len(geometries))
     try:
         pruner.calibrated(bits, geometries).plan(bits, geometries)
@@ -42,97 +38,59 @@ def check_evaluation(settings: Settings, pruner: Pruner) -> Path:
     return folder
 
 
-@dataclass(frozen=True)
-class CheckedStudy:
-    """All that a study needs beside its settings."""
+def check_study(experiment: Experiment) -> Path:
+    """Check everything from the checkpoint's files to the space's ends; return the checkpoint's folder.
 
-    space: Space
-    baselines: list[Values]
-    arms: dict[str, Pruner]
-    checkpoint: Path
-
-
-def check_study(settings: Settings) -> CheckedStudy:
-    """Check everything from the checkpoint's files to the space's ends. Raises as `check_evaluation` does."""
-    config, typed = settings.config, settings.typed
-    pruner = build_pruner(config)
-    folder, geometries = prompts(settings, settings.config)
+    Raises as `check_evaluation` does.
+    """
+    typed = experiment.typed
+    pruner = experiment.pruner()
+    folder, geometries = prompts(experiment.model_settings, experiment.task)
     try:
-        space = Space.from_config(config)
-        corners = _corners(space, settings)
+        corners = _corners(experiment)
         probe = min(pruner.probe_layer, *(corner.probe_layer for corner in corners))
     except ConfigError:
         _check_bounds(typed.budget, geometries, pruner.probe_layer)  # it is why a range below the bound is empty
         raise
     _check_bounds(typed.budget, geometries, probe)
-    _check_pinned(settings, [pruner, *corners], geometries)
-    baselines = [
-        space.complete(baseline, config, f"search.baselines[{i}]") for i, baseline in enumerate(typed.search.baselines)
-    ]
-    check_targets(typed.search.sampler, "search.sampler")
-    check_targets(typed.search.pruner, "search.pruner")
-    samplers.check(settings, space, baselines)
-    _check_limits(settings)
-    if typed.tracking is not None:
-        build(config.tracking, "tracking")
-    arms = {name: arm(settings, name, overrides) for name, overrides in typed.report.arms.items()}
-    _check_report(settings)
-    _tell(build(report_config(settings).task, "report.task"))
-    return CheckedStudy(space, baselines, arms, folder)
+    _check_pinned(typed, [pruner, *corners], geometries)
+    samplers.check(experiment)
+    _check_limits(experiment)
+    _ = experiment.tracking, experiment.arms  # built here, so that a mistake in them is told before a model is loaded
+    _check_report(experiment)
+    return folder
 
 
-def tell_pinned(settings: Settings) -> None:
+def tell_pinned(typed: Schema) -> None:
     """Say in a line what this study does not search."""
-    typed = settings.typed
     if pinned := typed.search.pinned:
         print(f"autoprune: study {typed.study}: not searched, for it was typed: {', '.join(pinned)}", file=sys.stderr)
 
 
-def arm(settings: Settings, name: str, overrides: list[str]) -> Pruner:
-    """A pruner to compare with: the shipped config changed by `overrides`, probing where this experiment does."""
-    try:
-        other = build_pruner(compose([*overrides], settings.folders).config)
-    except ConfigError as error:
-        raise ConfigError(f"report.arms.{name}: {error}") from error
-    return replace(other, probe_layer=settings.config.pruner.probe_layer)
-
-
-def report_config(settings: Settings, typed: Collection[str] = ()) -> DictConfig:
-    """The study's config with the fields of `report.task` changed in its task.
-
-    Fields of `typed` stay as they were typed for the task, unless they were typed for the report too.
-    """
-    changed = {
-        f"task.{name}": value
-        for name, value in settings.typed.report.task.items()
-        if f"task.{name}" not in typed or {"report.task", f"report.task.{name}"} & {*typed}
-    }
-    return apply(settings.config, changed)
-
-
-def _check_report(settings: Settings) -> None:
+def _check_report(experiment: Experiment) -> None:
     """Raise ConfigError where the report would be on samples that trials see."""
-    on_report, on_tune = report_config(settings).task, settings.config.task
-    changed = {name for name in on_report if on_report[name] != on_tune[name]}
+    on_report, on_tune = experiment.report_settings(), experiment.settings.config["task"]
+    changed = {name for name in on_report if on_report[name] != on_tune.get(name)}
     if changed <= {"per_kind"} or "all" in (on_report.get("split"), on_tune.get("split")):
         raise ConfigError("report.task gives samples that trials see: use task.split=tune and report.task.split=report")
+    _tell(experiment.report_task)
 
 
-def _corners(space: Space, settings: Settings) -> list[Pruner]:
+def _corners(experiment: Experiment) -> list[Pruner]:
     """The pruners at the ends of the space; raises ConfigError where one is refused."""
     pruners = []
-    for where, changes in space.corners():
+    for where, changes in experiment.space.corners():
         try:
-            pruners.append(build_pruner(apply(settings.config, changes)))
+            pruners.append(experiment.pruner(changes))
         except ConfigError as error:
             raise ConfigError(f"space: with {where}, {error}") from error
     return pruners
 
 
-def _check_pinned(settings: Settings, pruners: list[Pruner], geometries: list[Geometry]) -> None:
+def _check_pinned(typed: Schema, pruners: list[Pruner], geometries: list[Geometry]) -> None:
     """Raise ConfigError where what was typed leaves nothing to try: the config and the space's ends are all refused."""
-    pinned = settings.typed.search.pinned
-    reasons = [_refusal(pruner, settings.typed.budget, geometries) for pruner in pruners] if pinned else [""]
+    pinned = typed.search.pinned
+    reasons = [_refusal(pruner, typed.budget, geometries) for pruner in pruners] if pinned else [""]
     if all(reasons):
         raise ConfigError(f"{', '.join(pinned)}: every trial would be refused: {reasons[0]}")
 
@@ -151,14 +109,14 @@ def _refusal(pruner: Pruner, bound: BudgetSettings, geometries: list[Geometry]) 
     return f"it costs {least.flops_ratio:.4f} of the unpruned prefill, over the bound" if least.over(bound) > 0 else ""
 
 
-def _check_limits(settings: Settings) -> None:
+def _check_limits(experiment: Experiment) -> None:
     """Does the task give the figures that are limited? It is asked as if nothing had been answered."""
-    if not settings.typed.search.limits:
+    if not experiment.goal.limits:
         return
-    task = build(settings.config.task, "task")
+    task = experiment.task
     rows = [Record(s.id, s.kind, "", s.answers, 0.0, None, 1, 1, 1.0, 1, 1, 0, 1, 1, 1.0, (1,)) for s in task.samples()]
     known = list(task.summary(rows))
-    for name in settings.typed.search.limits:
+    for name in experiment.goal.limits:
         if name not in known:
             listed = f"its figures: {', '.join(known)}" if known else "it gives none"
             raise ConfigError(f"search.limits.{name}: the task has no such figure{close(name, known)}; {listed}")
@@ -171,22 +129,18 @@ def _check_bounds(limit: BudgetSettings, geometries: list[Geometry], probe: int)
         _check_reachable(bound, np.zeros(geometries[0].n_layers), geometries, probe)
 
 
-def prompts(settings: Settings, config: DictConfig) -> tuple[Path, list[Geometry]]:
-    """The checkpoint's folder, and the sizes of the prompts of the config's task (of a benchmark, the extreme ones).
+def prompts(model: Mapping[str, Any], task: "Task") -> tuple[Path, list[Geometry]]:
+    """The checkpoint's folder, and the sizes of the task's prompts (of a benchmark, the extreme ones).
 
-    No weights are read.
+    `model`: the arguments that load it. No weights are read.
     """
     from autoprune_lab.evaluation.preview import extremes, text_config
     from autoprune_lab.evaluation.prompts import prompt_lengths
     from autoprune_lab.models.checkpoint import check_checkpoint, load_processor
     from autoprune_lab.models.placement import Placement
 
-    check_targets(settings.typed.model, "model")
-    model = settings.typed.model
     Placement(**{field: model[field] for field in Placement.__dataclass_fields__ if field in model}).check()
-    trusted = bool(model.get("trust_remote_code"))
-    task = build(config.task, "task")
-    strict = bool(model.get("strict", True))
+    trusted, strict = bool(model.get("trust_remote_code")), bool(model.get("strict", True))
     folder = check_checkpoint(str(model["path"]), model.get("revision"), trusted, strict)
     _tell(task)
     text, image_token_id = text_config(folder, trusted)

@@ -9,7 +9,7 @@ import optuna
 from tqdm import tqdm
 
 from autoprune_lab.fronts.front import ParetoFront
-from search.results.fronts import from_study
+from search.study.front import from_study
 from search.study.trials import Observer, n_ended
 
 BAR = "{desc} |{bar:12}| {postfix}"

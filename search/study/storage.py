@@ -15,7 +15,8 @@ import optuna
 import sqlalchemy
 from optuna.storages import BaseStorage, RDBStorage
 
-from search.config.compose import ConfigError, Settings, without_password
+from search.config.errors import ConfigError, without_password
+from search.config.schema import Schema
 from search.study import locks
 from search.study.journal import Journal
 from search.study.liveness import Liveness, on_this_host
@@ -62,13 +63,13 @@ class StudyStorage:
             )
 
     @classmethod
-    def of(cls, settings: Settings) -> "StudyStorage":
-        """The place that the config names."""
-        search = settings.typed.search
-        return cls(settings.out, settings.typed.study, search.storage, search.heartbeat, search.patience)
+    def of(cls, typed: Schema) -> "StudyStorage":
+        """The one that the config names."""
+        search = typed.search
+        return cls(Path(typed.out), typed.study, search.storage, search.heartbeat, search.patience)
 
     @property
-    def presence(self) -> Liveness:
+    def liveness(self) -> Liveness:
         """The workers who share this folder."""
         return Liveness(self.out / "workers")
 
@@ -102,7 +103,7 @@ class StudyStorage:
         with self._waiting.ask(self._locked) as connection, section(connection):
             yield
 
-    def alone(self, action: Callable[[], T]) -> T:
+    def exclusively(self, action: Callable[[], T]) -> T:
         """What `action` gives inside `exclusive`; it is begun anew, and must bear that, where the lock was lost."""
         while True:
             try:
@@ -116,7 +117,7 @@ class StudyStorage:
 
         Ask inside `exclusive`: a trial gets its owner there, so one without an owner was cut off before.
         """
-        alive = None if worker is None else self.presence.alive(worker)
+        alive = None if worker is None else self.liveness.alive(worker)
         if worker is None or self.url is None:
             return alive is not True
         return alive is False and on_this_host(worker)

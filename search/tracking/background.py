@@ -1,36 +1,66 @@
 """Sends a study's trials to MLflow from a thread of its own: the study never waits for it, but at its end, and briefly.
 
-What waits in the outbox is what the study has and MLflow has not; it needs no file, and survives every kill.
+What waits is what the study has and MLflow has not; it needs no file, and survives every kill.
 """
 
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import filelock
 import optuna
-from omegaconf import DictConfig
 from optuna.trial import FrozenTrial
 
+from autoprune_lab.tasks.base import Sample
+from search.config.experiment import Experiment
 from search.results.provenance import note_provenance
+from search.results.study_result import write_config
+from search.study.trials import Observer
 from search.tracking import client
 from search.tracking.mirror import Mirror
-from search.tracking.settings import RUNNING, MlflowTracking
+from search.tracking.settings import FINISHED, RUNNING, STATUS, STOPPED, MlflowTracking, begin
 
 LOCK = "mlflow.lock"
 POLL = 2.0  # seconds between two looks for trials of other processes
 PAUSE = 30.0  # seconds before a server that failed is asked again
+HURRY = 5.0  # seconds that Ctrl-C may be kept waiting
+Samples = Callable[[], Iterable[Sample]]
+
+
+@contextmanager
+def tracked(study: optuna.Study, experiment: Experiment) -> Iterator[list[Observer]]:
+    """While it is open, the study's trials are logged, those of other processes too. Yields observers, which return
+    at once; at the end one line on stderr says what could not be logged. No tracking: no observers.
+    """
+    write_config(experiment.settings)
+    if experiment.tracking is None:
+        yield []
+        return
+    target: MlflowTracking = experiment.tracking.resolved()
+    begin(study, target)
+    mirror = BackgroundMirror(study, target, experiment.out, experiment.task.samples)
+    status = STOPPED
+    try:
+        yield [mirror.wake]
+        status = FINISHED
+    finally:
+        try:
+            study.set_user_attr(STATUS, status)
+        finally:
+            if note := mirror.close(status, target.patience if status == FINISHED else min(HURRY, target.patience)):
+                print(f"\n{note}", file=sys.stderr)
 
 
 class BackgroundMirror:
     """An open study's trials on their way to MLflow. Nothing here raises into the study."""
 
-    def __init__(self, study: optuna.Study, target: MlflowTracking, folder: Path, config: DictConfig) -> None:
+    def __init__(self, study: optuna.Study, target: MlflowTracking, folder: Path, samples: Samples) -> None:
         client.prepare()
         self.mirror = Mirror(study, target, folder)
-        self._config, self._status = config, RUNNING
+        self._samples, self._status = samples, RUNNING
         self._problem: str | None = None
         self._woken, self._abandoned = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
@@ -63,7 +93,7 @@ class BackgroundMirror:
                 self._woken.clear()
 
     def _note(self) -> None:
-        note_provenance(self.mirror.study, self._config)
+        note_provenance(self.mirror.study, self._samples())
 
     def _send(self) -> None:
         status = self._status

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from search.config.compose import ConfigError, without_password
+from search.config.errors import ConfigError, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -16,10 +16,11 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
+from search.results.provenance import PROVENANCE
 from search.results.study_result import artifacts
 from search.tracking.fields import TrialFields, progress
 from search.tracking.runs import PAGE, PARENT, StudyRun, chunks, open_run
-from search.tracking.settings import PROVENANCE, RUNNING, MlflowTracking
+from search.tracking.settings import RUNNING, MlflowTracking
 
 FILES = "files"
 TUNED = "tuned"

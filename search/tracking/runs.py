@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import optuna
-from omegaconf import OmegaConf
 
-from search.config.compose import fields_of
-from search.results.provenance import tags_of
-from search.results.study_result import CONFIG
+from search.config.paths import leaves
+from search.results.folder import read_config
+from search.results.provenance import PROVENANCE, tags_of
 from search.tracking.client import connect
 from search.tracking.fields import safe, text
-from search.tracking.settings import KEY, PROVENANCE, RUNNING, MlflowTracking
+from search.tracking.settings import KEY, RUNNING, MlflowTracking
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -67,8 +66,7 @@ def _send_settings(client: "MlflowClient", run: "Run", study: optuna.Study, fold
     """Params, each once, for MLflow lets none change; tags as they are now."""
     from mlflow.entities import Param, RunTag
 
-    config = OmegaConf.load(folder / CONFIG)
-    values = {safe(path): text(OmegaConf.select(config, path)) for path in fields_of(config)}
+    values = {safe(path): text(value) for path, value in leaves(read_config(folder)).items()}
     missing = [Param(key, value) for key, value in values.items() if key not in run.data.params]
     for some in chunks(missing, BATCH):
         client.log_batch(run.info.run_id, params=some)

@@ -1,24 +1,17 @@
-"""Mirrors a study into MLflow in the background. The study's own storage stays the source of truth."""
+"""Where a study is mirrored to: an MLflow tracking URI; and what the study itself notes of it."""
 
 import re
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import optuna
 
-from search.config.compose import ConfigError, Settings, without_password
-from search.study.trials import Observer
+from search.config.errors import ConfigError, without_password
 
 SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks", "file")
 SQLITE = "sqlite:///"
-TARGET, KEY, STATUS, PROVENANCE = "tracking", "tracking_key", "tracking_status", "provenance"  # attributes of a study
+TARGET, KEY, STATUS = "tracking", "tracking_key", "tracking_status"  # attributes of a study
 RUNNING, FINISHED, STOPPED = "RUNNING", "FINISHED", "KILLED"  # as MLflow calls them
-HURRY = 5.0  # seconds that Ctrl-C may be kept waiting
 
 
 @dataclass(frozen=True)
@@ -59,35 +52,6 @@ class MlflowTracking:
         return MlflowTracking(f"{SQLITE}{file}", self.experiment, str(artifacts), self.patience)
 
 
-@contextmanager
-def tracked(study: optuna.Study, settings: Settings) -> Iterator[list[Observer]]:
-    """While it is open, the study's trials are logged, those of other processes too. Yields observers, which return
-    at once; at the end one line on stderr says what could not be logged. No tracking: no observers.
-    """
-    from search.results import study_result
-
-    study_result.write_config(settings)
-    if settings.typed.tracking is None:
-        yield []
-        return
-    from search.config.instantiate import build
-    from search.tracking.background import BackgroundMirror
-
-    target = build(settings.config.tracking, "tracking").resolved()
-    begin(study, target)
-    outbox = BackgroundMirror(study, target, settings.out, deepcopy(settings.config))
-    status = STOPPED
-    try:
-        yield [outbox.wake]
-        status = FINISHED
-    finally:
-        try:
-            study.set_user_attr(STATUS, status)
-        finally:
-            if note := outbox.close(status, target.patience if status == FINISHED else min(HURRY, target.patience)):
-                print(f"\n{note}", file=sys.stderr)
-
-
 def begin(study: optuna.Study, target: MlflowTracking) -> None:
     """Note in the study where it is logged, for `autoprune sync`; no password."""
     uri = without_password(target.uri)
@@ -95,7 +59,7 @@ def begin(study: optuna.Study, target: MlflowTracking) -> None:
     study.set_user_attr(STATUS, RUNNING)
 
 
-def where(tracking: Mapping[str, Any]) -> str:
+def where(uri: str) -> str:
     """How to look at the runs, in one line."""
-    uri = without_password(str(tracking["uri"]))
+    uri = without_password(uri)
     return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"

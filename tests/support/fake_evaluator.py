@@ -100,7 +100,7 @@ class FakeReportBench(FakeEvaluator):
 def finished(folder: Path, name: str, *words: str) -> StudyResult:
     """A small study on benches without a model, run, reported and read back."""
     given = settings(folder, f"study={name}", "search.n_trials=8", *words)
-    study = loop.open_study(given.out, name, loop.settings_print(given))
+    study = loop.open_study(given.out, name, given.made_of())
     loop.run(study, objective(given, FakeEvaluator()), given)
     front = study_result.write(study, given)
     tuned = report.tuned_pruners(study, given, front)
@@ -115,7 +115,7 @@ def settings(tmp_path: Path, *overrides: str):
 
 def objective(settings, evaluator: FakeEvaluator) -> Objective:
     build_pruner(settings.config)
-    return Objective(settings.config, settings.typed.budget, Space.from_config(settings.config), evaluator)
+    return Objective(settings.config, settings.typed.budget, Space.of(settings.config), evaluator)
 
 
 def save_narrow_model(folder: Path) -> Path:
@@ -141,8 +141,8 @@ def refused(argv, words, capsys, folder):
 
 def run(given, evaluator):
     """A study with its baselines queued, run to its end."""
-    opened = loop.open_study(given.out, "s", loop.settings_print(given))
-    space = Space.from_config(given.config)
+    opened = loop.open_study(given.out, "s", given.made_of())
+    space = Space.of(given.config)
     loop.enqueue(opened, [space.complete(b, given.config, "b") for b in given.typed.search.baselines])
     loop.run(opened, objective(given, evaluator), given)
     return opened

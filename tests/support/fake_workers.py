@@ -46,12 +46,10 @@ def work(folder, words, evaluator=None):
     """What `autoprune study` does, on the fake evaluator: create or resume, run what is missing."""
     given = settings(folder, *words)
     place = StudyStorage.of(given)
-    study = loop.open_study(
-        place.out, place.name, loop.settings_print(given), place.url, place.heartbeat, place.patience
-    )
-    space = Space.from_config(given.config)
+    study = loop.open_study(place.out, place.name, given.made_of(), place.url, place.heartbeat, place.patience)
+    space = Space.of(given.config)
     baselines = [space.complete(baseline, given.config, "b") for baseline in given.typed.search.baselines]
-    place.alone(lambda: loop.enqueue(study, baselines))
+    place.exclusively(lambda: loop.enqueue(study, baselines))
     loop.run(study, objective(given, evaluator or FakeEvaluator()), given)
     return study
 

@@ -58,7 +58,7 @@ def composed(folder, uri, n, *words):
 
 
 def open_study(given):
-    return loop.open_study(given.out, given.typed.study, loop.settings_print(given))
+    return loop.open_study(given.out, given.typed.study, given.made_of())
 
 
 def ran(given, evaluator=None, after_trials=lambda: None):

@@ -4,9 +4,9 @@ import subprocess
 import sys
 
 import pytest
+from search.config.completion import candidates, replies
 
 from search.cli import find_commands, main
-from search.config.completion import candidates, replies
 
 
 def test_commands_then_their_options():

@@ -6,7 +6,8 @@ import pytest
 from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 
-from search.config.compose import ConfigError, compose, conf_dir, options_of
+from search.config.compose import compose, conf_dir, options_of
+from search.config.errors import ConfigError
 from search.config.instantiate import build, build_pruner, check_targets
 from search.config.space import Space
 from search.study.preflight import arm
@@ -37,7 +38,7 @@ def test_every_group_is_tested():
 @pytest.mark.parametrize("option", [name for name in options_of("space") if name in options_of("policy")])
 def test_every_space_fits_its_policy_and_holds_its_baselines(option):
     settings = compose([f"policy={option}"])
-    space = Space.from_config(settings.config)
+    space = Space.of(settings.config)
     assert {d.path.split(".")[1] for d in space.dimensions} == {"policy", "budget", "scorer"}
     assert settings.typed.search.baselines
     for baseline in settings.typed.search.baselines:
@@ -46,7 +47,7 @@ def test_every_space_fits_its_policy_and_holds_its_baselines(option):
 
 def test_the_space_over_policies_holds_all_of_them_with_their_baselines():
     settings = compose(["space=policies"])
-    space = Space.from_config(settings.config)
+    space = Space.of(settings.config)
     assert [option.name for option in space.groups[0].options] == options_of("policy")
     assert settings.typed.study == "policies"
     for i, baseline in enumerate(settings.typed.search.baselines):

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import optuna
 import pytest
 
-from search.config.compose import ConfigError
 from search.config.dimension import Dimension, entries, is_number, read_dimension
+from search.config.errors import ConfigError
 
 LAYER = Dimension("layer", "int", 2, 8)
 EVEN = Dimension("layer", "int", 2, 8, step=2)

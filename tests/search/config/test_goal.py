@@ -7,10 +7,10 @@ import pytest
 from fake_evaluator import FakeEvaluator, run, settings
 from optuna.trial import TrialState
 
-from search.config.compose import ConfigError
+from search.config.errors import ConfigError
 from search.results import report, study_result
-from search.results.fronts import from_study, point_of
 from search.results.trial_table import trials_frame
+from search.study.front import from_study, point_of
 from search.study.preflight import check_study  # noqa: F401  (imports torch once, before anything is timed)
 from search.study.progress import line
 from search.study.trials import feasible

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from autoprune_lab.fronts.front import LeftOut
+from search.config.identity import difference
 from search.methods.page import draw, markdown
 from search.results.text_table import interval, table
 from search.results.trial_table import left_out
-from search.study.diff import difference
 from search.study.progress import line
 
 

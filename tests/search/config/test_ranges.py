@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from search.config import ranges
-from search.config.compose import ConfigError, compose
+from search.config.compose import compose
+from search.config.errors import ConfigError
 from search.config.goal import COSTS, Goal
 
 

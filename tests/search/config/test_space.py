@@ -3,8 +3,9 @@
 import optuna
 import pytest
 
-from search.config.compose import ConfigError, compose
+from search.config.compose import compose
 from search.config.dimension import Dimension
+from search.config.errors import ConfigError
 from search.config.instantiate import build_pruner
 from search.config.space import Space, apply
 
@@ -13,7 +14,7 @@ WITHOUT = f"~{K0}"
 
 
 def space(*overrides: str) -> Space:
-    return Space.from_config(compose(overrides).config)
+    return Space.of(compose(overrides).config)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ def test_a_key_may_hold_the_whole_path(tmp_path):
         "# @package space\npruner.policy.layer: {type: int, low: 2, high: 5}\n"
     )
     config = compose(["policy=fixed", "space=mine", "budget=none", "scorer=random"], [tmp_path]).config
-    assert [d.path for d in Space.from_config(config).dimensions] == ["pruner.policy.layer"]
+    assert [d.path for d in Space.of(config).dimensions] == ["pruner.policy.layer"]
 
 
 def test_the_same_path_twice_is_refused(tmp_path):
@@ -81,12 +82,12 @@ def test_the_same_path_twice_is_refused(tmp_path):
         "pruner:\n  policy:\n    layer: {type: int, low: 2, high: 5}\n"
     )
     with pytest.raises(ConfigError, match="twice"):
-        Space.from_config(compose(["policy=fixed", "space=mine"], [tmp_path]).config)
+        Space.of(compose(["policy=fixed", "space=mine"], [tmp_path]).config)
 
 
 def test_suggestions_reach_the_pruner_and_leave_the_config_alone():
     config = compose(["policy=layerwise"]).config
-    searched = Space.from_config(config)
+    searched = Space.of(config)
     trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=3)).ask()
     values = searched.suggest(trial)
     pruner = build_pruner(apply(config, values))
@@ -99,7 +100,7 @@ def test_suggestions_reach_the_pruner_and_leave_the_config_alone():
 
 def test_a_baseline_is_the_config_with_its_changes():
     config = compose(["policy=fixed", "budget.flops_ratio=0.3"]).config
-    values = Space.from_config(config).complete({"pruner.policy.layer": 3}, config, "b")
+    values = Space.of(config).complete({"pruner.policy.layer": 3}, config, "b")
     assert values == {
         "pruner.policy.layer": 3,
         "pruner.budget.flops_ratio": 0.3,
@@ -110,14 +111,14 @@ def test_a_baseline_is_the_config_with_its_changes():
 def test_a_config_outside_the_space_is_left_to_the_sampler():
     config = compose(["policy=fixed"]).config
     config.pruner.policy.layer = 31
-    values = Space.from_config(config).complete({}, config, "b")
+    values = Space.of(config).complete({}, config, "b")
     assert set(values) == {"pruner.budget.flops_ratio", "pruner.scorer._target_"}
 
 
 def pinned(*overrides: str) -> tuple[list[str], set[str], list[dict[str, object]]]:
     """What is pinned, what is still searched, and the baselines; all of them suit the space."""
     settings = compose(overrides)
-    searched, baselines = Space.from_config(settings.config), settings.typed.search.baselines
+    searched, baselines = Space.of(settings.config), settings.typed.search.baselines
     for baseline in baselines:
         searched.complete(baseline, settings.config, "b")
     names = {d.name for o in [*searched.groups] for option in o.options for d in option.dimensions}
@@ -179,7 +180,7 @@ def test_an_experiment_s_file_may_set_a_field_and_search_it(tmp_path):
     )
     settings = compose(["experiment=deep"], [tmp_path])
     assert settings.typed.search.pinned == []
-    assert "pruner.policy.layer" in {d.path for d in Space.from_config(settings.config).dimensions}
+    assert "pruner.policy.layer" in {d.path for d in Space.of(settings.config).dimensions}
     assert settings.config.pruner.policy.layer == 5
 
 
@@ -196,13 +197,13 @@ def test_an_experiment_s_file_may_set_a_field_and_search_it(tmp_path):
 def test_a_baseline_outside_the_space_is_refused(baseline, words):
     config = compose(["policy=fixed"]).config
     with pytest.raises(ConfigError) as error:
-        Space.from_config(config).complete(baseline, config, "search.baselines[0]")
+        Space.of(config).complete(baseline, config, "search.baselines[0]")
     assert all(word in str(error.value) for word in ["search.baselines[0]", *words]), str(error.value)
 
 
 def test_a_whole_number_is_a_float_where_a_float_is_searched():
     config = compose(["space.pruner.policy.x0.low=2"]).config
-    searched = Space.from_config(config)
+    searched = Space.of(config)
     values = searched.complete({"pruner.policy.x0": 15}, config, "b")
     low = {d.path: d.ends()[0] for d in searched.dimensions}["pruner.policy.x0"]
     assert [(type(value), value) for value in (values["pruner.policy.x0"], low)] == [(float, 15.0), (float, 2.0)]

@@ -13,7 +13,7 @@ from autoprune_lab.evaluation import streaming
 from autoprune_lab.tasks.base import LeftOut
 from search.cli import main
 from search.commands.evaluate import left_out_list
-from search.config.compose import ConfigError
+from search.config.errors import ConfigError
 from search.methods.evaluation_folder import Evaluation
 from search.methods.shards import is_first_here, shard
 from search.study import model_evaluator

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from autoprune_lab.fronts.front import ParetoFront
 from search.cli import main
-from search.config.compose import ConfigError
+from search.config.errors import ConfigError
 from search.results import comparison
 from search.results.paired_answers import Arm, scores_of
 from search.results.pictures import overlay

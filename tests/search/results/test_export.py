@@ -9,7 +9,7 @@ from fake_evaluator import finished, refused
 from autoprune_lab.fronts.front import ParetoFront
 from autoprune_lab.pruner import Pruner
 from search.cli import main
-from search.config.compose import ConfigError
+from search.config.errors import ConfigError
 from search.results.export import Pick
 
 

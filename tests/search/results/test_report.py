@@ -11,7 +11,7 @@ from autoprune_lab.fronts.front import LeftOut, ParetoFront
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import Budget, BudgetError
 from policies.fixed import FixedPolicy
-from search.config.compose import ConfigError
+from search.config.errors import ConfigError
 from search.results import fronts, paired_answers, pictures, report, study_result
 from search.results.text_table import table
 from search.study import loop
@@ -210,7 +210,7 @@ def test_what_cannot_be_reached_on_the_report_split_is_said_not_raised(tmp_path)
 def test_the_files_of_trials_that_have_left_the_front_go(tmp_path):
     """And only theirs: what else is in the folder is the user's."""
     given = settings(tmp_path, "search.n_trials=8")
-    study = loop.open_study(given.out, "s", loop.settings_print(given))
+    study = loop.open_study(given.out, "s", given.made_of())
     loop.run(study, objective(given, FakeEvaluator()), given)
     front = fronts.from_study(study)
     (given.out / "tuned").mkdir()

@@ -12,7 +12,8 @@ from fake_evaluator import FakeEvaluator, settings
 from fake_workers import SlowEvaluator, assert_nothing_lost, done, ended, find, kill, running, start, until, work
 from optuna.trial import TrialState
 
-from search.config.compose import ConfigError, compose
+from search.config.compose import compose
+from search.config.errors import ConfigError
 from search.study import loop, trials
 from search.study.archive import put_aside
 from search.study.storage import StudyStorage

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
 
-from search.config.compose import ConfigError
+from search.config.errors import ConfigError
 from search.results.folder import read_json
 from search.study import loop
 from search.study.journal import Journal, JournalFile
@@ -90,7 +90,7 @@ def test_a_full_disk_writes_no_half_line_and_the_same_command_goes_on(tmp_path):
 
 def test_a_folder_that_is_deleted_under_a_study_ends_it_in_one_line_and_is_not_made_again(tmp_path):
     given_words = settings(tmp_path, *WORDS)
-    study = loop.open_study(given_words.out, "s", loop.settings_print(given_words))
+    study = loop.open_study(given_words.out, "s", given_words.made_of())
 
     class Deleting(FakeEvaluator):
         def run(self, pruner, after_block=None):

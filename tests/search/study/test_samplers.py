@@ -7,10 +7,11 @@ import pytest
 from fake_evaluator import FakeEvaluator, run, settings
 from optuna.trial import TrialState
 
-from search.config.compose import ConfigError, options_of
+from search.config.compose import options_of
+from search.config.errors import ConfigError
 from search.config.space import Space
-from search.results.fronts import from_study
 from search.study import samplers
+from search.study.front import from_study
 from search.study.preflight import check_study  # noqa: F401  (imports torch once, before anything is timed)
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -18,7 +19,7 @@ FIXED = ("policy=fixed", "scorer=random")
 
 
 def check(given):
-    space = Space.from_config(given.config)
+    space = Space.of(given.config)
     samplers.check(given, space, [space.complete(b, given.config, "b") for b in given.typed.search.baselines])
 
 

@@ -6,7 +6,8 @@ from fake_evaluator import FakeEvaluator, objective, settings
 from optuna.trial import TrialState
 
 from autoprune_lab.pruner_file import plain
-from search.config.compose import ConfigError, compose
+from search.config.compose import compose
+from search.config.errors import ConfigError
 from search.config.instantiate import build_pruner
 from search.config.space import Space, apply
 from search.results import report, study_result
@@ -25,7 +26,7 @@ def composed():
 
 @pytest.fixture(scope="module")
 def space(composed):
-    return Space.from_config(composed.config)
+    return Space.of(composed.config)
 
 
 def ask(space, seed, **fixed):
@@ -90,7 +91,7 @@ def test_a_baseline_outside_its_option_is_refused(space, composed, baseline, wor
 )
 def test_a_wrong_group_is_one_line(words, told):
     with pytest.raises(ConfigError) as error:
-        Space.from_config(compose(words).config)
+        Space.of(compose(words).config)
     assert all(word in str(error.value) for word in told), str(error.value)
     assert "\n" not in str(error.value)
 
@@ -98,7 +99,7 @@ def test_a_wrong_group_is_one_line(words, told):
 def test_any_group_that_changes_the_pruner_can_be_searched():
     words = ["policy=fixed", "scorer=random", "recovery=drop"]
     config = compose([*words, "+space.recovery={type: group}", "+space.scorer={type: group}"]).config
-    space = Space.from_config(config)
+    space = Space.of(config)
     _, changes = ask(space, 0, recovery="cluster_merge", scorer="feature_norm")
     ran = plain(build_pruner(apply(config, changes)))
     assert [ran[key]["_target_"].rpartition(".")[2] for key in ("recovery", "scorer")] == [
@@ -110,7 +111,7 @@ def test_any_group_that_changes_the_pruner_can_be_searched():
 def test_two_groups_that_set_the_same_field_are_refused():
     words = ["space=policies", "scorer=random", "+space.method={type: group, choices: [fastv, pdrop]}"]
     with pytest.raises(ConfigError, match=r"space.pruner.policy is given twice"):
-        Space.from_config(compose(words).config)
+        Space.of(compose(words).config)
 
 
 def test_a_policy_of_ones_own_is_an_option(tmp_path, monkeypatch):
@@ -124,7 +125,7 @@ def test_a_policy_of_ones_own_is_an_option(tmp_path, monkeypatch):
         (tmp_path / "conf" / group / "mine.yaml").write_text(text)
     monkeypatch.syspath_prepend(str(tmp_path))
     config = compose(["space=policies"], [tmp_path / "conf"]).config
-    trial, changes = ask(Space.from_config(config), 0, policy="mine")
+    trial, changes = ask(Space.of(config), 0, policy="mine")
     assert trial.params["mine/pruner.policy.layer"] in (3, 4)
     assert type(build_pruner(apply(config, changes)).policy).__name__ == "MinePolicy"
 
@@ -140,8 +141,8 @@ def test_a_study_over_policies_resumes_and_leaves_its_tables_and_pruners(tmp_pat
     given = settings(tmp_path, *words)
 
     def run(evaluator):
-        space = Space.from_config(given.config)
-        opened = loop.open_study(given.out, "s", loop.settings_print(given))
+        space = Space.of(given.config)
+        opened = loop.open_study(given.out, "s", given.made_of())
         loop.enqueue(opened, [space.complete(b, given.config, "b") for b in given.typed.search.baselines])
         loop.run(opened, objective(given, evaluator), given)
         return opened
@@ -163,4 +164,4 @@ def test_a_study_over_policies_resumes_and_leaves_its_tables_and_pruners(tmp_pat
         assert type(pruner.policy).__name__ == names[params[str(number)]]
     changed = settings(tmp_path, *words, "space.policy.choices=[fixed,layerwise]")
     with pytest.raises(ConfigError, match="space was"):
-        loop.open_study(changed.out, "s", loop.settings_print(changed))
+        loop.open_study(changed.out, "s", changed.made_of())

@@ -7,12 +7,12 @@ import pytest
 from fake_evaluator import FakeEvaluator, objective, settings
 from optuna.trial import TrialState
 
-from search.config.compose import ConfigError
+from search.config.errors import ConfigError
 from search.config.space import Space
 from search.results import study_result
-from search.results.fronts import from_study
 from search.results.trial_table import trials_frame
 from search.study import loop, samplers, trials
+from search.study.front import from_study
 from search.study.preflight import check_study  # noqa: F401  (imports torch once, before anything is timed)
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -20,10 +20,10 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 def run(given, evaluator, baselines=None):
     searched = objective(given, evaluator)
-    made_of = loop.settings_print(given)
+    made_of = given.made_of()
     opened = loop.open_study(given.out, "s", made_of)
     wanted = given.typed.search.baselines if baselines is None else baselines
-    space = Space.from_config(given.config)
+    space = Space.of(given.config)
     loop.enqueue(opened, [space.complete(b, given.config, "b") for b in wanted])
     loop.run(opened, searched, given)
     return opened

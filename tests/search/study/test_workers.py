@@ -16,7 +16,8 @@ from fake_workers import FORK, launched, meet, until, work
 from light_work import dies_or_sleeps
 
 from search.cli import main
-from search.config.compose import ConfigError, compose
+from search.config.compose import compose
+from search.config.errors import ConfigError
 from search.study import loop, model_evaluator, trials, workers
 from search.study.launchers import LocalLauncher, SubmititLauncher
 
@@ -116,7 +117,7 @@ class NobodyLauncher:
 
 def test_no_worker_left_is_an_error_that_names_what_is_missing(tmp_path, monkeypatch):
     given = settings(tmp_path, "search.n_trials=3", "search.workers=2")
-    study = loop.open_study(given.out, "s", loop.settings_print(given))
+    study = loop.open_study(given.out, "s", given.made_of())
     monkeypatch.setattr(workers, "check_launcher", lambda settings: NobodyLauncher())
     with pytest.raises(workers.WorkersDiedError, match="3 trials are missing"):
         workers.launch(study, given)

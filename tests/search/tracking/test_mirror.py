@@ -12,12 +12,13 @@ from mlflow_places import black_hole, composed, held, open_study, ran, refusing
 from optuna.trial import TrialState
 
 from search.cli import main
-from search.config.compose import ConfigError
+from search.config.errors import ConfigError
 from search.results import study_result
-from search.results.fronts import from_mlflow, from_study, studies_in_mlflow
 from search.study import loop
+from search.study.front import from_study
 from search.tracking import fields
 from search.tracking.background import turn
+from search.tracking.fronts import from_mlflow, studies_in_mlflow
 from search.tracking.mirror import Mirror
 from search.tracking.settings import MlflowTracking, tracked, where
 

@@ -29,7 +29,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from search.commands import sync
-from search.config.compose import ConfigError
+from search.config.errors import ConfigError
 from search.results import front_page, provenance
 from search.results.study_result import write_config
 from search.study import loop
@@ -254,11 +254,11 @@ def test_passwords_are_written_nowhere(tmp_path):
 def test_sync_finds_the_study_of_a_folder_put_aside(tmp_path):
     given = settings(tmp_path, "policy=fixed", "search.n_trials=1", f"search.storage=sqlite:///{tmp_path}/all.db")
     place = StudyStorage.of(given)
-    first = loop.open_study(place.out, "s", loop.settings_print(given), place.url)
+    first = loop.open_study(place.out, "s", given.made_of(), place.url)
     first.set_user_attr("which", "first")
     write_config(given)
     put_aside(place)
-    loop.open_study(place.out, "s", loop.settings_print(given), place.url).set_user_attr("which", "second")
+    loop.open_study(place.out, "s", given.made_of(), place.url).set_user_attr("which", "second")
     write_config(given)
     assert sync._study(tmp_path / "s.old-1").user_attrs["which"] == "first"
     assert sync._study(tmp_path / "s").user_attrs["which"] == "second"

@@ -11,13 +11,14 @@ from typing import Any
 
 import yaml
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
 
 from autoprune_lab.plugins.discovery import OURS, packages_of, targets
-from search.config.compose import ConfigError, Settings, conf_dir, fields_of
-from search.config.instantiate import pruner_packages
-from search.config.overrides import parsed
-from search.study.loop import is_free
+from search.config.compose import Settings, conf_dir
+from search.config.errors import ConfigError
+from search.config.experiment import Experiment
+from search.config.identity import is_free
+from search.config.overrides import parsed, spelled
+from search.config.paths import leaves
 
 MADE = ("model", "task", "search", "tracking", "launcher")  # made of what the config names, beside the pruner
 LENGTH = "search.n_trials"  # free, but the same for all who work on a study
@@ -30,19 +31,24 @@ def for_others(word: str) -> bool:
     except HydraException:
         return False
     key, value = override.key_or_group, override.value()
-    paths = fields_of(value, key) if isinstance(value, dict) else [key]
+    paths = leaves(value, key) if isinstance(value, dict) else [key]
     about_study = not key.startswith("hydra") and override.package is None
     return about_study and all(path == LENGTH or not is_free(path) for path in (key, *paths))
 
 
-def check_words(words: Any, own: Settings) -> list[str]:
+def words_for_others(settings: Settings) -> list[str]:
+    """What was said on the command line, as far as another host must know it too."""
+    return [word for word in map(spelled, settings.overrides) if for_others(word)]
+
+
+def check_words(words: Any, own: Experiment) -> list[str]:
     """What a storage holds as words, without those of the worker's own command.
 
     Raises ConfigError for one that no study tells, or that may read this host's environment, as `${...}` can.
     """
     if not (isinstance(words, list) and all(isinstance(word, str) for word in words)):
         raise ConfigError("the study's storage holds no list of words: it was not begun by autoprune study")
-    told = [word for word in words if word not in own.overrides]
+    told = [word for word in words if word not in own.settings.overrides]
     for word in told:
         if "${" in word or not for_others(word):
             raise ConfigError(
@@ -52,19 +58,20 @@ def check_words(words: Any, own: Settings) -> list[str]:
     return told
 
 
-def check_code(told: Settings, own: Settings, packages: Sequence[str] = ()) -> None:
+def check_code(told: Experiment, own: Experiment, packages: Sequence[str] = ()) -> None:
     """Raise ConfigError where the experiment runs code that neither the configs here nor the worker itself names.
 
     `own` is what the worker's command alone would give, `packages` those that it names for parts of a pruner.
     """
-    trusted = {*OURS, *packages, *pruner_packages(own.config), *packages_of(list(_files(own.folders, "**")))}
-    if missing := sorted(pruner_packages(told.config) - trusted):
+    folders = own.settings.folders
+    trusted = {*OURS, *packages, *own.packages, *packages_of(list(_files(folders, "**")))}
+    if missing := sorted(told.packages - trusted):
         options = " ".join(f"--package {name}" for name in missing)
         names = ", ".join(missing)
         raise ConfigError(f"the study's pruners need code of {names}: add {options} if you trust that code")
     for key in MADE:
-        known = {*_targets(own.config, key), *targets(list(_files([conf_dir(), *own.folders], key)))}
-        if strange := sorted(set(_targets(told.config, key)) - known):
+        known = {*targets(own.settings.config[key]), *targets(list(_files([conf_dir(), *folders], key)))}
+        if strange := sorted({*targets(told.settings.config[key])} - known):
             raise ConfigError(
                 f"{key}: the study's storage names {strange[0]}, which no config here does: "
                 "add the word that says so to this command if you trust that code"
@@ -74,12 +81,6 @@ def check_code(told: Settings, own: Settings, packages: Sequence[str] = ()) -> N
             "the study runs the code of its checkpoint: read it, then add its words model=..., model.path=... and "
             "model.trust_remote_code=true to this command"
         )
-
-
-def _targets(config: DictConfig, key: str) -> Iterator[str]:
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)
-    return targets(plain[key])
 
 
 def _files(folders: Iterable[Path], below: str) -> Iterator[Any]:

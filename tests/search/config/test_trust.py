@@ -8,7 +8,8 @@ from fake_evaluator import refused, settings
 
 from autoprune_lab.plugins.parts import PackagesError
 from autoprune_lab.pruner_file import plain
-from search.config.compose import ConfigError, compose
+from search.config.compose import compose
+from search.config.errors import ConfigError
 from search.config.instantiate import build_pruner, stored_pruner
 from search.results import report
 from search.study import loop, trust, workers
@@ -122,7 +123,7 @@ def test_a_text_with_signs_reaches_the_others(here, monkeypatch):
 
 
 def test_the_command_refuses_in_one_line(own, here, capsys, no_model):
-    study = loop.open_study(own.out, "s", loop.settings_print(own))
+    study = loop.open_study(own.out, "s", own.made_of())
     study.set_user_attr(loop.WORDS, ["pruner.policy._target_=alien.Part"])
     loop.existing(own.out, "s")
     refused(["worker", "study=s", f"folder={here}"], ["need code of alien", "--package alien"], capsys, here)

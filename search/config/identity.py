@@ -1,0 +1,39 @@
+"""What two runs of one study must agree in: every setting that a trial's result depends on."""
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from search.config.paths import leaves
+
+if TYPE_CHECKING:
+    from search.config.compose import Settings
+
+FREE = (
+    *("study", "folder", "out", "cache", "report", "tracking", "launcher", "model.device", "model.strict"),
+    *("batch_size", "features_gib", "prefix_gib"),
+    *("search.n_trials", "search.storage", "search.workers", "search.heartbeat", "search.patience"),
+)
+
+
+def is_free(path: str) -> bool:
+    """May this setting differ between two runs of one study?"""
+    return any(path == free or path.startswith(f"{free}.") for free in FREE)
+
+
+def made_of(settings: "Settings", weights: str = "") -> dict[str, Any]:
+    """All settings that a trial's result depends on, by path; `weights` is the checkpoint's mark."""
+    kept = {
+        path: value
+        for path, value in leaves(settings.config).items()
+        if not path.startswith(("space.", "search.baselines.")) and not is_free(path)
+    }
+    kept |= {"search.baselines": settings.typed.search.baselines, "space": settings.config["space"]}
+    return dict(json.loads(json.dumps(kept | {"model.weights": weights})))
+
+
+def difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """'KEY was X, now Y' of the first two that differ, and how many more do; empty where none does."""
+    differing = sorted(key for key in {*then, *now} if then.get(key) != now.get(key))
+    shown = "; ".join(f"{key} was {then.get(key)!r}, now {now.get(key)!r}" for key in differing[:2])
+    return shown + (f" and {len(differing) - 2} more" if len(differing) > 2 else "")
