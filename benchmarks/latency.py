@@ -10,19 +10,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from search.config.compose import compose
-from search.config.instantiate import build_pruner
-from search.config.space import apply
-from search.study import model_evaluator
+from search.config.experiment import Experiment
+from search.study.model_evaluator import open_evaluator
 
 RATIOS = (0.5, 0.35, 0.25)
 
 
 def measure(per_kind: int, repeats: int) -> list[dict[str, float]]:
     """One row a budget: mean and standard deviation of the latency ratio over the repeats."""
-    config = compose([f"task.per_kind={per_kind}", "cache=null"]).config
-    opened = model_evaluator.open_evaluator(model_evaluator.load(config), config)
-    pruners = [build_pruner(apply(config, {"pruner.budget.flops_ratio": ratio})) for ratio in RATIOS]
+    experiment = Experiment.compose([f"task.per_kind={per_kind}", "cache=null"])
+    opened = open_evaluator(experiment.model, experiment.task, experiment.typed)
+    pruners = [experiment.pruner({"pruner.budget.flops_ratio": ratio}) for ratio in RATIOS]
     ratios = np.array([[opened.latency(pruner) for pruner in pruners] for _ in range(repeats)])
     return [
         {"flops_ratio": ratio, "latency": mean, "sd": sd}

@@ -18,8 +18,7 @@ from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import Budget
 from autoprune_lab.schedule.flops import flops_ratio, macs_3ndm, mean_tokens_entering, mean_tokens_leaving
 from autoprune_lab.schedule.geometry import Geometry
-from search.config.compose import compose
-from search.config.instantiate import build_pruner
+from search.config.experiment import Experiment
 
 LLAVA_7B = Geometry(32, 4096, 11008, 32, 32, 128, n_vision=576, n_text=70)
 PUBLISHED = {
@@ -32,7 +31,7 @@ PUBLISHED = {
 
 def fitted(method: str, tokens: int) -> Pruner:
     """The method at a mean of `tokens` leaving a layer: its own budget where it counts so, else ours."""
-    pruner = build_pruner(compose([f"method={method}"]).config)
+    pruner = Experiment.compose([f"method={method}"]).pruner()
     if pruner.budget is not None and pruner.budget.extra_layers:
         return replace(pruner, budget=replace(pruner.budget, mean_tokens=tokens))
     return replace(pruner, budget=Budget(mean_tokens=tokens + LLAVA_7B.n_vision / LLAVA_7B.n_layers))
@@ -40,7 +39,7 @@ def fitted(method: str, tokens: int) -> Pruner:
 
 def own_list(method: str) -> Pruner:
     """The method's published curve, not scaled."""
-    return replace(build_pruner(compose([f"method={method}"]).config), budget=None)
+    return replace(Experiment.compose([f"method={method}"]).pruner(), budget=None)
 
 
 def row(method: str, tokens: int | None, pruner: Pruner) -> dict[str, Any]:

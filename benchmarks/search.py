@@ -20,10 +20,8 @@ from tqdm import tqdm
 
 from autoprune_lab.fronts.front import ParetoFront
 from benchmarks.recorded import NEAREST, Recorded
-from search.config.compose import compose
-from search.config.space import Space
+from search.config.experiment import Experiment
 from search.study.objective import Objective
-from search.study.samplers import sampler
 
 BOUND = 0.5
 DATA = Path("benchmarks/data/objective-shapes-s0.npz")
@@ -48,15 +46,14 @@ ARMS = {
 
 def one_study(recorded: Recorded, words: list[str], seed: int, checkpoints: list[int]) -> dict[str, float]:
     """Hypervolume of the feasible front after so many trials, the share of refused trials, CPU seconds."""
-    settings = compose(["policy=logistic_adaptive", f"seed={seed}", *words])
-    space = Space.of(settings.config)
-    objective = Objective(settings.config, settings.typed.budget, space, recorded)
+    experiment = Experiment.compose(["policy=logistic_adaptive", f"seed={seed}", *words])
+    objective = Objective.of(experiment, recorded)
     study = optuna.create_study(directions=["minimize", "maximize"])
-    for i, baseline in enumerate(settings.typed.search.baselines):
-        study.enqueue_trial(space.complete(baseline, settings.config, f"baseline {i}"))
+    for baseline in experiment.baselines:
+        study.enqueue_trial(baseline)
     start, row = time.process_time(), {}
     for done in range(max(checkpoints)):
-        study.sampler = sampler(settings, done)
+        study.sampler = experiment.sampler(done)
         study.optimize(objective, n_trials=1)
         if done + 1 in checkpoints:
             row[f"hypervolume@{done + 1}"] = hypervolume(study)

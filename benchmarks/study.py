@@ -23,19 +23,16 @@ from autoprune_lab.evaluation.prompts import prepare
 from autoprune_lab.evaluation.timing import Seconds, interleaved, stopwatch
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import BudgetError
-from search.config.compose import Settings, compose
-from search.config.instantiate import build_pruner
-from search.config.space import Space, apply
-from search.study import model_evaluator
-from search.study.model_evaluator import ModelEvaluator
+from search.config.experiment import Experiment
+from search.config.space import Space
+from search.study.model_evaluator import ModelEvaluator, open_evaluator
 from search.study.objective import Objective
 
 CPU = torch.device("cpu")
 
 
-def settings_to_try(settings: Settings, n: int) -> list[dict[str, object]]:
+def settings_to_try(space: Space, n: int) -> list[dict[str, object]]:
     """Parameters of `n` trials, from a quasi-random design; some will be refused, as in a study."""
-    space = Space.of(settings.config)
     design = optuna.create_study(sampler=optuna.samplers.QMCSampler(scramble=True, seed=1))
     trials = []
     for _ in range(n):
@@ -46,9 +43,9 @@ def settings_to_try(settings: Settings, n: int) -> list[dict[str, object]]:
     return trials
 
 
-def trial_arm(settings: Settings, opened: ModelEvaluator, params: list[dict[str, object]], forget: bool) -> Seconds:
+def trial_arm(experiment: Experiment, opened: ModelEvaluator, params: list[dict[str, object]], forget: bool) -> Seconds:
     """All trials by the study's own objective; with `forget` nothing is carried from one to the next."""
-    objective = Objective(settings.config, settings.typed.budget, Space.of(settings.config), opened)
+    objective = Objective.of(experiment, opened)
     study = optuna.create_study(directions=["minimize", "maximize"])
     for one in params:
         study.enqueue_trial(one)
@@ -61,10 +58,9 @@ def trial_arm(settings: Settings, opened: ModelEvaluator, params: list[dict[str,
     return spent
 
 
-def one_pass_arm(settings: Settings, opened: ModelEvaluator, params: list[dict[str, object]]) -> Seconds:
+def one_pass_arm(experiment: Experiment, opened: ModelEvaluator, params: list[dict[str, object]]) -> Seconds:
     """All trials without objective: answer sample by sample, stop where a budget cannot be met."""
-    space = Space.of(settings.config)
-    pruners: list[Pruner] = [build_pruner(apply(settings.config, space.changes(one))) for one in params]
+    pruners: list[Pruner] = [experiment.pruner(experiment.space.changes(one)) for one in params]
     with stopwatch(CPU) as spent:
         for pruner in pruners:
             try:
@@ -76,16 +72,15 @@ def one_pass_arm(settings: Settings, opened: ModelEvaluator, params: list[dict[s
 
 def measure(per_kind: int, n_trials: int, rounds: int, batch_size: int) -> list[dict[str, object]]:
     """One row an arm: medians over the rounds, and the ratio of every round's to the naive one's."""
-    settings = compose([f"task.per_kind={per_kind}", f"batch_size={batch_size}", "cache=null"])
-    vlm = model_evaluator.load(settings.config)
-    params = settings_to_try(settings, n_trials)
-    ours = model_evaluator.open_evaluator(vlm, settings.config)
-    ours.complexities(build_pruner(settings.config))
+    experiment = Experiment.compose([f"task.per_kind={per_kind}", f"batch_size={batch_size}", "cache=null"])
+    vlm, params = experiment.model, settings_to_try(experiment.space, n_trials)
+    ours = open_evaluator(vlm, experiment.task, experiment.typed)
+    ours.complexities(experiment.pruner())
     alone = ModelEvaluator(vlm, prepare(vlm, ours.prepared.task, batch_size=1, keep_features=False))
     arms: dict[str, Callable[[], Seconds]] = {
-        "naive": lambda: trial_arm(settings, alone, params, forget=True),
-        "naive, one pass": lambda: one_pass_arm(settings, alone, params),
-        "study": lambda: trial_arm(settings, ours, params, forget=False),
+        "naive": lambda: trial_arm(experiment, alone, params, forget=True),
+        "naive, one pass": lambda: one_pass_arm(experiment, alone, params),
+        "study": lambda: trial_arm(experiment, ours, params, forget=False),
     }
     seconds = interleaved(list(arms.values()), rounds)
     rows = []

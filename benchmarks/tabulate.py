@@ -19,10 +19,8 @@ from tqdm import tqdm
 
 from autoprune_lab.atomic_write import whole
 from autoprune_lab.schedule.budget import BudgetError
-from search.config.compose import compose
-from search.config.instantiate import build_pruner
-from search.config.space import Space, apply
-from search.study import model_evaluator
+from search.config.experiment import Experiment
+from search.study.model_evaluator import open_evaluator
 
 SCORER = "pruner.scorer._target_"
 
@@ -54,10 +52,9 @@ class Recording:
 
 def tabulate(points: int, out: Path) -> None:
     """Run the design's first `points` settings; those that their budget refuses cost nothing and leave no row."""
-    config = compose(["policy=logistic_adaptive", "batch_size=50"]).config
-    space = Space.of(config)
-    opened = model_evaluator.open_evaluator(model_evaluator.load(config), config)
-    bits = opened.complexities(build_pruner(config))
+    experiment = Experiment.compose(["policy=logistic_adaptive", "batch_size=50"])
+    opened = open_evaluator(experiment.model, experiment.task, experiment.typed)
+    bits = opened.complexities(experiment.pruner())
     sizes = np.array([(geometry.n_vision, geometry.n_text) for geometry in opened.geometries])
     samples = {"bits": bits, "sizes": sizes, "kinds": [sample.kind for sample in opened.prepared.samples]}
     recording = Recording.read(out)
@@ -65,9 +62,9 @@ def tabulate(points: int, out: Path) -> None:
     design = optuna.create_study(sampler=optuna.samplers.QMCSampler(scramble=True, seed=0))
     for number in tqdm(range(points), unit="setting"):
         trial = design.ask()
-        values = space.suggest(trial)
+        values = experiment.space.suggest(trial)
         design.tell(trial, 0.0)
-        pruner = build_pruner(apply(config, values))
+        pruner = experiment.pruner(values)
         if number in known:
             continue
         try:

@@ -122,7 +122,7 @@ def _objective(experiment: Experiment) -> "Objective":
     from search.study.objective import Objective
 
     evaluator = open_evaluator(experiment.model, experiment.task, experiment.typed, progress=sys.stderr.isatty())
-    return Objective(experiment.pruner, experiment.space, experiment.goal, experiment.bound, evaluator)
+    return Objective.of(experiment, evaluator)
 
 
 def _report(study: "optuna.Study", experiment: Experiment) -> None:

@@ -55,9 +55,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Loading a model is a failure."""
-    from search.study import model_evaluator
+    from search.config.experiment import Experiment
 
-    def refuse(config: object) -> None:
+    def refuse(experiment: object) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr(model_evaluator, "load", refuse)
+    monkeypatch.setattr(Experiment, "model", property(refuse))

@@ -81,9 +81,8 @@ def run(given: argparse.Namespace) -> int:
         finished = _run(evaluation, kept=given.out is not None)
     if finished is None:
         return 0
-    print(
-        f"model  {experiment.typed.model['path']}\npolicy {finished.pruner.policy}\nbudget {finished.pruner.budget}\n"
-    )
+    ran = finished.pruner
+    print(f"model  {experiment.typed.model['path']}\npolicy {ran.policy}\nbudget {ran.budget}\n")
     print(evaluation_table(finished.runs))
     if official := official_table(finished.task, finished.runs):
         print(f"\n{official}")

@@ -63,7 +63,7 @@ def tune(experiment: Experiment, checkpoint: Path, vlm: VLM) -> Pruner:
     preflight.tell_pinned(experiment.typed)
     loop.enqueue(study, experiment.baselines)
     evaluator = open_evaluator(vlm, experiment.task, experiment.typed, progress=sys.stderr.isatty())
-    objective = Objective(experiment.pruner, experiment.space, experiment.goal, experiment.bound, evaluator)
+    objective = Objective.of(experiment, evaluator)
     loop.run(study, objective, experiment)
     study_result.write(study, experiment.settings)
     if not (found := feasible(study)):

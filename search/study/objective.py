@@ -16,6 +16,7 @@ from autoprune_lab.pruner import Pruner
 from autoprune_lab.pruner_file import plain
 from autoprune_lab.schedule.budget import BudgetError
 from search.config.errors import ConfigError
+from search.config.experiment import Experiment
 from search.config.goal import BEST, COST, Goal
 from search.config.schema import BudgetSettings
 from search.config.space import Space
@@ -55,6 +56,11 @@ class Objective:
     bound: BudgetSettings
     evaluator: Evaluator
     known: dict[str, Answered] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, experiment: Experiment, evaluator: Evaluator) -> "Objective":
+        """The objective of a composed experiment."""
+        return cls(experiment.pruner, experiment.space, experiment.goal, experiment.bound, evaluator)
 
     def __call__(self, trial: optuna.Trial) -> tuple[float, ...]:
         """The values of a trial; raises TrialPruned for one that is refused or stopped."""

@@ -54,9 +54,10 @@ def check_study(experiment: Experiment) -> Path:
         raise
     _check_bounds(typed.budget, geometries, probe)
     _check_pinned(typed, [pruner, *corners], geometries)
+    _ = experiment.baselines  # built here, as are the next, so that a mistake is told before a model is loaded
     samplers.check(experiment)
     _check_limits(experiment)
-    _ = experiment.tracking, experiment.arms  # built here, so that a mistake in them is told before a model is loaded
+    _ = experiment.tracking, experiment.arms
     _check_report(experiment)
     return folder
 

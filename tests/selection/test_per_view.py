@@ -11,8 +11,7 @@ from autoprune_lab.pruner import Pruner
 from autoprune_lab.selection import scorers
 from autoprune_lab.selection.per_view import per_view
 from policies.fixed import FixedPolicy
-from search.config.compose import compose
-from search.config.instantiate import build_pruner
+from search.config.experiment import Experiment
 
 
 def evidence(seed: int = 0, size: int = 2) -> Evidence:
@@ -93,7 +92,7 @@ def test_shares_that_share_nothing_are_refused(shares):
 
 
 def test_it_is_a_scorer_like_any_other_and_can_be_saved(tmp_path):
-    pruner = build_pruner(compose(["scorer=per_view", "policy=fixed"]).config)
+    pruner = Experiment.compose(["scorer=per_view", "policy=fixed"]).pruner()
     pruner.save(tmp_path / "p.yaml")
     again = Pruner.load(tmp_path / "p.yaml")
     assert isinstance(again.policy, FixedPolicy)

@@ -9,14 +9,12 @@ from autoprune_lab.evaluation.records import Record, Records
 from autoprune_lab.schedule.flops import prefill_flops, unpruned_flops
 from autoprune_lab.schedule.geometry import Geometry
 from search.cli import main
-from search.config.compose import compose
-from search.config.instantiate import build_pruner
-from search.config.space import Space
+from search.config.experiment import Experiment
 from search.results import report, study_result
 from search.results.study_result import StudyResult
 from search.study import loop
 from search.study.objective import Objective
-from search.study.preflight import arm
+from search.study.storage import StudyStorage
 
 SMALL = Geometry(
     n_layers=16, hidden=96, intermediate=264, n_heads=4, n_kv_heads=4, head_dim=24, n_vision=144, n_text=12
@@ -79,7 +77,7 @@ class FakeEvaluator:
 
 
 @dataclass
-class FakeReportBench(FakeEvaluator):
+class FakeReportEvaluator(FakeEvaluator):
     """As a real model's, its outcomes are records: a sample is answered by every plan that is good enough for it."""
 
     n: int = 60
@@ -100,22 +98,21 @@ class FakeReportBench(FakeEvaluator):
 def finished(folder: Path, name: str, *words: str) -> StudyResult:
     """A small study on benches without a model, run, reported and read back."""
     given = settings(folder, f"study={name}", "search.n_trials=8", *words)
-    study = loop.open_study(given.out, name, given.made_of())
+    study = loop.open_study(StudyStorage.of(given.typed), given.made_of())
     loop.run(study, objective(given, FakeEvaluator()), given)
-    front = study_result.write(study, given)
+    front = study_result.write(study, given.settings)
     tuned = report.tuned_pruners(study, given, front)
-    arms = {key: arm(given, key, overrides) for key, overrides in given.typed.report.arms.items()}
-    report.evaluate_report(given, front, tuned, arms, FakeReportBench)
+    report.evaluate_report(given.out, given.typed.report, front, tuned, given.arms, FakeReportEvaluator)
     return StudyResult.read(given.out)
 
 
-def settings(tmp_path: Path, *overrides: str):
-    return compose([f"folder={tmp_path}", "tracking=none", "study=s", *overrides])
+def settings(tmp_path: Path, *overrides: str) -> Experiment:
+    return Experiment.compose([f"folder={tmp_path}", "tracking=none", "study=s", *overrides])
 
 
-def objective(settings, evaluator: FakeEvaluator) -> Objective:
-    build_pruner(settings.config)
-    return Objective(settings.config, settings.typed.budget, Space.of(settings.config), evaluator)
+def objective(experiment: Experiment, evaluator: FakeEvaluator) -> Objective:
+    experiment.pruner()
+    return Objective.of(experiment, evaluator)
 
 
 def save_narrow_model(folder: Path) -> Path:
@@ -141,9 +138,8 @@ def refused(argv, words, capsys, folder):
 
 def run(given, evaluator):
     """A study with its baselines queued, run to its end."""
-    opened = loop.open_study(given.out, "s", given.made_of())
-    space = Space.of(given.config)
-    loop.enqueue(opened, [space.complete(b, given.config, "b") for b in given.typed.search.baselines])
+    opened = loop.open_study(StudyStorage.of(given.typed), given.made_of())
+    loop.enqueue(opened, given.baselines)
     loop.run(opened, objective(given, evaluator), given)
     return opened
 

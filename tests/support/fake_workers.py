@@ -14,7 +14,6 @@ import pytest
 from fake_evaluator import FakeEvaluator, objective, settings
 from optuna.trial import TrialState
 
-from search.config.space import Space
 from search.study import loop, trials
 from search.study.journal import JournalFile
 from search.study.storage import StudyStorage
@@ -45,18 +44,17 @@ class SlowEvaluator(FakeEvaluator):
 def work(folder, words, evaluator=None):
     """What `autoprune study` does, on the fake evaluator: create or resume, run what is missing."""
     given = settings(folder, *words)
-    place = StudyStorage.of(given)
-    study = loop.open_study(place.out, place.name, given.made_of(), place.url, place.heartbeat, place.patience)
-    space = Space.of(given.config)
-    baselines = [space.complete(baseline, given.config, "b") for baseline in given.typed.search.baselines]
-    place.exclusively(lambda: loop.enqueue(study, baselines))
+    place = StudyStorage.of(given.typed)
+    study = loop.open_study(place, given.made_of())
+    place.exclusively(lambda: loop.enqueue(study, given.baselines))
     loop.run(study, objective(given, evaluator or FakeEvaluator()), given)
     return study
 
 
-def meet(folder, n, words, rank):
-    """`workers.join` whose first trial ends when each of `n` workers has one."""
-    from search.study import model_evaluator, workers
+def meet(folder, n, words, folders, rank):
+    """`pipeline.join` whose first trial ends when each of `n` workers has one."""
+    from search import pipeline
+    from search.study import model_evaluator
 
     run = model_evaluator.ModelEvaluator.run
 
@@ -67,7 +65,7 @@ def meet(folder, n, words, rank):
         return run(self, pruner, after_block)
 
     model_evaluator.ModelEvaluator.run = waiting
-    workers.join(words, rank)
+    pipeline.join(words, folders, rank)
 
 
 def launched(folder, words, rank):
@@ -92,8 +90,8 @@ def unsynced(log, act, *given):
 
 def find(folder, words):
     """The study, if there is one."""
-    place = StudyStorage.of(settings(folder, *words))
-    return loop.existing(place.out, place.name, place.url)
+    place = StudyStorage.of(settings(folder, *words).typed)
+    return loop.existing(place)
 
 
 def running(folder, words):

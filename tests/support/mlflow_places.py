@@ -9,7 +9,8 @@ from fake_evaluator import FakeEvaluator, objective, settings
 
 from search.results import pictures, report, study_result
 from search.study import loop
-from search.tracking.settings import tracked
+from search.study.storage import StudyStorage
+from search.tracking.background import tracked
 
 PARENT = "mlflow.parentRunId"
 
@@ -58,7 +59,7 @@ def composed(folder, uri, n, *words):
 
 
 def open_study(given):
-    return loop.open_study(given.out, given.typed.study, given.made_of())
+    return loop.open_study(StudyStorage.of(given.typed), given.made_of())
 
 
 def ran(given, evaluator=None, after_trials=lambda: None):
@@ -67,7 +68,7 @@ def ran(given, evaluator=None, after_trials=lambda: None):
     with tracked(study, given) as observers:
         loop.run(study, objective(given, evaluator or FakeEvaluator()), given, observers)
         after_trials()
-        report.tuned_pruners(study, given, study_result.write(study, given))
+        report.tuned_pruners(study, given, study_result.write(study, given.settings))
         pictures.draw(study_result.StudyResult.read(given.out))
     return study
 

@@ -16,11 +16,13 @@ from fake_evaluator import quick, refused
 from hydra.errors import InstantiationException
 from mlflow.exceptions import MlflowException
 
-from search.cli import find_commands, main, parser_of, read, search_here_last
+from search import commands
+from search.cli import main
+from search.command_line import parser_of, read, search_here_last
 from search.commands import export
-from search.config.compose import compose
+from search.config.experiment import Experiment
 from search.config.overrides import changed_keys
-from search.study import model_evaluator, preflight
+from search.study import model_evaluator
 
 
 @pytest.mark.parametrize("verb", ["", "study", "evaluate", "compare", "export", "train", "new-policy"])
@@ -54,7 +56,7 @@ def test_the_version_is_told(capsys):
     ],
 )
 def test_words_may_stand_anywhere(line):
-    given = read(parser_of("table", find_commands()["table"]), line.split())
+    given = read(parser_of("table", commands.find()["table"]), line.split())
     assert given.overrides == ["task.per_kind=5", "~report.arms.random"]
     assert (given.tokens, given.methods, str(given.out)) == ([192.0, 64.0], ["fastv", "pdrop"], "a=b")
 
@@ -74,9 +76,9 @@ def test_words_may_stand_before_the_command(here, capsys):
     ],
 )
 def test_what_is_typed_for_the_task_counts_in_a_table(words, tune, report):
-    settings = compose(words)
-    measured = preflight.report_config(settings, changed_keys(words)).task
-    assert (settings.config.task.per_kind, measured.per_kind, measured.split) == (tune, report, "report")
+    experiment = Experiment.compose(words)
+    measured = experiment.report_settings(changed_keys(words))
+    assert (experiment.task.per_kind, measured["per_kind"], measured["split"]) == (tune, report, "report")
 
 
 def caused(error, cause):
@@ -260,7 +262,7 @@ def test_a_real_interrupt_ends_cleanly(checkpoint, tmp_path):
         time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=300)
-    assert process.returncode == 130
+    assert process.returncode == 130, errors
     assert "Traceback" not in errors
     assert "finished trials are kept" in errors
     assert "To go on: autoprune study experiment=quick" in errors

@@ -4,13 +4,14 @@ import subprocess
 import sys
 
 import pytest
-from search.config.completion import candidates, replies
 
-from search.cli import find_commands, main
+from search import commands
+from search.cli import main
+from search.commands.completion import candidates, replies
 
 
 def test_commands_then_their_options():
-    known = find_commands()
+    known = commands.find()
     assert candidates("autoprune st", known) == ["study "]
     assert {f"{name} " for name in known} == set(candidates("autoprune ", known))
     assert candidates("autoprune study --fr", known) == ["--fresh "]
@@ -29,17 +30,17 @@ def test_commands_then_their_options():
     ],
 )
 def test_groups_their_files_and_fields(line, expected):
-    assert set(candidates(line, find_commands())) == expected
+    assert set(candidates(line, commands.find())) == expected
 
 
 def test_a_folder_of_ones_own_is_completed_too(tmp_path):
     (tmp_path / "policy").mkdir()
     (tmp_path / "policy" / "mine.yaml").write_text("# @package pruner.policy\n")
-    assert candidates(f"autoprune study --config-dir {tmp_path} policy=mi", find_commands()) == ["policy=mine "]
+    assert candidates(f"autoprune study --config-dir {tmp_path} policy=mi", commands.find()) == ["policy=mine "]
 
 
 def test_bash_replaces_only_what_follows_the_equals_sign():
-    assert replies("autoprune study policy=fi", find_commands()) == ["fixed "]
+    assert replies("autoprune study policy=fi", commands.find()) == ["fixed "]
 
 
 def test_bash_completes_by_the_printed_script(capsys):

@@ -4,13 +4,13 @@ import inspect
 
 import pytest
 from hydra.utils import get_object, instantiate
-from omegaconf import OmegaConf
 
 from search.config.compose import compose, conf_dir, options_of
 from search.config.errors import ConfigError
+from search.config.experiment import Experiment
 from search.config.instantiate import build, build_pruner, check_targets
+from search.config.paths import select
 from search.config.space import Space
-from search.study.preflight import arm
 
 GROUPS = (
     "policy", "budget", "scorer", "complexity", "recovery", "method",
@@ -24,10 +24,9 @@ def test_every_option_composes_and_its_targets_take_its_fields(group, option):
     open_path = "path: ???" in (conf_dir() / group / f"{option}.yaml").read_text()
     settings = compose([f"{group}={option}", *([f"{group}.path=here"] if open_path else [])])
     assert settings.choices[group] == option
-    plain = OmegaConf.to_container(settings.config)
     for key in ("model", "task", "pruner", "search", "tracking", "launcher"):
-        check_targets(plain[key], key)
-    build_pruner(settings.config)
+        check_targets(settings.config[key], key)
+    Experiment(settings).pruner()
 
 
 def test_every_group_is_tested():
@@ -64,15 +63,14 @@ def test_every_sampler_is_made_with_the_seed_of_the_study(option):
 
 @pytest.mark.parametrize(("group", "option"), [o for o in OPTIONS if o[0] in ("scorer", "complexity", "recovery")])
 def test_parts_with_parameters_list_them(group, option):
-    node = compose([f"{group}={option}"]).config.pruner[group]
-    function = get_object(node._target_)
+    node = compose([f"{group}={option}"]).config["pruner"][group]
+    function = get_object(node["_target_"])
     named = {n for n, p in inspect.signature(function).parameters.items() if p.default is not p.empty}
     assert named == {key for key in node if not key.startswith("_")}
 
 
 def test_the_arms_of_the_report_can_be_built_and_probe_where_the_study_does():
-    settings = compose(["pruner.probe_layer=2"])
-    arms = {name: arm(settings, name, words) for name, words in settings.typed.report.arms.items()}
+    arms = Experiment.compose(["pruner.probe_layer=2"]).arms
     assert [type(pruner.policy).__name__ for pruner in arms.values()][:2] == ["FixedPolicy", "LayerwisePolicy"]
     assert {pruner.probe_layer for pruner in arms.values()} == {2}
 
@@ -113,8 +111,7 @@ def test_a_text_is_taken_as_it_is(path):
 )
 def test_what_hydra_s_grammar_can_read_means_what_it_says(word, path, value):
     config = compose(["task=files", "task.path=x", word]).config
-    found = OmegaConf.select(config, path)
-    assert (OmegaConf.to_container(found) if OmegaConf.is_config(found) else found) == value
+    assert select(config, path) == value
 
 
 def test_a_place_below_the_home_folder_is_found(monkeypatch):
@@ -149,7 +146,7 @@ def test_a_group_is_given_the_name_of_an_option(word, said):
 )
 def test_a_text_is_never_taken_for_true_nor_null_for_a_text(words, said):
     with pytest.raises(ConfigError, match=said):
-        build(compose(["task=files", *words]).config.task, "task")
+        build(compose(["task=files", *words]).config["task"], "task")
 
 
 def test_a_config_folder_may_have_any_name(tmp_path):
@@ -158,7 +155,7 @@ def test_a_config_folder_may_have_any_name(tmp_path):
     (folder / "policy" / "deep.yaml").write_text(
         "# @package pruner.policy\n_target_: policies.fixed.FixedPolicy\nlayer: 5\n"
     )
-    assert compose(["policy=deep"], [folder]).config.pruner.policy.layer == 5
+    assert Experiment.compose(["policy=deep"], [folder]).pruner().policy.layer == 5
 
 
 def test_the_study_is_named_after_its_policy():
@@ -171,33 +168,33 @@ def test_a_config_folder_of_ones_own(tmp_path):
     (tmp_path / "policy" / "deep.yaml").write_text(
         "# @package pruner.policy\n_target_: policies.fixed.FixedPolicy\nlayer: 5\nkeep: 0.1\n"
     )
-    assert build_pruner(compose(["policy=deep"], [tmp_path]).config).policy.layer == 5
+    assert Experiment.compose(["policy=deep"], [tmp_path]).pruner().policy.layer == 5
 
 
 def test_a_target_that_does_not_exist_is_named():
-    config = compose(["pruner.policy._target_=policies.fixed.FixdPolicy"]).config
+    experiment = Experiment.compose(["pruner.policy._target_=policies.fixed.FixdPolicy"])
     near = "did you mean policies.fixed.FixedPolicy"
     with pytest.raises(ConfigError, match=f"pruner.policy._target_ 'policies.fixed.FixdPolicy' was not found; {near}"):
-        build_pruner(config)
+        experiment.pruner()
     with pytest.raises(
         ConfigError, match=r"task._target_ .* was not found: did you mean autoprune_lab.tasks.gqa.GQATask"
     ):
-        build(compose(["task._target_=autoprune_lab.tasks.gqa.GQATsk"]).config.task, "task")
+        build(compose(["task._target_=autoprune_lab.tasks.gqa.GQATsk"]).config["task"], "task")
 
 
 def test_a_target_that_is_no_pruner_is_named():
     with pytest.raises(ConfigError, match="expected a Pruner"):
-        build_pruner(OmegaConf.create({"pruner": {"_target_": "policies.fixed.FixedPolicy"}}))
+        build_pruner({"_target_": "policies.fixed.FixedPolicy"}, (), "pruner")
 
 
 def test_a_field_that_the_target_does_not_take_is_named():
-    config = compose(["policy=fixed", "+pruner.policy.layers=3"]).config
+    experiment = Experiment.compose(["policy=fixed", "+pruner.policy.layers=3"])
     with pytest.raises(ConfigError, match=r"pruner.policy.layers'; did you mean layer"):
-        build_pruner(config)
+        experiment.pruner()
 
 
 def test_a_value_that_the_target_refuses_is_told_in_its_words():
     with pytest.raises(ConfigError, match=r"^pruner.policy: layer=-1 must be >= 0"):
-        build_pruner(compose(["policy=fixed", "pruner.policy.layer=-1"]).config)
+        Experiment.compose(["policy=fixed", "pruner.policy.layer=-1"]).pruner()
     with pytest.raises(ConfigError, match=r"^task: .*per_kind"):
-        build(compose(["task.per_kind=0"]).config.task, "task")
+        build(compose(["task.per_kind=0"]).config["task"], "task")

@@ -31,7 +31,7 @@ def test_the_best_score_within_the_bound_is_one_value(tmp_path):
     given = settings(tmp_path, *BEST, "search.n_trials=14", "search.pruner=null")
     study = run(given, FakeEvaluator())
     assert [d.name for d in study.directions] == ["MAXIMIZE"]
-    front = study_result.write(study, given)
+    front = study_result.write(study, given.settings)
     best = max(feasible(study), key=lambda t: t.values[0])
     assert front.scores[-1] == study.best_value == best.values[0]
     assert point_of(best) == (best.user_attrs["flops_ratio"], study.best_value)
@@ -135,18 +135,17 @@ def test_the_same_plan_reports_the_same_blocks(tmp_path):
 
 
 def test_what_is_kept_differs_with_scorer_and_recovery(tmp_path):
-    from search.config.instantiate import build_pruner
     from search.study.planned import planned
 
     evaluator = FakeEvaluator()
-    base = build_pruner(settings(tmp_path, "policy=fixed", "scorer=random").config)
+    base = settings(tmp_path, "policy=fixed", "scorer=random").pruner()
     bits = evaluator.complexities(base)
 
     def key(pruner):
         return planned(pruner, bits, evaluator.geometries).key(pruner)
 
     others = [
-        build_pruner(settings(tmp_path, "policy=fixed", *words).config)
+        settings(tmp_path, "policy=fixed", *words).pruner()
         for words in (
             ["scorer=random", "pruner.scorer.seed=1"],
             ["scorer=uniform"],

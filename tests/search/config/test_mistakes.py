@@ -202,6 +202,7 @@ def test_mistakes_are_found_before_anything_heavy_is_imported(here):
     code = f"""
 import sys
 from search.cli import main
+
 assert [main(argv) for argv in {mistakes}] == [2] * {len(mistakes)}
 heavy = ("torch", "transformers", "optuna", "mlflow", "pandas", "scipy", "sqlalchemy", "matplotlib")
 sys.exit(", ".join(name for name in heavy if name in sys.modules) or 0)

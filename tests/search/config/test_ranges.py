@@ -8,6 +8,7 @@ import pytest
 from search.config import ranges
 from search.config.compose import compose
 from search.config.errors import ConfigError
+from search.config.experiment import Experiment
 from search.config.goal import COSTS, Goal
 
 
@@ -70,6 +71,6 @@ def test_a_goal_says_what_a_trial_returns():
         (0.3, 0.8),
     )
     assert (best.directions, best.names, best.values(0.3, 0.8)) == (["maximize"], ["score"], (0.8,))
-    limited = compose(["search.mode=best", "search.cost=kv_bytes", "search.limits={latency: 1}"]).config
-    assert Goal.of(limited) == Goal("best", "kv_bytes", {"latency": 1.0})
-    assert Goal.of(compose().config) == Goal("front", "flops_ratio", {})
+    limited = Experiment.compose(["search.mode=best", "search.cost=kv_bytes", "search.limits={latency: 1}"])
+    assert limited.goal == Goal("best", "kv_bytes", {"latency": 1.0})
+    assert Experiment.compose().goal == Goal("front", "flops_ratio", {})

@@ -6,15 +6,15 @@ import pytest
 from search.config.compose import compose
 from search.config.dimension import Dimension
 from search.config.errors import ConfigError
-from search.config.instantiate import build_pruner
-from search.config.space import Space, apply
+from search.config.experiment import Experiment
+from search.config.space import Space
 
 K0 = "space.pruner.policy.k0"
 WITHOUT = f"~{K0}"
 
 
 def space(*overrides: str) -> Space:
-    return Space.of(compose(overrides).config)
+    return Experiment.compose(overrides).space
 
 
 @pytest.mark.parametrize(
@@ -71,8 +71,8 @@ def test_a_key_may_hold_the_whole_path(tmp_path):
     (tmp_path / "space" / "mine.yaml").write_text(
         "# @package space\npruner.policy.layer: {type: int, low: 2, high: 5}\n"
     )
-    config = compose(["policy=fixed", "space=mine", "budget=none", "scorer=random"], [tmp_path]).config
-    assert [d.path for d in Space.of(config).dimensions] == ["pruner.policy.layer"]
+    searched = Experiment.compose(["policy=fixed", "space=mine", "budget=none", "scorer=random"], [tmp_path]).space
+    assert [d.path for d in searched.dimensions] == ["pruner.policy.layer"]
 
 
 def test_the_same_path_twice_is_refused(tmp_path):
@@ -86,16 +86,15 @@ def test_the_same_path_twice_is_refused(tmp_path):
 
 
 def test_suggestions_reach_the_pruner_and_leave_the_config_alone():
-    config = compose(["policy=layerwise"]).config
-    searched = Space.of(config)
+    experiment = Experiment.compose(["policy=layerwise"])
     trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=3)).ask()
-    values = searched.suggest(trial)
-    pruner = build_pruner(apply(config, values))
+    values = experiment.space.suggest(trial)
+    pruner = experiment.pruner(values)
     assert set(trial.params) == set(values)
     assert pruner.policy.keep == tuple(values[f"pruner.policy.keep.{i}"] for i in range(3))
     assert pruner.budget.flops_ratio == values["pruner.budget.flops_ratio"]
     assert values["pruner.scorer._target_"].endswith(getattr(pruner.scorer, "func", pruner.scorer).__name__)
-    assert build_pruner(config).policy.keep == (0.5, 0.25, 0.125)
+    assert experiment.pruner().policy.keep == (0.5, 0.25, 0.125)
 
 
 def test_a_baseline_is_the_config_with_its_changes():
@@ -110,7 +109,7 @@ def test_a_baseline_is_the_config_with_its_changes():
 
 def test_a_config_outside_the_space_is_left_to_the_sampler():
     config = compose(["policy=fixed"]).config
-    config.pruner.policy.layer = 31
+    config["pruner"]["policy"]["layer"] = 31
     values = Space.of(config).complete({}, config, "b")
     assert set(values) == {"pruner.budget.flops_ratio", "pruner.scorer._target_"}
 
@@ -181,7 +180,7 @@ def test_an_experiment_s_file_may_set_a_field_and_search_it(tmp_path):
     settings = compose(["experiment=deep"], [tmp_path])
     assert settings.typed.search.pinned == []
     assert "pruner.policy.layer" in {d.path for d in Space.of(settings.config).dimensions}
-    assert settings.config.pruner.policy.layer == 5
+    assert settings.config["pruner"]["policy"]["layer"] == 5
 
 
 @pytest.mark.parametrize(

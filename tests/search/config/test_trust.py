@@ -8,12 +8,14 @@ from fake_evaluator import refused, settings
 
 from autoprune_lab.plugins.parts import PackagesError
 from autoprune_lab.pruner_file import plain
-from search.config.compose import compose
+from search.config import trust
 from search.config.errors import ConfigError
-from search.config.instantiate import build_pruner, stored_pruner
+from search.config.experiment import Experiment
+from search.config.paths import select
 from search.results import report
-from search.study import loop, trust, workers
+from search.study import loop, workers
 from search.study.objective import PRUNER
+from search.study.storage import StudyStorage
 
 EVIL = "from pathlib import Path\nPath('ran').touch()\n"
 
@@ -26,8 +28,12 @@ def own(here):
 
 
 def joined(own, words, monkeypatch, packages=()):
-    monkeypatch.setattr(loop, "existing", lambda *place: SimpleNamespace(user_attrs={loop.WORDS: words}))
+    monkeypatch.setattr(loop, "existing", lambda storage: SimpleNamespace(user_attrs={loop.WORDS: words}))
     return workers.as_begun(own, packages)
+
+
+def at(experiment, path):
+    return select(experiment.settings.config, path)
 
 
 @pytest.mark.parametrize(
@@ -84,21 +90,21 @@ def test_a_storage_s_pruner_is_read_by_the_one_reader(own, here, monkeypatch):
     words = ["pruner.scorer._target_=autoprune_lab.pruner_file.write", "+pruner.scorer.path=x"]
     given = joined(own, words, monkeypatch)
     with pytest.raises(ConfigError, match=r"^pruner.scorer: got autoprune_lab.pruner_file.write, expected a scorer,"):
-        build_pruner(given.config)
+        given.pruner()
 
 
 def test_what_the_worker_itself_names_is_taken(here, monkeypatch):
     (here / "conf" / "policy").mkdir(parents=True)
     (here / "conf" / "policy" / "mine.yaml").write_text("# @package pruner.policy\n_target_: alien.Part\n")
     word = "task._target_=alien.Part"
-    assert joined(settings(here, word), [word], monkeypatch).config.task._target_ == "alien.Part"
-    own = compose(["tracking=none"], [here / "conf"])
-    assert joined(own, ["policy=mine"], monkeypatch).config.pruner.policy._target_ == "alien.Part"
+    assert at(joined(settings(here, word), [word], monkeypatch), "task._target_") == "alien.Part"
+    own = Experiment.compose(["tracking=none"], [here / "conf"])
+    assert at(joined(own, ["policy=mine"], monkeypatch), "pruner.policy._target_") == "alien.Part"
     policy = "pruner.policy._target_=alien.Part"
-    assert joined(settings(here), [policy], monkeypatch, ["alien"]).config.pruner.policy._target_ == "alien.Part"
+    assert at(joined(settings(here), [policy], monkeypatch, ["alien"]), "pruner.policy._target_") == "alien.Part"
     own = settings(here, "model=path", "model.path=here", "model.trust_remote_code=true")
     told_words = ["model=path", "model.path=there", "model.trust_remote_code=true"]
-    assert joined(own, told_words, monkeypatch).config.model.path == "here"
+    assert at(joined(own, told_words, monkeypatch), "model.path") == "here"
 
 
 def test_what_a_study_tells_is_taken(here, monkeypatch):
@@ -110,22 +116,24 @@ def test_what_a_study_tells_is_taken(here, monkeypatch):
         "seed=2",
         "search=qmc",
     ]
-    given = compose(words)
-    assert trust.check_words(workers.words_for_others(given), compose()) == [w for w in words if w[0] != "~"]
-    config = joined(settings(here), workers.words_for_others(given), monkeypatch).config
-    assert (config.pruner.policy.keep, config.seed, config.search.n_trials) == (0.3, 2, 7)
+    given = Experiment.compose(words)
+    assert trust.check_words(trust.words_for_others(given.settings), Experiment.compose()) == [
+        w for w in words if w[0] != "~"
+    ]
+    found = joined(settings(here), trust.words_for_others(given.settings), monkeypatch)
+    assert (at(found, "pruner.policy.keep"), found.typed.seed, found.typed.search.n_trials) == (0.3, 2, 7)
 
 
 def test_a_text_with_signs_reaches_the_others(here, monkeypatch):
-    given = compose(["task=files", "task.path=/data/My Data (v2)/a,b.jsonl"])
-    config = joined(settings(here), workers.words_for_others(given), monkeypatch).config
-    assert config.task.path == "/data/My Data (v2)/a,b.jsonl"
+    given = Experiment.compose(["task=files", "task.path=/data/My Data (v2)/a,b.jsonl"])
+    found = joined(settings(here), trust.words_for_others(given.settings), monkeypatch)
+    assert at(found, "task.path") == "/data/My Data (v2)/a,b.jsonl"
 
 
 def test_the_command_refuses_in_one_line(own, here, capsys, no_model):
-    study = loop.open_study(own.out, "s", own.made_of())
+    study = loop.open_study(StudyStorage.of(own.typed), own.made_of())
     study.set_user_attr(loop.WORDS, ["pruner.policy._target_=alien.Part"])
-    loop.existing(own.out, "s")
+    loop.existing(StudyStorage.of(own.typed))
     refused(["worker", "study=s", f"folder={here}"], ["need code of alien", "--package alien"], capsys, here)
     assert "alien" not in sys.modules
 
@@ -148,11 +156,11 @@ def test_a_stored_pruner_may_use_the_packages_of_the_study_s_own_config(here):
     )
     sys.path.insert(0, str(here))
     try:
-        mine = compose(["policy=fixed", "pruner.policy._target_=own_shelf.MinePolicy"]).config
-        node = plain(build_pruner(mine))
-        assert stored_pruner(node, mine, "here") == build_pruner(mine)
+        mine = Experiment.compose(["policy=fixed", "pruner.policy._target_=own_shelf.MinePolicy"])
+        node = plain(mine.pruner())
+        assert mine.stored_pruner(node, "here") == mine.pruner()
         with pytest.raises(ConfigError, match=r"here: needs code of own_shelf") as error:
-            stored_pruner(node, compose(["policy=fixed"]).config, "here")
+            Experiment.compose(["policy=fixed"]).stored_pruner(node, "here")
         assert isinstance(error.value.__cause__, PackagesError)
     finally:
         sys.path.remove(str(here))

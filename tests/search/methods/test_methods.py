@@ -15,8 +15,8 @@ from autoprune_lab.schedule.geometry import Geometry
 from autoprune_lab.schedule.mean_budget import MeanBudget
 from policies.fixed import FixedPolicy
 from search.config.compose import compose, conf_dir
-from search.config.instantiate import build_pruner
-from search.study.model_evaluator import load, open_evaluator
+from search.config.experiment import Experiment
+from search.study.model_evaluator import open_evaluator
 
 METHODS = [file.stem for file in sorted((conf_dir() / "method").glob("*.yaml"))]
 BUDGETS = [file.stem for file in sorted((conf_dir() / "budget").glob("*.yaml"))]
@@ -26,7 +26,7 @@ every_method = pytest.mark.parametrize("method", METHODS)
 
 @cache
 def pruner(*words):
-    return build_pruner(compose(words).config)
+    return Experiment.compose(words).pruner()
 
 
 def plan(method, **bound):
@@ -38,8 +38,8 @@ def plan(method, **bound):
 @pytest.fixture(scope="module")
 def evaluator(checkpoint):
     """A narrow model and eight samples of 144 visual tokens."""
-    config = compose(["model=path", f"model.path={checkpoint}", "task.per_kind=1"]).config
-    return open_evaluator(load(config), config)
+    given = Experiment.compose(["model=path", f"model.path={checkpoint}", "task.per_kind=1"])
+    return open_evaluator(given.model, given.task, given.typed)
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
@@ -47,7 +47,7 @@ def evaluator(checkpoint):
 def test_every_method_composes_with_every_budget(method, budget):
     settings = compose([f"method={method}", f"budget={budget}"])
     assert settings.choices["budget"] == budget
-    assert type(build_pruner(settings.config).budget) is type(pruner(f"budget={budget}").budget)
+    assert type(Experiment(settings).pruner().budget) is type(pruner(f"budget={budget}").budget)
 
 
 @every_method
@@ -131,4 +131,4 @@ def test_the_docs_have_five_lines_on_every_method_and_a_command_that_composes(me
     (command,) = re.findall(r"`autoprune evaluate (.*)`", section)
     settings = compose(command.split())
     assert settings.choices["method"] == method
-    build_pruner(settings.config)
+    Experiment(settings).pruner()

@@ -130,7 +130,7 @@ def test_every_method_of_the_shelf_can_be_an_arm_at_a_generous_budget():
 
 def test_a_budget_in_tokens_needs_no_second_word():
     for words in (["budget.mean_tokens=40"], ["budget=tokens", "budget.mean_tokens=40"]):
-        assert compose(words).config.pruner.budget == {
+        assert compose(words).config["pruner"]["budget"] == {
             "_target_": "autoprune_lab.schedule.budget.Budget",
             "flops_ratio": None,
             "mean_tokens": 40,

@@ -15,6 +15,7 @@ from search.config.errors import ConfigError
 from search.results import fronts, paired_answers, pictures, report, study_result
 from search.results.text_table import table
 from search.study import loop
+from search.study.storage import StudyStorage
 
 FRONT = ParetoFront((0.2, 0.24, 0.3, 0.34, 0.4, 0.49), (0.1, 0.2, 0.3, 0.4, 0.5, 0.6), tuple("012345"))
 
@@ -162,15 +163,16 @@ def test_a_sample_that_was_answered_twice_is_not_paired():
 def test_the_report_is_read_again_only_while_nothing_changed(tmp_path):
     finished(tmp_path, "s", "policy=fixed")
     words = ("study=s", "policy=fixed", "search.n_trials=8")
-    front = fronts.from_study(loop.existing(settings(tmp_path, *words).out, "s"))
+    front = fronts.from_study(loop.existing(StudyStorage.of(settings(tmp_path, *words).typed)))
 
     def refuse():
         raise AssertionError("evaluated again")
 
-    again = report.evaluate_report(settings(tmp_path, *words), front, {}, {}, refuse)
+    given = settings(tmp_path, *words)
+    again = report.evaluate_report(given.out, given.typed.report, front, {}, {}, refuse)
     assert {"unpruned", "front", "fixed", "layerwise", "random", "uniform"} == set(again["arm"])
     with pytest.raises(AssertionError, match="evaluated again"):
-        report.evaluate_report(settings(tmp_path, *words, "report.points=2"), front, {}, {}, refuse)
+        report.evaluate_report(given.out, replace(given.typed.report, points=2), front, {}, {}, refuse)
 
 
 def test_a_table_is_aligned():
@@ -179,7 +181,7 @@ def test_a_table_is_aligned():
 
 
 class Short:
-    """A evaluator whose prompts no budget below 0.4 suits."""
+    """An evaluator whose prompts no budget below 0.4 suits."""
 
     def run(self, pruner):
         if pruner is not None and pruner.budget.flops_ratio < 0.4:
@@ -196,7 +198,7 @@ def test_what_cannot_be_reached_on_the_report_split_is_said_not_raised(tmp_path)
     given.out.mkdir()
     front, fixed = ParetoFront((0.3, 0.45), (0.5, 0.6), ("1", "2")), Pruner(FixedPolicy())
     tuned = {1: replace(fixed, budget=Budget(0.3)), 2: replace(fixed, budget=Budget(0.45))}
-    rows = report.evaluate_report(given, front, tuned, {"fixed": fixed}, Short)
+    rows = report.evaluate_report(given.out, given.typed.report, front, tuned, {"fixed": fixed}, Short)
     assert rows["arm"].tolist() == ["unpruned", "front", "front", "fixed", "fixed"]
     assert rows["score"].notna().tolist() == [True, False, True, True, False]
     assert rows["note"].tolist()[1] == "unreachable, floor 0.4"
@@ -210,7 +212,7 @@ def test_what_cannot_be_reached_on_the_report_split_is_said_not_raised(tmp_path)
 def test_the_files_of_trials_that_have_left_the_front_go(tmp_path):
     """And only theirs: what else is in the folder is the user's."""
     given = settings(tmp_path, "search.n_trials=8")
-    study = loop.open_study(given.out, "s", given.made_of())
+    study = loop.open_study(StudyStorage.of(given.typed), given.made_of())
     loop.run(study, objective(given, FakeEvaluator()), given)
     front = fronts.from_study(study)
     (given.out / "tuned").mkdir()

@@ -12,6 +12,7 @@ from search.config.errors import ConfigError
 from search.results.importance import importance
 from search.study import loop
 from search.study.front import from_study
+from search.study.storage import StudyStorage
 from search.tracking.fronts import from_mlflow, studies_in_mlflow
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -41,7 +42,7 @@ def test_trials_over_the_bound_without_a_constraint_or_a_result_are_counted_not_
 
 def test_a_trial_that_was_cut_off_and_ran_again_counts_once(tmp_path):
     given = settings(tmp_path, "policy=fixed", "search.n_trials=6", "seed=2")
-    study = loop.open_study(given.out, "s", given.made_of())
+    study = loop.open_study(StudyStorage.of(given.typed), given.made_of())
     with pytest.raises(KeyboardInterrupt):
         loop.run(study, objective(given, FakeEvaluator(stop_at=1)), given)
     loop.run(study, objective(given, FakeEvaluator()), given)

@@ -105,7 +105,7 @@ def test_a_long_trial_of_a_living_worker_is_never_run_twice(tmp_path, words):
 def test_fresh_puts_the_study_in_the_database_aside(tmp_path, words):
     words = (*words, "search.n_trials=2")
     work(tmp_path, words)
-    place = StudyStorage.of(settings(tmp_path, *words))
+    place = StudyStorage.of(settings(tmp_path, *words).typed)
     put_aside(place)
     assert find(tmp_path, words) is None
     assert not place.out.exists()
@@ -118,7 +118,7 @@ def test_a_study_at_work_is_not_put_aside(tmp_path):
     worker = start(tmp_path, ("search.n_trials=9",), SlowEvaluator(seconds=30))
     until(lambda: running(tmp_path, ()), worker)
     with pytest.raises(ConfigError, match="is being worked on by"):
-        put_aside(StudyStorage.of(settings(tmp_path)))
+        put_aside(StudyStorage.of(settings(tmp_path).typed))
     kill(worker)
 
 
@@ -129,16 +129,16 @@ def test_a_database_that_is_not_there_is_told_in_one_line(tmp_path):
     with pytest.raises(
         ConfigError, match=r"^search.storage=postgresql://me:\*\*\*@.* cannot be opened: .*refused"
     ) as told:
-        loop.existing(place.out, place.name, place.url, place.patience)
+        loop.existing(place)
     assert "secret" not in str(told.value)
 
 
 def test_other_databases_are_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"search.storage=mysql://x/y is none of: null"):
-        StudyStorage.of(settings(tmp_path, "search.storage=mysql://x/y"))
+        StudyStorage.of(settings(tmp_path, "search.storage=mysql://x/y").typed)
 
 
 def test_a_password_is_not_written_into_the_config():
     given = compose(["search.storage=postgresql://me:secret@host/x"])
     assert given.typed.search.storage == "postgresql://me:secret@host/x"
-    assert given.config.search.storage == "postgresql://me:***@host/x"
+    assert given.settings.config["search"]["storage"] == "postgresql://me:***@host/x"

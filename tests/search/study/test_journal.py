@@ -18,6 +18,7 @@ from search.results.folder import read_json
 from search.study import loop
 from search.study.journal import Journal, JournalFile
 from search.study.outages import StorageError
+from search.study.storage import StudyStorage
 
 WORDS = ("search.n_trials=3", "policy=fixed", "seed=2")
 
@@ -90,7 +91,7 @@ def test_a_full_disk_writes_no_half_line_and_the_same_command_goes_on(tmp_path):
 
 def test_a_folder_that_is_deleted_under_a_study_ends_it_in_one_line_and_is_not_made_again(tmp_path):
     given_words = settings(tmp_path, *WORDS)
-    study = loop.open_study(given_words.out, "s", given_words.made_of())
+    study = loop.open_study(StudyStorage.of(given_words.typed), given_words.made_of())
 
     class Deleting(FakeEvaluator):
         def run(self, pruner, after_block=None):

@@ -13,6 +13,7 @@ from fake_workers import SlowEvaluator, assert_nothing_lost, die_at_append, done
 from optuna.trial import TrialState
 
 from search.study import loop, trials
+from search.study.storage import StudyStorage
 
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -74,8 +75,8 @@ def test_a_killed_writer_holds_nobody_up(tmp_path, monkeypatch):
     assert ended(start(tmp_path, words, act=partial(die_at_append, n=12, torn=True))) == -signal.SIGKILL
     sleeps = []
     monkeypatch.setattr(time, "sleep", sleeps.append)
-    loop.existing(tmp_path / "s", "s").set_user_attr("note", 1)
-    assert loop.existing(tmp_path / "s", "s").user_attrs["note"] == 1
+    loop.existing(StudyStorage(tmp_path / "s", "s")).set_user_attr("note", 1)
+    assert loop.existing(StudyStorage(tmp_path / "s", "s")).user_attrs["note"] == 1
     assert sleeps == []
 
 
@@ -85,7 +86,7 @@ def test_a_living_worker_keeps_its_trial_and_a_dead_one_does_not(tmp_path):
     running = until(lambda: _running(tmp_path), blocked)
     other = start(tmp_path, words)  # by accident, the same command
     until(lambda: _ended(tmp_path) >= 2, other)
-    study = loop.existing(tmp_path / "s", "s")
+    study = loop.existing(StudyStorage(tmp_path / "s", "s"))
     assert [t.number for t in study.trials if t.state == TrialState.RUNNING] == running
     assert [t for t in study.trials if trials.RETRY in t.user_attrs] == []
     assert other.is_alive()  # it waits: the last trial may have to be run again
@@ -101,7 +102,7 @@ def test_three_workers_share_a_study_and_one_dies(tmp_path):
     until(lambda: _ended(tmp_path) >= 6, *workers)
     kill(workers[0])
     assert [ended(worker) for worker in workers[1:]] == [0, 0]
-    study = loop.existing(tmp_path / "s", "s")
+    study = loop.existing(StudyStorage(tmp_path / "s", "s"))
     assert_nothing_lost(study, 24)
     alone = work(tmp_path / "alone", words)
     key = lambda trial: str(sorted(trial[0].items()))  # noqa: E731
@@ -126,13 +127,13 @@ def test_a_trial_that_ends_while_the_trials_are_counted_counts_once(monkeypatch)
 
 
 def _running(folder):
-    study = loop.existing(folder / "s", "s")
+    study = loop.existing(StudyStorage(folder / "s", "s"))
     found = study.get_trials(states=(TrialState.RUNNING,)) if study else []
     return [trial.number for trial in found if trials.WORKER in trial.user_attrs]
 
 
 def _ended(folder):
-    study = loop.existing(folder / "s", "s")
+    study = loop.existing(StudyStorage(folder / "s", "s"))
     return trials.n_ended(study) if study else 0
 
 

@@ -153,7 +153,7 @@ def test_a_locked_sqlite_file_is_waited_for_and_nothing_is_done_twice(tmp_path, 
             elif len(pauses) > 3:  # with no timeout, its own heartbeat may be in the way
                 time.sleep(seconds)
 
-        place = StudyStorage.of(settings(tmp_path, *words))
+        place = StudyStorage.of(settings(tmp_path, *words).typed)
         monkeypatch.setattr(place._waiting, "pause", pause)
         study = work(tmp_path, words)
     other.close()
@@ -298,7 +298,7 @@ def test_a_worker_that_waits_for_the_last_trials_says_for_whom(tmp_path):
 
 def test_a_lock_that_another_one_holds_is_told(server, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("search.study.storage.LOCKED", 0.01)
-    place = StudyStorage.of(settings(tmp_path, *words_of(server, tmp_path)))
+    place = StudyStorage.of(settings(tmp_path, *words_of(server, tmp_path)).typed)
     say = print
 
     def told(*words, **named):

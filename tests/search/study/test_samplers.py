@@ -9,7 +9,6 @@ from optuna.trial import TrialState
 
 from search.config.compose import options_of
 from search.config.errors import ConfigError
-from search.config.space import Space
 from search.study import samplers
 from search.study.front import from_study
 from search.study.preflight import check_study  # noqa: F401  (imports torch once, before anything is timed)
@@ -19,8 +18,7 @@ FIXED = ("policy=fixed", "scorer=random")
 
 
 def check(given):
-    space = Space.of(given.config)
-    samplers.check(given, space, [space.complete(b, given.config, "b") for b in given.typed.search.baselines])
+    samplers.check(given)
 
 
 def points(study):

@@ -8,12 +8,13 @@ from optuna.trial import TrialState
 from autoprune_lab.pruner_file import plain
 from search.config.compose import compose
 from search.config.errors import ConfigError
-from search.config.instantiate import build_pruner
-from search.config.space import Space, apply
+from search.config.experiment import Experiment
+from search.config.space import Space
 from search.results import report, study_result
 from search.results.trial_table import trials_frame
 from search.study import loop
 from search.study.preflight import check_study  # noqa: F401  (imports torch once, before anything is timed)
+from search.study.storage import StudyStorage
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 OWN = "from policies.fixed import FixedPolicy\n\n\nclass MinePolicy(FixedPolicy):\n    pass\n"
@@ -46,9 +47,9 @@ def test_only_the_chosen_option_s_dimensions_are_suggested(space):
 @pytest.mark.parametrize("name", ["fixed", "layerwise", "logistic_adaptive"])
 def test_a_choice_becomes_its_policy_with_its_settings(space, composed, name):
     trial, changes = ask(space, 1, policy=name)
-    policy = build_pruner(apply(composed.config, changes)).policy
+    policy = Experiment(composed).pruner(changes).policy
     alone = compose([f"policy={name}", *(f"{p}={v}" for p, v in changes.items() if p.startswith("pruner.policy."))])
-    assert policy == build_pruner(alone.config).policy
+    assert policy == Experiment(alone).pruner().policy
     assert space.changes(trial.params) == changes
 
 
@@ -98,10 +99,10 @@ def test_a_wrong_group_is_one_line(words, told):
 
 def test_any_group_that_changes_the_pruner_can_be_searched():
     words = ["policy=fixed", "scorer=random", "recovery=drop"]
-    config = compose([*words, "+space.recovery={type: group}", "+space.scorer={type: group}"]).config
-    space = Space.of(config)
+    searched = Experiment.compose([*words, "+space.recovery={type: group}", "+space.scorer={type: group}"])
+    space = searched.space
     _, changes = ask(space, 0, recovery="cluster_merge", scorer="feature_norm")
-    ran = plain(build_pruner(apply(config, changes)))
+    ran = plain(searched.pruner(changes))
     assert [ran[key]["_target_"].rpartition(".")[2] for key in ("recovery", "scorer")] == [
         "ClusterMerge",
         "feature_norm",
@@ -124,16 +125,17 @@ def test_a_policy_of_ones_own_is_an_option(tmp_path, monkeypatch):
         (tmp_path / "conf" / group).mkdir(parents=True)
         (tmp_path / "conf" / group / "mine.yaml").write_text(text)
     monkeypatch.syspath_prepend(str(tmp_path))
-    config = compose(["space=policies"], [tmp_path / "conf"]).config
-    trial, changes = ask(Space.of(config), 0, policy="mine")
+    searched = Experiment.compose(["space=policies"], [tmp_path / "conf"])
+    trial, changes = ask(searched.space, 0, policy="mine")
     assert trial.params["mine/pruner.policy.layer"] in (3, 4)
-    assert type(build_pruner(apply(config, changes)).policy).__name__ == "MinePolicy"
+    assert type(searched.pruner(changes).policy).__name__ == "MinePolicy"
 
 
 def test_the_command_line_s_own_settings_hold_for_the_config_s_option():
     config = compose(["space=policies", "pruner.policy.x_gamma=2", "pruner.probe_layer=2"]).config
-    assert config.space.policy.options.logistic_adaptive.sets["pruner.policy"].x_gamma == 2
-    assert config.pruner.probe_layer == 2
+    (option,) = [o for o in Space.of(config).groups[0].options if o.name == "logistic_adaptive"]
+    assert option.sets["pruner.policy"]["x_gamma"] == 2
+    assert config["pruner"]["probe_layer"] == 2
 
 
 def test_a_study_over_policies_resumes_and_leaves_its_tables_and_pruners(tmp_path):
@@ -141,9 +143,8 @@ def test_a_study_over_policies_resumes_and_leaves_its_tables_and_pruners(tmp_pat
     given = settings(tmp_path, *words)
 
     def run(evaluator):
-        space = Space.of(given.config)
-        opened = loop.open_study(given.out, "s", given.made_of())
-        loop.enqueue(opened, [space.complete(b, given.config, "b") for b in given.typed.search.baselines])
+        opened = loop.open_study(StudyStorage.of(given.typed), given.made_of())
+        loop.enqueue(opened, given.baselines)
         loop.run(opened, objective(given, evaluator), given)
         return opened
 
@@ -156,7 +157,7 @@ def test_a_study_over_policies_resumes_and_leaves_its_tables_and_pruners(tmp_pat
     frame = trials_frame(study)
     of_fixed = frame["fixed/pruner.policy.layer"].notna()
     assert set(frame.loc[of_fixed, "policy"]) == {"fixed"}
-    tuned = report.tuned_pruners(study, given, study_result.write(study, given))
+    tuned = report.tuned_pruners(study, given, study_result.write(study, given.settings))
     params = {str(t.number): t.params["policy"] for t in done}
     names = {"fixed": "FixedPolicy", "layerwise": "LayerwisePolicy", "logistic_adaptive": "LogisticAdaptivePolicy"}
     assert tuned
@@ -164,4 +165,4 @@ def test_a_study_over_policies_resumes_and_leaves_its_tables_and_pruners(tmp_pat
         assert type(pruner.policy).__name__ == names[params[str(number)]]
     changed = settings(tmp_path, *words, "space.policy.choices=[fixed,layerwise]")
     with pytest.raises(ConfigError, match="space was"):
-        loop.open_study(changed.out, "s", changed.made_of())
+        loop.open_study(StudyStorage.of(changed.typed), changed.made_of())

@@ -8,12 +8,12 @@ from fake_evaluator import FakeEvaluator, objective, settings
 from optuna.trial import TrialState
 
 from search.config.errors import ConfigError
-from search.config.space import Space
 from search.results import study_result
 from search.results.trial_table import trials_frame
 from search.study import loop, samplers, trials
 from search.study.front import from_study
 from search.study.preflight import check_study  # noqa: F401  (imports torch once, before anything is timed)
+from search.study.storage import StudyStorage
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -21,10 +21,10 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 def run(given, evaluator, baselines=None):
     searched = objective(given, evaluator)
     made_of = given.made_of()
-    opened = loop.open_study(given.out, "s", made_of)
+    opened = loop.open_study(StudyStorage.of(given.typed), made_of)
     wanted = given.typed.search.baselines if baselines is None else baselines
-    space = Space.of(given.config)
-    loop.enqueue(opened, [space.complete(b, given.config, "b") for b in wanted])
+    space = given.space
+    loop.enqueue(opened, [space.complete(b, given.settings.config, "b") for b in wanted])
     loop.run(opened, searched, given)
     return opened
 
@@ -56,7 +56,7 @@ def test_an_interrupted_study_goes_on_as_if_it_had_not_stopped(tmp_path, search)
     whole = run(settings(tmp_path / "whole", *words), FakeEvaluator())
     with pytest.raises(KeyboardInterrupt):
         run(settings(tmp_path / "cut", *words), FakeEvaluator(stop_at=9))
-    cut = loop.existing(tmp_path / "cut" / "s", "s")
+    cut = loop.existing(StudyStorage(tmp_path / "cut" / "s", "s"))
     assert [t.state for t in cut.trials][-2:] == [TrialState.FAIL, TrialState.WAITING]
     resumed = run(settings(tmp_path / "cut", *words), FakeEvaluator())
     assert points(resumed) == points(whole)
@@ -185,7 +185,7 @@ def test_what_does_not_change_results_may_differ_on_resume(tmp_path):
 def test_the_tables_say_what_happened(tmp_path):
     given = settings(tmp_path, "policy=fixed", "search.n_trials=20", "seed=2")
     study = run(given, FakeEvaluator())
-    front = study_result.write(study, given)
+    front = study_result.write(study, given.settings)
     frame = trials_frame(study)
     assert len(frame) == 20
     assert frame["front"].sum() == len(front.costs)

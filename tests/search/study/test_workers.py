@@ -15,11 +15,15 @@ from fake_evaluator import quick, settings
 from fake_workers import FORK, launched, meet, until, work
 from light_work import dies_or_sleeps
 
+from search import pipeline
 from search.cli import main
 from search.config.compose import compose
 from search.config.errors import ConfigError
+from search.config.experiment import Experiment
+from search.config.trust import words_for_others
 from search.study import loop, model_evaluator, trials, workers
 from search.study.launchers import LocalLauncher, SubmititLauncher
+from search.study.storage import StudyStorage
 
 
 def launch_and_wait(folder):
@@ -68,7 +72,7 @@ def test_submitit_starts_workers_that_share_a_study(tmp_path, monkeypatch):
     with launcher.start(partial(launched, tmp_path, words), 2, tmp_path / "jobs") as jobs:
         until(lambda: not any(job.running() for job in jobs))
         assert [job.trouble() for job in jobs] == [None, None]
-    study = loop.existing(tmp_path / "s", "s")
+    study = loop.existing(StudyStorage(tmp_path / "s", "s"))
     alone = work(tmp_path / "alone", words)
     assert {str(sorted(t.params.items())) for t in study.trials} == {
         str(sorted(t.params.items())) for t in alone.trials
@@ -117,31 +121,28 @@ class NobodyLauncher:
 
 def test_no_worker_left_is_an_error_that_names_what_is_missing(tmp_path, monkeypatch):
     given = settings(tmp_path, "search.n_trials=3", "search.workers=2")
-    study = loop.open_study(given.out, "s", given.made_of())
-    monkeypatch.setattr(workers, "check_launcher", lambda settings: NobodyLauncher())
+    study = loop.open_study(StudyStorage.of(given.typed), given.made_of())
+    monkeypatch.setattr(Experiment, "launcher", NobodyLauncher())
     with pytest.raises(workers.WorkersDiedError, match="3 trials are missing"):
-        workers.launch(study, given)
+        workers.launch(study, given, print)
 
 
 def test_workers_on_other_hosts_need_a_server():
     with pytest.raises(ConfigError, match=r"search.storage=null.*postgresql://"):
-        workers.check_launcher(compose(["launcher=submitit_slurm"]))
-    server = "search.storage=postgresql://me@host/x"
-    assert isinstance(workers.check_launcher(compose(["launcher=submitit_slurm", server])), SubmititLauncher)
-    assert isinstance(workers.check_launcher(compose(["launcher=submitit_local"])), SubmititLauncher)
-
-
-def test_one_worker_runs_in_this_process():
-    assert workers.in_this_process(compose())
-    assert not workers.in_this_process(compose(["search.workers=2"]))
-    assert not workers.in_this_process(compose(["launcher=submitit_local"]))
+        workers.check_launcher(Experiment.compose(["launcher=submitit_slurm"]))
+    for words in (["launcher=submitit_slurm", "search.storage=postgresql://me@host/x"], ["launcher=submitit_local"]):
+        elsewhere = Experiment.compose(words)
+        workers.check_launcher(elsewhere)
+        assert isinstance(elsewhere.launcher, SubmititLauncher)
+        assert not workers.is_local(elsewhere)
+    assert workers.is_local(Experiment.compose())
 
 
 def test_other_hosts_are_told_what_changes_results_and_the_length():
     here = ("folder=/a", "study=x", "search.workers=3", "launcher=submitit_slurm", "tracking=none")
     told = ("policy=fixed", "search.n_trials=7", "pruner.policy.keep=0.3", "~report.arms.fixed", "seed=2")
     given = ["search.storage=postgresql://me:secret@h/x", *here, *told]
-    assert workers.words_for_others(compose(given)) == [word for word in told if not word.startswith("~report")]
+    assert words_for_others(compose(given)) == [word for word in told if not word.startswith("~report")]
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +162,7 @@ def one_worker(checkpoint, tmp_path_factory):
         patch.setattr(model_evaluator.ModelEvaluator, "run", stop_in_third)
         codes = [main(argv), main(["worker", "study=logistic_adaptive", f"folder={folder}"])]
     place = folder / "logistic_adaptive"
-    ended = trials.n_ended(loop.existing(place, place.name))
+    ended = trials.n_ended(loop.existing(StudyStorage(place, place.name)))
     return place, [*codes, main(argv)], ended
 
 
@@ -173,12 +174,12 @@ def test_a_worker_needs_the_name_and_the_place_only(one_worker):
 
 
 def test_several_workers_find_what_one_finds(one_worker, checkpoint, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(workers, "join", partial(meet, tmp_path, 2))
+    monkeypatch.setattr(pipeline, "join", partial(meet, tmp_path, 2))
     words = quick(checkpoint, f"folder={tmp_path}", "search=random", "search.n_trials=4", "search.workers=2")
     assert main(["study", *words]) == 0
     assert "on the front?" in capsys.readouterr().out
     place = tmp_path / "logistic_adaptive"
-    several, one = (loop.existing(p, p.name) for p in (place, one_worker[0]))
+    several, one = (loop.existing(StudyStorage(p, p.name)) for p in (place, one_worker[0]))
     values = [sorted(tuple(t.values) for t in s.trials if t.values) for s in (several, one)]
     assert values[0] == values[1]
     scores = {score for _, score in values[0]}

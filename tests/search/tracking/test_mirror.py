@@ -16,11 +16,12 @@ from search.config.errors import ConfigError
 from search.results import study_result
 from search.study import loop
 from search.study.front import from_study
+from search.study.storage import StudyStorage
 from search.tracking import fields
-from search.tracking.background import turn
+from search.tracking.background import tracked, turn
 from search.tracking.fronts import from_mlflow, studies_in_mlflow
 from search.tracking.mirror import Mirror
-from search.tracking.settings import MlflowTracking, tracked, where
+from search.tracking.settings import MlflowTracking, where
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -162,7 +163,7 @@ def test_a_kill_at_any_request_leaves_nothing_twice_and_nothing_half(
     given = composed(tmp_path, uri, 3)
     study = open_study(given)
     loop.run(study, objective(given, FakeEvaluator()), given)
-    study_result.write(study, given)
+    study_result.write(study, given.settings)
     target = MlflowTracking(uri, "tests").resolved()
     real = getattr(MlflowClient, request_name)
 
@@ -196,11 +197,11 @@ def test_two_who_sync_at_once_send_each_trial_once(tmp_path, uri):
     given = composed(tmp_path, uri, 8)
     study = open_study(given)
     loop.run(study, objective(given, FakeEvaluator()), given)
-    study_result.write_config(given)
+    study_result.write_config(given.settings)
     target = MlflowTracking(uri, "tests").resolved()
 
     def send():
-        own = loop.existing(given.out, "s")
+        own = loop.existing(StudyStorage.of(given.typed))
         mirror = Mirror(own, target, given.out)
         for _ in range(2):
             with turn(mirror, 60):
@@ -211,7 +212,7 @@ def test_two_who_sync_at_once_send_each_trial_once(tmp_path, uri):
         thread.start()
     for thread in threads:
         thread.join()
-    complete(uri, loop.existing(given.out, "s"))
+    complete(uri, loop.existing(StudyStorage.of(given.typed)))
 
 
 def test_two_who_take_turns_see_what_the_other_one_sent(tmp_path, uri):
@@ -220,7 +221,7 @@ def test_two_who_take_turns_see_what_the_other_one_sent(tmp_path, uri):
         given = composed(tmp_path, uri, n)
         study = study or open_study(given)
         loop.run(study, objective(given, FakeEvaluator()), given)
-        study_result.write_config(given)
+        study_result.write_config(given.settings)
         if n == 1:
             target = MlflowTracking(uri, "tests").resolved()
             mirrors = [Mirror(study, target, given.out) for _ in range(2)]
@@ -236,7 +237,7 @@ def test_a_request_whose_answer_was_lost_is_not_made_twice(tmp_path, uri, monkey
     given = composed(tmp_path, uri, 2)
     study = open_study(given)
     loop.run(study, objective(given, FakeEvaluator()), given)
-    study_result.write_config(given)
+    study_result.write_config(given.settings)
     mirror = Mirror(study, MlflowTracking(uri, "tests").resolved(), given.out)
     real = MlflowClient.create_run
 

@@ -182,10 +182,10 @@ def test_a_note_is_added_only_when_something_changed(tmp_path, monkeypatch):
     given = settings(tmp_path, "policy=fixed", "task.per_kind=1")
     study = open_study(given)
     for _ in range(2):
-        provenance.note_provenance(study, given.config)
+        provenance.note_provenance(study, given.task.samples())
     assert len(study.user_attrs["provenance"]) == 1
     monkeypatch.setattr(provenance, "versions", lambda packages: {"torch": "0.0"})
-    provenance.note_provenance(study, given.config)
+    provenance.note_provenance(study, given.task.samples())
     assert [note["packages"].get("torch") for note in study.user_attrs["provenance"]][1] == "0.0"
     assert provenance.tags_of(study.user_attrs["provenance"])["version/torch"] == "0.0"
 
@@ -232,7 +232,7 @@ def test_sync_refuses_what_is_no_study_and_what_was_not_logged(tmp_path, capsys)
     refused(["sync", str(tmp_path)], ["neither a study's folder nor a folder of studies"], capsys, tmp_path)
     given = settings(tmp_path, "policy=fixed", "search.n_trials=1")
     study = open_study(given)
-    write_config(given)
+    write_config(given.settings)
     loop.run(study, objective(given, FakeEvaluator()), given)
     refused(["sync", str(tmp_path / "s")], ["was not logged anywhere", "--uri"], capsys, tmp_path)
     with pytest.raises(ConfigError, match="is no MLflow tracking URI"):
@@ -244,7 +244,7 @@ def test_passwords_are_written_nowhere(tmp_path):
     given = composed(tmp_path, uri, 1, "search.storage=null")
     study = open_study(given)
     begin(study, MlflowTracking(uri).resolved())
-    write_config(given)
+    write_config(given.settings)
     assert "secret" not in (tmp_path / "s" / "config.yaml").read_text()
     assert "secret" not in (tmp_path / "s" / "journal.log").read_text()
     assert "secret" not in where({"uri": uri})
@@ -253,13 +253,13 @@ def test_passwords_are_written_nowhere(tmp_path):
 
 def test_sync_finds_the_study_of_a_folder_put_aside(tmp_path):
     given = settings(tmp_path, "policy=fixed", "search.n_trials=1", f"search.storage=sqlite:///{tmp_path}/all.db")
-    place = StudyStorage.of(given)
-    first = loop.open_study(place.out, "s", given.made_of(), place.url)
+    place = StudyStorage.of(given.typed)
+    first = loop.open_study(place, given.made_of())
     first.set_user_attr("which", "first")
-    write_config(given)
+    write_config(given.settings)
     put_aside(place)
-    loop.open_study(place.out, "s", given.made_of(), place.url).set_user_attr("which", "second")
-    write_config(given)
+    loop.open_study(place, given.made_of()).set_user_attr("which", "second")
+    write_config(given.settings)
     assert sync._study(tmp_path / "s.old-1").user_attrs["which"] == "first"
     assert sync._study(tmp_path / "s").user_attrs["which"] == "second"
 
@@ -356,5 +356,5 @@ def test_four_studies_may_be_the_first_to_use_a_database(tmp_path):
     assert [process.returncode for process in processes] == [0] * 4
     assert not any("not in MLflow" in error for error in errors)
     for rank in range(4):
-        study = loop.existing(tmp_path / f"s{rank}", f"s{rank}")
+        study = loop.existing(StudyStorage(tmp_path / f"s{rank}", f"s{rank}"))
         assert held(uri, study).numbers == [0, 1, 2]
