@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from search.config.dimension import GROUP, Dimension, Value, Values, entries, is_number, read_dimension
 from search.config.errors import ConfigError, close
-from search.config.instantiate import wants_whole_number
 from search.config.paths import changed, leaves, select
 
 if TYPE_CHECKING:
@@ -160,6 +159,8 @@ def _check_owned(dimension: Dimension, groups: Sequence[Group]) -> None:
 
 
 def _check_path(dimension: Dimension, config: Mapping[str, Any]) -> None:
+    from search.config.instantiate import wants_whole_number  # brings Hydra, which a space made in Python needs not
+
     known = [path for path in leaves(config) if path.startswith("pruner.")]
     if dimension.path not in known:
         raise ConfigError(

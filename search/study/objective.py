@@ -8,7 +8,7 @@ how far it is over. Constraints are set last on every path, so every ended trial
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import optuna
 
@@ -16,12 +16,14 @@ from autoprune_lab.pruner import Pruner
 from autoprune_lab.pruner_file import plain
 from autoprune_lab.schedule.budget import BudgetError
 from search.config.errors import ConfigError
-from search.config.experiment import Experiment
 from search.config.goal import BEST, COST, Goal
 from search.config.schema import BudgetSettings
 from search.config.space import Space
 from search.study.evaluator import Evaluator, Outcome, Part
 from search.study.planned import Planned, planned
+
+if TYPE_CHECKING:
+    from search.config.experiment import Experiment
 
 CONSTRAINT = "bound"  # <= 0: within the bound, in the bound's own unit
 PRUNER = "pruner"  # user attribute: what ran, in `Pruner.save`'s form
@@ -58,7 +60,7 @@ class Objective:
     known: dict[str, Answered] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, experiment: Experiment, evaluator: Evaluator) -> "Objective":
+    def of(cls, experiment: "Experiment", evaluator: Evaluator) -> "Objective":
         """The objective of a composed experiment."""
         return cls(experiment.pruner, experiment.space, experiment.goal, experiment.bound, evaluator)
 

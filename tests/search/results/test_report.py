@@ -12,9 +12,10 @@ from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import Budget, BudgetError
 from policies.fixed import FixedPolicy
 from search.config.errors import ConfigError
-from search.results import fronts, paired_answers, pictures, report, study_result
+from search.results import paired_answers, pictures, report, study_result
 from search.results.text_table import table
 from search.study import loop
+from search.study.front import from_study
 from search.study.storage import StudyStorage
 
 FRONT = ParetoFront((0.2, 0.24, 0.3, 0.34, 0.4, 0.49), (0.1, 0.2, 0.3, 0.4, 0.5, 0.6), tuple("012345"))
@@ -163,7 +164,7 @@ def test_a_sample_that_was_answered_twice_is_not_paired():
 def test_the_report_is_read_again_only_while_nothing_changed(tmp_path):
     finished(tmp_path, "s", "policy=fixed")
     words = ("study=s", "policy=fixed", "search.n_trials=8")
-    front = fronts.from_study(loop.existing(StudyStorage.of(settings(tmp_path, *words).typed)))
+    front = from_study(loop.existing(StudyStorage.of(settings(tmp_path, *words).typed)))
 
     def refuse():
         raise AssertionError("evaluated again")
@@ -214,7 +215,7 @@ def test_the_files_of_trials_that_have_left_the_front_go(tmp_path):
     given = settings(tmp_path, "search.n_trials=8")
     study = loop.open_study(StudyStorage.of(given.typed), given.made_of())
     loop.run(study, objective(given, FakeEvaluator()), given)
-    front = fronts.from_study(study)
+    front = from_study(study)
     (given.out / "tuned").mkdir()
     for name in ("trial-99.yaml", f"trial-{front.labels[0]}.yaml", "mine.yaml"):
         (given.out / "tuned" / name).write_text("old")
