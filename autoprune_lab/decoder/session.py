@@ -25,7 +25,8 @@ from autoprune_lab.decoder.repeat import First, Repeat
 from autoprune_lab.decoder.tower import Tower, per_beam
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.flops import prefill_flops
-from autoprune_lab.trace.trace import SampleTrace, Trace, UnprunedWarning
+from autoprune_lab.trace.sample import SampleTrace
+from autoprune_lab.trace.trace import Trace, UnprunedWarning
 
 _NO_IDS = "pruning finds visual tokens by input_ids: call the attached model itself, with input_ids"
 _PRUNED = "_autoprune_lab_pruned"
