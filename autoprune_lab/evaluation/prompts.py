@@ -14,7 +14,8 @@ from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.models.errors import CheckpointError, one_line
 from autoprune_lab.models.template import apply_template
 from autoprune_lab.schedule.geometry import Geometry
-from autoprune_lab.tasks.base import LeftOut, Sample, Task, TaskError
+from autoprune_lab.statistics.records import LeftOut
+from autoprune_lab.tasks.base import Sample, Task, TaskError
 from autoprune_lab.tasks.pictures import PictureError, sizes
 
 GIB = 1 << 30

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from autoprune_lab.evaluation.records import Records
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.statistics.contrast import Arms, Estimate
+from autoprune_lab.statistics.records import Records
 
 Run = Callable[[Pruner, Float[np.ndarray, "samples"] | None], Records]
 """Answers every sample with a pruner, told these complexities (None: its estimator's own)."""

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from omegaconf import DictConfig
 
-from autoprune_lab.evaluation.records import Record
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import Budget, BudgetError
 from autoprune_lab.schedule.curve import Shape
 from autoprune_lab.schedule.geometry import Geometry
+from autoprune_lab.statistics.records import Record
 from search.config.compose import ConfigError, Settings, close, compose
 from search.config.dimension import Values
 from search.config.instantiate import build, build_pruner, check_targets

@@ -12,12 +12,12 @@ from autoprune_lab.evaluation.evaluate import evaluate, read_complexities
 from autoprune_lab.evaluation.latency import latency_ratio
 from autoprune_lab.evaluation.prefixes import Prefixes
 from autoprune_lab.evaluation.prompts import prepare, prompt_lengths
-from autoprune_lab.evaluation.records import Record, Records, wilson
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import Budget
 from autoprune_lab.schedule.flops import macs_3ndm, mean_tokens_leaving
 from autoprune_lab.selection import scorers
+from autoprune_lab.statistics.records import Record, Records, wilson
 from autoprune_lab.tasks.shapes import ShapesTask
 from autoprune_lab.testbed.build import build_processor
 from policies.fixed import FixedPolicy
