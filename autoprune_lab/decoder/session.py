@@ -15,6 +15,7 @@ from transformers import Cache
 
 from autoprune_lab.decoder.anatomy import Anatomy, cache_of
 from autoprune_lab.decoder.checks import form
+from autoprune_lab.decoder.contract import PrunerLike
 from autoprune_lab.decoder.decode import Decode
 from autoprune_lab.decoder.extent import NPrompt, first_positions, first_tokens
 from autoprune_lab.decoder.labels import given_labels, ignore_lost, own_labels
@@ -23,7 +24,6 @@ from autoprune_lab.decoder.meter import Meter, cache_bytes, share
 from autoprune_lab.decoder.prefill import Prefill
 from autoprune_lab.decoder.repeat import First, Repeat
 from autoprune_lab.decoder.tower import Tower, per_beam
-from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.flops import prefill_flops
 from autoprune_lab.trace.sample import SampleTrace
 from autoprune_lab.trace.trace import Trace, UnprunedWarning
@@ -52,7 +52,7 @@ class Generating:
 class Session:
     """One with-block on one model."""
 
-    def __init__(self, anatomy: Anatomy, pruner: Pruner, keep_indices: bool, n_prompt: NPrompt | None) -> None:
+    def __init__(self, anatomy: Anatomy, pruner: PrunerLike, keep_indices: bool, n_prompt: NPrompt | None) -> None:
         self.anatomy, self.pruner, self.keep_indices, self.n_prompt = anatomy, pruner, keep_indices, n_prompt
         self.tower = Tower.of(anatomy)
         self.trace, self.meter = Trace(), Meter()
