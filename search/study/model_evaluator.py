@@ -12,9 +12,9 @@ from jaxtyping import Float
 from omegaconf import DictConfig
 
 from autoprune_lab.evaluation.evaluate import Block, evaluate, read_complexities
-from autoprune_lab.evaluation.latency import latency_ratio
 from autoprune_lab.evaluation.prefixes import Prefixes
 from autoprune_lab.evaluation.prompts import GIB, PreparedTask, prepare
+from autoprune_lab.evaluation.timing import latency_ratio
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.geometry import Geometry

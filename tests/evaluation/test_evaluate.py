@@ -9,9 +9,9 @@ import pytest
 from answering import answering
 
 from autoprune_lab.evaluation.evaluate import evaluate, read_complexities
-from autoprune_lab.evaluation.latency import latency_ratio
 from autoprune_lab.evaluation.prefixes import Prefixes
 from autoprune_lab.evaluation.prompts import prepare, prompt_lengths
+from autoprune_lab.evaluation.timing import latency_ratio
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import Budget
@@ -157,7 +157,7 @@ def test_latency_is_the_median_ratio_of_wall_times(vlm: VLM, prepared, monkeypat
     """By a clock of our own: how fast a busy machine is decides nothing here."""
     walls = iter([1.0, 3.0, 4.0, 9.0, 8.0, 7.0, 2.0, 4.0])  # turns of two, the first warms up
     monkeypatch.setattr(
-        "autoprune_lab.evaluation.latency.stopwatch", lambda device: nullcontext(np.array([99.0, next(walls)]))
+        "autoprune_lab.evaluation.timing.stopwatch", lambda device: nullcontext(np.array([99.0, next(walls)]))
     )
     nothing = Pruner(FixedPolicy(layer=1, keep=0.0), probe_layer=0)
     assert latency_ratio(vlm, prepared, nothing, rounds=3) == pytest.approx(0.5)
