@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from autoprune_lab.decoder.anatomy import Anatomy, cache_of
+from autoprune_lab.decoder.anatomy import Anatomy
+from autoprune_lab.decoder.cache import cache_of
 from autoprune_lab.decoder.checks import Checks, Cut, check_survivors, fit, refuse_nan
 from autoprune_lab.decoder.contract import PrunerLike
 from autoprune_lab.decoder.layout import Prompt, Stage

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
 
-from autoprune_lab.decoder.anatomy import Anatomy, cache_of
+from autoprune_lab.decoder.anatomy import Anatomy
+from autoprune_lab.decoder.cache import cache_of
 from autoprune_lab.decoder.deepstack import adds_features
 from autoprune_lab.decoder.shadow import shadowed
 from autoprune_lab.decoder.tap import Tapped, arm, disarm, hand_over

@@ -176,9 +176,8 @@ def prompts(settings: Settings, config: DictConfig) -> tuple[Path, list[Geometry
 
     No weights are read.
     """
-    from autoprune_lab.evaluation.preview import extremes, text_config
-    from autoprune_lab.evaluation.prompts import prompt_lengths
-    from autoprune_lab.models.checkpoint import check_checkpoint, load_processor
+    from autoprune_lab.evaluation.prompts import extremes, prompt_lengths
+    from autoprune_lab.models.checkpoint import check_checkpoint, load_processor, text_config
     from autoprune_lab.models.placement import Placement
 
     check_targets(settings.typed.model, "model")

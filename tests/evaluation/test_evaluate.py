@@ -20,6 +20,7 @@ from autoprune_lab.selection import scorers
 from autoprune_lab.statistics.records import Record, Records, wilson
 from autoprune_lab.tasks.shapes import ShapesTask
 from autoprune_lab.testbed.build import build_processor
+from autoprune_lab.testbed.shapes.layout import layout
 from policies.fixed import FixedPolicy
 from policies.logistic_adaptive import LogisticAdaptivePolicy
 
@@ -164,7 +165,7 @@ def test_latency_is_the_median_ratio_of_wall_times(vlm: VLM, prepared, monkeypat
 
 
 def test_prompt_lengths_need_no_weights(vlm: VLM, prepared):
-    lengths = prompt_lengths(build_processor(), vlm.model.config.image_token_id, TASK.samples())
+    lengths = prompt_lengths(build_processor(layout()), vlm.model.config.image_token_id, TASK.samples())
     assert lengths == [(g.n_vision, g.n_text) for g in prepared.geometries]
 
 
