@@ -27,7 +27,7 @@ def remember(cache: Cache, pruned: Pruned) -> None:
     """Write on the cache how its prompt was pruned; a cut before layer 0 must not shorten what the model counts."""
     setattr(cache, _PRUNED, pruned)
     if pruned.is_cut(0):
-        cache.get_seq_length = functools.partial(_unpruned_length, cache)
+        vars(cache)["get_seq_length"] = functools.partial(_unpruned_length, cache)  # on this one cache
 
 
 def _unpruned_length(cache: Cache, layer_idx: int = 0) -> int:
@@ -40,7 +40,8 @@ def _unpruned_length(cache: Cache, layer_idx: int = 0) -> int:
 def pruned_of(cache: Cache) -> Pruned | None:
     """How the prompt in `cache` was pruned; None: it was not. ValueError if that was forgotten."""
     pruned = getattr(cache, _PRUNED, None)
-    if pruned is None and len({layer.get_seq_length() for layer in cache.layers}) > 1:
+    layers: Any = cache.layers
+    if pruned is None and len({layer.get_seq_length() for layer in layers}) > 1:
         raise ValueError("this cache was pruned, but not by an attached pruner: start again from the prompt")
     return pruned
 

@@ -27,7 +27,7 @@ def read_generation(folder: Path) -> "GenerationConfig | None":
         return GenerationConfig.from_pretrained(folder)
     except Exception as error:  # a stranger's settings, none of which an evaluation uses
         warnings.warn(f"{folder / FILE} is refused, its token ids alone are used: {one_line(error)}", stacklevel=2)
-        return GenerationConfig(**{name: read_json(folder / FILE).get(name) for name in TOKEN_IDS})
+        return GenerationConfig(**{name: read_json(folder / FILE).get(name) for name in TOKEN_IDS})  # type: ignore[no-untyped-call]
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def greedily(model: "PreTrainedModel") -> Iterator[None]:
     from transformers import GenerationConfig
 
     own = model.generation_config
-    model.generation_config = GenerationConfig(**{name: getattr(own, name, None) for name in TOKEN_IDS})
+    model.generation_config = GenerationConfig(**{name: getattr(own, name, None) for name in TOKEN_IDS})  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
