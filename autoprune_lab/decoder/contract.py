@@ -12,41 +12,26 @@ from autoprune_lab.schedule.plan import Plan
 from autoprune_lab.schedule.policy import Policy
 from autoprune_lab.selection.recovery import Recovery
 
+# ruff: noqa: D102 - `Pruner` says what they mean
 
-@runtime_checkable
+
+@runtime_checkable  # tests check types as they run
 class PrunerLike(Protocol):
-    """`autoprune_lab.pruner.Pruner`, whose fields and methods these are."""
+    """`autoprune_lab.pruner.Pruner`, whose fields and methods these are; of the policy only whether it is adaptive."""
 
     @property
-    def policy(self) -> Policy:
-        """Asked only whether it is adaptive."""
-
+    def policy(self) -> Policy: ...
     @property
-    def scorer(self) -> Scorer:
-        """Which tokens stay."""
-
+    def scorer(self) -> Scorer: ...
     @property
-    def opening_scorer(self) -> Scorer | None:
-        """Which ones at a cut before the probe; None: `scorer` says."""
-
+    def opening_scorer(self) -> Scorer | None: ...
     @property
-    def complexity(self) -> Estimator:
-        """Bits of each sample, asked after the probe layer if the policy is adaptive."""
-
+    def complexity(self) -> Estimator: ...
     @property
-    def recovery(self) -> Recovery:
-        """What becomes of the rest."""
-
+    def recovery(self) -> Recovery: ...
     @property
-    def probe_layer(self) -> int:
-        """Pruning is free from the next layer on; -1: from layer 0."""
-
+    def probe_layer(self) -> int: ...
     @property
-    def positions(self) -> str:
-        """`original` or `compact`."""
-
-    def plan(self, complexities: Float[np.ndarray, "batch"], geometries: Sequence[Geometry]) -> Plan:
-        """Tokens entering each layer of each sample."""
-
-    def opening(self, n_vision: Int[np.ndarray, "batch"]) -> tuple[int, Int[np.ndarray, "batch"]] | None:
-        """Layer and tokens of a cut before the probe, if there is one."""
+    def positions(self) -> str: ...
+    def plan(self, complexities: Float[np.ndarray, "batch"], geometries: Sequence[Geometry]) -> Plan: ...
+    def opening(self, n_vision: Int[np.ndarray, "batch"]) -> tuple[int, Int[np.ndarray, "batch"]] | None: ...
