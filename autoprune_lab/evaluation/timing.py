@@ -18,7 +18,7 @@ from autoprune_lab.pruner import Pruner
 
 Seconds = Float[np.ndarray, "2"]
 """What something took: by the clock that counts (the process's CPU time; on a GPU wall time), and on the wall."""
-WALL = 1
+_WALL = 1
 
 
 @contextmanager
@@ -57,7 +57,7 @@ def latency_ratio(vlm: VLM, prepared: PreparedTask, pruner: Pruner, batches: int
     middle = (len(prepared.batches) - batches) // 2
     chosen = prepared.batches[max(middle, 0) :][:batches]
     arms = [partial(_answer_seconds, vlm, chosen, arm, prepared.task.max_new_tokens) for arm in (None, pruner)]
-    seconds = interleaved(arms, rounds)[..., WALL]
+    seconds = interleaved(arms, rounds)[..., _WALL]
     return float(np.median(seconds[:, 1] / seconds[:, 0]))
 
 
