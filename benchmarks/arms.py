@@ -14,7 +14,7 @@ from autoprune_lab.evaluation.timing import Seconds, interleaved, stopwatch
 from autoprune_lab.evidence.evidence import Evidence
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import Budget
-from autoprune_lab.trace.trace import SampleTrace
+from autoprune_lab.trace.sample import SampleTrace
 from benchmarks.timing import Context, Workload, sliced
 from policies.fixed import FixedPolicy
 from policies.layerwise import LayerwisePolicy

@@ -23,11 +23,11 @@ from tqdm import tqdm
 
 from autoprune_lab.evaluation.evaluate import evaluate
 from autoprune_lab.evaluation.prompts import PreparedTask, prepare
-from autoprune_lab.evaluation.records import Record, Records
 from autoprune_lab.models.checkpoint import VLM, load_model
 from autoprune_lab.pruner import Pruner, Scorer
 from autoprune_lab.schedule.budget import Budget
 from autoprune_lab.selection.per_view import per_view
+from autoprune_lab.statistics.records import Record, Records
 from autoprune_lab.statistics.resampling import difference
 from autoprune_lab.tasks.base import Task
 from autoprune_lab.tasks.driving import DrivingTask, moment, situation_of

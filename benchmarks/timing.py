@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from autoprune_lab.decoder.anatomy import Anatomy
 from autoprune_lab.evaluation.timing import Seconds, stopwatch
 from autoprune_lab.pruner import Pruner
-from autoprune_lab.trace.trace import SampleTrace
+from autoprune_lab.trace.sample import SampleTrace
 from benchmarks.random_llava import Prompt, inputs_for
 
 Context = Callable[[], AbstractContextManager[Any]]

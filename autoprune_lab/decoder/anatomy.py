@@ -1,8 +1,6 @@
 """Anatomy: where a transformers vision-language model keeps the parts that pruning touches."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
@@ -102,9 +100,3 @@ def _check_supported(anatomy: Anatomy) -> None:
     )
     if problem:
         raise ValueError(f"{type(anatomy.model).__name__} is not supported: {problem}")
-
-
-def cache_of(arguments: Mapping[str, Any]) -> Any:
-    """The cache among the arguments of a model, a decoder or a layer, if any; transformers 5.24 gave it a new name."""
-    cache = arguments.get("past_key_values")
-    return arguments.get("cache") if cache is None else cache

@@ -11,6 +11,7 @@ from weakref import WeakSet
 from torch import Tensor, nn
 
 from autoprune_lab.decoder.anatomy import Anatomy
+from autoprune_lab.decoder.contract import PrunerLike
 from autoprune_lab.decoder.deepstack import adds_features, following
 from autoprune_lab.decoder.eager import called_eagerly, eager, plain
 from autoprune_lab.decoder.extent import NPrompt, check_n_prompt
@@ -18,7 +19,6 @@ from autoprune_lab.decoder.positions import check_compact
 from autoprune_lab.decoder.session import Session
 from autoprune_lab.decoder.shadow import shadowed
 from autoprune_lab.decoder.tap import disarm
-from autoprune_lab.pruner import Pruner
 from autoprune_lab.trace.trace import Trace
 
 _ATTACHED: WeakSet[nn.Module] = WeakSet()
@@ -36,7 +36,7 @@ _BATCHING = "init_continuous_batching"  # whatever batches continuously begins h
 
 @contextmanager
 def attached(
-    pruner: Pruner,
+    pruner: PrunerLike,
     model: nn.Module,
     keep_indices: bool = False,
     n_prompt: NPrompt | None = None,
@@ -57,7 +57,7 @@ def attached(
         session.warn()
 
 
-def _check_probe(pruner: Pruner, n_layers: int) -> None:
+def _check_probe(pruner: PrunerLike, n_layers: int) -> None:
     if pruner.probe_layer >= n_layers - 1:
         raise ValueError(
             f"probe_layer={pruner.probe_layer} leaves nothing to prune in {n_layers} layers: "

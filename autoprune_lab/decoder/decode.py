@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from autoprune_lab.decoder.anatomy import Anatomy, cache_of
+from autoprune_lab.decoder.anatomy import Anatomy
+from autoprune_lab.decoder.cache import cache_of
 from autoprune_lab.decoder.layout import Pruned, Stage
 from autoprune_lab.decoder.masks import causal_mask, keys_since, step_masks
 from autoprune_lab.decoder.positions import compact_positions_since, rotary_at

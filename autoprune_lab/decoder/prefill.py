@@ -8,14 +8,15 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from autoprune_lab.decoder.anatomy import Anatomy, cache_of
+from autoprune_lab.decoder.anatomy import Anatomy
+from autoprune_lab.decoder.cache import cache_of
 from autoprune_lab.decoder.checks import Checks, Cut, check_survivors, fit, refuse_nan
+from autoprune_lab.decoder.contract import PrunerLike
 from autoprune_lab.decoder.layout import Prompt, Stage
 from autoprune_lab.decoder.source import DecoderSource, LiveEvidence
 from autoprune_lab.decoder.tap import Tapped, arm
 from autoprune_lab.decoder.view import View
 from autoprune_lab.evidence.evidence import Evidence
-from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.flops import scoring_flops
 from autoprune_lab.schedule.geometry import Geometry
 from autoprune_lab.schedule.plan import Plan
@@ -27,7 +28,7 @@ Count = Int[np.ndarray, "batch"]
 class Prefill:
     """State of one forward call over full prompts; `stages` grows by one entry a layer."""
 
-    def __init__(self, anatomy: Anatomy, pruner: Pruner, prompt: Prompt, cls_scores: Callable[[], Tensor]) -> None:
+    def __init__(self, anatomy: Anatomy, pruner: PrunerLike, prompt: Prompt, cls_scores: Callable[[], Tensor]) -> None:
         self.anatomy, self.pruner, self.prompt, self.cls_scores = anatomy, pruner, prompt, cls_scores
         self.stage, self.stages = prompt.stage, list[Stage]()
         self.samples = torch.arange(len(prompt.rows), device=prompt.rows.device)[:, None]

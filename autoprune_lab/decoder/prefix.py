@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
 
-from autoprune_lab.decoder.anatomy import Anatomy, cache_of
+from autoprune_lab.decoder.anatomy import Anatomy
+from autoprune_lab.decoder.cache import cache_of
 from autoprune_lab.decoder.deepstack import adds_features
-from autoprune_lab.decoder.greedy import greedily
 from autoprune_lab.decoder.shadow import shadowed
 from autoprune_lab.decoder.tap import Tapped, arm, disarm, hand_over
 
@@ -52,12 +52,13 @@ def read_prefix(model: PreTrainedModel, arguments: dict[str, Any], last: int) ->
     hook = layer.register_forward_hook(leave, with_kwargs=True)
     arm(layer.self_attn, tapped.append)
     try:
-        with greedily(model):
-            model.generate(**arguments, max_new_tokens=1, do_sample=False)
+        generate: Any = model.generate
+        generate(**arguments, max_new_tokens=1, do_sample=False)
     except _Reached as reached:
         if not isinstance(reached.output, Tensor) or reached.cache is None or not tapped:
             return None
-        held = tuple((one.keys, one.values) for one in reached.cache.layers[: last + 1])
+        layers: Any = reached.cache.layers[: last + 1]
+        held = tuple((one.keys, one.values) for one in layers)
         return Prefix(reached.output, held, tapped[0])
     finally:
         hook.remove()

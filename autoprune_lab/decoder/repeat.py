@@ -32,6 +32,22 @@ class First:
         return longer and torch.equal(input_ids[:, : self.width], self.input_ids)  # False for another batch size
 
 
+class Generating:
+    """One call of `generate`, whose prompts are `width` positions wide, None where they are not known.
+
+    Without a cache a prompt is computed with every token: `firsts` tell how it was pruned, and so was the negative
+    prompt of classifier-free guidance; `entered` gathers what the layers got that cut.
+    """
+
+    def __init__(self, width: int | None) -> None:
+        self.width, self.entered = width, dict[int, Tensor]()
+        self.firsts = list[First]()
+
+    def first(self, input_ids: Tensor) -> First | None:
+        """How the prompt was pruned that begins `input_ids`: the longest one that does."""
+        return max((one for one in self.firsts if one.begins(input_ids)), key=lambda one: one.width, default=None)
+
+
 class Repeat:
     """State of one later forward call; `prompt` holds the prompts and all that was decoded since.
 

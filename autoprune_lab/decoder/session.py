@@ -1,6 +1,5 @@
 """Session: follows the forward calls of one attached model, and tells prefill from decoding."""
 
-import functools
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,45 +12,29 @@ from jaxtyping import Bool
 from torch import Tensor
 from transformers import Cache
 
-from autoprune_lab.decoder.anatomy import Anatomy, cache_of
+from autoprune_lab.decoder.anatomy import Anatomy
+from autoprune_lab.decoder.cache import as_held, cache_of, is_whole, pruned_of, remember
 from autoprune_lab.decoder.checks import form
+from autoprune_lab.decoder.contract import PrunerLike
 from autoprune_lab.decoder.decode import Decode
 from autoprune_lab.decoder.extent import NPrompt, first_positions, first_tokens
 from autoprune_lab.decoder.labels import given_labels, ignore_lost, own_labels
 from autoprune_lab.decoder.layout import Prompt, Pruned, Stage, real_tokens
 from autoprune_lab.decoder.meter import Meter, cache_bytes, share
 from autoprune_lab.decoder.prefill import Prefill
-from autoprune_lab.decoder.repeat import First, Repeat
+from autoprune_lab.decoder.repeat import First, Generating, Repeat
 from autoprune_lab.decoder.tower import Tower, per_beam
-from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.flops import prefill_flops
-from autoprune_lab.trace.trace import SampleTrace, Trace, UnprunedWarning
+from autoprune_lab.trace.sample import SampleTrace
+from autoprune_lab.trace.trace import Trace, UnprunedWarning
 
 _NO_IDS = "pruning finds visual tokens by input_ids: call the attached model itself, with input_ids"
-_PRUNED = "_autoprune_lab_pruned"
-"""A pruned cache carries how it was pruned under this name: no registry, and gone with the cache."""
-
-
-class Generating:
-    """One call of `generate`, whose prompts are `width` positions wide, None where they are not known.
-
-    Without a cache a prompt is computed with every token: `firsts` tell how it was pruned, and so was the negative
-    prompt of classifier-free guidance; `entered` gathers what the layers got that cut.
-    """
-
-    def __init__(self, width: int | None) -> None:
-        self.width, self.entered = width, dict[int, Tensor]()
-        self.firsts = list[First]()
-
-    def first(self, input_ids: Tensor) -> First | None:
-        """How the prompt was pruned that begins `input_ids`: the longest one that does."""
-        return max((one for one in self.firsts if one.begins(input_ids)), key=lambda one: one.width, default=None)
 
 
 class Session:
     """One with-block on one model."""
 
-    def __init__(self, anatomy: Anatomy, pruner: Pruner, keep_indices: bool, n_prompt: NPrompt | None) -> None:
+    def __init__(self, anatomy: Anatomy, pruner: PrunerLike, keep_indices: bool, n_prompt: NPrompt | None) -> None:
         self.anatomy, self.pruner, self.keep_indices, self.n_prompt = anatomy, pruner, keep_indices, n_prompt
         self.tower = Tower.of(anatomy)
         self.trace, self.meter = Trace(), Meter()
@@ -99,7 +82,7 @@ class Session:
         with self.turn():
             self.called = True
             _check(arguments)
-            self.prompt = self._read(arguments) if _is_whole(cache_of(arguments)) else None
+            self.prompt = self._read(arguments) if is_whole(cache_of(arguments)) else None
             _check_images(arguments, self.prompt, self.anatomy.image_token_id)
             if not arguments.get("mm_encoder_outputs"):  # otherwise `generate` has just run the tower for this call
                 self.seen = None
@@ -171,9 +154,9 @@ class Session:
     def _decode(self, cache: Cache) -> Decode:
         """The run over tokens that come after what `cache` holds; their pictures are not pruned."""
         ids, mask = self.arguments["input_ids"], self.arguments.get("attention_mask")
-        pruned = _pruned(cache)
+        pruned = pruned_of(cache)
         if pruned is not None:
-            pruned = _as_held(pruned, cache, len(ids))
+            pruned = as_held(pruned, cache, len(ids))
             _check_mask(mask, cache.get_seq_length() + ids.shape[1])
         if _has_pictures(self.arguments):
             self._tell_late(int((ids == self.anatomy.image_token_id).sum()))
@@ -194,7 +177,7 @@ class Session:
         if run.cache is not None:
             pruned = Pruned(run.prompt.stage, run.stages, self.pruner.positions)
             width = generating.width if generating is not None and generating.width else pruned.width
-            _remember(run.cache, pruned.without_end(max(pruned.width - width, 0)))  # candidates may be taken back
+            remember(run.cache, pruned.without_end(max(pruned.width - width, 0)))  # candidates may be taken back
         elif generating is not None:
             generating.firsts.append(First(run, self.arguments["input_ids"], dict(generating.entered)))
         if generating is not None:
@@ -246,11 +229,6 @@ class Session:
         return states[index]
 
 
-def _is_whole(cache: Cache | None) -> bool:
-    """Does a call with this cache bring a whole prompt?"""
-    return cache is None or cache.get_seq_length() == 0
-
-
 def _check_images(arguments: dict[str, Any], prompt: Prompt | None, image_token_id: int) -> None:
     """Refuse pictures that no token of the prompt stands for."""
     if not _has_pictures(arguments):
@@ -265,30 +243,6 @@ def _check_images(arguments: dict[str, Any], prompt: Prompt | None, image_token_
 
 def _has_pictures(arguments: dict[str, Any]) -> bool:
     return arguments.get("pixel_values") is not None or bool(arguments.get("mm_encoder_outputs"))
-
-
-def _as_held(pruned: Pruned, cache: Cache, batch: int) -> Pruned:
-    """What a pruned cache holds, after its prompt was repeated for a batch, or its last text was taken back.
-
-    ValueError where samples or pictures were taken.
-    """
-    n_lost = pruned.width - cache.get_seq_length()
-    if n_lost > 0:
-        if not pruned.ends_in_text(n_lost):
-            raise ValueError(
-                f"this cache was cropped to {pruned.width - n_lost} tokens, into the pictures or the padding of its "
-                f"pruned prompt of {pruned.width}: start again from the prompt"
-            )
-        pruned = pruned.without_end(n_lost)
-        setattr(cache, _PRUNED, pruned)
-    if pruned.batch == 1:
-        return pruned.repeated(batch)
-    if batch != pruned.batch:
-        raise ValueError(
-            f"input_ids hold {batch} samples, the pruned cache {pruned.batch}: only the cache of a single prompt may "
-            "be repeated; repeat or choose prompts before the prefill"
-        )
-    return pruned
 
 
 def _check_mask(mask: Tensor | None, n_tokens: int) -> None:
@@ -327,28 +281,6 @@ def _check(arguments: dict[str, Any]) -> None:
         raise ValueError(f"{kind} is not supported while a pruner is attached: use a DynamicCache")
     if mask is not None and (not isinstance(mask, Tensor) or mask.ndim != 2):
         raise ValueError(f"attention_mask is {form(mask)}: pruning needs the (batch, tokens) padding mask")
-
-
-def _remember(cache: Cache, pruned: Pruned) -> None:
-    """Write on the cache how its prompt was pruned; a cut before layer 0 must not shorten what the model counts."""
-    setattr(cache, _PRUNED, pruned)
-    if pruned.is_cut(0):
-        cache.get_seq_length = functools.partial(_unpruned_length, cache)
-
-
-def _unpruned_length(cache: Cache, layer_idx: int = 0) -> int:
-    """Tokens that were fed to the model, which positions follow, where layer 0 holds fewer."""
-    pruned = getattr(cache, _PRUNED)
-    length = type(cache).get_seq_length(cache, layer_idx)
-    return length and length + pruned.width - pruned.stages[layer_idx].index.shape[1]
-
-
-def _pruned(cache: Cache) -> Pruned | None:
-    """How the prompt in `cache` was pruned; None: it was not. ValueError if that was forgotten."""
-    pruned = getattr(cache, _PRUNED, None)
-    if pruned is None and len({layer.get_seq_length() for layer in cache.layers}) > 1:
-        raise ValueError("this cache was pruned, but not by an attached pruner: start again from the prompt")
-    return pruned
 
 
 def _samples(run: Prefill, keep_indices: bool, vision_flops: int) -> list[SampleTrace]:

@@ -12,8 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from autoprune_lab.atomic_write import whole
-from autoprune_lab.evaluation.records import Record, Records
-from autoprune_lab.tasks.base import LeftOut
+from autoprune_lab.statistics.records import LeftOut, Record, Records
 
 TYPES = {
     str: pa.string(),

@@ -13,17 +13,17 @@ from tqdm import tqdm
 
 from autoprune_lab.decoder.attach import attached
 from autoprune_lab.decoder.checks import refuse_nan
-from autoprune_lab.decoder.greedy import greedily
 from autoprune_lab.decoder.prefix import replayed
 from autoprune_lab.evaluation.prefixes import Prefixes
 from autoprune_lab.evaluation.prompts import Batch, PreparedTask
-from autoprune_lab.evaluation.records import Record, Records
 from autoprune_lab.evidence.evidence import Evidence
 from autoprune_lab.models.checkpoint import VLM
+from autoprune_lab.models.generation import greedily
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.flops import macs_3ndm, mean_tokens_entering, mean_tokens_leaving, unpruned_flops
 from autoprune_lab.schedule.geometry import Geometry
-from autoprune_lab.trace.trace import SampleTrace
+from autoprune_lab.statistics.records import Record, Records
+from autoprune_lab.trace.sample import SampleTrace
 
 
 @dataclass(frozen=True)

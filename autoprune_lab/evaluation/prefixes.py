@@ -5,6 +5,7 @@ import numpy as np
 from autoprune_lab.decoder.prefix import Prefix, read_prefix
 from autoprune_lab.evaluation.prompts import Batch, PreparedTask
 from autoprune_lab.models.checkpoint import VLM
+from autoprune_lab.models.generation import greedily
 from autoprune_lab.pruner import Pruner
 
 
@@ -23,7 +24,8 @@ class Prefixes:
         if key not in self.known:
             if self.room <= 0:
                 return None
-            prefix = read_prefix(self.vlm.model, batch.arguments(), pruner.probe_layer)
+            with greedily(self.vlm.model):
+                prefix = read_prefix(self.vlm.model, batch.arguments(), pruner.probe_layer)
             self.room -= prefix.nbytes if prefix is not None else 0
             self.known[key] = prefix
         return self.known[key]

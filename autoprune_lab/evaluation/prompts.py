@@ -14,8 +14,9 @@ from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.models.errors import CheckpointError, one_line
 from autoprune_lab.models.template import apply_template
 from autoprune_lab.schedule.geometry import Geometry
-from autoprune_lab.tasks.base import LeftOut, Sample, Task, TaskError
-from autoprune_lab.tasks.pictures import PictureError, sizes
+from autoprune_lab.statistics.records import LeftOut
+from autoprune_lab.tasks.base import Sample, Task, TaskError
+from autoprune_lab.tasks.pictures import Album, PictureError, sizes
 
 GIB = 1 << 30
 
@@ -147,6 +148,21 @@ def prompt_lengths(
     if refused and not lengths:
         raise none_shown("", refused)
     return lengths
+
+
+def extremes(samples: Sequence[Sample], most: int = 64) -> list[Sample]:
+    """All samples whose pictures are in memory; of those in files `most`, so that few pictures are decoded.
+
+    These have the longest questions, the smallest and the largest pictures: the ends of what a prompt costs.
+    """
+    opened = [sample for sample in samples if not isinstance(sample.images, Album)]
+    closed = [sample for sample in samples if isinstance(sample.images, Album)]
+    if len(closed) <= most:
+        return list(samples)
+    by_text = sorted(closed, key=lambda sample: -len(sample.question))
+    by_size = sorted(closed, key=lambda sample: sum(width * height for width, height in sizes(sample.images)))
+    picked = [*by_text[: most // 2], *by_size[: most // 4], *by_size[-(most // 4) :]]
+    return opened + list({sample.id: sample for sample in picked}.values())
 
 
 def none_shown(name: str, left_out: Sequence[LeftOut]) -> TaskError:

@@ -14,7 +14,8 @@ from autoprune_lab.evaluation.prompts import PreparedTask, by_length, prepare
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.geometry import Geometry
-from autoprune_lab.tasks.base import LeftOut, Sample, Task
+from autoprune_lab.statistics.records import LeftOut
+from autoprune_lab.tasks.base import Sample, Task
 
 Places = tuple[int, ...]
 

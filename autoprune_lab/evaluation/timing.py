@@ -1,4 +1,4 @@
-"""Time taken side by side: every run in turn, round after round, so that a busy machine disturbs all alike."""
+"""Pruned against unpruned time, side by side: every run in turn, so that a busy machine disturbs all alike."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -11,12 +11,14 @@ import torch
 from jaxtyping import Float
 
 from autoprune_lab.decoder.attach import attached
-from autoprune_lab.evaluation.prompts import Batch
+from autoprune_lab.evaluation.prompts import Batch, PreparedTask
 from autoprune_lab.models.checkpoint import VLM
+from autoprune_lab.models.generation import greedily
 from autoprune_lab.pruner import Pruner
 
 Seconds = Float[np.ndarray, "2"]
 """What something took: by the clock that counts (the process's CPU time; on a GPU wall time), and on the wall."""
+_WALL = 1
 
 
 @contextmanager
@@ -46,11 +48,34 @@ def prefill_time_ratios(
     return np.asarray(np.median(seconds[:, 1:, 0] / seconds[:, :1, 0], axis=0))
 
 
+def latency_ratio(vlm: VLM, prepared: PreparedTask, pruner: Pruner, batches: int = 1, rounds: int = 5) -> float:
+    """Median over rounds of pruned / unpruned wall time, prefill and decoding, on a fixed few of the task's batches.
+
+    The two take turns, so that a busy machine slows both; one round beforehand warms up. The vision tower is left out
+    where the prepared task holds its features.
+    """
+    middle = (len(prepared.batches) - batches) // 2
+    chosen = prepared.batches[max(middle, 0) :][:batches]
+    arms = [partial(_answer_seconds, vlm, chosen, arm, prepared.task.max_new_tokens) for arm in (None, pruner)]
+    seconds = interleaved(arms, rounds)[..., _WALL]
+    return float(np.median(seconds[:, 1] / seconds[:, 0]))
+
+
 @torch.inference_mode()
 def _prefill_seconds(vlm: VLM, batch: Batch, context: Callable[[], AbstractContextManager[Any]]) -> Seconds:
     arguments = batch.arguments()
     with context(), stopwatch(vlm.model.device) as spent:
         vlm.model(**arguments, use_cache=True, logits_to_keep=1)
+    return spent
+
+
+@torch.inference_mode()
+def _answer_seconds(vlm: VLM, batches: tuple[Batch, ...], pruner: Pruner | None, max_new_tokens: int) -> Seconds:
+    arguments = [batch.arguments() for batch in batches]
+    context = attached(pruner, vlm.model, warn=False) if pruner else nullcontext()
+    with greedily(vlm.model), context, stopwatch(vlm.model.device) as spent:
+        for one in arguments:
+            vlm.model.generate(**one, max_new_tokens=max_new_tokens, do_sample=False)
     return spent
 
 

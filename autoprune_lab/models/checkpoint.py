@@ -15,7 +15,7 @@ from autoprune_lab.models.headers import read_headers
 from autoprune_lab.models.placement import Placement
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, ProcessorMixin
+    from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,17 @@ def load_processor(path: str | Path, trust_remote_code: bool = False) -> "Proces
     folder = path if isinstance(path, Path) else check_checkpoint(path)
     with _quiet():
         return stock_processor(folder, trust_remote_code)
+
+
+def text_config(folder: Path, trust_remote_code: bool = False) -> "tuple[PretrainedConfig, int]":
+    """The decoder's config, and the id of the image token. Raises CheckpointError where there is none."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    token = getattr(config, "image_token_id", None)
+    if type(token) is not int or not 0 <= token < 2**31:
+        raise CheckpointError(f"{folder / 'config.json'} names no image_token_id: this model cannot be pruned here")
+    return config.get_text_config(), token
 
 
 def check_checkpoint(

@@ -1,6 +1,8 @@
 """The generation_config of a checkpoint: how its authors decode. Only its token ids say anything about the model."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +10,7 @@ from autoprune_lab.models.errors import CheckpointError, one_line
 from autoprune_lab.models.folder import read_json
 
 if TYPE_CHECKING:
-    from transformers import GenerationConfig
+    from transformers import GenerationConfig, PreTrainedModel
 
 FILE = "generation_config.json"
 TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -25,14 +27,24 @@ def read_generation(folder: Path) -> "GenerationConfig | None":
         return GenerationConfig.from_pretrained(folder)
     except Exception as error:  # a stranger's settings, none of which an evaluation uses
         warnings.warn(f"{folder / FILE} is refused, its token ids alone are used: {one_line(error)}", stacklevel=2)
-        return GenerationConfig(**{name: read_json(folder / FILE).get(name) for name in TOKEN_IDS})
+        return GenerationConfig(**{name: read_json(folder / FILE).get(name) for name in TOKEN_IDS})  # type: ignore[no-untyped-call]
 
 
-def ids_alone(config: "GenerationConfig") -> "GenerationConfig":
-    """Greedy, cached decoding that ends and pads as `config` does."""
+@contextmanager
+def greedily(model: "PreTrainedModel") -> Iterator[None]:
+    """Inside the block `generate` takes nothing but token ids from the model's generation_config.
+
+    No beams, sampling, penalties, forced or suppressed tokens, other caches or outputs: `generate` fills from there
+    whatever a call leaves open, so that overriding single values would miss those of other versions.
+    """
     from transformers import GenerationConfig
 
-    return GenerationConfig(**{name: getattr(config, name, None) for name in TOKEN_IDS})
+    own = model.generation_config
+    model.generation_config = GenerationConfig(**{name: getattr(own, name, None) for name in TOKEN_IDS})  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        model.generation_config = own
 
 
 def check_token_ids(folder: Path) -> None:

@@ -2,14 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float
 
-from autoprune_lab.evaluation.records import Records
-from autoprune_lab.pruner import Pruner
 from autoprune_lab.statistics.contrast import Arms, Estimate
+from autoprune_lab.statistics.records import Records
 
+Pruner = TypeVar("Pruner")  # whatever `run` takes: nothing here looks into it
 Run = Callable[[Pruner, Float[np.ndarray, "samples"] | None], Records]
 """Answers every sample with a pruner, told these complexities (None: its estimator's own)."""
 
@@ -48,7 +49,7 @@ def shufflings(bits: Float[np.ndarray, "samples"], n: int, seed: int) -> list[Fl
 
 
 def adaptivity_report(
-    run: Run,
+    run: Run[Pruner],
     adaptive: Pruner,
     fixed: Pruner,
     bits: Float[np.ndarray, "samples"],

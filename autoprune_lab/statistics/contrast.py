@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from autoprune_lab.evaluation.records import Records
+from autoprune_lab.statistics.records import Records
 from autoprune_lab.statistics.resampling import difference, interval, resampled
 
 

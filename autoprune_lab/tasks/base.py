@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from autoprune_lab.evaluation.records import Record
+    from autoprune_lab.statistics.records import Record
 
 
 class TaskError(ValueError):
@@ -24,14 +24,6 @@ class Sample:
     question: str
     answers: tuple[str, ...]
     kind: str
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A sample that could not be shown to the model, and why; one line."""
-
-    id: str
-    reason: str
 
 
 def check_choice(split: str, splits: Collection[str], per_kind: int | None, may_be_all: bool = False) -> None:

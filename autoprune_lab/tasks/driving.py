@@ -7,8 +7,8 @@ from functools import cache
 import numpy as np
 from PIL import Image
 
-from autoprune_lab.evaluation.records import Record
 from autoprune_lab.metrics.trajectory import PlanError, figures, nearness, plan_error
+from autoprune_lab.statistics.records import Record
 from autoprune_lab.tasks.base import Sample, Task, check_choice
 from autoprune_lab.testbed.driving.expert import STEP, Situation, drive, situations
 from autoprune_lab.testbed.driving.render import draw

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autoprune_lab.evaluation.records import Record
 from autoprune_lab.metrics.trajectory import figures, nearness, plan_error, read_trajectory
+from autoprune_lab.statistics.records import Record
 from autoprune_lab.tasks.base import Sample, TaskError
 from autoprune_lab.tasks.benchmark import Benchmark
 from autoprune_lab.tasks.conversation import exchange

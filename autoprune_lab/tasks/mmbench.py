@@ -14,7 +14,7 @@ from autoprune_lab.tasks.reading import EXTRA, find_data, matching, read_parquet
 from autoprune_lab.tasks.selection import Row, UnfitRow
 
 if TYPE_CHECKING:
-    from autoprune_lab.evaluation.records import Record
+    from autoprune_lab.statistics.records import Record
 
 FILES = {
     "en": ("en/dev-*.parquet", "mmbench_dev_2023*.tsv", "mmbench_dev_en*.tsv", "MMBench_DEV_EN*.tsv"),

@@ -22,7 +22,7 @@ from autoprune_lab.tasks.reading import (
 from autoprune_lab.tasks.selection import Row, UnfitRow, Where
 
 if TYPE_CHECKING:
-    from autoprune_lab.evaluation.records import Record
+    from autoprune_lab.statistics.records import Record
 
 PARQUET = ("data/test-*.parquet", "*.parquet", "**/*.parquet")
 QUESTIONS = "llava_mme.jsonl"

@@ -13,7 +13,7 @@ from autoprune_lab.tasks.reading import existing, find_data, matching, question_
 from autoprune_lab.tasks.selection import Row, UnfitRow
 
 if TYPE_CHECKING:
-    from autoprune_lab.evaluation.records import Record
+    from autoprune_lab.statistics.records import Record
 
 PARQUET = ("data/test-*.parquet", "Full/*.parquet", "*.parquet", "**/*.parquet")
 QUESTIONS = "llava_pope_test.jsonl"

@@ -15,9 +15,6 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from autoprune_lab.testbed.shapes.scene import IMAGE_SIZE, PATCH
-from autoprune_lab.testbed.shapes.wording import ANSWERS, TEMPLATES
-
 PAD, UNKNOWN, BOS, EOS, IMAGE = "<pad>", "<unk>", "<s>", "</s>", "<image>"
 USER, ASSISTANT = "USER:", "ASSISTANT:"
 SPECIAL = (PAD, UNKNOWN, BOS, EOS, IMAGE, USER, ASSISTANT)
@@ -28,9 +25,6 @@ CHAT_TEMPLATE = (
     "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }} {% endfor %}"
     "{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
 )
-
-N_LAYERS = 16
-HIDDEN = 96
 
 
 @dataclass(frozen=True)
@@ -53,22 +47,8 @@ def prompt(question: str) -> str:
     return f"{USER} {IMAGE}\n{question} {ASSISTANT}"
 
 
-def vocabulary() -> list[str]:
-    """Special tokens, then every word that the templates and answers can use, sorted."""
-    words = {word for group in TEMPLATES.values() for text in group for word in text.split() if word[0] != "{"}
-    words |= {word for group in ANSWERS.values() for word in group if not word.isdigit()}
-    words |= {"colour", "shape", "size", "thing", "things", "shapes", "left", "right", "of", "above", "below"}
-    return [*SPECIAL, *"0123456789", *sorted(words)]
-
-
-def shapes_layout(n_layers: int = N_LAYERS, hidden: int = HIDDEN) -> Layout:
-    """The layout of the `shapes` world's model."""
-    return Layout(tuple(vocabulary()), IMAGE_SIZE, PATCH, n_layers, hidden, digits_apart=True)
-
-
-def build_processor(layout: Layout | None = None) -> LlavaProcessor:
-    """Word-level tokenizer and CLIP image processor; by default those of the `shapes` world."""
-    layout = layout or shapes_layout()
+def build_processor(layout: Layout) -> LlavaProcessor:
+    """Word-level tokenizer and CLIP image processor."""
     words = list(layout.words)
     core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=UNKNOWN))
     digits = [pre_tokenizers.Split(Regex("[0-9]"), behavior="isolated")] if layout.digits_apart else []
@@ -97,11 +77,6 @@ def build_processor(layout: Layout | None = None) -> LlavaProcessor:
         image_token=IMAGE,
         chat_template=CHAT_TEMPLATE,
     )
-
-
-def build_model(seed: int, n_layers: int = N_LAYERS, hidden: int = HIDDEN) -> LlavaForConditionalGeneration:
-    """The untrained model of the `shapes` world: CLIP 3 x 128 with [CLS], 144 visual tokens, Llama."""
-    return build_untrained(shapes_layout(n_layers, hidden), seed)
 
 
 def build_untrained(layout: Layout, seed: int) -> LlavaForConditionalGeneration:

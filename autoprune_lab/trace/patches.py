@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from autoprune_lab.trace.trace import SampleTrace
+from autoprune_lab.trace.sample import SampleTrace
 
 Picture = Image.Image | np.ndarray
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from search.config import arguments
 
 if TYPE_CHECKING:
-    from autoprune_lab.evaluation.records import Records
-    from autoprune_lab.tasks.base import LeftOut, Task
+    from autoprune_lab.statistics.records import LeftOut, Records
+    from autoprune_lab.tasks.base import Task
     from search.config.compose import Settings
     from search.methods.evaluation_folder import Evaluation, Finished
 

@@ -10,11 +10,11 @@ from typing import Any
 from autoprune_lab.atomic_write import whole
 from autoprune_lab.evaluation.answers import Answers
 from autoprune_lab.evaluation.prompts import none_shown
-from autoprune_lab.evaluation.records import Records
 from autoprune_lab.evaluation.streaming import WHOLE, Shard, Stream
 from autoprune_lab.plugins.parts import PackagesError
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.pruner_file import own_packages, plain
+from autoprune_lab.statistics.records import Records
 from autoprune_lab.tasks.base import Task
 from search.config.errors import ConfigError
 from search.config.experiment import Experiment

@@ -18,10 +18,10 @@ from tqdm import tqdm
 
 from autoprune_lab.evaluation.evaluate import evaluate
 from autoprune_lab.evaluation.prompts import prepare
-from autoprune_lab.evaluation.records import Record, Records
 from autoprune_lab.models.checkpoint import load_model
 from autoprune_lab.plugins.parts import PackagesError
 from autoprune_lab.pruner import Pruner
+from autoprune_lab.statistics.records import Record, Records
 from autoprune_lab.tasks.base import Sample, Task
 from autoprune_lab.tasks.shown import shown as as_shown
 from search.methods.shards import take_gpu

@@ -12,11 +12,11 @@ import pandas as pd
 from tqdm import tqdm
 
 from autoprune_lab.atomic_write import whole
-from autoprune_lab.evaluation.records import Records
 from autoprune_lab.evaluation.timing import prefill_time_ratios
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.pruner_file import plain
 from autoprune_lab.statistics.contrast import Arms, Estimate
+from autoprune_lab.statistics.records import Records
 from search.methods.arms import UNPRUNED, Arm
 from search.study.model_evaluator import ModelEvaluator
 

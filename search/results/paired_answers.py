@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 
-from autoprune_lab.evaluation.records import Records
 from autoprune_lab.fronts.front import ParetoFront
+from autoprune_lab.statistics.records import Records
 from autoprune_lab.statistics.resampling import Difference, difference
 from search.config.errors import ConfigError
 

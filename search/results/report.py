@@ -11,10 +11,10 @@ import numpy as np
 import optuna
 import pandas as pd
 
-from autoprune_lab.evaluation.records import Records
 from autoprune_lab.fronts.front import ParetoFront
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import Budget, BudgetError
+from autoprune_lab.statistics.records import Records
 from search.config.experiment import Experiment
 from search.config.schema import ReportSettings
 from search.results.paired_answers import DIFFERENCE, TUNED_ARM, UNPRUNED, Arm, sample_rows, with_differences

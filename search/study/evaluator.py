@@ -11,7 +11,7 @@ from autoprune_lab.schedule.geometry import Geometry
 
 
 class Outcome(Protocol):
-    """What the objective reads of an evaluation; `autoprune_lab.evaluation.records.Records` is one."""
+    """What the objective reads of an evaluation; `autoprune_lab.statistics.records.Records` is one."""
 
     @property
     def score(self) -> float:

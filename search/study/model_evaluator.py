@@ -11,13 +11,13 @@ import numpy as np
 from jaxtyping import Float
 
 from autoprune_lab.evaluation.evaluate import Block, evaluate, read_complexities
-from autoprune_lab.evaluation.latency import latency_ratio
 from autoprune_lab.evaluation.prefixes import Prefixes
 from autoprune_lab.evaluation.prompts import GIB, PreparedTask, prepare
-from autoprune_lab.evaluation.records import Records
+from autoprune_lab.evaluation.timing import latency_ratio
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.geometry import Geometry
+from autoprune_lab.statistics.records import Records
 from autoprune_lab.tasks.base import Task
 from search.config.goal import BEST
 from search.config.schema import Schema

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from autoprune_lab.evaluation.records import Record
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import Budget, BudgetError
 from autoprune_lab.schedule.curve import Shape
 from autoprune_lab.schedule.geometry import Geometry
+from autoprune_lab.statistics.records import Record
 from search.config.errors import ConfigError, close
 from search.config.experiment import Experiment
 from search.config.schema import BudgetSettings, Schema
@@ -135,9 +135,8 @@ def prompts(model: Mapping[str, Any], task: "Task") -> tuple[Path, list[Geometry
 
     `model`: the arguments that load it. No weights are read.
     """
-    from autoprune_lab.evaluation.preview import extremes, text_config
-    from autoprune_lab.evaluation.prompts import prompt_lengths
-    from autoprune_lab.models.checkpoint import check_checkpoint, load_processor
+    from autoprune_lab.evaluation.prompts import extremes, prompt_lengths
+    from autoprune_lab.models.checkpoint import check_checkpoint, load_processor, text_config
     from autoprune_lab.models.placement import Placement
 
     Placement(**{field: model[field] for field in Placement.__dataclass_fields__ if field in model}).check()

@@ -9,17 +9,18 @@ import pytest
 from answering import answering
 
 from autoprune_lab.evaluation.evaluate import evaluate, read_complexities
-from autoprune_lab.evaluation.latency import latency_ratio
 from autoprune_lab.evaluation.prefixes import Prefixes
 from autoprune_lab.evaluation.prompts import prepare, prompt_lengths
-from autoprune_lab.evaluation.records import Record, Records, wilson
+from autoprune_lab.evaluation.timing import latency_ratio
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import Budget
 from autoprune_lab.schedule.flops import macs_3ndm, mean_tokens_leaving
 from autoprune_lab.selection import scorers
+from autoprune_lab.statistics.records import Record, Records, wilson
 from autoprune_lab.tasks.shapes import ShapesTask
 from autoprune_lab.testbed.build import build_processor
+from autoprune_lab.testbed.shapes.layout import layout
 from policies.fixed import FixedPolicy
 from policies.logistic_adaptive import LogisticAdaptivePolicy
 
@@ -157,14 +158,14 @@ def test_latency_is_the_median_ratio_of_wall_times(vlm: VLM, prepared, monkeypat
     """By a clock of our own: how fast a busy machine is decides nothing here."""
     walls = iter([1.0, 3.0, 4.0, 9.0, 8.0, 7.0, 2.0, 4.0])  # turns of two, the first warms up
     monkeypatch.setattr(
-        "autoprune_lab.evaluation.latency.stopwatch", lambda device: nullcontext(np.array([99.0, next(walls)]))
+        "autoprune_lab.evaluation.timing.stopwatch", lambda device: nullcontext(np.array([99.0, next(walls)]))
     )
     nothing = Pruner(FixedPolicy(layer=1, keep=0.0), probe_layer=0)
     assert latency_ratio(vlm, prepared, nothing, rounds=3) == pytest.approx(0.5)
 
 
 def test_prompt_lengths_need_no_weights(vlm: VLM, prepared):
-    lengths = prompt_lengths(build_processor(), vlm.model.config.image_token_id, TASK.samples())
+    lengths = prompt_lengths(build_processor(layout()), vlm.model.config.image_token_id, TASK.samples())
     assert lengths == [(g.n_vision, g.n_text) for g in prepared.geometries]
 
 

@@ -17,13 +17,13 @@ from autoprune_lab.evaluation import prompts, streaming
 from autoprune_lab.evaluation.answers import Answer, Answers, AnswersError
 from autoprune_lab.evaluation.evaluate import evaluate, read_complexities
 from autoprune_lab.evaluation.prompts import prepare
-from autoprune_lab.evaluation.records import Record
 from autoprune_lab.evaluation.streaming import Shard, Stream
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import Budget
 from autoprune_lab.schedule.mean_budget import MeanBudget
-from autoprune_lab.tasks.base import LeftOut, TaskError
+from autoprune_lab.statistics.records import LeftOut, Record
+from autoprune_lab.tasks.base import TaskError
 from autoprune_lab.tasks.pictures import Album, BytesPicture
 from autoprune_lab.tasks.shapes import ShapesTask
 from policies.logistic_adaptive import LogisticAdaptivePolicy

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from autoprune_lab.evaluation import latency, timing
+from autoprune_lab.evaluation import timing
 from autoprune_lab.evaluation.prompts import Batch, PreparedTask
-from autoprune_lab.evaluation.timing import interleaved, prefill_time_ratios, stopwatch
+from autoprune_lab.evaluation.timing import interleaved, latency_ratio, prefill_time_ratios, stopwatch
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.pruner import Pruner
 from policies.fixed import FixedPolicy
@@ -70,7 +70,7 @@ def test_prefill_ratios_are_medians_over_rounds_by_the_clock_that_counts(monkeyp
 @pytest.mark.parametrize(("n_batches", "wanted", "chosen"), [(5, 1, [2]), (5, 2, [1, 2]), (4, 1, [1]), (2, 9, [0, 1])])
 def test_latency_is_of_batches_from_the_middle_of_the_task(monkeypatch, n_batches, wanted, chosen):
     seen = []
-    monkeypatch.setattr(latency, "_seconds", lambda vlm, batches, arm, n: seen.append((batches, n)) or np.ones(2))
+    monkeypatch.setattr(timing, "_answer_seconds", lambda vlm, batches, arm, n: seen.append((batches, n)) or np.ones(2))
     prepared = Mock(spec=PreparedTask, batches=tuple(range(n_batches)), task=Mock(max_new_tokens=7))
-    assert latency.latency_ratio(LOADED, prepared, Pruner(FixedPolicy()), wanted, rounds=1) == 1.0
+    assert latency_ratio(LOADED, prepared, Pruner(FixedPolicy()), wanted, rounds=1) == 1.0
     assert set(seen) == {(tuple(chosen), 7)}

@@ -17,24 +17,25 @@ from safetensors.torch import load_file, save_file
 from autoprune_lab.models.checkpoint import CheckpointError, check_checkpoint, load_model, load_processor
 from autoprune_lab.models.folder import SETTINGS, read_config, read_json, weight_files
 from autoprune_lab.models.headers import read_header
-from autoprune_lab.testbed.build import build_model, build_processor
+from autoprune_lab.testbed.build import build_processor, build_untrained
+from autoprune_lab.testbed.shapes.layout import layout
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("checkpoint")
-    build_model(3, n_layers=2).save_pretrained(path)
-    build_processor().save_pretrained(path)
+    build_untrained(layout(n_layers=2), 3).save_pretrained(path)
+    build_processor(layout()).save_pretrained(path)
     return path
 
 
 def test_a_saved_model_comes_back_unchanged(folder: Path):
     vlm = load_model(str(folder))
-    expected = build_model(3, n_layers=2).state_dict()
+    expected = build_untrained(layout(n_layers=2), 3).state_dict()
     assert vlm.model.state_dict().keys() == expected.keys()
     assert all(torch.equal(value, expected[name]) for name, value in vlm.model.state_dict().items())
     assert not vlm.model.training
-    assert load_processor(str(folder)).tokenizer.get_vocab() == build_processor().tokenizer.get_vocab()
+    assert load_processor(str(folder)).tokenizer.get_vocab() == build_processor(layout()).tokenizer.get_vocab()
 
 
 def test_dtype_is_obeyed_and_checked(folder: Path):
@@ -261,7 +262,7 @@ def test_who_means_it_loads_such_weights_and_is_told(copy: Path, gap: str):
     _rewrite(copy, GAPS[gap][0])
     with pytest.warns(UserWarning, match=GAPS[gap][1]):
         model = load_model(str(copy), strict=False).model
-    embeddings = build_model(3, n_layers=2).get_input_embeddings().weight
+    embeddings = build_untrained(layout(n_layers=2), 3).get_input_embeddings().weight
     assert torch.equal(model.get_input_embeddings().weight, embeddings)
 
 
@@ -280,7 +281,9 @@ def test_names_and_buffers_of_older_versions_are_no_gaps(copy: Path):
     assert "language_model.model.embed_tokens.weight" in read_header(copy / "model.safetensors")
     _rewrite(copy, older)
     state = load_model(str(copy)).model.state_dict()
-    assert all(torch.equal(value, state[name]) for name, value in build_model(3, n_layers=2).state_dict().items())
+    assert all(
+        torch.equal(value, state[name]) for name, value in build_untrained(layout(n_layers=2), 3).state_dict().items()
+    )
 
 
 @pytest.mark.parametrize(

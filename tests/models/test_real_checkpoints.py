@@ -567,7 +567,7 @@ def test_what_is_left_out_of_a_benchmark_is_said_once_and_a_bad_one_loads_no_mod
 
 
 def test_few_pictures_of_a_big_benchmark_are_decoded_before_the_model_is_loaded(folder, tmp_path, monkeypatch):
-    from autoprune_lab.evaluation.preview import extremes
+    from autoprune_lab.evaluation.prompts import extremes
     from autoprune_lab.tasks.pictures import Picture
     from autoprune_lab.tasks.pope import PopeTask
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from autoprune_lab.evaluation.records import Record, Records
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.statistics.adaptivity import adaptivity_report, shufflings
 from autoprune_lab.statistics.contrast import Arms, Estimate
+from autoprune_lab.statistics.records import Record, Records
 from policies.fixed import FixedPolicy
 from policies.logistic_adaptive import LogisticAdaptivePolicy
 

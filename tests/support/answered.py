@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 
-from autoprune_lab.evaluation.records import Record
+from autoprune_lab.statistics.records import Record
 from autoprune_lab.tasks.base import Sample
 
 

@@ -4,7 +4,8 @@ import torch
 
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.tasks.shapes import ShapesTask
-from autoprune_lab.testbed.build import ASSISTANT, EOS, build_model, build_processor, prompt
+from autoprune_lab.testbed.build import ASSISTANT, EOS, build_processor, build_untrained, prompt
+from autoprune_lab.testbed.shapes.layout import layout
 
 PER_KIND = 2  # of each split: what the head is fitted to
 GAIN, RIDGE = 8.0, 0.01
@@ -16,7 +17,7 @@ def answering(n_layers: int, hidden: int = 16) -> VLM:
     Random weights GAIN times as large let the last token see much of the picture. One ridge regression from the last
     layer's output to the next token of the answers takes half a second, and gives the same on every run.
     """
-    model, processor = build_model(0, n_layers, hidden).eval(), build_processor()
+    model, processor = build_untrained(layout(n_layers, hidden), 0).eval(), build_processor(layout())
     samples = [sample for split in ("tune", "report") for sample in ShapesTask(split, PER_KIND).samples()]
     texts = [f"{prompt(sample.question)} {sample.answers[0]} {EOS}" for sample in samples]
     inputs = processor(images=[sample.images[0] for sample in samples], text=texts, padding=True, return_tensors="pt")

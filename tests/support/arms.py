@@ -11,7 +11,7 @@ from transformers import Cache
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import Budget
 from autoprune_lab.selection import scorers
-from autoprune_lab.trace.trace import SampleTrace
+from autoprune_lab.trace.sample import SampleTrace
 from policies.fixed import FixedPolicy
 from policies.layerwise import LayerwisePolicy
 from policies.logistic_adaptive import LogisticAdaptivePolicy

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from autoprune_lab.evaluation.records import Record, Records
 from autoprune_lab.schedule.flops import prefill_flops, unpruned_flops
 from autoprune_lab.schedule.geometry import Geometry
+from autoprune_lab.statistics.records import Record, Records
 from search.cli import main
 from search.config.experiment import Experiment
 from search.results import report, study_result

@@ -15,7 +15,7 @@ from autoprune_lab.schedule.official_budget import OfficialBudget
 from autoprune_lab.selection.cluster_merge import ClusterMerge
 from autoprune_lab.selection.official_opening import official_opening
 from autoprune_lab.selection.scorers import text_attention
-from autoprune_lab.trace.trace import SampleTrace
+from autoprune_lab.trace.sample import SampleTrace
 from policies.autoprune_official import AutoPruneOfficialPolicy
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from autoprune_lab.tasks.shapes import ShapesTask
-from autoprune_lab.testbed.build import vocabulary
 from autoprune_lab.testbed.shapes.draw import draw, patch_things
+from autoprune_lab.testbed.shapes.layout import vocabulary
 from autoprune_lab.testbed.shapes.questions import ask
 from autoprune_lab.testbed.shapes.scene import GRID, IMAGE_SIZE, PIXELS, Scene, make_scene
 from autoprune_lab.testbed.shapes.wording import ANSWERS, CHANCE, KINDS

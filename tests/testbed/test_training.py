@@ -11,11 +11,13 @@ from autoprune_lab.evaluation.prompts import prompt_text
 from autoprune_lab.models.checkpoint import VLM, load_model
 from autoprune_lab.models.errors import CheckpointError
 from autoprune_lab.tasks.base import Sample
-from autoprune_lab.testbed.build import build_model, build_processor, shapes_layout
+from autoprune_lab.testbed.build import build_processor, build_untrained
+from autoprune_lab.testbed.shapes import losses
 from autoprune_lab.testbed.shapes.course import COURSE
-from autoprune_lab.testbed.training import losses, run
+from autoprune_lab.testbed.shapes.layout import layout
+from autoprune_lab.testbed.shapes.lessons import PREFIX, make_lesson
+from autoprune_lab.testbed.training import run
 from autoprune_lab.testbed.training.batches import collate
-from autoprune_lab.testbed.training.lessons import PREFIX, make_lesson
 from autoprune_lab.testbed.training.optim import Optimiser
 from autoprune_lab.testbed.training.progress import Checkpoint, recipe
 from autoprune_lab.testbed.training.reader import pack, read
@@ -24,7 +26,7 @@ from search.cli import main
 
 @pytest.fixture(scope="module")
 def vlm() -> VLM:
-    return VLM(build_model(0).eval(), build_processor(), "untrained")
+    return VLM(build_untrained(layout(), 0).eval(), build_processor(layout()), "untrained")
 
 
 @pytest.fixture(scope="module")
@@ -98,11 +100,11 @@ def _placed(look: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 def test_a_few_steps_learn_to_see(lessons):
     """Twenty steps of stage one on one batch more than halve its loss."""
-    values = first_losses(COURSE, shapes_layout(), lessons, 20)
+    values = first_losses(COURSE, layout(), lessons, 20)
     assert values[-1] < values[0] / 2
 
 
-COURSE_OF_STEPS = replace(COURSE, layout=shapes_layout(n_layers=12), batch=1, vision_batch=1, vision_steps=3)
+COURSE_OF_STEPS = replace(COURSE, layout=layout(n_layers=12), batch=1, vision_batch=1, vision_steps=3)
 
 
 @pytest.fixture
@@ -179,7 +181,7 @@ def _fail(*args: object) -> None:
         ({"world": "driving"}, {}, "world=shapes, not driving"),
         ({"vision_steps": 4}, {}, "vision_steps=3, not 4"),
         ({"batch": 2}, {}, "batch=1, not 2"),
-        ({"layout": shapes_layout(n_layers=13)}, {}, "layers=12, not 13"),
+        ({"layout": layout(n_layers=13)}, {}, "layers=12, not 13"),
     ],
 )
 @pytest.mark.parametrize("stage", ["vision.pt", "whole.pt"])

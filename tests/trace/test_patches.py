@@ -8,7 +8,8 @@ from PIL import Image
 
 from autoprune_lab.schedule.geometry import Geometry
 from autoprune_lab.trace.patches import SHADE, surviving_patches, telling_layers
-from autoprune_lab.trace.trace import SampleTrace, Trace
+from autoprune_lab.trace.sample import SampleTrace
+from autoprune_lab.trace.trace import Trace
 
 KEPT = [[*range(8)], [0, 1, 5, 6], [1]]  # of 2 images of 2 x 2 patches, or of one of 2 x 4
 PICTURE = Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))

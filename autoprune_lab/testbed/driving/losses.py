@@ -17,8 +17,8 @@ from autoprune_lab.testbed.driving.lessons import Lessons
 from autoprune_lab.testbed.driving.render import CLASSES, GRID, GROUND, VIEWS
 from autoprune_lab.testbed.driving.scene import KINDS
 from autoprune_lab.testbed.driving.wording import LONG, SIDE
-from autoprune_lab.testbed.training.losses import PLACE_CODE, TINY, place_code, rms_loss, unit
 from autoprune_lab.testbed.training.reader import Reading
+from autoprune_lab.testbed.training.token_code import PLACE_CODE, TINY, place_code, rms_loss, unit
 
 AHEAD, ASIDE, PLAN = (2, 3), (5, 6), 8
 WATCHED = frozenset({*AHEAD, *ASIDE, PLAN})

@@ -2,11 +2,11 @@
 
 import torch
 
-from autoprune_lab.testbed.build import shapes_layout
+from autoprune_lab.testbed.shapes import losses
+from autoprune_lab.testbed.shapes.layout import layout
+from autoprune_lab.testbed.shapes.lessons import Lessons, make_lesson
 from autoprune_lab.testbed.shapes.wording import KINDS
-from autoprune_lab.testbed.training import losses
 from autoprune_lab.testbed.training.contract import Course
-from autoprune_lab.testbed.training.lessons import Lessons, make_lesson
 from autoprune_lab.testbed.training.reader import Reading
 
 
@@ -36,7 +36,7 @@ def tally(reading: Reading, lessons: Lessons) -> torch.Tensor:
 
 COURSE = Course(
     world="shapes",
-    layout=shapes_layout(),
+    layout=layout(),
     kinds=KINDS,
     vision_steps=1200,
     vision_batch=32,

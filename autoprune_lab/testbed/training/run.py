@@ -13,11 +13,11 @@ from autoprune_lab.testbed.build import Layout, build_processor, build_untrained
 from autoprune_lab.testbed.training.batches import lesson_batches
 from autoprune_lab.testbed.training.contract import Course
 from autoprune_lab.testbed.training.half import run_decoder_at_half
-from autoprune_lab.testbed.training.losses import place_code
 from autoprune_lab.testbed.training.optim import Optimiser
 from autoprune_lab.testbed.training.progress import Checkpoint, Recipe, is_finished, recipe, write_record
 from autoprune_lab.testbed.training.reader import Reading, look_at_picture, read
 from autoprune_lab.testbed.training.together import together
+from autoprune_lab.testbed.training.token_code import place_code
 
 CHECKPOINT_EVERY = 100
 REPORT_EVERY = 50

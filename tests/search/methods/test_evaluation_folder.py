@@ -10,7 +10,7 @@ import pytest
 from fake_evaluator import refused
 
 from autoprune_lab.evaluation import streaming
-from autoprune_lab.tasks.base import LeftOut
+from autoprune_lab.statistics.records import LeftOut
 from search.cli import main
 from search.commands.evaluate import left_out_list
 from search.config.errors import ConfigError

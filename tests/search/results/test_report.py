@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 from fake_evaluator import FakeEvaluator, finished, objective, settings
 
-from autoprune_lab.evaluation.records import Record, Records
 from autoprune_lab.fronts.front import LeftOut, ParetoFront
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import Budget, BudgetError
+from autoprune_lab.statistics.records import Record, Records
 from policies.fixed import FixedPolicy
 from search.config.errors import ConfigError
 from search.results import paired_answers, pictures, report, study_result

@@ -13,7 +13,8 @@ from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import Budget
 from autoprune_lab.tasks.shapes import ShapesTask
-from autoprune_lab.testbed.build import build_model, build_processor
+from autoprune_lab.testbed.build import build_processor, build_untrained
+from autoprune_lab.testbed.shapes.layout import layout
 from policies.fixed import FixedPolicy
 from policies.logistic_adaptive import LogisticAdaptivePolicy
 from search.study import model_evaluator
@@ -26,7 +27,7 @@ BITS = np.arange(8) / 8
 
 
 def vlm() -> VLM:
-    return VLM(build_model(0, n_layers=4, hidden=16).eval(), build_processor(), "untrained")
+    return VLM(build_untrained(layout(n_layers=4, hidden=16), 0).eval(), build_processor(layout()), "untrained")
 
 
 @pytest.fixture(scope="module")

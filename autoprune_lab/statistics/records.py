@@ -8,8 +8,6 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import norm
 
-from autoprune_lab.tasks.base import LeftOut
-
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -42,6 +40,14 @@ class Record:
     unpruned_macs: int
     mean_tokens_leaving: float
     tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A sample that could not be shown to the model, and why; one line."""
+
+    id: str
+    reason: str
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autoprune_lab.testbed.build import ASSISTANT, BOS, EOS, IMAGE, USER, vocabulary
+from autoprune_lab.testbed.build import ASSISTANT, BOS, EOS, IMAGE, USER
 from autoprune_lab.testbed.shapes.draw import draw, patch_things
+from autoprune_lab.testbed.shapes.layout import vocabulary
 from autoprune_lab.testbed.shapes.questions import Question, ask
 from autoprune_lab.testbed.shapes.scene import COLOURS, GRID, SHAPES, SIZES, Scene, make_scene
 from autoprune_lab.testbed.shapes.wording import ANSWERS, KINDS

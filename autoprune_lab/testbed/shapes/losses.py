@@ -4,24 +4,23 @@ The decoder learns to look in steps: layers 2 and 3 find the named thing, 4 and 
 counted), 6 carries it to the last row, 7 and 8 make the second hop (or read a digit), 10 and 11 the third.
 """
 
-import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from autoprune_lab.testbed.build import vocabulary
+from autoprune_lab.testbed.shapes.layout import vocabulary
+from autoprune_lab.testbed.shapes.lessons import PREFIX, Lessons
 from autoprune_lab.testbed.shapes.scene import COLOURS, GRID, SHAPES, SIZES
 from autoprune_lab.testbed.shapes.wording import KINDS
-from autoprune_lab.testbed.training.lessons import PREFIX, Lessons
 from autoprune_lab.testbed.training.reader import NONE, Reading
+from autoprune_lab.testbed.training.token_code import PLACE_CODE, TINY, place_code, rms_loss, unit
 
 FIRST, SECOND, ROUTE, HOP2, HOP3, GLANCE = (2, 3), (4, 5), (6,), (7, 8), (10, 11), (1, 2, 3, 4, 5)
 WATCHED = frozenset({0, *FIRST, *SECOND, *ROUTE, *HOP2, *HOP3, *GLANCE})
 LOOKING_HEADS = slice(0, 2)
 NOUN, OTHER, LAST = 0, 1, 2  # rows of a segment
-TINY = 1e-6
-PLACE_CODE = 12  # projector dimensions that hold the row and column code
 OFFSET = (3, 9)  # the two dimensions of that code that fall steadily with row and column
 SIDE_WORDS = ("left", "right", "above", "below")
 DENSE = (1 + len(SHAPES), 1 + len(COLOURS) * len(SIZES), 2, 11, 4)
@@ -54,21 +53,8 @@ def vision_loss(probes: Probes, projected: Tensor, cls: Tensor, lessons: Lessons
         weight = torch.where(wanted > 0, 3.0, 1.0)
         loss = loss + (F.cross_entropy(logits.transpose(1, 2), wanted, reduction="none") * weight).mean()
         right.append((logits.argmax(-1) == wanted)[wanted > 0].float().mean())
-    place = (unit(projected)[..., :PLACE_CODE] - place_code().to(projected.device)).square().mean()
+    place = (unit(projected)[..., :PLACE_CODE] - place_code(GRID).to(projected.device)).square().mean()
     return loss + place + 0.1 * rms_loss(projected), torch.stack(right).detach()
-
-
-def rms_loss(projected: Tensor) -> Tensor:
-    """The squared log of every token's rms: 0 where all are 1."""
-    return projected.square().mean(-1).sqrt().clamp(min=TINY).log().square().mean()
-
-
-def place_code(grid: int = GRID) -> Tensor:
-    """Sine and cosine of row and column at three frequencies: (grid * grid patches, 12)."""
-    angle = torch.arange(grid)[:, None] * math.pi / grid * torch.tensor([1.0, 2.0, 4.0])
-    code = torch.cat([angle.sin(), angle.cos()], dim=1)
-    rows, columns = code[:, None].expand(-1, grid, -1), code[None].expand(grid, -1, -1)
-    return torch.cat([rows, columns], dim=-1).reshape(grid * grid, PLACE_CODE)
 
 
 def answer_loss(reading: Reading) -> Tensor:
@@ -111,7 +97,7 @@ def _miss(reading: Reading, layer: int, look: Tensor, rows: Tensor, counting: Te
 
 
 def _entropy(look: Tensor) -> Tensor:
-    return -torch.special.xlogy(look, look).sum(-1)
+    return -torch.xlogy(look, look).sum(-1)
 
 
 def routing_loss(reading: Reading, lessons: Lessons) -> Tensor:
@@ -147,7 +133,8 @@ def exit_loss(probes: Probes, reading: Reading, lessons: Lessons) -> Tensor:
     loss = torch.zeros((), device=lessons.kind.device)
     for i, (layer, row) in enumerate(((FIRST[-1], NOUN), (HOP2[-1], LAST), (HOP3[-1], LAST))):
         found = unit(reading.hidden[layer][:, :, row])
-        for j, head in enumerate(probes.things[i]):
+        heads: Any = probes.things[i]
+        for j, head in enumerate(heads):
             loss = loss + F.cross_entropy(
                 head(found).flatten(0, 1), lessons.things[:, :, i, j].flatten(), ignore_index=NONE
             )
@@ -171,7 +158,7 @@ def place_loss(probes: Probes, reading: Reading, lessons: Lessons) -> Tensor:
     for layer, row in ((FIRST[-1], NOUN), (SECOND[-1], OTHER)):
         share = lessons.look[:, :, row, :-1]
         asked = single & (share.sum(-1) > 0)
-        wanted = share[asked] @ place_code().to(share.device)
+        wanted = share[asked] @ place_code(GRID).to(share.device)
         loss = loss + (probes.place(unit(reading.hidden[layer][:, :, row]))[asked] - wanted).square().mean()
     return loss
 
@@ -181,16 +168,11 @@ def relation_loss(probes: Probes, reading: Reading, lessons: Lessons) -> Tensor:
     asked = lessons.kind == KINDS.index("relation")
     if not asked.any():
         return torch.zeros((), device=asked.device)
-    codes = lessons.look[:, :, [NOUN, OTHER], :-1][asked] @ place_code()[:, list(OFFSET)].to(asked.device)
+    codes = lessons.look[:, :, [NOUN, OTHER], :-1][asked] @ place_code(GRID)[:, list(OFFSET)].to(asked.device)
     words = torch.tensor([vocabulary().index(word) for word in SIDE_WORDS], device=asked.device)
     side = (lessons.tokens[asked][..., None] == words).any(1).long().argmax(-1)
     fetched = unit(reading.hidden[ROUTE[-1]][:, :, LAST][asked])
-    offset = (probes.offset(fetched) - (codes[:, 1] - codes[:, 0])).square().mean()
+    offset: Tensor = (probes.offset(fetched) - (codes[:, 1] - codes[:, 0])).square().mean()
     answer = lessons.targets.gather(-1, lessons.rows[:, :, LAST, None])[asked][:, 0]
     later = probes.digit(unit(reading.hidden[HOP2[-1]][:, :, LAST][asked]))
     return offset + 0.3 * F.cross_entropy(probes.side(fetched), side) + 0.3 * F.cross_entropy(later, answer)
-
-
-def unit(x: Tensor) -> Tensor:
-    """Scaled to rms 1 along the last axis."""
-    return x * x.square().mean(-1, keepdim=True).add(TINY).rsqrt()

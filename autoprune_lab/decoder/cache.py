@@ -1,0 +1,70 @@
+"""The KV cache of a pruned prompt: it carries how it was pruned, and what it holds is told from that."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from transformers import Cache
+
+from autoprune_lab.decoder.layout import Pruned
+
+_PRUNED = "_autoprune_lab_pruned"
+"""A pruned cache carries how it was pruned under this name: no registry, and gone with the cache."""
+
+
+def cache_of(arguments: Mapping[str, Any]) -> Any:
+    """The cache among the arguments of a model, a decoder or a layer, if any; transformers 5.24 gave it a new name."""
+    cache = arguments.get("past_key_values")
+    return arguments.get("cache") if cache is None else cache
+
+
+def is_whole(cache: Cache | None) -> bool:
+    """Does a call with this cache bring a whole prompt?"""
+    return cache is None or cache.get_seq_length() == 0
+
+
+def remember(cache: Cache, pruned: Pruned) -> None:
+    """Write on the cache how its prompt was pruned; a cut before layer 0 must not shorten what the model counts."""
+    setattr(cache, _PRUNED, pruned)
+    if pruned.is_cut(0):
+        vars(cache)["get_seq_length"] = functools.partial(_unpruned_length, cache)  # on this one cache
+
+
+def _unpruned_length(cache: Cache, layer_idx: int = 0) -> int:
+    """Tokens that were fed to the model, which positions follow, where layer 0 holds fewer."""
+    pruned = getattr(cache, _PRUNED)
+    length = type(cache).get_seq_length(cache, layer_idx)
+    return length and length + pruned.width - pruned.stages[layer_idx].index.shape[1]
+
+
+def pruned_of(cache: Cache) -> Pruned | None:
+    """How the prompt in `cache` was pruned; None: it was not. ValueError if that was forgotten."""
+    pruned = getattr(cache, _PRUNED, None)
+    layers: Any = cache.layers
+    if pruned is None and len({layer.get_seq_length() for layer in layers}) > 1:
+        raise ValueError("this cache was pruned, but not by an attached pruner: start again from the prompt")
+    return pruned
+
+
+def as_held(pruned: Pruned, cache: Cache, batch: int) -> Pruned:
+    """What a pruned cache holds, after its prompt was repeated for a batch, or its last text was taken back.
+
+    ValueError where samples or pictures were taken.
+    """
+    n_lost = pruned.width - cache.get_seq_length()
+    if n_lost > 0:
+        if not pruned.ends_in_text(n_lost):
+            raise ValueError(
+                f"this cache was cropped to {pruned.width - n_lost} tokens, into the pictures or the padding of its "
+                f"pruned prompt of {pruned.width}: start again from the prompt"
+            )
+        pruned = pruned.without_end(n_lost)
+        setattr(cache, _PRUNED, pruned)
+    if pruned.batch == 1:
+        return pruned.repeated(batch)
+    if batch != pruned.batch:
+        raise ValueError(
+            f"input_ids hold {batch} samples, the pruned cache {pruned.batch}: only the cache of a single prompt may "
+            "be repeated; repeat or choose prompts before the prefill"
+        )
+    return pruned
