@@ -7,6 +7,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ def explained(name: str) -> bool:
     if (inspect.isclass(value) or inspect.isfunction(value)) and value.__module__ == home.__name__:
         return bool(value.__doc__)
     body = ast.parse(inspect.getsource(home)).body
-    below = [after for node, after in zip(body, body[1:], strict=False) if name in map(ast.unparse, targets(node))]
+    below = [after for node, after in pairwise(body) if name in map(ast.unparse, targets(node))]
     return [type(node) for node in below] == [ast.Expr] and isinstance(below[0].value.value, str)
 
 
