@@ -53,11 +53,13 @@ def read_prefix(model: PreTrainedModel, arguments: dict[str, Any], last: int) ->
     arm(layer.self_attn, tapped.append)
     try:
         with greedily(model):
-            model.generate(**arguments, max_new_tokens=1, do_sample=False)
+            generate: Any = model.generate
+            generate(**arguments, max_new_tokens=1, do_sample=False)
     except _Reached as reached:
         if not isinstance(reached.output, Tensor) or reached.cache is None or not tapped:
             return None
-        held = tuple((one.keys, one.values) for one in reached.cache.layers[: last + 1])
+        layers: Any = reached.cache.layers[: last + 1]
+        held = tuple((one.keys, one.values) for one in layers)
         return Prefix(reached.output, held, tapped[0])
     finally:
         hook.remove()

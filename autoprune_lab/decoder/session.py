@@ -3,7 +3,7 @@
 import functools
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -137,6 +137,7 @@ class Session:
     def end(self, hidden: Tensor) -> Tensor:
         """The decoder is done: write the trace, give its output the full length again."""
         run = self.run
+        assert run is not None  # `begin` came first
         if isinstance(run, Prefill):
             self._finish(run)
         if not isinstance(run, Decode) and given_labels(self.arguments):
@@ -231,6 +232,7 @@ class Session:
         hidden = self._tower_hidden(self.tower.input_index)
         if hidden is None:
             raise ValueError("cls_attention: give pixel_values, or vision features made with output_hidden_states=True")
+        assert isinstance(self.run, Prefill)  # nothing else scores
         return per_beam(self.tower.cls_attention(hidden), self.run.prompt.n_pictured, name)
 
     def _tower_hidden(self, index: int) -> Tensor | None:
@@ -238,7 +240,7 @@ class Session:
         features = (self.arguments.get("mm_encoder_outputs") or {}).get("image")
         if features is None or self.arguments.get("pixel_values") is not None:
             return self.seen and self.seen[0]
-        states = getattr(features, "hidden_states", None)
+        states: Sequence[Tensor] | None = getattr(features, "hidden_states", None)
         if states is None:
             return None
         if self.seen is not None and states[index + 1] is self.seen[1]:
@@ -333,7 +335,7 @@ def _remember(cache: Cache, pruned: Pruned) -> None:
     """Write on the cache how its prompt was pruned; a cut before layer 0 must not shorten what the model counts."""
     setattr(cache, _PRUNED, pruned)
     if pruned.is_cut(0):
-        cache.get_seq_length = functools.partial(_unpruned_length, cache)
+        vars(cache)["get_seq_length"] = functools.partial(_unpruned_length, cache)  # on this one cache
 
 
 def _unpruned_length(cache: Cache, layer_idx: int = 0) -> int:
@@ -346,7 +348,8 @@ def _unpruned_length(cache: Cache, layer_idx: int = 0) -> int:
 def _pruned(cache: Cache) -> Pruned | None:
     """How the prompt in `cache` was pruned; None: it was not. ValueError if that was forgotten."""
     pruned = getattr(cache, _PRUNED, None)
-    if pruned is None and len({layer.get_seq_length() for layer in cache.layers}) > 1:
+    layers: Any = cache.layers
+    if pruned is None and len({layer.get_seq_length() for layer in layers}) > 1:
         raise ValueError("this cache was pruned, but not by an attached pruner: start again from the prompt")
     return pruned
 
