@@ -25,14 +25,14 @@ def read_generation(folder: Path) -> "GenerationConfig | None":
         return GenerationConfig.from_pretrained(folder)
     except Exception as error:  # a stranger's settings, none of which an evaluation uses
         warnings.warn(f"{folder / FILE} is refused, its token ids alone are used: {one_line(error)}", stacklevel=2)
-        return GenerationConfig(**{name: read_json(folder / FILE).get(name) for name in TOKEN_IDS})
+        return GenerationConfig(**{name: read_json(folder / FILE).get(name) for name in TOKEN_IDS})  # type: ignore[no-untyped-call]
 
 
 def ids_alone(config: "GenerationConfig") -> "GenerationConfig":
     """Greedy, cached decoding that ends and pads as `config` does."""
     from transformers import GenerationConfig
 
-    return GenerationConfig(**{name: getattr(config, name, None) for name in TOKEN_IDS})
+    return GenerationConfig(**{name: getattr(config, name, None) for name in TOKEN_IDS})  # type: ignore[no-untyped-call]
 
 
 def check_token_ids(folder: Path) -> None:
