@@ -5,6 +5,7 @@ counted), 6 carries it to the last row, 7 and 8 make the second hop (or read a d
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -111,7 +112,7 @@ def _miss(reading: Reading, layer: int, look: Tensor, rows: Tensor, counting: Te
 
 
 def _entropy(look: Tensor) -> Tensor:
-    return -torch.special.xlogy(look, look).sum(-1)
+    return -torch.xlogy(look, look).sum(-1)
 
 
 def routing_loss(reading: Reading, lessons: Lessons) -> Tensor:
@@ -147,7 +148,8 @@ def exit_loss(probes: Probes, reading: Reading, lessons: Lessons) -> Tensor:
     loss = torch.zeros((), device=lessons.kind.device)
     for i, (layer, row) in enumerate(((FIRST[-1], NOUN), (HOP2[-1], LAST), (HOP3[-1], LAST))):
         found = unit(reading.hidden[layer][:, :, row])
-        for j, head in enumerate(probes.things[i]):
+        heads: Any = probes.things[i]
+        for j, head in enumerate(heads):
             loss = loss + F.cross_entropy(
                 head(found).flatten(0, 1), lessons.things[:, :, i, j].flatten(), ignore_index=NONE
             )
@@ -185,7 +187,7 @@ def relation_loss(probes: Probes, reading: Reading, lessons: Lessons) -> Tensor:
     words = torch.tensor([vocabulary().index(word) for word in SIDE_WORDS], device=asked.device)
     side = (lessons.tokens[asked][..., None] == words).any(1).long().argmax(-1)
     fetched = unit(reading.hidden[ROUTE[-1]][:, :, LAST][asked])
-    offset = (probes.offset(fetched) - (codes[:, 1] - codes[:, 0])).square().mean()
+    offset: Tensor = (probes.offset(fetched) - (codes[:, 1] - codes[:, 0])).square().mean()
     answer = lessons.targets.gather(-1, lessons.rows[:, :, LAST, None])[asked][:, 0]
     later = probes.digit(unit(reading.hidden[HOP2[-1]][:, :, LAST][asked]))
     return offset + 0.3 * F.cross_entropy(probes.side(fetched), side) + 0.3 * F.cross_entropy(later, answer)
