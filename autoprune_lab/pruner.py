@@ -64,7 +64,7 @@ class Pruner:
         kept, merged = np.zeros((2, len(geometries), geometries[0].n_layers), dtype=np.int64)
         sighted = np.flatnonzero([geometry.n_vision for geometry in geometries])
         if sighted.size:
-            prompts = [geometries[i] for i in sighted]
+            prompts = [geometries[int(i)] for i in sighted]
             kept[sighted], merged[sighted] = self._plan(complexities[sighted], prompts)
         return Plan(kept, merged)
 
@@ -76,7 +76,7 @@ class Pruner:
         sighted = np.flatnonzero([geometry.n_vision for geometry in geometries])
         if self.budget is None or self.budget.ready or not sighted.size:
             return self
-        prompts = [geometries[i] for i in sighted]
+        prompts = [geometries[int(i)] for i in sighted]
         shapes = self._shapes(complexities[sighted], prompts[0].n_layers + self.budget.extra_layers)
         return replace(self, budget=self.budget.calibrated(shapes, prompts, self.probe_layer + 1))
 

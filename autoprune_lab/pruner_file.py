@@ -103,7 +103,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         """One value, refused by its first mark: before what it holds is looked at."""
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call]
         line = event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
             raise PartError(f"line {line}: anchors and aliases (& and *) are not read: write the value out")

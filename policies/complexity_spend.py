@@ -5,8 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from autoprune_lab.schedule.curve import Shape, logistic
-from autoprune_lab.schedule.policy import Policy, Signal
+from autoprune_lab import Policy, Shape, Signal, logistic
 
 
 @dataclass(frozen=True)

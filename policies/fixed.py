@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from autoprune_lab.schedule.curve import Shape, staircase
-from autoprune_lab.schedule.policy import Policy, Signal
+from autoprune_lab import Policy, Shape, Signal, staircase
 
 
 @dataclass(frozen=True)

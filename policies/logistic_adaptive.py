@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from autoprune_lab.schedule.curve import Shape, logistic
-from autoprune_lab.schedule.policy import Policy, Signal
+from autoprune_lab import Policy, Shape, Signal, logistic
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ class Anatomy:
     @classmethod
     def of(cls, model: PreTrainedModel) -> "Anatomy":
         """Find the parts by the names transformers gives them; ValueError says what a model lacks."""
-        decoder = _decoder(model)
+        decoder: Any = _decoder(model)
         anatomy = cls(
             model=model,
             decoder=decoder,
@@ -56,7 +56,7 @@ class Anatomy:
 
 def _decoder(model: PreTrainedModel) -> nn.Module:
     """The module that owns the decoder layers, at most a few names below `model.get_decoder()`."""
-    module = model.get_decoder() if hasattr(model, "get_decoder") else model
+    module: nn.Module = model.get_decoder() if hasattr(model, "get_decoder") else model  # type: ignore[no-untyped-call]
     while not hasattr(module, "layers"):
         inner = next((getattr(module, name) for name in _INNER_NAMES if hasattr(module, name)), None)
         if inner is None:

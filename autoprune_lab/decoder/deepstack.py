@@ -26,7 +26,7 @@ def is_known(decoder: nn.Module) -> bool:
 
 def following(decoder: nn.Module, stage: Callable[[], Stage | None]) -> AbstractContextManager[None]:
     """Inside the block what `decoder` adds follows `stage`."""
-    add = getattr(decoder, _NAME)
+    add: Callable[..., Tensor] = getattr(decoder, _NAME)
 
     @functools.wraps(add)
     def followed(hidden_states: Tensor, visual_pos_masks: Tensor, visual_embeds: Tensor) -> Tensor:

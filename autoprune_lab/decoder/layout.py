@@ -240,6 +240,7 @@ def as_bytes(flags: Bool[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
 
 def take(values: Tensor, index: Tensor, dim: int) -> Tensor:
     """`torch.take_along_dim` for indices >= 0: that one first writes out the broadcast index, to wrap negative ones."""
-    wide = list(torch.broadcast_shapes(*((*part.shape[:dim], 1, *part.shape[dim + 1 :]) for part in (values, index))))
+    shapes = ((*part.shape[:dim], 1, *part.shape[dim + 1 :]) for part in (values, index))
+    wide = list(torch.broadcast_shapes(*shapes))  # type: ignore[no-untyped-call]
     wide[dim] = -1
     return values.expand(wide).gather(dim, index.expand(wide))

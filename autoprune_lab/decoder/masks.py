@@ -1,7 +1,7 @@
 """What decoder layers are told about visibility after a cut. Original positions decide it, whatever the rotary does."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -9,7 +9,8 @@ from torch import Tensor
 from autoprune_lab.decoder.layout import Stage
 
 
-class Keys(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Keys:
     """Keys of one layer, (batch, n) each: which are real, and where each stood before any pruning."""
 
     valid: Tensor
@@ -67,7 +68,7 @@ def step_masks(stages: Sequence[Stage], since: Tensor, implementation: str, dtyp
     """
     visible = torch.cat([part for stage in stages for part in (visible_keys(stage), since)], dim=-1)
     joined = visible if "flash" in implementation else _in_form(visible[:, None, None], implementation, dtype)
-    return joined.split([stage.index.shape[1] + since.shape[1] for stage in stages], dim=-1)
+    return torch.split(joined, [stage.index.shape[1] + since.shape[1] for stage in stages], dim=-1)
 
 
 def visible_keys(stage: Stage) -> Tensor:

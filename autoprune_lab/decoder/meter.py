@@ -79,7 +79,8 @@ def cache_bytes(cache: Cache | None, n_tokens: Int[np.ndarray, "batch layers"]) 
     held = np.zeros(len(n_tokens), dtype=np.int64)
     if cache is None:
         return held
-    for layer, n in zip(cache.layers, n_tokens.T, strict=True):
+    layers: Any = cache.layers  # of attention, all of them: others do not attach
+    for layer, n in zip(layers, n_tokens.T, strict=True):
         one = layer.keys[:1, :, :1].nbytes + layer.values[:1, :, :1].nbytes
         held += one * np.minimum(n, layer.keys.shape[2])
     return held

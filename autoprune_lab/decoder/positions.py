@@ -1,10 +1,12 @@
 """Rotary positions after a cut: kept tokens keep their own (`original`), or are renumbered (`compact`)."""
 
 import inspect
+from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from autoprune_lab.decoder.anatomy import Anatomy
 from autoprune_lab.decoder.layout import Stage
@@ -36,16 +38,16 @@ def compact_positions_since(stage: Stage, since: Tensor, n_new: int) -> Tensor:
 
 def rotary_at(anatomy: Anatomy, layer: int, hidden: Tensor, positions: Tensor) -> Rotary:
     """(cos, sin) of `positions` (batch, n) as layer `layer` uses them."""
-    rotary = anatomy.decoder.rotary_emb
-    by_kind = _is_by_kind(type(rotary))
+    rotary: Any = anatomy.decoder.rotary_emb
+    by_kind = _is_by_kind(type(rotary).forward)
     cos, sin = rotary(hidden, positions, anatomy.kind(layer)) if by_kind else rotary(hidden, positions)
     return cos, sin
 
 
 @cache
-def _is_by_kind(rotary: type[nn.Module]) -> bool:
+def _is_by_kind(forward: Callable[..., Any]) -> bool:
     """Does this embedding differ between kinds of layers?"""
-    return "layer_type" in inspect.signature(rotary.forward).parameters
+    return "layer_type" in inspect.signature(forward).parameters
 
 
 def check_compact(anatomy: Anatomy) -> None:

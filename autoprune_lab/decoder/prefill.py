@@ -38,7 +38,8 @@ class Prefill:
         self.plan: Plan | None = None
         self.uploaded: Sequence[tuple[Tensor, Tensor]] = ()  # the plan, layer by layer, on the device
         self.opening = pruner.opening(self.stage.n_vision)
-        self.armed, self.tapped = self._is_tapped(-1), None
+        self.tapped: Tapped | None = None
+        self.armed = self._is_tapped(-1)
         self.geometries = _geometries(anatomy, prompt)
         self.flops_of_one = scoring_flops(self.geometries[0], 1, 1)
         self.complexities = np.zeros(len(self.geometries))  # 0 bits without an image, or if nobody asks
@@ -99,6 +100,7 @@ class Prefill:
         """Tokens to keep, and tokens to make of the rest."""
         if self.plan is not None:
             return self.plan.kept[:, layer], self.plan.merged[:, layer]
+        assert self.opening is not None  # nothing else cuts without a plan
         return self.opening[1], np.zeros_like(self.stage.n_vision)
 
     def _uploaded(self, layer: int) -> tuple[Tensor, Tensor]:
@@ -121,8 +123,8 @@ class Prefill:
 
     def _cut(self, layer: int, hidden: Tensor, evidence: Evidence, source: DecoderSource) -> Tensor:
         kept, merged = self._wanted(layer)
-        opens = self.plan is None and self.pruner.opening_scorer is not None
-        scorer = self.pruner.opening_scorer if opens else self.pruner.scorer
+        opening_scorer = self.pruner.opening_scorer if self.plan is None else None
+        scorer = self.pruner.scorer if opening_scorer is None else opening_scorer
         shape = source.vision.slots.shape
         scores = fit(scorer(evidence), "scores", scorer, shape, floating=True)
         self._charge(source, kept < self.stage.n_vision)

@@ -2,7 +2,7 @@
 
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -120,6 +120,7 @@ class Session:
     def end(self, hidden: Tensor) -> Tensor:
         """The decoder is done: write the trace, give its output the full length again."""
         run = self.run
+        assert run is not None  # `begin` came first
         if isinstance(run, Prefill):
             self._finish(run)
         if not isinstance(run, Decode) and given_labels(self.arguments):
@@ -214,6 +215,7 @@ class Session:
         hidden = self._tower_hidden(self.tower.input_index)
         if hidden is None:
             raise ValueError("cls_attention: give pixel_values, or vision features made with output_hidden_states=True")
+        assert isinstance(self.run, Prefill)  # nothing else scores
         return per_beam(self.tower.cls_attention(hidden), self.run.prompt.n_pictured, name)
 
     def _tower_hidden(self, index: int) -> Tensor | None:
@@ -221,7 +223,7 @@ class Session:
         features = (self.arguments.get("mm_encoder_outputs") or {}).get("image")
         if features is None or self.arguments.get("pixel_values") is not None:
             return self.seen and self.seen[0]
-        states = getattr(features, "hidden_states", None)
+        states: Sequence[Tensor] | None = getattr(features, "hidden_states", None)
         if states is None:
             return None
         if self.seen is not None and states[index + 1] is self.seen[1]:

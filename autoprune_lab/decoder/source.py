@@ -23,17 +23,17 @@ class LiveEvidence(Evidence):
         vars(self).update({"layer": layer, "source": source, "n_vision": source.stage.n_vision} | given)
 
     @cached_property
-    def vision_mask(self) -> Bool[Tensor, "batch vision"]:  # type: ignore[override]
+    def vision_mask(self) -> Bool[Tensor, "batch vision"]:
         """See `Evidence`."""
         return self.source.vision.real
 
     @cached_property
-    def text_mask(self) -> Bool[Tensor, "batch rows"]:  # type: ignore[override]
+    def text_mask(self) -> Bool[Tensor, "batch rows"]:
         """See `Evidence`."""
         return self.source.rows.real
 
     @cached_property
-    def index(self) -> Int[Tensor, "batch vision"]:  # type: ignore[override]
+    def index(self) -> Int[Tensor, "batch vision"]:
         """See `Evidence`."""
         return self.source.index()
 

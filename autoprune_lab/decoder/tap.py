@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AttentionInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -44,22 +44,21 @@ class _Armed:
         return getattr(self.config, name)
 
 
-def arm(attention: nn.Module, record: Callable[[Tapped], None]) -> None:
+def arm(attention: Any, record: Callable[[Tapped], None]) -> None:
     """Let `record` see the next call of `attention`, once."""
     disarm(attention)
     attention.config = _Armed(attention.config, record)
 
 
-def disarm(attention: nn.Module) -> None:
+def disarm(attention: Any) -> None:
     """Forget an `arm` whose call never came (an exception came first)."""
     if isinstance(attention.config, _Armed):
         attention.config = attention.config.config
 
 
-def hand_over(attention: nn.Module, tapped: Tapped) -> None:
+def hand_over(attention: Any, tapped: Tapped) -> None:
     """Give an armed module's recorder what an earlier call of it was, in place of a call; does nothing if not armed."""
-    if isinstance(attention.config, _Armed):
-        armed = attention.config
+    if isinstance(armed := attention.config, _Armed):
         disarm(attention)
         armed.record(tapped)
 
@@ -113,16 +112,17 @@ def _masked(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 def _tapped_attention(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
 ) -> tuple[Tensor, Tensor | None]:
     armed: _Armed = module.config
     disarm(module)
     scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
     causal = bool(getattr(module, "is_causal", True))
     armed.record(Tapped(query, key, attention_mask, scaling, causal))
-    eager = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
+    eager: Any = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
     attend = ALL_ATTENTION_FUNCTIONS.get_interface(module.config._attn_implementation, eager)
-    return attend(module, query, key, value, attention_mask, **kwargs)
+    attended: tuple[Tensor, Tensor | None] = attend(module, query, key, value, attention_mask, **kwargs)
+    return attended
 
 
 AttentionInterface.register(_NAME, _tapped_attention)

@@ -70,7 +70,7 @@ def per_beam(scores: Tensor, n_vision: np.ndarray, model: str) -> Tensor:
             f"cls_attention: {model} has {n_vision.sum()} visual tokens for {len(scores)} patches: "
             "choose another scorer"
         )
-    samples = scores.split(groups[:, 0].tolist())
+    samples = torch.split(scores, groups[:, 0].tolist())
     return torch.cat([sample for sample in samples for _ in range(beams)])
 
 

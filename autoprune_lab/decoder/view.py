@@ -36,7 +36,8 @@ class View:
             return kwargs
         if stage is not self._stage:
             self._stage, self._narrowed = stage, {}
-        mask, rotary = kwargs.get("attention_mask"), kwargs.get("position_embeddings")
+        mask: Tensor | None = kwargs.get("attention_mask")
+        rotary: Any = kwargs.get("position_embeddings")
         return kwargs | {
             "attention_mask": _once(self._narrowed, mask, lambda: self._mask(mask, hidden, stage)),
             "position_embeddings": _once(self._narrowed, rotary, lambda: self._rotary(layer, rotary, hidden, stage)),

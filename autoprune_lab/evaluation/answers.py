@@ -65,7 +65,7 @@ class Answers:
 
     def left_out(self) -> dict[int, LeftOut]:
         """Those, in the task's order."""
-        found = {}
+        found = dict[int, LeftOut]()
         for file in sorted(self.folder.glob("*.json")):
             try:
                 rows = json.loads(file.read_text(encoding="utf-8"))

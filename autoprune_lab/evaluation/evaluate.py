@@ -113,7 +113,7 @@ def _answer(
     with begun, torch.inference_mode(), greedily(vlm.model), pruned as trace:
         tokens = vlm.model.generate(**arguments, max_new_tokens=prepared.task.max_new_tokens, do_sample=False)
     new = tokens[:, arguments["input_ids"].shape[1] :]
-    answers = vlm.processor.batch_decode(new, skip_special_tokens=True)
+    answers = vlm.processor.batch_decode(new, skip_special_tokens=True)  # type: ignore[no-untyped-call]
     traces = trace.samples if trace is not None else [_unpruned(prepared.geometries[i]) for i in batch.places]
     return answers, traces
 

@@ -43,6 +43,7 @@ def prefill_time_ratios(
     vlm: VLM, batch: Batch, pruners: Sequence[Pruner], rounds: int = 5
 ) -> Float[np.ndarray, "pruners"]:
     """Pruned / unpruned prefill time of one batch, planning and scoring included: the median over `rounds`."""
+    contexts: list[Callable[[], AbstractContextManager[Any]]]
     contexts = [nullcontext, *(partial(attached, pruner, vlm.model, warn=False) for pruner in pruners)]
     seconds = interleaved([partial(_prefill_seconds, vlm, batch, context) for context in contexts], rounds)
     return np.asarray(np.median(seconds[:, 1:, 0] / seconds[:, :1, 0], axis=0))

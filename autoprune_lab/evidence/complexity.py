@@ -120,4 +120,5 @@ def _conditional(attention: Tensor, text_mask: Tensor) -> tuple[Tensor, Tensor]:
 
 def _entropy(p: Tensor) -> Tensor:
     """Entropy of the last axis, in bits; 0 * log 0 = 0."""
-    return torch.special.entr(p).sum(-1) / _LN2
+    nats: Tensor = torch.special.entr(p).sum(-1)
+    return nats / _LN2

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +17,18 @@ from autoprune_lab.models.placement import Placement
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin
 
+    class GenerativeModel(PreTrainedModel):  # type: ignore[no-untyped-call]
+        """What `model.generate` needs a type checker to know: transformers types no model so that it may call it."""
+
+        generate: Callable[..., Any]
+        get_image_features: Callable[..., Any]
+
 
 @dataclass(frozen=True)
 class VLM:
     """A model in evaluation mode with its processor."""
 
-    model: "PreTrainedModel"
+    model: "GenerativeModel"
     processor: "ProcessorMixin"
     name: str
 
@@ -52,14 +58,14 @@ def load_model(
     return VLM(_load_weights(folder, placement, trust_remote_code, strict), processor, path)
 
 
-def _load_weights(folder: Path, placement: Placement, trust_remote_code: bool, strict: bool) -> "PreTrainedModel":
+def _load_weights(folder: Path, placement: Placement, trust_remote_code: bool, strict: bool) -> "GenerativeModel":
     import torch
     from transformers import AutoModelForImageTextToText
 
     device = placement.where()
     try:
         with _quiet():
-            model, info = AutoModelForImageTextToText.from_pretrained(
+            loaded: Any = AutoModelForImageTextToText.from_pretrained(
                 folder,
                 dtype=placement.number(),
                 attn_implementation=placement.attention,
@@ -70,8 +76,10 @@ def _load_weights(folder: Path, placement: Placement, trust_remote_code: bool, s
                 ignore_mismatched_sizes=True,  # told by refuse_gaps
                 output_loading_info=True,
             )
+        model, info = loaded
         _judge(folder, info, strict)
-        return (model if placement.device_map is not None else model.to(device)).eval()
+        ready: GenerativeModel = (model if placement.device_map is not None else model.to(device)).eval()
+        return ready
     except torch.OutOfMemoryError:
         raise CheckpointError(
             f"{folder} does not fit on {device} in {placement.dtype}: use dtype=bfloat16, a smaller model, "
@@ -156,7 +164,7 @@ class _quiet:  # noqa: N801
         from transformers.utils import logging as hf
 
         self.bars, self.level = hf.is_progress_bar_enabled(), hf.get_verbosity()
-        hf.disable_progress_bar()
+        hf.disable_progress_bar()  # type: ignore[no-untyped-call]
         hf.set_verbosity(logging.ERROR)
 
     def __exit__(self, *error: object) -> None:
@@ -164,4 +172,4 @@ class _quiet:  # noqa: N801
 
         hf.set_verbosity(self.level)
         if self.bars:
-            hf.enable_progress_bar()
+            hf.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -40,7 +40,8 @@ def check_fit(folder: Path, config: Mapping[str, Any], tensors: Header) -> None:
         _check_feature_layer(described)
         if "quantization_config" in config or importlib.util.find_spec("accelerate") is None:
             return
-        _, info = CLASSES[type(described)].from_pretrained(
+        model_class: Any = CLASSES[type(described)]
+        _, info = model_class.from_pretrained(
             None,
             config=described,
             state_dict={name: torch.empty(entry["shape"], device="meta") for name, entry in tensors.items()},

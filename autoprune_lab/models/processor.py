@@ -80,13 +80,15 @@ def for_pictures(kind: type["ProcessorMixin"]) -> type["ProcessorMixin"]:
     """The same processor class without its video processor, which transformers cannot make without torchvision."""
     from transformers import AutoImageProcessor, AutoTokenizer, ProcessorMixin
 
-    parts = {"image_processor": AutoImageProcessor, "tokenizer": AutoTokenizer}
+    parts: dict[str, Any] = {"image_processor": AutoImageProcessor, "tokenizer": AutoTokenizer}
 
-    def load_parts(cls: Any, path: Any, processor_dict: Any = None, **options: Any) -> list[Any]:
+    def load_parts(cls: Any, /, path: Any, processor_dict: Any = None, **options: Any) -> list[Any]:
         return [parts[name].from_pretrained(path, **options) if name in parts else None for name in _parts_of(kind)]
 
     def check(self: Any, name: str, part: Any) -> Any:
-        return type(None) if part is None else kind.check_argument_for_proper_class(self, name, part)
+        if part is None:
+            return type(None)
+        return kind.check_argument_for_proper_class(self, name, part)  # type: ignore[no-untyped-call]
 
     changed = {
         "_get_arguments_from_pretrained": classmethod(load_parts),
@@ -97,20 +99,21 @@ def for_pictures(kind: type["ProcessorMixin"]) -> type["ProcessorMixin"]:
 
 
 def _parts_of(kind: type["ProcessorMixin"]) -> list[str]:
-    names: list[str] = kind.get_attributes()
+    names: list[str] = kind.get_attributes()  # type: ignore[no-untyped-call]
     return names
 
 
 def _video_class(folder: Path) -> type["ProcessorMixin"] | None:
     """The stock class of the folder's model type if it wants a video processor that cannot be made here."""
     from transformers import AutoConfig
-    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES, processor_class_from_name
-    from transformers.utils import is_torchvision_available
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES as NAMES  # type: ignore[attr-defined]
+    from transformers.models.auto.processing_auto import processor_class_from_name
+    from transformers.utils.import_utils import is_torchvision_available
 
     if is_torchvision_available():
         return None
     try:
-        name = PROCESSOR_MAPPING_NAMES.get(AutoConfig.from_pretrained(folder, trust_remote_code=False).model_type)
+        name = NAMES.get(AutoConfig.from_pretrained(folder, trust_remote_code=False).model_type)
     except Exception:  # told where the config itself is checked, or of a model with its own code
         return None
     kind = processor_class_from_name(name) if name else None

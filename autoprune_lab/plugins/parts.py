@@ -155,7 +155,7 @@ def _takes(found: Any) -> dict[str, Any]:
         hints = get_type_hints(found)
     except Exception as error:  # a name that only type checkers import
         raise PartError(f"the annotations of {found.__name__} cannot be read: {error}") from error
-    if isclass(found):
+    if isinstance(found, type):
         return {field.name: hints.get(field.name, Any) for field in fields(found) if field.init}
     _, *others = signature(found).parameters.values()
     return {p.name: hints.get(p.name, Any) for p in others if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}

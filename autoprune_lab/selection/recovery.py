@@ -29,7 +29,7 @@ class Survivors(NamedTuple):
 
     keep: Bool[Tensor, "batch vision"]
     hidden: Float[Tensor, "batch vision hidden"] | None = None
-    index: Int[Tensor, "batch vision"] | None = None
+    index: Int[Tensor, "batch vision"] | None = None  # type: ignore[assignment]  # hides tuple.index
 
 
 Recovery = Callable[

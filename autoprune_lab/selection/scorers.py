@@ -60,7 +60,8 @@ def cls_attention(evidence: Evidence) -> Float[Tensor, "batch vision"]:
 
 def feature_norm(evidence: Evidence) -> Float[Tensor, "batch vision"]:
     """L2 norm of each visual hidden state entering the layer that cuts; >= 0."""
-    return evidence.hidden.float().norm(dim=-1)
+    norm: Tensor = evidence.hidden.float().norm(dim=-1)
+    return norm
 
 
 def random(evidence: Evidence, seed: int = 0) -> Float[Tensor, "batch vision"]:

@@ -84,7 +84,7 @@ def _highest(image: "Image") -> int:
     return (1 << bits) - 1 if isinstance(bits, int) else SIXTEEN_BITS
 
 
-def _tag(image: "Image", number: int) -> int | None:
+def _tag(image: "Image", number: int) -> object:
     """The first value of a TIFF tag; None of another format."""
     value = getattr(image, "tag_v2", {}).get(number)
     return value[0] if isinstance(value, tuple) and value else value

@@ -68,7 +68,7 @@ class TextVQATask(Benchmark):
             plain = next((line for line in asked.split("\n") if not line.startswith(OCR)), "")
             note = known.get((image, plain.strip().lower()))
             question = ask(asked if self.ocr else f"{plain}\n{SHORT}")
-            answers, name = (), f"{image}-{given.order}"
+            answers, name = tuple[str, ...](), f"{image}-{given.order}"
             if note is not None:
                 answers, name = note.answers(), note.label_of("question_id", default=name)
             yield Row(name, (self.picture(images, given.text("image")),), question, answers, self.name, image)

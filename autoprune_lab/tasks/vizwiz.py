@@ -64,7 +64,7 @@ class VizWizTask(Benchmark):
         def make(given: Given) -> Iterator[Row]:
             image, note = given.text("image"), known.get(given.text("image"))
             question = ask(given.text("text" if is_llavas else "question"), MAY_DECLINE)
-            answers, kind = (), self.name
+            answers, kind = tuple[str, ...](), self.name
             if note is not None:
                 answers, kind = note.answers(), note.label_of("answer_type", default=self.name)
             yield Row(Path(image).stem, (self.picture(images, image),), question, answers, kind, image)

@@ -63,7 +63,7 @@ class VQAv2Task(Benchmark):
             name, note = given.label("question_id"), known.get(given.label("question_id"))
             question = ask(given.text("text" if is_llavas else "question"))
             image = given.text("image") if is_llavas else f"COCO_val2014_{given.number('image_id'):012d}.jpg"
-            answers, kind = (), self.name
+            answers, kind = tuple[str, ...](), self.name
             if note is not None:
                 answers, kind = note.answers(), note.label_of("answer_type", default=self.name)
             yield Row(name, (self.picture(images, image),), question, answers, kind, image)

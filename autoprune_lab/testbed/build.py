@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
@@ -54,7 +55,7 @@ def build_processor(layout: Layout) -> LlavaProcessor:
     digits = [pre_tokenizers.Split(Regex("[0-9]"), behavior="isolated")] if layout.digits_apart else []
     core.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), *digits])
     core.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, words.index(BOS))])
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=core,
         pad_token=PAD,
         unk_token=UNKNOWN,
@@ -68,7 +69,7 @@ def build_processor(layout: Layout) -> LlavaProcessor:
     image_processor = CLIPImageProcessor(
         size=size, crop_size=size, do_resize=False, image_mean=[0.5] * 3, image_std=[0.5] * 3
     )
-    return LlavaProcessor(
+    return LlavaProcessor(  # type: ignore[no-untyped-call]
         image_processor=image_processor,
         tokenizer=tokenizer,
         patch_size=layout.patch,
@@ -82,7 +83,7 @@ def build_processor(layout: Layout) -> LlavaProcessor:
 def build_untrained(layout: Layout, seed: int) -> LlavaForConditionalGeneration:
     """An untrained model of any layout."""
     image = layout.words.index(IMAGE)
-    config = LlavaConfig(
+    config = LlavaConfig(  # type: ignore[call-arg]  # it takes image_token_id, too
         vision_config=_vision_config(layout),
         text_config=_text_config(layout),
         image_token_index=image,
@@ -93,7 +94,7 @@ def build_untrained(layout: Layout, seed: int) -> LlavaForConditionalGeneration:
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = LlavaForConditionalGeneration(config).float()
+        model: LlavaForConditionalGeneration = LlavaForConditionalGeneration(config).float()  # type: ignore[no-untyped-call]
     for name, value in _special_ids(layout.words).items():
         setattr(model.generation_config, name, value)
     return model
@@ -125,5 +126,5 @@ def _text_config(layout: Layout) -> LlamaConfig:
     )
 
 
-def _special_ids(words: Sequence[str]) -> dict[str, int]:
+def _special_ids(words: Sequence[str]) -> dict[str, Any]:
     return {f"{name}_token_id": words.index(word) for name, word in (("bos", BOS), ("eos", EOS), ("pad", PAD))}

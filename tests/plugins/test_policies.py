@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
+import autoprune_lab as ap
 from autoprune_lab.plugins.discovery import find_policies
 from autoprune_lab.schedule.budget import Budget
 from autoprune_lab.schedule.flops import flops_ratio
@@ -145,7 +146,9 @@ def test_file_imports_only_numpy_and_the_contract(policy_class):
     named = {"." * node.level + (node.module or "") for node in nodes if isinstance(node, ast.ImportFrom)}
     outer = {name.partition(".")[0] for name in plain | named if not name.startswith(("autoprune_lab", "."))}
     assert outer <= LIBRARIES
-    assert {name for name in plain | named if name.startswith(("autoprune_lab", "."))} <= CONTRACT
+    assert {name for name in plain | named if name.startswith(("autoprune_lab", "."))} <= CONTRACT | {ap.__name__}
+    doors = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.module == ap.__name__]
+    assert {ap._HOMES[alias.name] for node in doors for alias in node.names} <= CONTRACT
 
 
 def test_config_agrees_with_the_dataclass(policy_class):

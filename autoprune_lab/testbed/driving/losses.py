@@ -57,8 +57,9 @@ def vision_loss(probes: Probes, projected: Tensor, cls: Tensor, lessons: Lessons
     ground, ground_figures = _ground_loss(probes, seen, lessons)
     view = _VIEW_OF_PATCH.to(seen.device).expand(len(seen), -1)
     views = probes.view(seen).transpose(1, 2)
-    present = F.one_hot(lessons.classes, len(CLASSES)).unflatten(1, (len(VIEWS), -1)).amax(2).flatten(0, 1)[:, 1:]
-    place = seen.unflatten(1, (len(VIEWS), -1))[..., :PLACE_CODE] - place_code(GRID).to(seen.device)
+    by_view = torch.unflatten(F.one_hot(lessons.classes, len(CLASSES)), 1, (len(VIEWS), -1))
+    present = by_view.amax(2).flatten(0, 1)[:, 1:]
+    place = torch.unflatten(seen, 1, (len(VIEWS), -1))[..., :PLACE_CODE] - place_code(GRID).to(seen.device)
     loss = things + ground + F.cross_entropy(views, view) + place.square().mean() + 0.1 * rms_loss(projected)
     loss = loss + F.binary_cross_entropy_with_logits(probes.presence(unit(cls)), present.float())
     return loss, torch.stack([*thing_figures, *ground_figures, (views.argmax(1) == view).float().mean()]).detach()
@@ -101,7 +102,7 @@ def coordinate_kernel() -> Tensor:
 def answer_loss(reading: Reading, kernel: Tensor) -> Tensor:
     """Cross-entropy of the answer tokens; above its floor by what the kernel's entropy leaves."""
     wanted = kernel[reading.targets]
-    return F.cross_entropy(reading.logits, wanted) + torch.special.xlogy(wanted, wanted).sum(-1).mean()
+    return F.cross_entropy(reading.logits, wanted) + torch.xlogy(wanted, wanted).sum(-1).mean()
 
 
 def looking_loss(reading: Reading, lessons: Lessons) -> Tensor:

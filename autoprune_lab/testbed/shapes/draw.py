@@ -46,7 +46,7 @@ def draw(scene: Scene) -> UInt8[ndarray, "96 96 3"]:
         left = scene.number_left + PATCH * i
         area = canvas[scene.number_top : scene.number_top + 7, left : left + 5]
         area[_digit(int(digit))] = 250
-    return np.clip(canvas, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(canvas, 0, 255), dtype=np.uint8)
 
 
 def patch_things(scene: Scene, least: float = 0.2) -> Int[ndarray, "144"]:
@@ -75,7 +75,7 @@ def stencil(shape: str, pixels: int) -> Float[ndarray, "pixels pixels"]:
         "diamond": abs(x) + abs(y) <= 1,
         "cross": (abs(x) <= 0.34) | (abs(y) <= 0.34),
     }[shape]
-    return inside.reshape(pixels, _SUPERSAMPLE, pixels, _SUPERSAMPLE).mean((1, 3))
+    return np.asarray(inside.reshape(pixels, _SUPERSAMPLE, pixels, _SUPERSAMPLE).mean((1, 3)))
 
 
 @cache
@@ -90,7 +90,7 @@ def _background(rng: np.random.Generator) -> ndarray:
     kernel = np.ones(16) / 16
     soft = np.apply_along_axis(np.convolve, 0, coarse[..., 0], kernel, "valid")
     soft = np.apply_along_axis(np.convolve, 1, soft, kernel, "valid")[:IMAGE_SIZE, :IMAGE_SIZE, None]
-    return tint + soft + rng.normal(0, 5, (IMAGE_SIZE, IMAGE_SIZE, 1))
+    return np.asarray(tint + soft + rng.normal(0, 5, (IMAGE_SIZE, IMAGE_SIZE, 1)))
 
 
 def _clutter(rng: np.random.Generator, canvas: ndarray) -> None:

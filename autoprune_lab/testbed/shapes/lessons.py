@@ -68,9 +68,10 @@ def make_lesson(rng: np.random.Generator) -> Lessons:
     weights = np.array([WEIGHTS[kind] for kind in KINDS])
     kinds = rng.choice(len(KINDS), QUESTIONS, p=weights / weights.sum())
     parts = [_segment(scene, owner, _question(scene, KINDS[kind], rng)) for kind in kinds]
-    columns = [torch.stack(column) for column in zip(*parts, strict=True)]
+    tokens, targets, rows, look, hop, things = (torch.stack(column) for column in zip(*parts, strict=True))
     pixels = torch.from_numpy(draw(scene)).permute(2, 0, 1).float() / 127.5 - 1
-    return Lessons(pixels, columns[0], columns[1], torch.from_numpy(kinds), *columns[2:], *_dense(scene, owner))
+    kind, dense = torch.from_numpy(kinds), _dense(scene, owner)
+    return Lessons(pixels, tokens, targets, kind, rows, look, hop, things, *dense)
 
 
 def _question(scene: Scene, kind: str, rng: np.random.Generator) -> Question:

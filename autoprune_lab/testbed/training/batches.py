@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import fields
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, IterableDataset
 Lesson = TypeVar("Lesson")
 
 
-class _Stream(IterableDataset):
+class _Stream(IterableDataset[Any]):
     def __init__(self, make_lesson: Callable[[np.random.Generator], Any], seed: int) -> None:
         self.make_lesson, self.seed = make_lesson, seed
 
@@ -25,7 +25,8 @@ class _Stream(IterableDataset):
 def collate(lessons: list[Lesson]) -> Lesson:
     """Stack single lessons, dataclasses of tensors, into a batch."""
     first = lessons[0]
-    return type(first)(*(torch.stack([getattr(x, f.name) for x in lessons]) for f in fields(first)))
+    names = [field.name for field in fields(cast(Any, first))]
+    return type(first)(*(torch.stack([getattr(x, name) for x in lessons]) for name in names))
 
 
 def lesson_batches(

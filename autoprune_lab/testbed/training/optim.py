@@ -1,6 +1,7 @@
 """Muon for the matrices, AdamW for the rest, one linear schedule for both."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import distributed, nn
@@ -18,7 +19,7 @@ class Optimiser:
         steps: int,
     ) -> None:
         """`parts`: (module, factor on the learning rate, may its matrices go to Muon)."""
-        matrices, rest = [], []
+        matrices, rest = list[dict[str, Any]](), list[dict[str, Any]]()
         for module, scale, inner in parts:
             for name, parameter in module.named_parameters():
                 hidden = inner and parameter.ndim == 2 and "embed" not in name
@@ -33,6 +34,7 @@ class Optimiser:
         self.schedules = [
             torch.optim.lr_scheduler.LambdaLR(part, lambda step: self._factor(step)) for part in self.parts
         ]
+        self.stateful: list[Any] = [*self.parts, *self.schedules]
         self.parameters = [p for part in self.parts for group in part.param_groups for p in group["params"]]
 
     def _factor(self, step: int) -> float:
@@ -40,7 +42,7 @@ class Optimiser:
 
     def step(self, loss: torch.Tensor) -> None:
         """Backward, average over the processes that train together, clip, update, advance the schedule."""
-        loss.backward()
+        torch.autograd.backward(loss)
         if distributed.is_initialized():
             _average([p.grad for p in self.parameters if p.grad is not None])
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
@@ -49,13 +51,13 @@ class Optimiser:
             part.zero_grad(set_to_none=True)
             schedule.step()
 
-    def state(self) -> list[dict]:
+    def state(self) -> list[dict[str, Any]]:
         """What `load` needs to go on."""
-        return [part.state_dict() for part in (*self.parts, *self.schedules)]
+        return [part.state_dict() for part in self.stateful]
 
-    def load(self, states: list[dict]) -> None:
+    def load(self, states: list[dict[str, Any]]) -> None:
         """Go on where `state` was taken."""
-        for part, state in zip((*self.parts, *self.schedules), states, strict=True):
+        for part, state in zip(self.stateful, states, strict=True):
             part.load_state_dict(state)
 
 
@@ -64,5 +66,5 @@ def _average(gradients: list[torch.Tensor]) -> None:
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     distributed.all_reduce(flat)
     flat /= distributed.get_world_size()
-    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+    for gradient, mean in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
         gradient.copy_(mean.view_as(gradient))

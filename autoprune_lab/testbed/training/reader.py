@@ -6,11 +6,11 @@ separate prompts. Attention rows that a loss asks for are computed again for tho
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import LlavaForConditionalGeneration
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
@@ -134,7 +134,7 @@ def _take_rows(hidden: Tensor, rows: Tensor) -> Tensor:
     return hidden[batch, rows]
 
 
-def _attention_rows(layer: nn.Module, hidden: Tensor, rotary: tuple[Tensor, Tensor], packed: Packed) -> Tensor:
+def _attention_rows(layer: Any, hidden: Tensor, rotary: tuple[Tensor, Tensor], packed: Packed) -> Tensor:
     """Probabilities of the looked-at rows over all tokens: B heads Q R N."""
     batch, n_questions, n_rows = packed.rows.shape
     flat = packed.rows.flatten(1)
@@ -147,7 +147,7 @@ def _attention_rows(layer: nn.Module, hidden: Tensor, rotary: tuple[Tensor, Tens
     cos, sin = rotary
     query, _ = apply_rotary_pos_emb(query, query, cos[here, flat], sin[here, flat])
     key, _ = apply_rotary_pos_emb(key, key, cos, sin)
-    score = query @ key.transpose(-1, -2) * attn.scaling
+    score: Tensor = query @ key.transpose(-1, -2) * attn.scaling
     score = score.masked_fill(~packed.mask[here, :, flat].transpose(1, 2), float("-inf"))
     return score.softmax(-1).view(batch, -1, n_questions, n_rows, score.shape[-1])
 

@@ -4,6 +4,7 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -44,7 +45,7 @@ def save(model: LlavaForConditionalGeneration, layout: Layout, out: Path) -> Non
     """Write weights as fp16 safetensors with processor and tokenizer beside them."""
     clean = build_untrained(layout, 0)
     clean.load_state_dict(model.state_dict())
-    clean.half().save_pretrained(out)
+    clean.half().save_pretrained(out)  # type: ignore[no-untyped-call]
     build_processor(layout).save_pretrained(out)
 
 
@@ -52,7 +53,8 @@ def _train(course: Course, out: Path, seed: int, steps: int, rank: int, made_wit
     torch.manual_seed(seed)
     model = build_untrained(course.layout, seed)
     _place_positions(model, course.layout.image_size // course.layout.patch)
-    probes = course.probes(model.config.text_config.hidden_size, model.config.vision_config.hidden_size)
+    config: Any = model.config
+    probes = course.probes(config.text_config.hidden_size, config.vision_config.hidden_size)
     out.mkdir(parents=True, exist_ok=True)
     eyes, both = (Checkpoint(out / name, made_with, rank == 0) for name in ("vision.pt", "whole.pt"))
     train_vision(course, model, probes, seed + APART * rank, eyes)
