@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from fake_evidence import alone, copied, evidence_of, part_of, uneven_attention
 
 from autoprune_lab.plugins.contracts import find_estimators, find_recoveries, find_scorers
+from autoprune_lab.plugins.plain_evidence import alone, copied, evidence_of, part_of, uneven_attention
 from autoprune_lab.pruner_file import plain
 from autoprune_lab.schedule.plan import Plan, keep_all
 
