@@ -42,10 +42,10 @@ def pure(plugin: Plugin) -> None:
         torch.manual_seed(1)
         again = _result(plugin, copied(before))
     for one_time, next_time in zip(first, again, strict=True):
-        _require_close(one_time, next_time, "another result the second time", atol=0, rtol=0)
+        _require_close(one_time, next_time, "another result the second time", tolerance=0.0)
     for held, kept in ((seen, before), (source_of(seen), source_of(before))):
         for name, value in tensors_of(kept).items():
-            _require_close(getattr(held, name), value, f"changes the evidence's {name}", atol=0, rtol=0)
+            _require_close(getattr(held, name), value, f"changes the evidence's {name}", tolerance=0.0)
 
 
 def uses_no_random_state(plugin: Plugin) -> None:
@@ -55,7 +55,7 @@ def uses_no_random_state(plugin: Plugin) -> None:
     require(torch.equal(torch.get_rng_state(), state), "draws from torch's global generator")
 
 
-def one_finite_score_per_visual_token_that_tells_them_apart(plugin: Plugin) -> None:
+def finite_scores_that_differ(plugin: Plugin) -> None:
     """(batch, vision), finite where a token is real."""
     seen = _evidence()
     scores, wanted = _made(plugin)(seen), tuple(seen.vision_mask.shape)
@@ -66,14 +66,14 @@ def one_finite_score_per_visual_token_that_tells_them_apart(plugin: Plugin) -> N
     require(n_scores > 1, f"gives {n_scores} score for {VISION[0]} unlike tokens, expected more")
 
 
-def one_finite_number_per_sample(plugin: Plugin) -> None:
+def finite_number_per_sample(plugin: Plugin) -> None:
     """(batch,), also for a sample without a picture."""
     bits, wanted = _made(plugin)(_evidence()), (len(VISION),)
     require(bits.shape == wanted, f"gives numbers of shape {tuple(bits.shape)}, expected {wanted}")
     require(bool(bits.isfinite().all()), f"gives {bits.tolist()}, expected finite numbers")
 
 
-def depends_on_neither_batch_nor_padding(plugin: Plugin) -> None:
+def same_alone_and_in_a_batch(plugin: Plugin) -> None:
     """A sample alone gets what it gets in a padded batch, to 1e-5."""
     seen, words = _evidence(), "another result alone than in a padded batch"
     for i, n_vision in enumerate(VISION[:3]):
@@ -87,7 +87,7 @@ def depends_on_neither_batch_nor_padding(plugin: Plugin) -> None:
             _require_close(real, _made(plugin)(single)[0], words)
 
 
-def order_that_matters_is_told(plugin: Plugin) -> None:
+def order_is_told(plugin: Plugin) -> None:
     """A line `Order: ...` in the docstring if, and only if, the result depends on where the tokens stand."""
     told = bool(re.search(r"^\s*Order: \S", plugin.__doc__ or "", re.MULTILINE))
     found = [text for seed in range(3) if (text := _order_mattered(plugin, seed))]
@@ -95,7 +95,7 @@ def order_that_matters_is_told(plugin: Plugin) -> None:
     require(bool(found) or not told, "its docstring has a line 'Order: ...', but no order changes the result")
 
 
-def exactly_the_planned_tokens_stay(plugin: Plugin) -> None:
+def planned_tokens_stay(plugin: Plugin) -> None:
     """kept + merged slots of each sample, none of them padding, each with an index of its own."""
     seen, allowed = _evidence(), list(ALLOWED.values())
     recovered = _recover(plugin, seen)
@@ -110,7 +110,7 @@ def exactly_the_planned_tokens_stay(plugin: Plugin) -> None:
         require(n_unlike == count, f"{count} tokens stay under {n_unlike} indices: a token stands in two places")
 
 
-def best_scored_stay_unchanged(plugin: Plugin) -> None:
+def best_stay_unchanged(plugin: Plugin) -> None:
     """The `kept` best scored, bit for bit."""
     seen = _evidence()
     kept, _, scores, survivors = _recover(plugin, seen)
@@ -121,7 +121,7 @@ def best_scored_stay_unchanged(plugin: Plugin) -> None:
             require(torch.equal(left[index], seen.hidden[i, index]), f"token {index}, one of the best, is changed")
 
 
-def split_makes_nothing_where_nothing_is_dropped_and_never_more_than_is(plugin: Plugin) -> None:
+def split_within_what_is_dropped(plugin: Plugin) -> None:
     """0 <= kept + merged <= allowed, merged <= dropped, all kept where all may stay; each row as it is alone."""
     split = _split(plugin)
     present = np.arange(200)[:, None] + np.zeros(200, dtype=np.int64)
@@ -137,7 +137,7 @@ def split_makes_nothing_where_nothing_is_dropped_and_never_more_than_is(plugin: 
         require(alike, f"`split` gives another result for row {i} alone than among others")
 
 
-def hidden_states_keep_their_dtype(plugin: Plugin) -> None:
+def dtype_is_kept(plugin: Plugin) -> None:
     """Half precision in, half precision out."""
     for dtype in (torch.bfloat16, torch.float16):
         hidden = _recover(plugin, copied(_evidence(), hidden_=_evidence().hidden.to(dtype))).survivors.hidden
@@ -145,14 +145,14 @@ def hidden_states_keep_their_dtype(plugin: Plugin) -> None:
         require(given == dtype, f"gives hidden states of {given} for {dtype}")
 
 
-def config_agrees_with_the_code(plugin: Plugin) -> None:
+def config_agrees(plugin: Plugin) -> None:
     """conf/GROUP/NAME.yaml, named as the plug-in is, in snake case."""
     contract = next(contract for contract in KINDS if contract.kept_by(plugin))
     name = re.sub(r"(?<!^)(?=[A-Z])", "_", plugin.__name__).lower()
     check_config(plugin, contract.group, name, KINDS[contract])
 
 
-def docstring_says_what_it_is_and_where_it_is_from(plugin: Plugin) -> None:
+def docstring_is_complete(plugin: Plugin) -> None:
     """A first line of some length; papers and code named in a line `Source:`."""
     text = inspect.getdoc(plugin) or ""
     n_characters = len(text.partition("\n")[0])
@@ -165,19 +165,19 @@ def docstring_says_what_it_is_and_where_it_is_from(plugin: Plugin) -> None:
 _OF_ALL = (
     pure,
     uses_no_random_state,
-    depends_on_neither_batch_nor_padding,
-    order_that_matters_is_told,
-    config_agrees_with_the_code,
-    docstring_says_what_it_is_and_where_it_is_from,
+    same_alone_and_in_a_batch,
+    order_is_told,
+    config_agrees,
+    docstring_is_complete,
 )
 POINTS = {
-    SCORER: (one_finite_score_per_visual_token_that_tells_them_apart, *_OF_ALL),
-    ESTIMATOR: (one_finite_number_per_sample, *_OF_ALL),
+    SCORER: (finite_scores_that_differ, *_OF_ALL),
+    ESTIMATOR: (finite_number_per_sample, *_OF_ALL),
     RECOVERY: (
-        exactly_the_planned_tokens_stay,
-        best_scored_stay_unchanged,
-        split_makes_nothing_where_nothing_is_dropped_and_never_more_than_is,
-        hidden_states_keep_their_dtype,
+        planned_tokens_stay,
+        best_stay_unchanged,
+        split_within_what_is_dropped,
+        dtype_is_kept,
         *_OF_ALL,
     ),
 }
@@ -254,9 +254,9 @@ def _require_alike(some: dict[int, Tensor], others: dict[int, Tensor], otherwise
         _require_close(some[index], others[index], f"{otherwise}, token {index}")
 
 
-def _require_close(one: Any, other: Any, otherwise: str, atol: float = 1e-5, rtol: float = 1e-5) -> None:
+def _require_close(one: Any, other: Any, otherwise: str, tolerance: float = 1e-5) -> None:
     """Tensors of one shape and dtype; exact at a tolerance of 0, where NaN is NaN."""
     try:
-        torch.testing.assert_close(one, other, atol=atol, rtol=rtol, equal_nan=atol == 0)
+        torch.testing.assert_close(one, other, atol=tolerance, rtol=tolerance, equal_nan=tolerance == 0)
     except AssertionError as error:
         raise ContractError(f"{otherwise}: {' '.join(str(error).split())}") from error

@@ -26,7 +26,7 @@ LIBRARIES = ("numpy", "math", "typing", "collections", "dataclasses", "jaxtyping
 CONTRACT = {module.__name__: module for module in (policy, curve)}
 
 
-def default_constructible_frozen_and_hashable(kind: type[Policy]) -> None:
+def frozen_and_hashable(kind: type[Policy]) -> None:
     """Two instances made without arguments are one value."""
     parameters = getattr(kind, "__dataclass_params__", None)
     require(parameters is not None and parameters.frozen, "is no frozen dataclass: write @dataclass(frozen=True)")
@@ -61,7 +61,7 @@ def adaptive_told_truly(kind: type[Policy]) -> None:
     require(bool(differs) == kind.adaptive, f"adaptive is {kind.adaptive}, but {why}")
 
 
-def never_over_the_budget_and_spends_it(kind: type[Policy]) -> None:
+def budget_is_kept_and_spent(kind: type[Policy]) -> None:
     """At most the bound, at least 99 % of it unless every layer that wants tokens is full."""
     for n_layers in LAYERS:
         shapes, bounds, plans = _fits(kind(), n_layers)
@@ -100,7 +100,7 @@ def file_is_short(kind: type[Policy]) -> None:
     require(n_lines <= MOST_LINES, f"its file has {n_lines} lines, at most {MOST_LINES}: move what is not the curve")
 
 
-def imports_only_numpy_and_the_contract(kind: type[Policy]) -> None:
+def imports_only_the_contract(kind: type[Policy]) -> None:
     """No torch, no model, no other file: of autoprune_lab only what says a shape."""
     nodes = list(ast.walk(ast.parse(module_file(kind).read_text(encoding="utf-8"))))
     named = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
@@ -113,23 +113,23 @@ def imports_only_numpy_and_the_contract(kind: type[Policy]) -> None:
         require(allowed, f"imports {name}: allowed are {', '.join(LIBRARIES)}, from autoprune_lab what says a shape")
 
 
-def config_agrees_with_the_code(kind: type[Policy]) -> None:
+def config_agrees(kind: type[Policy]) -> None:
     """conf/policy/FILE.yaml, named as the policy's file is."""
     check_config(kind, "policy", module_file(kind).stem, Policy)
 
 
 POINTS = (
-    default_constructible_frozen_and_hashable,
+    frozen_and_hashable,
     valid_shape,
     pure,
     adaptive_told_truly,
-    never_over_the_budget_and_spends_it,
+    budget_is_kept_and_spent,
     more_budget_never_keeps_less,
     generous_budget_is_reachable,
     source_is_named,
     file_is_short,
-    imports_only_numpy_and_the_contract,
-    config_agrees_with_the_code,
+    imports_only_the_contract,
+    config_agrees,
 )
 
 

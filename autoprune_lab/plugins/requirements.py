@@ -34,7 +34,7 @@ def check_config(plugin: Any, group: str, name: str, kind: Any) -> None:
     """Every conf/`group`/`name`.yaml inside or beside the package lists the plug-in's settings with their defaults.
 
     Listed they must be: a field that a configuration does not have cannot be set on the command line. `kind` is what
-    a pruner's field of that group is annotated with. Raises ContractError, PartError, and NoConfigError where there is none.
+    a pruner's field of that group is annotated with. Raises ContractError, PartError, and NoConfigError without a file.
     """
     target, depth = f"{plugin.__module__}.{plugin.__qualname__}", plugin.__module__.count(".")
     places = [folder / "conf" / group / f"{name}.yaml" for folder in module_file(plugin).parents[: depth + 1]]
