@@ -35,7 +35,8 @@ def run(given: argparse.Namespace) -> int:
         counts[outcome] += 1
         print(f"{outcome:<9}  {check}{': ' if why else ''}{why}", flush=True)
     n_plugins = len({check.plugin for check in checks})
-    print(f"\n{n_plugins} plug-ins: {', '.join(f'{n} {outcome}' for outcome, n in counts.items() if n)}")
+    told = ", ".join(f"{n} {outcome}" for outcome, n in counts.items() if n)
+    print(f"\n{n_plugins} plug-in{'' if n_plugins == 1 else 's'}: {told}")
     for package in dict.fromkeys(name.partition(".")[0] for name in given.packages):
         for conf in _configs(package):
             print(f"configurations of {package}: --config-dir {conf}")

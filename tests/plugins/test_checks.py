@@ -75,7 +75,7 @@ def test_the_command_tells_what_failed(package, capsys):
     point = "one_scorer.last_row: finite scores that differ"
     assert f"failed     {point}: gives 113 of 113 visual tokens a score that is not finite" in shown
     assert "ok         one_scorer.last_row: pure" in shown
-    assert shown[-1] == "1 plug-ins: 5 ok, 1 no config, 1 failed"
+    assert shown[-1] == "1 plug-in: 5 ok, 1 no config, 1 failed"
 
 
 def test_the_pytest_plugin_makes_each_point_a_test(package):
