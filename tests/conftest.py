@@ -1,4 +1,4 @@
-"""Options and helpers that several test files share."""
+"""Helpers that several test files share."""
 
 import sys
 from pathlib import Path
@@ -11,24 +11,8 @@ settings.register_profile("house", deadline=None, max_examples=60, suppress_heal
 settings.load_profile("house")
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--policies",
-        action="append",
-        metavar="PKG",
-        help="importable package whose policies must keep the contract; repeatable (default: policies)",
-    )
-    parser.addoption(
-        "--plug-ins",
-        action="append",
-        metavar="PKG",
-        help="importable package whose scorers, complexity estimators and recoveries must keep the contract; "
-        "repeatable (default: autoprune_lab)",
-    )
-
-
 def pytest_configure(config: pytest.Config) -> None:
-    sys.path.insert(0, str(config.invocation_params.dir))  # a package beside the caller is importable
+    sys.path.insert(0, str(config.invocation_params.dir))  # benchmarks is imported from the repository
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

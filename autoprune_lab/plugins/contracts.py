@@ -25,9 +25,13 @@ Plugin = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Contract:
-    """What a kind of plug-in takes (`n_arguments` in all, evidence first) and `gives`; `words` name one of them."""
+    """What a kind of plug-in takes (`n_arguments` in all, evidence first) and `gives`.
+
+    `words` name one of them, `group` is its folder in conf/ and its field of a pruner.
+    """
 
     words: str
+    group: str
     gives: Any
     n_arguments: int
 
@@ -59,29 +63,30 @@ class Contract:
         return _facts(gives) == _facts(self.gives)
 
 
-SCORER = Contract("a scorer", Float[Tensor, "batch vision"], n_arguments=1)
-ESTIMATOR = Contract("a complexity estimator", Float[Tensor, "batch"], n_arguments=1)
-RECOVERY = Contract("a recovery", Survivors, n_arguments=4)
+SCORER = Contract("a scorer", "scorer", Float[Tensor, "batch vision"], n_arguments=1)
+ESTIMATOR = Contract("a complexity estimator", "complexity", Float[Tensor, "batch"], n_arguments=1)
+RECOVERY = Contract("a recovery", "recovery", Survivors, n_arguments=4)
+
+
+def plugins_of(package: str, contract: Contract) -> list[Plugin]:
+    """Every plug-in of that contract defined in the importable `package` (or module), in order of its full name."""
+    plugins = {member for module in modules_of(package) for member in _public(module) if contract.kept_by(member)}
+    return sorted(plugins, key=lambda plugin: (plugin.__module__, plugin.__qualname__))
 
 
 def find_scorers(package: str) -> list[Plugin]:
     """Every scorer defined in the importable `package` (or module), in order of its full name."""
-    return _found(package, SCORER)
+    return plugins_of(package, SCORER)
 
 
 def find_estimators(package: str) -> list[Plugin]:
     """The same for complexity estimators."""
-    return _found(package, ESTIMATOR)
+    return plugins_of(package, ESTIMATOR)
 
 
 def find_recoveries(package: str) -> list[Plugin]:
     """The same for recoveries."""
-    return _found(package, RECOVERY)
-
-
-def _found(package: str, contract: Contract) -> list[Plugin]:
-    plugins = {member for module in modules_of(package) for member in _public(module) if contract.kept_by(member)}
-    return sorted(plugins, key=lambda plugin: (plugin.__module__, plugin.__qualname__))
+    return plugins_of(package, RECOVERY)
 
 
 def _public(module: ModuleType) -> list[Any]:

@@ -4,7 +4,7 @@ Any function of `drop`'s type is one. A recovery that fills a part of the counts
 object with a method `split`, which tells `Pruner.plan` how large that part is: see `plan.Split`.
 
 A recovery whose tokens depend on the order in which the visual tokens stand says so in its docstring, in a line that
-begins with `Order:`; so do scorers and complexity estimators. Without that line, `tests/plugins/test_plugins.py`
+begins with `Order:`; so do scorers and complexity estimators. Without that line, the contract (`autoprune check`)
 wants the same result for every order.
 """
 

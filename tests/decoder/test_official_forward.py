@@ -7,9 +7,9 @@ import numpy as np
 import official_reference
 import pytest
 import torch
-from fake_evidence import evidence_of
 from official_models import run
 
+from autoprune_lab.plugins.plain_evidence import evidence_of
 from autoprune_lab.schedule.flops import macs_3ndm
 from autoprune_lab.selection import cluster_merge
 from autoprune_lab.selection.scorers import random

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from arms import ARMS, CLOSE, STEPS, decode, generate, mixed, model, oracles, pruner
-from fake_evidence import seen_by
+from arms import ARMS, CLOSE, STEPS, decode, generate, mixed, model, oracles, pruner, seen_by
 from families import FAMILIES, IMAGE
 
 from autoprune_lab.decoder.meter import flop_counter

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from fake_evidence import evidence_of, random_attention
 from golden_information import GOLDEN, golden_attention
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +15,7 @@ from autoprune_lab.evidence.complexity import (
     rows_entropy,
     rows_mutual_information,
 )
+from autoprune_lab.plugins.plain_evidence import evidence_of, random_attention
 
 
 def by_definition(attention):

@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
-from fake_evidence import evidence_of, random_attention, uneven_attention
 from golden_information import GOLDEN, golden_attention
 
 from autoprune_lab.evidence.complexity import mutual_information, mutual_information_official, official_bits
 from autoprune_lab.evidence.estimator_gap import EstimatorGap, estimator_gap, plot_gaps
+from autoprune_lab.plugins.plain_evidence import evidence_of, random_attention, uneven_attention
 
 
 def attention_of(n_heads=4, rows=7, vision=12, mass=0.3, seed=0):

@@ -4,9 +4,9 @@ import numpy as np
 import official_reference
 import pytest
 import torch
-from fake_evidence import evidence_of, random_attention
 from tiny_models import IMAGE, batch, sample, tiny_llava
 
+from autoprune_lab.plugins.plain_evidence import evidence_of, random_attention
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import Budget
 from autoprune_lab.schedule.official_budget import candidates

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from fake_evidence import evidence_of, random_attention
 
+from autoprune_lab.plugins.plain_evidence import evidence_of, random_attention
 from autoprune_lab.selection.contextual_merge import ContextualMerge
 from autoprune_lab.selection.scorers import text_attention
 

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from fake_evidence import evidence_of, random_attention
 from torch.nn.functional import normalize
 
+from autoprune_lab.plugins.plain_evidence import evidence_of, random_attention
 from autoprune_lab.selection.keep_distinct import KeepDistinct
 from autoprune_lab.selection.scorers import text_attention
 

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from fake_evidence import evidence_of, random_attention
 from hypothesis import given
 from hypothesis import strategies as st
 
 from autoprune_lab.evidence.evidence import Evidence
+from autoprune_lab.plugins.plain_evidence import evidence_of, random_attention
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.selection import scorers
 from autoprune_lab.selection.per_view import per_view

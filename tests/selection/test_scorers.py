@@ -4,9 +4,9 @@ from functools import partial
 
 import pytest
 import torch
-from fake_evidence import evidence_of, random_attention, uneven_attention
 
 from autoprune_lab.evidence.evidence import Evidence
+from autoprune_lab.plugins.plain_evidence import evidence_of, random_attention, uneven_attention
 from autoprune_lab.selection import diversity, scorers
 
 

@@ -95,3 +95,13 @@ def state(model):
     backends = {name: getattr(config, "_attn_implementation", None) for name, config in configs.items()}
     hooks = [(list(m._forward_pre_hooks), list(m._forward_hooks), sorted(vars(m))) for m in model.modules()]
     return {name: id(config) for name, config in configs.items()}, backends, hooks
+
+
+def seen_by(scorer, evidence_list):
+    """A scorer that also shows its evidence to the test."""
+
+    def spy(evidence):
+        evidence_list.append(evidence)
+        return scorer(evidence)
+
+    return spy

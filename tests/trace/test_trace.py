@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from fake_evidence import seen_by
+from arms import seen_by
 from oracle import Oracle
 from tiny_models import IMAGE, LLAVA, N_LAYERS, PATCHES, batch, sample, tiny_llava
 

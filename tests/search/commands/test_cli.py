@@ -7,7 +7,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -268,23 +267,24 @@ def test_a_real_interrupt_ends_cleanly(checkpoint, tmp_path):
     assert "To go on: autoprune study experiment=quick" in errors
 
 
-def test_a_new_policy_works_and_passes_the_contract(here, checkpoint, capsys):
-    assert main(["new-policy", "my_stairs"]) == 0
-    assert {p.relative_to(here).as_posix() for p in here.rglob("*.*")} == {
-        "my_policies/__init__.py",
-        "my_policies/my_stairs.py",
-        "my_policies/conf/policy/my_stairs.yaml",
-    }
-    own = ["policy=my_stairs", "--config-dir", "my_policies/conf"]
+@pytest.mark.parametrize("options", [(), ("--adaptive",)], ids=["plain", "adaptive"])
+def test_a_new_policy_passes_the_contract_and_is_measured_and_searched(options, here, checkpoint, capsys):
+    name, package = ("my_curve", "own_curves") if options else ("my_stairs", "own_stairs")  # each imported once
+    assert main(["new-policy", name, "--package", package, *options]) == 0
+    assert f"autoprune check {package}\n" in capsys.readouterr().out
+    assert {p.relative_to(here / package).as_posix() for p in here.rglob("*.*")} == {
+        "__init__.py", f"{name}.py", f"conf/policy/{name}.yaml", f"conf/space/{name}.yaml",
+    }  # fmt: skip
+    assert main(["check", package]) == 0
+    assert "\n1 plug-in: 11 ok\n" in capsys.readouterr().out
+    own = [f"policy={name}", "--config-dir", f"{package}/conf"]
     assert main(["evaluate", *own, f"model.path={checkpoint}", "task.per_kind=1", "--no-baseline"]) == 0
-    assert "MyStairsPolicy(start=0.25" in capsys.readouterr().out
-    refused(["new-policy", "my_stairs"], ["my_stairs.py exists"], capsys, here)
-
-
-def test_the_contract_runs_on_a_package_of_ones_own(here):
-    assert main(["new-policy", "my_stairs", "--package", "own_shelf"]) == 0
-    contract = str(Path(__file__).parents[2] / "plugins" / "test_policies.py")
-    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", contract, "--policies", "own_shelf"]
-    done = subprocess.run(words, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
-    assert "passed" in done.stdout
+    assert "Policy(start=0.25" in capsys.readouterr().out
+    settings = compose(own[:1], [here / package / "conf"])
+    space, (first,) = settings.config.space.pruner.policy, settings.config.search.baselines
+    assert {f"pruner.policy.{field}" for field in space} == first.keys()
+    for field, dimension in space.items():
+        assert (
+            dimension.low <= settings.config.pruner.policy[field] == first[f"pruner.policy.{field}"] <= dimension.high
+        )
+    refused(["new-policy", name, "--package", package], [f"{name}.py exists"], capsys, here)

@@ -1,0 +1,113 @@
+"""Evidence made of plain tensors, without a model: what the contracts are checked on, and tests of a plug-in's own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from autoprune_lab.evidence.evidence import Evidence
+
+
+@dataclass
+class PlainSource:
+    """Gives the tensors that it holds, and writes down in `asked` what was asked for."""
+
+    attention_: Tensor
+    hidden_: Tensor
+    cls_: Tensor
+    n_rows: Tensor
+    asked: list[str] = field(default_factory=list)
+
+    def attention(self) -> Tensor:
+        """(batch, heads, rows, vision)."""
+        self.asked.append("attention")
+        return self.attention_
+
+    def last_row(self) -> Tensor:
+        """(batch, heads, vision): the attention of each sample's last row."""
+        self.asked.append("last_row")
+        last = (self.n_rows - 1).clamp(min=0)[:, None, None, None]
+        return self.attention_.take_along_dim(last, 2)[:, :, 0]
+
+    def hidden(self) -> Tensor:
+        """(batch, vision, width)."""
+        self.asked.append("hidden")
+        return self.hidden_
+
+    def cls_attention(self) -> Tensor:
+        """(batch, vision)."""
+        self.asked.append("cls_attention")
+        return self.cls_
+
+
+def evidence_of(
+    attention: Tensor,
+    n_vision: Sequence[int] | None = None,
+    n_rows: Sequence[int] | None = None,
+    width: int = 8,
+    seed: int = 0,
+) -> Evidence:
+    """Evidence with this attention, (batch, heads, rows, vision); `n_vision` and `n_rows` per sample, default: all.
+
+    Hidden states of `width`, and the [CLS] attention, are drawn with `seed`.
+    """
+    size, _, rows, vision = attention.shape
+    vision_counts = torch.tensor(n_vision or [vision] * size)[:, None]
+    row_counts = torch.tensor(n_rows or [rows] * size)[:, None]
+    vision_mask, text_mask = torch.arange(vision) < vision_counts, torch.arange(rows) < row_counts
+    real = (text_mask[:, :, None] & vision_mask[:, None])[:, None]
+    hidden = torch.randn(size, vision, width, generator=torch.Generator().manual_seed(seed))
+    source = PlainSource(attention * real, hidden, hidden[..., 0].abs() * vision_mask, row_counts[:, 0])
+    index = torch.arange(vision).expand(size, -1).masked_fill(~vision_mask, -1)
+    return Evidence(1, vision_mask, text_mask, index, source)
+
+
+def part_of(evidence: Evidence, sample: int, rows: Tensor, tokens: Tensor) -> Evidence:
+    """One sample's evidence, with these text rows and these visual tokens in this order."""
+    source = source_of(evidence)
+    return Evidence(
+        evidence.layer, evidence.vision_mask[sample, None, tokens], evidence.text_mask[sample, None, rows],
+        evidence.index[sample, None, tokens],
+        PlainSource(
+            source.attention_[sample, None][:, :, rows][..., tokens], source.hidden_[sample, None, tokens],
+            source.cls_[sample, None, tokens], torch.tensor([len(rows)]),
+        ),
+    )  # fmt: skip
+
+
+def alone(evidence: Evidence, sample: int) -> Evidence:
+    """One sample's evidence without padding."""
+    n_rows, n_vision = (int(mask[sample].sum()) for mask in (evidence.text_mask, evidence.vision_mask))
+    return part_of(evidence, sample, torch.arange(n_rows), torch.arange(n_vision))
+
+
+def copied(evidence: Evidence, **changes: Tensor) -> Evidence:
+    """The same evidence in tensors of its own, nothing asked yet; `changes` of the source's tensors."""
+    tensors = {name: each.clone() for name, each in tensors_of(source_of(evidence)).items()} | changes
+    masks = {name: getattr(evidence, name).clone() for name in ("vision_mask", "text_mask", "index")}
+    return replace(evidence, **masks, source=replace(source_of(evidence), asked=[], **tensors))
+
+
+def source_of(evidence: Evidence) -> PlainSource:
+    """The source of evidence that was made here."""
+    assert isinstance(evidence.source, PlainSource)
+    return evidence.source
+
+
+def tensors_of(owner: object) -> dict[str, Tensor]:
+    """What an object holds in tensors, by name."""
+    return {name: value for name, value in vars(owner).items() if isinstance(value, Tensor)}
+
+
+def random_attention(
+    seed: int, size: int, heads: int, rows: int, vision: int, peak: float = 2.0, mass: float = 0.3
+) -> Tensor:
+    """Softmax rows over the visual tokens, scaled to sum to `mass`."""
+    logits = torch.randn(size, heads, rows, vision, generator=torch.Generator().manual_seed(seed))
+    return (logits * peak).softmax(-1) * mass
+
+
+def uneven_attention(seed: int, size: int, rows: int = 5, vision: int = 12) -> Tensor:
+    """2 heads; no two rows look equally much at the image."""
+    return random_attention(seed, size, 2, rows, vision) / torch.arange(1.0, rows + 1)[:, None]
