@@ -12,6 +12,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from autoprune_lab.plugins.renamed import renamed
 from search.config.errors import ConfigError as ConfigError
 from search.config.errors import close as close
 from search.config.errors import without_password as without_password
@@ -118,6 +119,7 @@ def _compose(overrides: Sequence[str], folders: Sequence[Path]) -> tuple[DictCon
     choices = {str(key): value for key, value in config.hydra.runtime.choices.items()}
     OmegaConf.set_struct(config, False)
     del config["hydra"]
+    config = DictConfig(renamed(OmegaConf.to_container(config)))  # what words and files of before name
     config.setdefault("space", {})
     OmegaConf.set_struct(config, True)
     _check_space_option(overrides, folders)

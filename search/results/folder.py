@@ -4,13 +4,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+from autoprune_lab.plugins.renamed import renamed
 from search.config.errors import ConfigError
 
 FINISHED = ("trials.csv", "front.csv")  # what every finished study has written
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """An object of JSON. Raises ConfigError where the file holds none, and OSError where it cannot be read."""
+    """An object of JSON, with names of code as they are now.
+
+    Raises ConfigError where the file holds none, and OSError where it cannot be read.
+    """
     try:
         found = json.loads(file.read_bytes())
     except json.JSONDecodeError as error:
@@ -19,7 +23,7 @@ def read_json(file: Path) -> dict[str, Any]:
         raise _damaged(str(file), str(error)) from error
     if not isinstance(found, dict):
         raise _damaged(str(file), "it holds no {...}")
-    return found
+    return dict(renamed(found))
 
 
 def check_finished(folder: Path) -> None:

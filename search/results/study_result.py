@@ -11,6 +11,7 @@ import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
 from autoprune_lab.fronts.front import ParetoFront
+from autoprune_lab.plugins.renamed import renamed
 from search.config.compose import ConfigError, Settings, without_password
 from search.results.folder import check_finished, read_json
 from search.results.fronts import from_study
@@ -105,9 +106,7 @@ class StudyResult:
     def config(self) -> DictConfig:
         """The experiment; empty where the folder does not say."""
         file = self.folder / CONFIG
-        loaded = OmegaConf.load(file) if file.is_file() else OmegaConf.create({})
-        assert isinstance(loaded, DictConfig)
-        return loaded
+        return DictConfig(renamed(OmegaConf.to_container(OmegaConf.load(file))) if file.is_file() else {})
 
     @property
     def cost(self) -> str:

@@ -6,12 +6,14 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.trial import TrialState
 
+from autoprune_lab.plugins.renamed import former, renamed
 from search.config.compose import ConfigError, Settings, fields_of
 from search.config.dimension import Values
 from search.config.goal import Goal
@@ -28,6 +30,7 @@ FREE = (
     *("batch_size", "features_gib", "prefix_gib"),
     *("search.n_trials", "search.storage", "search.workers", "search.heartbeat", "search.patience"),
 )
+SETTINGS = "settings"  # what the study is made of, and how it says it
 WORDS = "words"  # what a worker elsewhere needs to know, as it would be said on the command line
 LAST_ONES = 0.5  # seconds between two looks whether the other workers' last trials have ended
 LOOKS = 20  # so many before it is said for whom a worker waits
@@ -61,8 +64,8 @@ def existing(out: Path, name: str, url: str | None = None, patience: float = PAT
 
 def check_same(study: optuna.Study, now: Mapping[str, Any]) -> None:
     """Raise ConfigError naming what differs, if the study was made with other settings."""
-    then = study.user_attrs.get("settings", {})
-    if differs := difference(then, now):
+    then = study.user_attrs.get(SETTINGS, {})
+    if differs := difference(renamed(then), now):
         raise ConfigError(
             f"study '{study.study_name}' was made with other settings: {differs}; "
             "take another name with study=NAME, or start over with --fresh (the old one is kept aside)"
@@ -86,9 +89,9 @@ def open_study(
         goal = Goal(settings["search.mode"], settings["search.cost"])
         if study is None:
             study = optuna.create_study(study_name=name, storage=place.open(), directions=goal.directions)
-        if "settings" not in study.user_attrs:  # also where the first one died in between
+        if SETTINGS not in study.user_attrs:  # also where the first one died in between
             _name_values(study, goal)
-            study.set_user_attr("settings", dict(settings))
+            study.set_user_attr(SETTINGS, dict(settings))
         check_same(study, settings)
         give_back(study, place.is_dead)
         place.presence.sweep()
@@ -99,10 +102,11 @@ def open_study(
 
 def enqueue(study: optuna.Study, baselines: Sequence[Values]) -> None:
     """Ask for the baselines first, each once in the life of the study."""
-    known = {trial.user_attrs.get("baseline") for trial in study.get_trials(deepcopy=False)}
+    known, names = {trial.user_attrs.get("baseline") for trial in study.get_trials(deepcopy=False)}, _names(study)
     for i, baseline in enumerate(baselines):
         if i not in known:
-            study.enqueue_trial(baseline, user_attrs={"baseline": i})
+            asked = {path: names.get(str(value), value) for path, value in baseline.items()}
+            study.enqueue_trial(asked, user_attrs={"baseline": i})
 
 
 def run(
@@ -118,6 +122,7 @@ def run(
     after the other, so no two trials have one seed, and no trial too many is begun.
     """
     place, wanted = StudyStorage.of(settings), settings.typed.search.n_trials
+    objective = replace(objective, space=objective.space.asked_by(_names(study)))
     with place.presence.enter() as worker, watching(study, wanted, observers) as look:
         idle = 0
         while n_ended(study) < wanted:
@@ -165,7 +170,7 @@ def _run_one(study: optuna.Study, objective: Objective, settings: Settings, work
         before = n_begun(study)
         if before >= settings.typed.search.n_trials:
             return False
-        study.sampler, study.pruner = sampler(settings, before), stopper(settings)
+        study.sampler, study.pruner = sampler(settings, objective.space, before), stopper(settings)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -186,6 +191,11 @@ def _name_values(study: optuna.Study, goal: Goal) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names(goal.names)
+
+
+def _names(study: optuna.Study) -> dict[str, str]:
+    """The names that a study of before has for code, by those of now: no storage lets a study's choices change."""
+    return former(study.user_attrs.get(SETTINGS, {}).get("space"))
 
 
 def _load(place: StudyStorage) -> optuna.Study | None:

@@ -19,14 +19,14 @@ from search.config.instantiate import make
 from search.config.space import Space
 
 
-def sampler(settings: Settings, done: int) -> optuna.samplers.BaseSampler:
+def sampler(settings: Settings, space: Space, done: int) -> optuna.samplers.BaseSampler:
     """The sampler of the trial after `done` others; what the config calls `_partial_` is given the space."""
     node = dict(settings.typed.search.sampler)
     if node.get("seed") is not None:
         node["seed"] = (int(node["seed"]) * 1_000_003 + done) % 2**32
     made = _made(node, "search.sampler")
     if isinstance(made, partial):
-        made = made(Space.from_config(settings.config))
+        made = made(space)
     if not isinstance(made, optuna.samplers.BaseSampler):
         raise ConfigError(f"search.sampler._target_ gives a {type(made).__name__}, expected a sampler of optuna")
     return made
@@ -46,7 +46,7 @@ def stopper(settings: Settings) -> optuna.pruners.BasePruner:
 def check(settings: Settings, space: Space, baselines: Sequence[Values]) -> None:
     """Raise ConfigError where sampler and pruner refuse their settings, or the study's goal or space."""
     stopper(settings)
-    made = sampler(settings, 0)
+    made = sampler(settings, space, 0)
     dry = optuna.create_study(sampler=made, directions=Goal.of(settings.config).directions)
     try:
         space.suggest(dry.ask())
