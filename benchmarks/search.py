@@ -56,7 +56,7 @@ def one_study(recorded: Recorded, words: list[str], seed: int, checkpoints: list
         study.enqueue_trial(space.complete(baseline, settings.config, f"baseline {i}"))
     start, row = time.process_time(), {}
     for done in range(max(checkpoints)):
-        study.sampler = sampler(settings, done)
+        study.sampler = sampler(settings, space, done)
         study.optimize(objective, n_trials=1)
         if done + 1 in checkpoints:
             row[f"hypervolume@{done + 1}"] = hypervolume(study)

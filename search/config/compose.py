@@ -119,7 +119,9 @@ def _compose(overrides: Sequence[str], folders: Sequence[Path]) -> tuple[DictCon
     choices = {str(key): value for key, value in config.hydra.runtime.choices.items()}
     OmegaConf.set_struct(config, False)
     del config["hydra"]
-    config = DictConfig(renamed(OmegaConf.to_container(config)))  # what words and files of before name
+    plain = OmegaConf.to_container(config)
+    if (now := renamed(plain)) != plain:  # words, or files of a user's own, that are older than a name in them
+        config = DictConfig(now)
     config.setdefault("space", {})
     OmegaConf.set_struct(config, True)
     _check_space_option(overrides, folders)
