@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
+from autoprune_lab.plugins.renamed import RENAMED
 from autoprune_lab.schedule.policy import Policy
 
 TARGET = "_target_"
@@ -54,7 +55,7 @@ def package_of(name: str) -> str:
 
 
 def near_miss(name: str) -> str | None:
-    """The class or function whose full name is most like one that does not exist; None where none is alike."""
+    """The class or function whose full name, or a former one, is most like one that does not exist; None: none is."""
     top, *words = name.split(".")
     found = top if _members(top) else closest(top, OURS)
     for word in words:
@@ -64,20 +65,21 @@ def near_miss(name: str) -> str | None:
         near = word if word in known else closest(word, known)
         found = f"{found}.{near}" if near else None
     if found is None or not (inside := _members(found)):
-        return found
+        return RENAMED.get(str(found), found)
     near = closest(words[-1] if words else top, inside)  # package.Name may stand for package.module.Name
-    return f"{found}.{near}" if near else None
+    return RENAMED.get(f"{found}.{near}", f"{found}.{near}") if near else None
 
 
 def _members(module: str) -> list[str]:
-    """Public modules, classes and functions in an importable module; none where it cannot be imported."""
+    """Public modules, classes and functions in a module, those that were there formerly too; none where none can be."""
+    former = [name.removeprefix(f"{module}.").partition(".")[0] for name in RENAMED if name.startswith(f"{module}.")]
     try:
         found = importlib.import_module(module)
     except Exception:  # of any type: a user's own module may fail as it likes
-        return []
+        return former
     own = [name for name, member in vars(found).items() if inspect.isclass(member) or inspect.isfunction(member)]
     below = [each.name for each in pkgutil.iter_modules(getattr(found, "__path__", []))]
-    return [name for name in (*own, *below) if not name.startswith("_")]
+    return [name for name in (*own, *below, *former) if not name.startswith("_")]
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:

@@ -18,6 +18,7 @@ from torch import Tensor
 from autoprune_lab.evidence.evidence import Evidence
 from autoprune_lab.plugins.contracts import ESTIMATOR, RECOVERY, SCORER, Contract
 from autoprune_lab.plugins.discovery import OURS, TARGET, closest, near_miss, package_of, packages_of, targets
+from autoprune_lab.plugins.renamed import renamed
 from autoprune_lab.schedule.policy import Policy
 from autoprune_lab.schedule.sizing import Sizing
 
@@ -49,6 +50,7 @@ def make(node: Any, kind: Any, packages: Collection[str] = (), at: str = "") -> 
     place, for messages. Raises PackagesError, with nothing imported, for code of others, and PartError.
     """
     check_size(node)
+    node = renamed(node)
     allowed = {*OURS, *packages}
     missing = {name for name in packages_of(node) - allowed if name.isidentifier()}  # others name no part at all
     if missing:

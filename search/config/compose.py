@@ -12,6 +12,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from autoprune_lab.plugins.renamed import renamed
 from search.config.errors import ConfigError, close, without_password
 from search.config.options import expand
 from search.config.overrides import is_below, key_of, quoted, spelled
@@ -114,6 +115,9 @@ def _compose(overrides: Sequence[str], folders: Sequence[Path]) -> tuple[DictCon
     choices = {str(key): value for key, value in config.hydra.runtime.choices.items()}
     OmegaConf.set_struct(config, False)
     del config["hydra"]
+    plain = OmegaConf.to_container(config)
+    if (now := renamed(plain)) != plain:  # words, or files of a user's own, that are older than a name in them
+        config = DictConfig(now)
     config.setdefault("space", {})
     OmegaConf.set_struct(config, True)
     _check_space_option(overrides, folders)

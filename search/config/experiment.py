@@ -123,7 +123,7 @@ class Experiment:
         """What no trial may pass."""
         return self.typed.budget
 
-    def sampler(self, n_before: int) -> "optuna.samplers.BaseSampler":
+    def sampler(self, n_before: int, space: Space | None = None) -> "optuna.samplers.BaseSampler":
         """The sampler of the trial after `n_before` others; what the config calls `_partial_` is given the space."""
         import optuna
 
@@ -132,7 +132,7 @@ class Experiment:
             node["seed"] = (int(node["seed"]) * 1_000_003 + n_before) % 2**32
         made = _of_optuna(node, "search.sampler")
         if isinstance(made, partial):
-            made = made(self.space)
+            made = made(space or self.space)
         if not isinstance(made, optuna.samplers.BaseSampler):
             raise ConfigError(f"search.sampler._target_ gives a {type(made).__name__}, expected a sampler of optuna")
         return made

@@ -1,7 +1,7 @@
 """The search space: which fields of the pruner a study may change, and which options of its config groups."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from search.config.dimension import GROUP, Dimension, Value, Values, entries, is_number, read_dimension
@@ -74,6 +74,16 @@ class Space:
         for dimension in self.dimensions:
             dimension.suggest(trial)
         return self.changes(trial.params)
+
+    def asked_by(self, names: Mapping[str, str]) -> "Space":
+        """The same space, its choices called by those `names` that there are for them."""
+
+        def asked(dimensions: Sequence[Dimension]) -> tuple[Dimension, ...]:
+            return tuple(replace(d, choices=tuple(names.get(str(c), c) for c in d.choices)) for d in dimensions)
+
+        options = [tuple(replace(o, dimensions=asked(o.dimensions)) for o in group.options) for group in self.groups]
+        groups = (replace(group, options=some) for group, some in zip(self.groups, options, strict=True))
+        return Space(asked(self.dimensions), tuple(groups))
 
     def changes(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """What the parameters of a trial change in the config, by path; `search.config.paths.changed` takes it."""

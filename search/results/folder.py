@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from autoprune_lab.plugins.renamed import renamed
 from search.config.errors import ConfigError
 from search.config.paths import select
 
@@ -17,7 +18,10 @@ NO_PASSWORD = ":***@"  # was written instead of one; the driver looks for it whe
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """An object of JSON. Raises ConfigError where the file holds none, and OSError where it cannot be read."""
+    """An object of JSON, with names of code as they are now.
+
+    Raises ConfigError where the file holds none, and OSError where it cannot be read.
+    """
     try:
         found = json.loads(file.read_bytes())
     except json.JSONDecodeError as error:
@@ -26,11 +30,14 @@ def read_json(file: Path) -> dict[str, Any]:
         raise _damaged(str(file), str(error)) from error
     if not isinstance(found, dict):
         raise _damaged(str(file), "it holds no {...}")
-    return found
+    return dict(renamed(found))
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """What a study's config.yaml says; empty where the folder has none. Raises ConfigError."""
+    """What a study's config.yaml says, with names of code as they are now; empty where there is none.
+
+    Raises ConfigError.
+    """
     import yaml
 
     file = folder / CONFIG
@@ -42,7 +49,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise _damaged(str(file), " ".join(str(error).split())) from error
     if not isinstance(found, dict):
         raise _damaged(str(file), "it holds no mapping")
-    return found
+    return dict(renamed(found))
 
 
 def load_study(folder: Path | str) -> "optuna.Study":

@@ -5,11 +5,13 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import optuna
 from optuna.trial import TrialState
 
+from autoprune_lab.plugins.renamed import renamed
 from search.config.dimension import Values
 from search.config.errors import ConfigError
 from search.config.experiment import Experiment
@@ -21,6 +23,7 @@ from search.study.progress import watching
 from search.study.storage import MISSED_BEATS, StudyStorage
 from search.study.trials import WORKER, Observer, checked, claim, give_back, is_running, n_begun, n_ended
 
+SETTINGS = "settings"  # what the study is made of, and how it says it
 WORDS = "words"  # what a worker elsewhere needs to know, as it would be said on the command line
 LAST_ONES = 0.5  # seconds between two looks whether the other workers' last trials have ended
 LOOKS = 20  # so many before it is said for whom a worker waits
@@ -33,8 +36,8 @@ def existing(storage: StudyStorage) -> optuna.Study | None:
 
 def check_same(study: optuna.Study, now: Mapping[str, Any]) -> None:
     """Raise ConfigError naming what differs, if the study was made with other settings."""
-    then = study.user_attrs.get("settings", {})
-    if differs := difference(then, now):
+    then = study.user_attrs.get(SETTINGS, {})
+    if differs := difference(renamed(then), now):
         raise ConfigError(
             f"study '{study.study_name}' was made with other settings: {differs}; "
             "take another name with study=NAME, or start over with --fresh (the old one is kept aside)"
@@ -53,9 +56,9 @@ def open_study(storage: StudyStorage, made_of: Mapping[str, Any]) -> optuna.Stud
         goal = Goal(made_of["search.mode"], made_of["search.cost"])
         if study is None:
             study = optuna.create_study(study_name=storage.name, storage=storage.open(), directions=goal.directions)
-        if "settings" not in study.user_attrs:  # also where the first one died in between
+        if SETTINGS not in study.user_attrs:  # also where the first one died in between
             _name_values(study, goal)
-            study.set_user_attr("settings", dict(made_of))
+            study.set_user_attr(SETTINGS, dict(made_of))
         check_same(study, made_of)
         give_back(study, storage.is_dead)
         storage.liveness.sweep()
@@ -66,10 +69,11 @@ def open_study(storage: StudyStorage, made_of: Mapping[str, Any]) -> optuna.Stud
 
 def enqueue(study: optuna.Study, baselines: Sequence[Values]) -> None:
     """Ask for the baselines first, each once in the life of the study."""
-    known = {trial.user_attrs.get("baseline") for trial in study.get_trials(deepcopy=False)}
+    known, names = {trial.user_attrs.get("baseline") for trial in study.get_trials(deepcopy=False)}, _names(study)
     for i, baseline in enumerate(baselines):
         if i not in known:
-            study.enqueue_trial(baseline, user_attrs={"baseline": i})
+            asked = {path: names.get(str(value), value) for path, value in baseline.items()}
+            study.enqueue_trial(asked, user_attrs={"baseline": i})
 
 
 def run(
@@ -85,6 +89,7 @@ def run(
     after the other, so no two trials have one seed, and no trial too many is begun.
     """
     storage, wanted = StudyStorage.of(experiment.typed), experiment.typed.search.n_trials
+    objective = replace(objective, space=objective.space.asked_by(_names(study)))
     with storage.liveness.enter() as worker, watching(study, wanted, observers) as look:
         idle = 0
         while n_ended(study) < wanted:
@@ -132,7 +137,7 @@ def _run_one(study: optuna.Study, objective: Objective, experiment: Experiment, 
         before = n_begun(study)
         if before >= experiment.typed.search.n_trials:
             return False
-        study.sampler, study.pruner = experiment.sampler(before), experiment.stopper
+        study.sampler, study.pruner = experiment.sampler(before, objective.space), experiment.stopper
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
