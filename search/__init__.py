@@ -4,6 +4,6 @@ What a user needs stands here by name, and is loaded when it is asked for. The l
 not on it, and every module below this one, is private by convention.
 """
 
-import lazy_loader
+import lazy_loader as _lazy
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

@@ -1,6 +1,7 @@
 """Anatomy: where a transformers vision-language model keeps the parts that pruning touches."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel

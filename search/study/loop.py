@@ -160,6 +160,11 @@ def _name_values(study: optuna.Study, goal: Goal) -> None:
         study.set_metric_names(goal.names)
 
 
+def _names(study: optuna.Study) -> dict[str, str]:
+    """The names that a study of before has for code, by those of now: no storage lets a study's choices change."""
+    return former(study.user_attrs.get(SETTINGS, {}).get("space"))
+
+
 def _load(storage: StudyStorage) -> optuna.Study | None:
     try:
         return optuna.load_study(study_name=storage.name, storage=storage.open())

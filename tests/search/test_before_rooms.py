@@ -8,16 +8,16 @@ import pandas as pd
 import pytest
 from fake_evaluator import FakeEvaluator, finished, objective, refused, settings
 from mlflow_places import held
-from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
 from autoprune_lab.plugins.renamed import former, renamed
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.pruner_file import plain
 from search.cli import main
-from search.config.compose import ConfigError, compose
-from search.config.instantiate import build_pruner, stored_pruner
-from search.config.space import Space
+from search.config.compose import compose
+from search.config.errors import ConfigError
+from search.config.experiment import Experiment
+from search.config.paths import select
 from search.results import study_result
 from search.results.seeds import contenders
 from search.results.study_result import StudyResult
@@ -68,17 +68,15 @@ def studies(here):
 def resumed(folder, words, n):
     """The old study, open, and run by the evaluator without a model until it has `n` trials."""
     given = settings(folder, *words, f"search.n_trials={n}")
-    place, made_of = StudyStorage.of(given), loop.settings_print(given, WEIGHTS)
-    study = loop.open_study(place.out, place.name, made_of, place.url)
-    space = Space.from_config(given.config)
-    loop.enqueue(study, [space.complete(b, given.config, "b") for b in given.typed.search.baselines])
+    study = loop.open_study(StudyStorage.of(given.typed), given.made_of(WEIGHTS))
+    loop.enqueue(study, given.baselines)
     loop.run(study, objective(given, FakeEvaluator()), given)
     return study, given
 
 
 @pytest.mark.parametrize(("name", "words"), PRUNERS.items())
 def test_a_pruner_s_file_is_the_pruner_that_its_words_give_now(name, words):
-    now = build_pruner(compose(words).config)
+    now = Experiment.compose(words).pruner()
     assert plain(Pruner.load(BEFORE / "pruners" / f"{name}.yaml")) == plain(now)
 
 
@@ -86,12 +84,12 @@ def test_a_finished_study_is_read_and_exported(studies, capsys):
     result = StudyResult.read(studies / "old")
     assert result.front.labels == ("5", "1", "0")
     assert set(result.arms) == {"fixed", "layerwise", "random", "uniform"}
-    assert former(OmegaConf.to_container(result.config)) == former(result.pruners) == {}
+    assert former(result.config) == former(result.pruners) == {}
     for number in (5, 1, 0):
         assert main(["export", str(result.folder), "--pick", str(number)]) == 0
         tuned = Pruner.load(result.folder / "tuned" / f"trial-{number}.yaml")
         assert plain(Pruner.load("tuned.yaml")) == plain(tuned)
-        assert plain(tuned) == plain(stored_pruner(result.pruners[number], result.config, "here"))
+        assert plain(tuned) == plain(Experiment.compose().stored_pruner(result.pruners[number], "here"))
 
 
 def test_a_finished_study_is_printed_again_without_a_model(studies, no_model, capsys):
@@ -141,15 +139,15 @@ def test_a_study_in_a_database_goes_on_with_its_waiting_trial_and_its_own_choice
     assert {trial.distributions[SCORER].choices for trial in study.trials} == {(LAST, TEXT)}
     assert {trial.params[SCORER] for trial in study.trials[4:]} == {LAST, TEXT}
     for trial in study.get_trials(states=(TrialState.COMPLETE,)):
-        ran = stored_pruner(trial.user_attrs[PRUNER], given.config, "here")
+        ran = given.stored_pruner(trial.user_attrs[PRUNER], "here")
         assert plain(ran.scorer)["_target_"] == renamed(trial.params[SCORER])
 
 
 def test_baselines_that_nobody_had_asked_for_yet_are_asked_for_by_the_study_s_own_names(here):
     """The code of before died when it had only written down what the study is made of."""
     given = settings(here, "policy=fixed")
-    made_of = loop.settings_print(given, WEIGHTS)
-    study = loop.open_study(given.out, "s", made_of)
+    made_of = given.made_of(WEIGHTS)
+    study = loop.open_study(StudyStorage.of(given.typed), made_of)
     made_of["space"]["pruner"]["scorer"]["_target_"]["choices"] = [LAST, TEXT]
     study.set_user_attr(loop.SETTINGS, made_of)
     study, _ = resumed(here, ("policy=fixed",), 1)
@@ -168,10 +166,10 @@ def test_a_worker_joins_a_study_that_was_begun_before(here):
     study = optuna.load_study(study_name="groups", storage=url)
     own = settings(here, "study=groups", f"search.storage={url}")
     joined = workers.as_begun(own)
-    loop.check_same(study, loop.settings_print(joined, WEIGHTS))
+    loop.check_same(study, joined.made_of(WEIGHTS))
     study.set_user_attr(loop.WORDS, ["search=grid", "search.sampler._target_=search.samplers.grid", f"{SCORER}={TEXT}"])
-    config = workers.as_begun(own).config
-    assert renamed([TEXT, "search.samplers.grid"]) == [config.pruner.scorer._target_, config.search.sampler._target_]
+    config = workers.as_begun(own).settings.config
+    assert renamed([TEXT, "search.samplers.grid"]) == [select(config, at) for at in (SCORER, "search.sampler._target_")]
     study.set_user_attr(loop.WORDS, ["search.sampler._target_=search.launchers.LocalLauncher"])
     with pytest.raises(ConfigError, match=r"search: the study's storage names search.study.launchers.LocalLauncher"):
         workers.as_begun(own)
@@ -182,7 +180,7 @@ def test_mlflow_holds_the_study_in_one_run_before_and_after_it_went_on(studies, 
     assert main(["sync", str(studies / "old"), "--uri", uri, "--experiment", "tests"]) == 0
     study, given = resumed(studies, OLD, 8)
     first = held(uri, study)
-    study_result.write(study, given)
+    study_result.write(study, given.settings)
     assert main(["sync", str(studies / "old"), "--uri", uri, "--experiment", "tests"]) == 0
     again = held(uri, study)
     assert (first.numbers, again.numbers) == ([*range(6)], [*range(8)])
@@ -203,7 +201,7 @@ def test_old_names_in_words_and_in_a_user_s_own_files_are_those_of_now(here):
         assert compose([word]).config == compose([word.replace(TEXT, renamed(TEXT))]).config
     (here / "conf" / "launcher").mkdir(parents=True)
     (here / "conf" / "launcher" / "mine.yaml").write_text("_target_: search.launchers.LocalLauncher\n")
-    assert isinstance(workers.check_launcher(compose(["launcher=mine"], [here / "conf"])), LocalLauncher)
+    assert isinstance(Experiment.compose(["launcher=mine"], [here / "conf"]).launcher, LocalLauncher)
 
 
 def test_a_mistyped_old_name_is_answered_with_the_new_one(here, capsys):
