@@ -11,7 +11,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from autoprune_lab.plugins.renamed import renamed
+from autoprune_lab.plugins.renamed import former, renamed
 from search.config.dimension import Values
 from search.config.errors import ConfigError
 from search.config.experiment import Experiment
