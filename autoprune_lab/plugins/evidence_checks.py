@@ -91,7 +91,10 @@ def order_is_told(plugin: Plugin) -> None:
     """A line `Order: ...` in the docstring if, and only if, the result depends on where the tokens stand."""
     told = bool(re.search(r"^\s*Order: \S", plugin.__doc__ or "", re.MULTILINE))
     found = [text for seed in range(3) if (text := _order_mattered(plugin, seed))]
-    require(not found or told, f"the order of the visual tokens matters: say how in a line 'Order: ...' ({found[:1]})")
+    require(
+        not found or told,
+        f"the order of the visual tokens matters: say how in a line 'Order: ...' ({''.join(found[:1])})",
+    )
     require(bool(found) or not told, "its docstring has a line 'Order: ...', but no order changes the result")
 
 

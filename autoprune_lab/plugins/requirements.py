@@ -47,7 +47,8 @@ def check_config(plugin: Any, group: str, name: str, kind: Any) -> None:
         first, header = text.partition("\n")[0], f"# @package pruner.{group}"
         require(first == header, f"{file} begins with '{first}', expected '{header}'")
         node = yaml.safe_load(text)
-        require(node[TARGET] == target, f"{file} names {node[TARGET]}, expected {target}")
+        named = node.get(TARGET) if isinstance(node, dict) else None
+        require(named == target, f"{file} has {named} for its `{TARGET}`, expected {target}")
         listed = node.keys() - {TARGET, PARTIAL}
         require(listed == settings.keys(), f"{file} lists {sorted(listed)}, expected {sorted(settings)}")
         made = make(node, kind, [package_of(target)])

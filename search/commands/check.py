@@ -45,5 +45,7 @@ def run(given: argparse.Namespace) -> int:
 
 def _configs(package: str) -> list[Path]:
     """The configuration folders inside or beside a package that was imported."""
-    home = Path(str(sys.modules[package].__file__)).parent
-    return [conf for conf in (home / "conf", home.parent / "conf") if conf.is_dir()]
+    module = sys.modules[package]
+    homes = [Path(folder) for folder in getattr(module, "__path__", [])][:1]
+    places = [homes[0], homes[0].parent] if homes else [Path(str(module.__file__)).parent]
+    return [place / "conf" for place in places if (place / "conf").is_dir()]

@@ -96,23 +96,23 @@ def test_a_policy_with_one_fault_fails_one_point(failures, policy):
 
 
 def test_value_and_bound_are_told(failures):
-    assert "at 0.5" not in failures["Drifted"]
+    assert "depth=0.6" in failures["Drifted"]["config_agrees"]
     assert "depth': 0.5" in failures["Drifted"]["config_agrees"]
     assert "has 48 lines, at most 40" in failures["Long"]["file_is_short"]
     assert "imports json: allowed are numpy" in failures["Foreign"]["imports_only_the_contract"]
-    assert "0.1 at layer 0" not in failures["Rising"]["valid_shape"]
+    assert "at layer 1: weights must be >= 0 and never rise" in failures["Rising"]["valid_shape"]
     assert "adaptive is False, but the shape changes at Signal(" in failures["Silent"]["adaptive_told_truly"]
     assert failures["Greedy"]["generous_budget_is_reachable"].startswith("BudgetError: budget flops_ratio=0.9")
 
 
-@pytest.mark.parametrize(
-    ("point", "tokens", "told"),
-    [
-        ("budget_is_kept_and_spent", lambda bound: 576, "spends 1.0 of a budget of 0."),
-        ("budget_is_kept_and_spent", lambda bound: 1, "spends only 0."),
-        ("more_budget_never_keeps_less", lambda bound: int(500 * (1 - bound)), "keeps less under a budget of 0."),
-    ],
-)
+WRONG_BUDGETS = [  # the point, tokens that a wrong `Budget` would give for a bound, what is told
+    ("budget_is_kept_and_spent", lambda bound: 576, "spends 1.0 of a budget of 0."),
+    ("budget_is_kept_and_spent", lambda bound: 1, "spends only 0."),
+    ("more_budget_never_keeps_less", lambda bound: int(500 * (1 - bound)), "keeps less under a budget of 0."),
+]
+
+
+@pytest.mark.parametrize(("point", "tokens", "told"), WRONG_BUDGETS)
 def test_a_budget_that_is_passed_not_spent_or_falls_is_caught(point, tokens, told, monkeypatch):
     """No policy can do that while `Budget` is right."""
 
@@ -122,3 +122,8 @@ def test_a_budget_that_is_passed_not_spent_or_falls_is_caught(point, tokens, tol
     monkeypatch.setattr(policy_checks.Budget, "fit_batch", fit_batch)
     with pytest.raises(ContractError, match=told):
         getattr(policy_checks, point)(FixedPolicy)
+
+
+def test_every_point_is_broken_by_one_of_them():
+    broken = {point for _, point in BAD.values()} | {point for point, *_ in WRONG_BUDGETS}
+    assert broken == {point.__name__ for point in policy_checks.POINTS}

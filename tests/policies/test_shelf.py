@@ -1,4 +1,4 @@
-"""What each policy of the shelf says, by hand; that it is a policy at all is test_policies.py's business."""
+"""What each policy of the shelf says, by hand; that it is a policy at all is the contract's business."""
 
 import numpy as np
 import pytest

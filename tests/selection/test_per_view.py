@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoprune_lab.evidence.evidence import Evidence
-from autoprune_lab.plugins.plain_evidence import evidence_of, random_attention
+from autoprune_lab.plugins.plain_evidence import evidence_of, part_of, random_attention
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.selection import scorers
 from autoprune_lab.selection.per_view import per_view
@@ -64,10 +64,7 @@ def test_tokens_that_are_gone_do_not_count():
     """After a first cut the views are told by index, and ranks start anew."""
     whole = evidence(size=1)
     present = torch.tensor([0, 3, 9, 10, 12, 17, 20, 22])
-    source = type(whole.source)(
-        whole.source.attention_[..., present], whole.source.hidden_[:, present], None, whole.source.n_rows
-    )
-    seen = Evidence(3, torch.ones(1, 8, dtype=torch.bool), whole.text_mask, present[None], source)
+    seen = part_of(whole, 0, torch.arange(3), present)
     order = per_view(seen, shares=(1, 1, 1), tokens_per_view=8)[0].argsort(descending=True, stable=True)
     assert (present[order[:3]] // 8).sort().values.tolist() == [0, 1, 2]
     assert (present[order[:6]] // 8).bincount().tolist() == [2, 2, 2]

@@ -1,4 +1,4 @@
-"""What each scorer measures; that it is a scorer at all is test_plugins.py's business."""
+"""What each scorer measures; that it is a scorer at all is the contract's business."""
 
 from functools import partial
 

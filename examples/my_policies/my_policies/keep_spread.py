@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from autoprune_lab.selection.recovery import Evidence, Survivors, best
+from autoprune_lab.evidence.evidence import Evidence
+from autoprune_lab.selection.recovery import Survivors, best
 
 
 @dataclass(frozen=True)
