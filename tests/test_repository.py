@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parent.parent
-PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")]
 OURS = r"(?:autoprune_lab|policies|search|conf|tests|docs|benchmarks|notebooks|examples|\.ci)/"
 
 PLACEHOLDER = re.compile("NAME|OPTION")
@@ -20,7 +20,7 @@ PLACEHOLDER = re.compile("NAME|OPTION")
 def test_what_a_page_names_exists(page: Path) -> None:
     text = page.read_text()
     files = {name.rstrip(".") for name in re.findall(rf"(?<![\w/.-])({OURS}[\w./*-]*)(?![\w/*<{{-])", text)}
-    links = {link for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)}
+    links = set(re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text))
     modules = {f"{name.replace('.', '/')}.py" for name in re.findall(r"python -m (benchmarks\.\w+)", text)}
     targets = {f"{target}:" for target in re.findall(r"`make ([a-z-]+)", text)} - set(
         re.findall(r"^[a-z-]+:", (ROOT / "Makefile").read_text(), re.MULTILINE)
