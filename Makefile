@@ -3,10 +3,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 READY := $(VENV)/.ready
+LOWEST := $(VENV)-lowest/.ready
 WORKERS ?= 2
+UPGRADE ?= --upgrade
 
 .DEFAULT_GOAL := help
-.PHONY: help study test test-all test-latest lock lint format train bench notebooks wheel clean
+.PHONY: help study test test-all test-lowest test-latest test-wheel lock lint format train bench notebooks wheel clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -16,18 +18,27 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_BUILD_CONSTRAINT := $(PIP_CONSTRAINT)
 PIP_INSTALL := pip install --quiet --disable-pip-version-check
 
-$(READY): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/$(PIP_INSTALL) -e '.[dev]'
-	$(BIN)/$(PIP_INSTALL) --no-deps lmms-eval
+$(READY): constraints.txt
+$(LOWEST): constraints-lowest.txt
+$(LOWEST): export PIP_CONSTRAINT := $(CURDIR)/constraints-lowest.txt
+$(READY) $(LOWEST): pyproject.toml
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/$(PIP_INSTALL) -e '.[dev]'
+	$(@D)/bin/$(PIP_INSTALL) --no-deps lmms-eval
 	touch $@
 
-lock:  ## write constraints.txt anew, with the newest versions that pyproject.toml admits
+# torch stays the one of constraints.txt in the lowest versions too: any other brings gigabytes of CUDA
+lock:  ## write constraints*.txt anew: newest and lowest versions that pyproject.toml admits (UPGRADE=: change no more than needed)
 	$(PYTHON) -m venv $(VENV)-lock
 	PIP_CONSTRAINT= $(VENV)-lock/bin/$(PIP_INSTALL) 'uv>=0.9'
-	$(VENV)-lock/bin/uv pip compile --quiet --upgrade --python-version 3.11 --group build \
+	$(VENV)-lock/bin/uv pip compile --quiet $(UPGRADE) --python-version 3.11 --group build \
 		-o constraints.txt pyproject.toml
+	$(VENV)-lock/bin/uv pip compile --quiet $(UPGRADE) --python-version 3.11 --no-universal --resolution lowest-direct \
+		-o constraints-lowest.txt pyproject.toml
 	rm -r $(VENV)-lock
+
+test-lowest: $(LOWEST)  ## the fast tests with the lowest versions that pyproject.toml admits, but for torch; tells what is skipped
+	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python -m pytest -q -rs -n $(WORKERS) -m 'not slow and not gpu' $(ARGS)
 
 test-latest:  ## the fast tests with the newest versions that pyproject.toml admits, but for torch; tells what is newer
 	$(PYTHON) -m venv --clear $(VENV)-latest
@@ -46,10 +57,11 @@ test: $(READY)  ## the fast test suite
 test-all: $(READY)  ## the slow tests too
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) -m 'not gpu' $(ARGS)
 
-lint: $(READY)  ## ruff and mypy
+lint: $(READY)  ## ruff, mypy, and who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(READY)  ## let ruff rewrite
 	$(BIN)/ruff check --fix .
@@ -71,7 +83,11 @@ notebooks: $(READY)  ## small studies over three seeds, then every notebook; the
 	$(BIN)/python -m benchmarks.notebooks notebooks/*.ipynb --pictures docs/pictures
 
 wheel: $(READY)  ## build the wheel into dist/
+	rm -rf dist
 	$(BIN)/pip wheel --quiet --no-deps -w dist .
 
+test-wheel: wheel  ## use the wheel as a user does, in an empty folder
+	.ci/test-wheel $(BIN)/python dist/*.whl
+
 clean:  ## remove what these targets made, the studies too
-	rm -rf $(VENV) $(VENV)-latest $(VENV)-lock dist build runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-lowest $(VENV)-latest $(VENV)-lock dist build runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
