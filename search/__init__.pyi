@@ -5,6 +5,7 @@ from .config.goal import Goal as Goal
 from .config.schema import BudgetSettings as BudgetSettings
 from .config.space import Space as Space
 from .pipeline import run as run
+from .pipeline import show as show
 from .results.comparison import differences as differences
 from .results.comparison import dominated_shares as dominated_shares
 from .results.comparison import importances as importances

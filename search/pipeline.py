@@ -59,19 +59,19 @@ def join(overrides: Sequence[str], folders: Sequence[Path], rank: int) -> None:
         sys.exit(code)
 
 
-def show(experiment: Experiment, result: "StudyResult") -> None:
+def show(result: "StudyResult") -> None:
     """Print a finished study's tables, and where its files are."""
     from search.results.report import TUNED, report_table, trials_table
     from search.results.study_result import PICTURE, REPORT_PICTURE
     from search.tracking.settings import where
 
-    out = experiment.out
-    print(f"\nstudy {experiment.name}: tune split\n\n{trials_table(result.trials)}")
+    out, config = result.folder, result.config
+    print(f"\nstudy {config['study']}: tune split\n\n{trials_table(result.trials)}")
     print(f"\nthe front and other arms: report split, no trial saw these samples\n\n{report_table(result.report)}")
     print(f"\npictures       {out / PICTURE} {out / REPORT_PICTURE}")
     print(f"tuned pruners  {out / TUNED}/trial-*.yaml\ntables         {out}/*.csv")
-    if experiment.tracking is not None:
-        print(f"MLflow         {where(experiment.tracking.uri)}")
+    if config["tracking"] is not None:
+        print(f"MLflow         {where(config['tracking']['uri'])}")
 
 
 def _check(experiment: Experiment) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def run(given: argparse.Namespace) -> int:
     words = shlex.join(arguments.command_line(given, "study"))
     again = f"finished trials are kept in {experiment.out}. To go on: {words}"
     try:
-        pipeline.show(experiment, pipeline.run(experiment, given.fresh))
+        pipeline.show(pipeline.run(experiment, given.fresh))
     except KeyboardInterrupt:
         print(f"\nstopped; {again}", file=sys.stderr)
         return INTERRUPTED
