@@ -23,14 +23,14 @@ def read_json(file: Path) -> dict[str, Any]:
     Raises ConfigError where the file holds none, and OSError where it cannot be read.
     """
     try:
-        found = json.loads(file.read_bytes())
+        found = renamed(json.loads(file.read_bytes()))
     except json.JSONDecodeError as error:
         raise _damaged(f"{file}, line {error.lineno}", error.msg) from error
     except (ValueError, RecursionError) as error:  # no text, or too deep
         raise _damaged(str(file), str(error)) from error
     if not isinstance(found, dict):
         raise _damaged(str(file), "it holds no {...}")
-    return dict(renamed(found))
+    return found
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from search.config.errors import ConfigError
 from search.config.experiment import Experiment
 from search.config.paths import select
 from search.results import study_result
+from search.results.folder import read_json
 from search.results.seeds import contenders
 from search.results.study_result import StudyResult
 from search.study import loop, workers
@@ -194,6 +195,13 @@ def test_an_evaluation_goes_on_without_answering_again(here, no_model, capsys):
     assert "mean of kinds" in capsys.readouterr().out
     pd.testing.assert_frame_equal(*(pd.read_parquet(at / "pruned.parquet") for at in (out, BEFORE / "evaluation")))
     refused(["evaluate", *words, "scorer=random"], [f"{SCORER} was '{renamed(LAST)}', now"], capsys, out / "pruned")
+
+
+def test_a_file_nested_too_deep_is_told_in_one_line_by_whoever_finds_it_too_deep(here):
+    for depth in (700, 100_000):
+        (here / "deep.json").write_text('{"a":' * depth + "1" + "}" * depth)
+        with pytest.raises(ConfigError, match=r"deep.json cannot be read \(.*recursion"):
+            read_json(here / "deep.json")
 
 
 def test_old_names_in_words_and_in_a_user_s_own_files_are_those_of_now(here):
