@@ -44,12 +44,12 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        found = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (ValueError, yaml.YAMLError) as error:
+        found = renamed(yaml.safe_load(file.read_text(encoding="utf-8")))
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise _damaged(str(file), " ".join(str(error).split())) from error
     if not isinstance(found, dict):
         raise _damaged(str(file), "it holds no mapping")
-    return dict(renamed(found))
+    return found
 
 
 def load_study(folder: Path | str) -> "optuna.Study":
