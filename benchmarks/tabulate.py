@@ -17,7 +17,7 @@ import numpy as np
 import optuna
 from tqdm import tqdm
 
-from autoprune_lab.atomic_write import whole
+from autoprune_lab.atomic_write import atomic_write
 from autoprune_lab.schedule.budget import BudgetError
 from search.config.experiment import Experiment
 from search.study.model_evaluator import open_evaluator
@@ -46,7 +46,7 @@ class Recording:
     def write(self, file: Path, samples: dict[str, Any]) -> None:
         """Atomically, beside what `samples` says of the task."""
         arrays = {name: np.asarray(value) for name, value in vars(self).items()}
-        with whole(file) as half, half.open("wb") as stream:
+        with atomic_write(file) as half, half.open("wb") as stream:
             np.savez_compressed(stream, **arrays, **samples)
 
 

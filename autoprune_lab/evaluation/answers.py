@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, get_type_hints
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from autoprune_lab.atomic_write import whole
+from autoprune_lab.atomic_write import atomic_write
 from autoprune_lab.statistics.records import LeftOut, Record, Records
 
 TYPES = {
@@ -60,7 +60,7 @@ class Answers:
         """Keep, by their place in the task, the samples that cannot be answered, and why."""
         if samples:
             rows = [{"place": place} | asdict(sample) for place, sample in samples.items()]
-            with whole(self._new(samples).with_suffix(".json")) as half:
+            with atomic_write(self._new(samples).with_suffix(".json")) as half:
                 half.write_text(json.dumps(rows), encoding="utf-8")
 
     def left_out(self) -> dict[int, LeftOut]:
@@ -87,7 +87,7 @@ class Answers:
         """
         write_whole(file, self._table().drop_columns(["place"]))
         if left_out := [asdict(sample) for sample in self.left_out().values()]:
-            with whole(file.with_suffix(".left_out.json")) as half:
+            with atomic_write(file.with_suffix(".left_out.json")) as half:
                 half.write_text(json.dumps(left_out, indent=1), encoding="utf-8")
 
     def _table(self) -> pa.Table:
@@ -109,7 +109,7 @@ class Answers:
 
 def write_whole(file: Path, table: pa.Table) -> None:
     """Write a parquet file that is there whole, or not at all."""
-    with whole(file) as half, half.open("wb") as stream:
+    with atomic_write(file) as half, half.open("wb") as stream:
         pq.write_table(table, stream)
         stream.flush()
         os.fsync(stream.fileno())

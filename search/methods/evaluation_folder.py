@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autoprune_lab.atomic_write import whole
+from autoprune_lab.atomic_write import atomic_write
 from autoprune_lab.evaluation.answers import Answers
 from autoprune_lab.evaluation.prompts import none_shown
 from autoprune_lab.evaluation.streaming import WHOLE, Shard, Stream
@@ -55,7 +55,7 @@ class Evaluation:
         self.out.mkdir(parents=True, exist_ok=True)
         with locks.held(self.out / LOCK):
             if not file.is_file():
-                with whole(file) as half:
+                with atomic_write(file) as half:
                     half.write_text(json.dumps(now, indent=1), encoding="utf-8")
         if differs := difference(read_json(file), now):
             raise ConfigError(f"--out {self.out} holds an evaluation of other settings: {differs}; take another folder")
@@ -100,7 +100,7 @@ class Evaluation:
         file = self.out / PRUNER
         with locks.held(self.out / LOCK):
             if stream is not None and not file.is_file():
-                with whole(file) as half:
+                with atomic_write(file) as half:
                     stream.calibrated(self.pruner).save(half)
         return load_pruner(file, own_packages(plain(self.pruner)))
 

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from autoprune_lab.atomic_write import whole
+from autoprune_lab.atomic_write import atomic_write
 from autoprune_lab.evaluation.timing import prefill_time_ratios
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.pruner_file import plain
@@ -38,7 +38,7 @@ class AnswerCache:
         records = evaluator.run(pruner)
         self.folder.mkdir(parents=True, exist_ok=True)
         frame = records.to_frame().assign(seconds=records.seconds / len(records.rows))
-        with whole(file) as half:
+        with atomic_write(file) as half:
             frame.to_parquet(half)
         return records
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from autoprune_lab.atomic_write import whole
+from autoprune_lab.atomic_write import atomic_write
 from autoprune_lab.evaluation.prompts import PreparedTask
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.pruner import Pruner
@@ -41,7 +41,7 @@ class ComplexityCache:
         """Keep them for the next one who asks."""
         file = self._file(pruner)
         self.folder.mkdir(parents=True, exist_ok=True)
-        with whole(file) as half, half.open("wb") as stream:
+        with atomic_write(file) as half, half.open("wb") as stream:
             np.save(stream, bits)
 
     def _file(self, pruner: Pruner) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from autoprune_lab.atomic_write import whole
+from autoprune_lab.atomic_write import atomic_write
 from autoprune_lab.models.errors import CheckpointError, one_line
 from autoprune_lab.models.folder import WHOLE, read_json
 from autoprune_lab.testbed.training.contract import Course
@@ -52,7 +52,7 @@ def is_finished(out: Path, made_with: Recipe) -> bool:
 
 def write_record(out: Path, made_with: Recipe) -> None:
     """Says that the model at `out` is finished."""
-    with whole(out / RECORD) as half:
+    with atomic_write(out / RECORD) as half:
         half.write_text(json.dumps(made_with, indent=2) + "\n")
 
 
@@ -68,7 +68,7 @@ class Checkpoint:
         """Write the state after `step` steps; a run that is killed meanwhile leaves the one before."""
         if self.writes:
             state = {"model": model.state_dict(), "probes": probes.state_dict(), "optimiser": optimiser.state()}
-            with whole(self.file) as half:
+            with atomic_write(self.file) as half:
                 torch.save({**state, "step": step, "recipe": dict(self.made_with)}, half)
 
     def resume(self, model: nn.Module, probes: nn.Module, optimiser: Optimiser) -> int:

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from autoprune_lab.evidence.evidence import Evidence
+from autoprune_lab import Evidence
 
 
 def concentration(evidence: Evidence) -> Float[Tensor, "batch"]:

@@ -5,8 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from autoprune_lab.schedule.curve import FULL, Shape
-from autoprune_lab.schedule.policy import Policy, Signal
+from autoprune_lab import FULL, Policy, Shape, Signal
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from autoprune_lab.evidence.evidence import Evidence
-from autoprune_lab.selection.recovery import Survivors, best
+from autoprune_lab import Evidence, Survivors, best
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from autoprune_lab.evidence.evidence import Evidence
+from autoprune_lab import Evidence
 
 
 def peak_attention(evidence: Evidence, heads: int = 2) -> Float[Tensor, "batch vision"]:
