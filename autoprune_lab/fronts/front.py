@@ -32,7 +32,7 @@ def pareto_mask(costs: ArrayLike, scores: ArrayLike) -> Bool[np.ndarray, "points
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class NotOnFront:
     """How many points did not make it onto a front: beaten, over a bound, or without a finite cost and score."""
 
     dominated: int = 0
@@ -53,7 +53,7 @@ class ParetoFront:
     costs: tuple[float, ...] = ()
     scores: tuple[float, ...] = ()
     labels: tuple[str, ...] = ()
-    left_out: LeftOut = field(default=LeftOut(), compare=False)
+    left_out: NotOnFront = field(default=NotOnFront(), compare=False)
 
     def __post_init__(self) -> None:
         """Raise ValueError unless the points are a front; `ParetoFront.of` makes one of any points."""
@@ -82,7 +82,7 @@ class ParetoFront:
         kept = np.flatnonzero(pareto_mask(np.where(within, cost, np.nan), score))
         order = kept[np.unique(cost[kept], return_index=True)[1]]  # on a front, equal costs are equal points
         usable = int((within & np.isfinite(cost) & np.isfinite(score)).sum())
-        left = LeftOut(usable - len(order), int((~within).sum()), int(within.sum()) - usable)
+        left = NotOnFront(usable - len(order), int((~within).sum()), int(within.sum()) - usable)
         return cls(tuple(cost[order].tolist()), tuple(score[order].tolist()), tuple(str(names[i]) for i in order), left)
 
     @property

@@ -7,7 +7,7 @@ import optuna
 import pandas as pd
 from optuna.trial import TrialState
 
-from autoprune_lab.fronts.front import LeftOut
+from autoprune_lab.fronts.front import NotOnFront
 from search.config.goal import COST
 from search.study.front import from_study, point_of
 from search.study.objective import PRUNER
@@ -56,10 +56,10 @@ def cost_column(trials: pd.DataFrame) -> str:
     return COST if COST in trials else "flops_ratio"
 
 
-def left_out(trials: pd.DataFrame) -> LeftOut:
+def left_out(trials: pd.DataFrame) -> NotOnFront:
     """What became of the trials in a `trials_frame` that are not on the front."""
     finite = np.isfinite(trials[cost_column(trials)].to_numpy(float)) & np.isfinite(trials["score"].to_numpy(float))
     failed = (trials["state"] == TrialState.FAIL.name.lower()).to_numpy(bool)
     within, front = trials["feasible"].to_numpy(bool), trials["front"].to_numpy(bool)
     dominated, infeasible, no_result = within & finite & ~front, ~within & ~failed, failed | (within & ~finite)
-    return LeftOut(int(dominated.sum()), int(infeasible.sum()), int(no_result.sum()))
+    return NotOnFront(int(dominated.sum()), int(infeasible.sum()), int(no_result.sum()))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoprune_lab.fronts.front import LeftOut, ParetoFront, attained, pareto_mask
+from autoprune_lab.fronts.front import NotOnFront, ParetoFront, attained, pareto_mask
 
 FRONT = ParetoFront((0.2, 0.4, 0.7), (0.5, 0.8, 0.9), ("a", "b", "c"))
 
@@ -101,9 +101,9 @@ def test_what_is_left_out_is_counted_and_said():
     costs, scores = [0.2, 0.2, 0.3, 0.1, 0.4, 0.1], [0.5, 0.5, 0.4, math.nan, math.inf, 0.9]
     front = ParetoFront.of(costs, scores, feasible=[True, True, True, True, True, False])
     assert (front.costs, front.scores, front.labels) == ((0.2,), (0.5,), ("0",))
-    assert front.left_out == LeftOut(dominated=2, infeasible=1, no_result=2)
+    assert front.left_out == NotOnFront(dominated=2, infeasible=1, no_result=2)
     assert str(front.left_out) == "2 dominated, 1 over a bound, 2 without a result"
-    assert ParetoFront().left_out == LeftOut() == LeftOut(0, 0, 0)
+    assert ParetoFront().left_out == NotOnFront() == NotOnFront(0, 0, 0)
     assert front == ParetoFront((0.2,), (0.5,), ("0",))
 
 
@@ -112,7 +112,7 @@ def test_csv_of_trials_by_the_names_of_its_columns(tmp_path):
     path.write_text("trial,flops,acc,feasible\n4,0.3,0.6,True\n5,0.2,,True\n6,0.1,0.9,False\n")
     front = ParetoFront.from_csv(path, "flops", "acc", "trial")
     assert front.rows() == [{"cost": 0.3, "score": 0.6, "label": "4"}]
-    assert front.left_out == LeftOut(0, 1, 1)
+    assert front.left_out == NotOnFront(0, 1, 1)
     with pytest.raises(ValueError, match="no column 'cost'; columns: trial, flops, acc, feasible"):
         ParetoFront.from_csv(path)
 

@@ -6,7 +6,7 @@ import optuna
 import pandas as pd
 import pytest
 
-from autoprune_lab.fronts.front import LeftOut
+from autoprune_lab.fronts.front import NotOnFront
 from search.config.identity import difference
 from search.methods.page import draw, markdown
 from search.results.text_table import interval, table
@@ -61,8 +61,8 @@ def test_what_became_of_trials_is_counted_from_their_table():
         ("fail", None, None, False, False),
     ]
     frame = pd.DataFrame(rows, columns=["state", "flops_ratio", "score", "feasible", "front"])
-    assert left_out(frame) == LeftOut(dominated=1, infeasible=3, no_result=2)
-    assert left_out(frame.assign(cost=math.inf)) == LeftOut(0, 3, 4)  # where there is a cost, it is what counts
+    assert left_out(frame) == NotOnFront(dominated=1, infeasible=3, no_result=2)
+    assert left_out(frame.assign(cost=math.inf)) == NotOnFront(0, 3, 4)  # where there is a cost, it is what counts
 
 
 def figures(name, *values):

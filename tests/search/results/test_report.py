@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from fake_evaluator import FakeEvaluator, finished, objective, settings
 
-from autoprune_lab.fronts.front import LeftOut, ParetoFront
+from autoprune_lab.fronts.front import NotOnFront, ParetoFront
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import Budget, BudgetError
 from autoprune_lab.statistics.records import Record, Records
@@ -83,7 +83,7 @@ def test_the_report_split_has_a_front_of_its_own(tmp_path):
 
 def test_what_is_not_on_the_front_is_counted_by_its_reason(tmp_path):
     study = study_result.StudyResult.read(folder(tmp_path, "a", FRONT))
-    assert study.front.left_out == LeftOut(dominated=1, infeasible=1, no_result=1)
+    assert study.front.left_out == NotOnFront(dominated=1, infeasible=1, no_result=1)
     assert "1 dominated, 1 over a bound, 1 without a result" in report.trials_table(study.trials.assign(seconds=1.0))
 
 

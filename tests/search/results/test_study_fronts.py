@@ -7,7 +7,7 @@ import optuna
 import pytest
 from fake_evaluator import FakeEvaluator, objective, settings
 
-from autoprune_lab.fronts.front import LeftOut
+from autoprune_lab.fronts.front import NotOnFront
 from search.config.errors import ConfigError
 from search.results.importance import importance
 from search.study import loop
@@ -37,7 +37,7 @@ def test_trials_over_the_bound_without_a_constraint_or_a_result_are_counted_not_
     study = study_of(([0.3, 0.6], -0.2), (None, 0.1), ([0.1, 0.9], None), ([0.2, nan], -0.3), ([0.4, 0.5], -0.1))
     front = from_study(study)
     assert front.rows() == [{"cost": 0.3, "score": 0.6, "label": "0"}]
-    assert front.left_out == LeftOut(dominated=1, infeasible=2, no_result=1)
+    assert front.left_out == NotOnFront(dominated=1, infeasible=2, no_result=1)
 
 
 def test_a_trial_that_was_cut_off_and_ran_again_counts_once(tmp_path):
