@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @contextmanager
-def whole(file: Path) -> Iterator[Path]:
+def atomic_write(file: Path) -> Iterator[Path]:
     """Yields where to write: what stands there becomes `file` when the block ends, in one step.
 
     Of several processes that write the same file each has a place of its own. One that dies leaves a .part file.

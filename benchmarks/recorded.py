@@ -1,4 +1,4 @@
-"""The embedded model's objective as recorded by `benchmarks.tabulate`: a bench without a model.
+"""The embedded model's objective as recorded by `benchmarks.tabulate`: an evaluator without a model.
 
 Cost, complexities and refusals are exact: they are arithmetic. A score is interpolated between recorded plans: two
 settings with the same visual tokens in every layer and the same scorer give the same answers, so near plans give near
@@ -15,6 +15,7 @@ from jaxtyping import Float
 from transformers import AutoConfig
 
 from autoprune_lab.models.checkpoint import check_checkpoint
+from autoprune_lab.plugins.renamed import renamed
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.pruner_file import plain
 from autoprune_lab.schedule.geometry import Geometry
@@ -62,7 +63,8 @@ class Recorded:
             kinds = tuple(dict.fromkeys(labels.tolist()))
             scores = np.stack([right[:, labels == kind].mean(1) for kind in kinds], axis=1)
             geometries = tuple(Geometry.from_config(config, *map(int, pair)) for pair in stored["sizes"])
-            return cls(stored["tokens"].astype(float), stored["scorers"], scores, kinds, stored["bits"], geometries)
+            scorers = np.array(renamed(stored["scorers"].tolist()))
+            return cls(stored["tokens"].astype(float), scorers, scores, kinds, stored["bits"], geometries)
 
     def complexities(self, pruner: Pruner) -> Float[np.ndarray, "samples"]:
         """As they were read from the model."""

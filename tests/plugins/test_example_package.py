@@ -13,7 +13,7 @@ from autoprune_lab.pruner import Pruner
 from autoprune_lab.pruner_file import plain
 from search.cli import main
 from search.config.compose import compose
-from search.config.instantiate import build_pruner
+from search.config.experiment import Experiment
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "my_policies"
 PARTS = ("policy=early_cut", "scorer=peak_attention", "complexity=concentration", "recovery=keep_spread")
@@ -59,12 +59,12 @@ def test_its_parts_are_measured_together(outside, capsys):
 
 def test_its_method_is_these_parts_and_its_space_is_searched(outside):
     settings = compose(["method=mine", "scorer=peak_attention"], [outside])
-    assert settings.config.pruner == compose(PARTS, [outside]).config.pruner
-    assert set(settings.config.space.pruner.policy) == {"depth", "gain"}
+    assert settings.config["pruner"] == compose(PARTS, [outside]).config["pruner"]
+    assert set(settings.config["space"]["pruner"]["policy"]) == {"depth", "gain"}
 
 
 def test_its_pruner_is_saved_and_loaded_by_who_names_the_package(outside, here):
-    pruner = build_pruner(compose(PARTS, [outside]).config)
+    pruner = Experiment.compose(PARTS, [outside]).pruner()
     pruner.save(here / "tuned.yaml")
     assert plain(Pruner.load(here / "tuned.yaml", packages=["my_policies"])) == plain(pruner)
     with pytest.raises(PackagesError, match=r"packages=\['my_policies'\] if you trust that code"):

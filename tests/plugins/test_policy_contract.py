@@ -69,8 +69,8 @@ def write(package, name, body, depth=0.5, edit=("", "")):
 
 
 def test_a_good_policy_of_a_users_own_package_passes(tmp_path):
-    write(tmp_path / "my_shelf", "Halving", GOOD)
-    found = outcomes(tmp_path / "my_shelf")["Halving"]
+    write(tmp_path / "my_halves", "Halving", GOOD)
+    found = outcomes(tmp_path / "my_halves")["Halving"]
     assert list(found) == [point.__name__ for point in policy_checks.POINTS]
     assert set(found.values()) == {(OK, "")}
 

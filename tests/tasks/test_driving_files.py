@@ -9,8 +9,7 @@ from answered import answered
 from PIL import Image
 
 from autoprune_lab.tasks.driving_files import DrivingFilesTask
-from search.config.compose import compose
-from search.config.instantiate import build
+from search.config.experiment import Experiment
 
 POINTS = [(2.0 * i, 0.1 * i) for i in range(1, 7)]
 WRITTEN = ", ".join(f"({x:+.2f}, {y:+.2f})" for x, y in POINTS)
@@ -128,5 +127,5 @@ def test_text_that_is_no_json_is_named(tmp_path):
 
 
 def test_it_is_found_by_its_config(write):
-    task = build(compose(["task=driving_files", f"task.path={write([row()])}", "task.split=all"]).config.task, "task")
+    task = Experiment.compose(["task=driving_files", f"task.path={write([row()])}", "task.split=all"]).task
     assert isinstance(task, DrivingFilesTask)

@@ -19,6 +19,7 @@ from search import commands
 from search.cli import main
 from search.command_line import parser_of, read, search_here_last
 from search.commands import export
+from search.config.compose import compose
 from search.config.experiment import Experiment
 from search.config.overrides import changed_keys
 from search.study import model_evaluator
@@ -280,11 +281,10 @@ def test_a_new_policy_passes_the_contract_and_is_measured_and_searched(options, 
     own = [f"policy={name}", "--config-dir", f"{package}/conf"]
     assert main(["evaluate", *own, f"model.path={checkpoint}", "task.per_kind=1", "--no-baseline"]) == 0
     assert "Policy(start=0.25" in capsys.readouterr().out
-    settings = compose(own[:1], [here / package / "conf"])
-    space, (first,) = settings.config.space.pruner.policy, settings.config.search.baselines
+    config = compose(own[:1], [here / package / "conf"]).config
+    space, (first,) = config["space"]["pruner"]["policy"], config["search"]["baselines"]
     assert {f"pruner.policy.{field}" for field in space} == first.keys()
     for field, dimension in space.items():
-        assert (
-            dimension.low <= settings.config.pruner.policy[field] == first[f"pruner.policy.{field}"] <= dimension.high
-        )
+        now = config["pruner"]["policy"][field]
+        assert dimension["low"] <= now == first[f"pruner.policy.{field}"] <= dimension["high"]
     refused(["new-policy", name, "--package", package], [f"{name}.py exists"], capsys, here)
