@@ -14,9 +14,9 @@ from autoprune_lab.statistics.records import LeftOut
 from search.cli import main
 from search.commands.evaluate import left_out_list
 from search.config.errors import ConfigError
+from search.config.experiment import Experiment
 from search.methods.evaluation_folder import Evaluation
 from search.methods.shards import is_first_here, shard
-from search.study import model_evaluator
 
 
 @pytest.fixture
@@ -38,10 +38,10 @@ def test_shards_end_in_one_table_and_files_to_read_on(words, tmp_path, capsys, m
     assert pruned["id"].tolist() == unpruned["id"].tolist()
     assert (pruned["decoder_flops"] < unpruned["decoder_flops"]).all()
 
-    def refuse(config):
+    def refuse(experiment):
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr(model_evaluator, "load", refuse)
+    monkeypatch.setattr(Experiment, "model", property(refuse))
     assert main(words) == 0
     assert capsys.readouterr().out == shown
     refused(

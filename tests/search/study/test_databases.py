@@ -12,8 +12,8 @@ from fake_evaluator import FakeEvaluator, settings
 from fake_workers import SlowEvaluator, assert_nothing_lost, done, ended, find, kill, running, start, until, work
 from optuna.trial import TrialState
 
-from search.config.compose import compose
 from search.config.errors import ConfigError
+from search.config.experiment import Experiment
 from search.study import loop, trials
 from search.study.archive import put_aside
 from search.study.storage import StudyStorage
@@ -123,9 +123,8 @@ def test_a_study_at_work_is_not_put_aside(tmp_path):
 
 
 def test_a_database_that_is_not_there_is_told_in_one_line(tmp_path):
-    place = StudyStorage.of(
-        settings(tmp_path, "search.storage=postgresql://me:secret@127.0.0.1:1/x", "search.patience=0")
-    )
+    given = settings(tmp_path, "search.storage=postgresql://me:secret@127.0.0.1:1/x", "search.patience=0")
+    place = StudyStorage.of(given.typed)
     with pytest.raises(
         ConfigError, match=r"^search.storage=postgresql://me:\*\*\*@.* cannot be opened: .*refused"
     ) as told:
@@ -139,6 +138,6 @@ def test_other_databases_are_refused(tmp_path):
 
 
 def test_a_password_is_not_written_into_the_config():
-    given = compose(["search.storage=postgresql://me:secret@host/x"])
+    given = Experiment.compose(["search.storage=postgresql://me:secret@host/x"])
     assert given.typed.search.storage == "postgresql://me:secret@host/x"
     assert given.settings.config["search"]["storage"] == "postgresql://me:***@host/x"

@@ -88,11 +88,11 @@ def test_a_sobol_sequence_is_one_sequence(tmp_path):
             ["search.sampler", "multi-objective"],
         ),
         (
-            ["~search.sampler", "+search.sampler={_target_: builtins.dict}"],
-            ["search.sampler", "dict", "expected a sampler"],
+            ["~search.sampler", "+search.sampler={_target_: fractions.Fraction}"],
+            ["search.sampler", "Fraction", "expected a sampler"],
         ),
         (
-            ["search.mode=best", "~search.pruner", "+search.pruner={_target_: builtins.dict}"],
+            ["search.mode=best", "~search.pruner", "+search.pruner={_target_: fractions.Fraction}"],
             ["search.pruner", "expected a pruner"],
         ),
         (["search.mode=best", "search.pruner.p_threshold=2"], ["search.pruner", "p_threshold"]),

@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 from search.config.errors import ConfigError
 from search.results import study_result
 from search.results.trial_table import trials_frame
-from search.study import loop, samplers, trials
+from search.study import loop, trials
 from search.study.front import from_study
 from search.study.preflight import check_study  # noqa: F401  (imports torch once, before anything is timed)
 from search.study.storage import StudyStorage
@@ -70,7 +70,7 @@ def test_a_killed_trial_is_run_again_once(tmp_path):
     whole = run(settings(tmp_path / "whole", *words), FakeEvaluator())
     given = settings(tmp_path / "killed", *words)
     study = run(settings(tmp_path / "killed", "search.n_trials=4"), FakeEvaluator())
-    study.sampler = samplers.sampler(given, 4)
+    study.sampler = given.sampler(4)
     left = study.ask(whole.trials[4].distributions)  # what kill -9 leaves: a trial that runs for ever
     trials.claim(left, "host.1.gone")
     left.set_constraint("bound", 5.0)

@@ -126,7 +126,7 @@ def test_of_several_studies_of_one_name_the_latest_is_read_back(tmp_path, uri):
 def test_sync_changes_nothing_where_nothing_is_missing(resumed, uri, capsys):
     folder, study, before = resumed
     assert main(["sync", str(folder)]) == 0
-    assert capsys.readouterr().out == f"{folder}/s: 0 sent, 12 trials in MLflow: {where({'uri': uri})}\n"
+    assert capsys.readouterr().out == f"{folder}/s: 0 sent, 12 trials in MLflow: {where(uri)}\n"
     after = complete(uri, study)
     assert after.history("hypervolume") == before.history("hypervolume")
     assert after.parent.info.end_time == before.parent.info.end_time

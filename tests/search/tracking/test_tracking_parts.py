@@ -28,9 +28,9 @@ from optuna.trial import TrialState, create_trial
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from search.commands import sync
 from search.config.errors import ConfigError
 from search.results import front_page, provenance
+from search.results.folder import load_study
 from search.results.study_result import write_config
 from search.study import loop
 from search.study.archive import put_aside
@@ -216,8 +216,8 @@ def test_a_sqlite_file_is_the_same_from_any_folder(tmp_path, monkeypatch):
 
 
 def test_it_is_said_where_the_runs_are():
-    assert where({"uri": "sqlite:///runs/m.db"}) == "mlflow ui --backend-store-uri sqlite:///runs/m.db"
-    assert where({"uri": "http://host:5000"}) == "http://host:5000"
+    assert where("sqlite:///runs/m.db") == "mlflow ui --backend-store-uri sqlite:///runs/m.db"
+    assert where("http://host:5000") == "http://host:5000"
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_passwords_are_written_nowhere(tmp_path):
     write_config(given.settings)
     assert "secret" not in (tmp_path / "s" / "config.yaml").read_text()
     assert "secret" not in (tmp_path / "s" / "journal.log").read_text()
-    assert "secret" not in where({"uri": uri})
+    assert "secret" not in where(uri)
     assert "secret" not in client.reason(RuntimeError(f"{uri} said no"))
 
 
@@ -260,8 +260,8 @@ def test_sync_finds_the_study_of_a_folder_put_aside(tmp_path):
     put_aside(place)
     loop.open_study(place, given.made_of()).set_user_attr("which", "second")
     write_config(given.settings)
-    assert sync._study(tmp_path / "s.old-1").user_attrs["which"] == "first"
-    assert sync._study(tmp_path / "s").user_attrs["which"] == "second"
+    assert load_study(tmp_path / "s.old-1").user_attrs["which"] == "first"
+    assert load_study(tmp_path / "s").user_attrs["which"] == "second"
 
 
 def make_and_die(database, n):
