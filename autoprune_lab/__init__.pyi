@@ -24,6 +24,7 @@ from .plugins.contracts import find_estimators as find_estimators
 from .plugins.contracts import find_recoveries as find_recoveries
 from .plugins.contracts import find_scorers as find_scorers
 from .plugins.discovery import find_policies as find_policies
+from .plugins.discovery import find_policy as find_policy
 from .plugins.parts import PackagesError as PackagesError
 from .plugins.parts import PartError as PartError
 from .pruner import Pruner as Pruner

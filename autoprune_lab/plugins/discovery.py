@@ -27,6 +27,18 @@ def find_policies(package: str) -> list[type[Policy]]:
     return sorted(classes, key=lambda policy: (policy.__module__, policy.__qualname__))
 
 
+def find_policy(name: str, package: str = "policies") -> type[Policy]:
+    """The policy in the file of that name, as `policy=NAME` says it; by default one that comes with the project.
+
+    Raises ValueError, which names those that there are.
+    """
+    found = {policy.__module__.rpartition(".")[2]: policy for policy in find_policies(package)}
+    if name not in found:
+        near = f"; did you mean {word}?" if (word := closest(name, found)) else ""
+        raise ValueError(f"{package} has no policy '{name}'{near}; there are: {', '.join(found)}")
+    return found[name]
+
+
 def modules_of(package: str) -> list[ModuleType]:
     """The importable `package` (or module) and every module below it, imported."""
     root = importlib.import_module(package)

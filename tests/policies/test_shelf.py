@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from autoprune_lab.plugins.discovery import find_policy
 from autoprune_lab.schedule.curve import FULL, RetentionCurve
 from autoprune_lab.schedule.policy import Signal, check_shape
 from policies.fixed import FixedPolicy
@@ -12,6 +13,12 @@ from policies.logistic_adaptive import LogisticAdaptivePolicy
 
 def tokens(policy, n_layers=32, bits=0.0, n_vision=576):
     return RetentionCurve.from_shape(policy.shape(Signal(n_layers, bits))).tokens(n_vision).tolist()
+
+
+def test_a_policy_is_found_by_its_name():
+    assert find_policy("fixed") is FixedPolicy
+    with pytest.raises(ValueError, match=r"policies has no policy 'fixd'; did you mean fixed.*there are: .*layerwise"):
+        find_policy("fixd")
 
 
 def test_fixed_is_fastv():
