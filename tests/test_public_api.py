@@ -22,7 +22,7 @@ BLOCKS = [
     for page in PAGES
     for i, code in enumerate(re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S))
 ]
-SHELF = [*sorted((ROOT / "policies").glob("*.py")), ROOT / "search" / "policy_template.txt"]
+SHELF = [*sorted((ROOT / "policies").glob("*.py")), ROOT / "search" / "commands" / "policy_template.txt"]
 SHOWN = [*PAGES, *sorted((ROOT / "notebooks").glob("*.ipynb")), *SHELF]
 
 

@@ -57,7 +57,7 @@ def _files(name: str, package: Path, adaptive: bool) -> dict[Path, str]:
     """What is written, and where."""
     class_name = "".join(part.capitalize() for part in name.split("_")) + "Policy"
     template = "adaptive_policy_template.txt" if adaptive else "policy_template.txt"
-    code = resources.files("search").joinpath(template).read_text(encoding="utf-8")
+    code = resources.files("search.commands").joinpath(template).read_text(encoding="utf-8")
     fields = ADAPTIVE_FIELDS if adaptive else FIELDS
     defaults = [f"{key}: {default}" for key, (default, _, _) in fields.items()]
     config = ["# @package pruner.policy", f"_target_: {package.name}.{name}.{class_name}", *defaults]
