@@ -31,7 +31,6 @@ from .pruner import Pruner as Pruner
 from .schedule.budget import Budget as Budget
 from .schedule.budget import BudgetError as BudgetError
 from .schedule.curve import FULL as FULL
-from .schedule.curve import RetentionCurve as RetentionCurve
 from .schedule.curve import Shape as Shape
 from .schedule.curve import logistic as logistic
 from .schedule.curve import staircase as staircase

@@ -1,7 +1,6 @@
 """Retention curves: which fraction of a sample's visual tokens enters each decoder layer."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -13,37 +12,6 @@ Shape = Float[np.ndarray, "layers"]
 """One weight per decoder layer: >= 0, never rising with depth, no NaN; `FULL` is allowed."""
 
 _ROUNDING = 1e-9  # of a token: 0.29 * 100 is 28.999999999999996 in floats and means 29
-
-
-@dataclass(frozen=True)
-class RetentionCurve:
-    """Kept fraction of the visual tokens *entering* each layer; in [0, 1], never rising with depth."""
-
-    keep: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        """Raise ValueError where the curve is empty, outside [0, 1] or rising."""
-        if not self.keep:
-            raise ValueError("keep has no layers: a curve needs at least one")
-        for layer, value in enumerate(self.keep):
-            if not 0 <= value <= 1:
-                raise ValueError(f"keep[{layer}]={value} is outside [0, 1]: give a kept fraction")
-            if layer and value > self.keep[layer - 1]:
-                raise ValueError(f"keep[{layer}]={value} rises above keep[{layer - 1}]={self.keep[layer - 1]}")
-
-    @classmethod
-    def from_shape(cls, shape: Shape) -> "RetentionCurve":
-        """The curve a shape means when no budget scales it: min(shape, 1)."""
-        return cls(tuple(float(value) for value in np.minimum(shape, 1.0)))
-
-    def tokens(self, n_vision: int) -> Int[np.ndarray, "layers"]:
-        """Whole visual tokens entering each layer, rounded down."""
-        return whole_tokens(np.asarray(self.keep), n_vision)
-
-    @property
-    def mean(self) -> float:
-        """Mean kept fraction over the layers, in [0, 1]."""
-        return float(np.mean(self.keep))
 
 
 def whole_tokens(

@@ -134,21 +134,6 @@ class FilePicture(Picture):
 
 
 @dataclass(frozen=True)
-class BytesPicture(Picture):
-    """A picture held in memory, still encoded."""
-
-    content: bytes = field(repr=False)
-    name: str
-
-    def read(self) -> bytes:
-        """The content itself."""
-        return self.content
-
-    def __str__(self) -> str:
-        return self.name
-
-
-@dataclass(frozen=True)
 class Base64Picture(Picture):
     """A picture in a cell of a table, in base64; None for an empty cell."""
 

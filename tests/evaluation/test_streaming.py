@@ -24,7 +24,7 @@ from autoprune_lab.schedule.budget import Budget
 from autoprune_lab.schedule.mean_budget import MeanBudget
 from autoprune_lab.statistics.records import LeftOut, Record
 from autoprune_lab.tasks.base import TaskError
-from autoprune_lab.tasks.pictures import Album, BytesPicture
+from autoprune_lab.tasks.pictures import Album
 from autoprune_lab.tasks.shapes import ShapesTask
 from policies.logistic_adaptive import LogisticAdaptivePolicy
 
@@ -181,7 +181,7 @@ class Damaged(ShapesTask):
     def samples(self):
         def damaged(sample):
             content = layouts.damaged_png(sample.images[0].size)
-            return dataclasses.replace(sample, images=Album((BytesPicture(content, f"{sample.id}.png"),)))
+            return dataclasses.replace(sample, images=Album((layouts.BytesPicture(content, f"{sample.id}.png"),)))
 
         return tuple(damaged(s) if i in self.places else s for i, s in enumerate(super().samples()))
 

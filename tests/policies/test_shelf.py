@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from autoprune_lab.plugins.discovery import find_policy
-from autoprune_lab.schedule.curve import FULL, RetentionCurve
+from autoprune_lab.schedule.curve import FULL, whole_tokens
 from autoprune_lab.schedule.policy import Signal, check_shape
 from policies.fixed import FixedPolicy
 from policies.layerwise import LayerwisePolicy
@@ -12,7 +12,7 @@ from policies.logistic_adaptive import LogisticAdaptivePolicy
 
 
 def tokens(policy, n_layers=32, bits=0.0, n_vision=576):
-    return RetentionCurve.from_shape(policy.shape(Signal(n_layers, bits))).tokens(n_vision).tolist()
+    return whole_tokens(np.minimum(policy.shape(Signal(n_layers, bits)), 1.0), n_vision).tolist()
 
 
 def test_a_policy_is_found_by_its_name():

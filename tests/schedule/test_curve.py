@@ -3,41 +3,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoprune_lab.schedule.curve import FULL, RetentionCurve, logistic, staircase
+from autoprune_lab.schedule.curve import FULL, logistic, staircase, whole_tokens
 
 
 def test_tokens_round_down_but_forgive_float_noise():
-    assert RetentionCurve((1.0, 0.29, 0.289, 0.0)).tokens(100).tolist() == [100, 29, 28, 0]
+    assert whole_tokens(np.array([1.0, 0.29, 0.289, 0.0]), 100).tolist() == [100, 29, 28, 0]
 
 
 @pytest.mark.parametrize("n_vision", [1, 7, 100, 576, 2880])
 def test_tokens_of_an_exact_count_are_that_count(n_vision):
     counts = np.arange(n_vision, -1, -1)
-    curve = RetentionCurve(tuple(float(count / n_vision) for count in counts))
-    assert curve.tokens(n_vision).tolist() == counts.tolist()
-
-
-def test_mean_is_over_layers():
-    assert RetentionCurve((1.0, 0.5, 0.25, 0.25)).mean == 0.5
-
-
-@pytest.mark.parametrize(
-    ("keep", "message"),
-    [
-        ((), "no layers"),
-        ((1.5,), r"keep\[0\]=1.5"),
-        ((0.5, -0.1), r"keep\[1\]=-0.1"),
-        ((1.0, float("nan")), r"keep\[1\]=nan"),
-        ((0.5, 0.6), "rises"),
-    ],
-)
-def test_an_invalid_curve_is_refused_by_name(keep, message):
-    with pytest.raises(ValueError, match=message):
-        RetentionCurve(keep)
-
-
-def test_from_shape_clips_full_layers_and_large_weights_to_one():
-    assert RetentionCurve.from_shape(np.array([FULL, 3.0, 0.5])).keep == (1.0, 1.0, 0.5)
+    assert whole_tokens(counts / n_vision, n_vision).tolist() == counts.tolist()
 
 
 def test_logistic_equals_its_formula():

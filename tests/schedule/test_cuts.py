@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import Budget, OwnCurve
-from autoprune_lab.schedule.curve import FULL, RetentionCurve, logistic
+from autoprune_lab.schedule.curve import FULL, logistic, whole_tokens
 from autoprune_lab.schedule.cuts import nearest_staircase
 from autoprune_lab.schedule.flops import flops_ratio, prefill_flops
 from autoprune_lab.schedule.geometry import Geometry
@@ -94,8 +94,8 @@ def test_without_a_budget_fewer_cuts_cost_no_more_than_the_curve(drawn, n_full, 
     shape[:n_full] = FULL
     own, few = (OwnCurve().plan(shape[None], [geometry], free_from, limit).tokens[0] for limit in (None, max_cuts))
     full = np.arange(len(shape)) < max(free_from, n_full)
-    curve = RetentionCurve.from_shape(np.where(full, FULL, shape))
-    np.testing.assert_array_equal(own, curve.tokens(geometry.n_vision))
+    keep = np.where(full, 1.0, np.minimum(shape, 1.0))
+    np.testing.assert_array_equal(own, whole_tokens(keep, geometry.n_vision))
     assert prefill_flops(geometry, few) <= prefill_flops(geometry, own)
     assert n_cuts(few, geometry.n_vision) <= max_cuts
     assert (few[full] == geometry.n_vision).all()

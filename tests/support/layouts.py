@@ -4,6 +4,7 @@ import base64
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from autoprune_lab.tasks.pictures import Picture
+
 SHORT = "\nAnswer the question using a single word or phrase."
 LETTER = "\nAnswer with the option's letter from the given choices directly."
+
+
+@dataclass(frozen=True)
+class BytesPicture(Picture):
+    """A picture in memory, still encoded."""
+
+    content: bytes
+    name: str
+
+    def read(self) -> bytes:
+        return self.content
+
+    def __str__(self) -> str:
+        return self.name
 
 
 def jpeg(seed: int, size: tuple[int, int] = (40, 30)) -> bytes:

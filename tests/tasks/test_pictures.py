@@ -5,12 +5,12 @@ import os
 
 import numpy as np
 import pytest
+from layouts import BytesPicture
 from PIL import Image, ImageFile
 
 from autoprune_lab.tasks import pictures
 from autoprune_lab.tasks.pictures import (
     Base64Picture,
-    BytesPicture,
     FilePicture,
     MissingPictureError,
     OutsidePictureError,
