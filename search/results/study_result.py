@@ -51,7 +51,7 @@ def read_table(path: Path, numbers: Sequence[str] = (), others: Sequence[str] = 
     if not path.is_file():
         return pd.DataFrame()
     try:
-        table = pd.read_csv(path, float_precision="round_trip")  # the very numbers that were written
+        table = pd.read_csv(path)
         if missing := [name for name in (*numbers, *others) if name not in table]:
             raise ValueError(f"it has no column {missing[0]}")
         return table.assign(**{name: pd.to_numeric(table[name]) for name in numbers})
