@@ -30,7 +30,7 @@ class StaircaseBlendPolicy(Policy):
             raise ValueError(f"low={self.low} must be below high={self.high}, and both be finite")
         if not len(self.depths) == len(self.keep) == 2 or len({len(row) for row in self.depths + self.keep}) > 1:
             raise ValueError(f"{self}: give depths and keep two rows each, all of one length")
-        if not (np.diff((self.depths, 1 - np.array(self.keep)), prepend=0, append=1) >= 0).all():
+        if not (np.diff(np.array((self.depths, 1 - np.array(self.keep))), prepend=0, append=1) >= 0).all():
             raise ValueError(f"{self}: depths and keep must lie in [0, 1], depths in order, keep never rise")
 
     def shape(self, signal: Signal) -> Shape:

@@ -9,6 +9,8 @@ from autoprune_lab.schedule.policy import Signal, check_shape
 from policies.fixed import FixedPolicy
 from policies.layerwise import LayerwisePolicy
 from policies.logistic_adaptive import LogisticAdaptivePolicy
+from policies.staircase_blend import StaircaseBlendPolicy
+from policies.staircase_table import StaircaseTablePolicy
 
 
 def tokens(policy, n_layers=32, bits=0.0, n_vision=576):
@@ -69,6 +71,63 @@ def test_logistic_floor_keeps_a_tail():
 
 
 @pytest.mark.parametrize(
+    ("bits", "first"),
+    [(-1e308, 20), (0.0, 20), (0.0539, 20), (0.054, 14), (0.0719, 14), (0.072, 10), (1e308, 10)],
+)
+def test_a_table_s_row_is_how_many_edges_the_number_reaches(bits, first):
+    assert tokens(StaircaseTablePolicy(), bits=bits) == [576] * first + [57] * (32 - first)
+
+
+def test_a_table_takes_any_number_of_edges_steps_and_units():
+    depths, keep = ((0.25,), (0.0, 0.5, 0.75), (), (0.5, 0.5)), ((0.5,), (0.8, 0.4, 0.0), (), (0.5, 0.25))
+    policy = StaircaseTablePolicy(edges=(3.0, 7.0, 7.5), depths=depths, keep=keep)  # a depth in layers, say
+    rows = [policy.shape(Signal(8, layers)).tolist() for layers in (2.9, 3.0, 7.0, 9.0)]
+    assert rows == [
+        [FULL] * 2 + [0.5] * 6,
+        [0.8] * 4 + [0.4] * 2 + [0.0] * 2,
+        [FULL] * 8,
+        [FULL] * 4 + [0.25] * 4,
+    ]
+    alike = StaircaseTablePolicy(edges=(), depths=((0.5,),), keep=((0.5,),))
+    assert tokens(alike, 4, bits=9.0, n_vision=10) == [10, 10, 5, 5]
+
+
+@pytest.mark.parametrize(
+    ("bits", "first"), [(-1e308, 20), (0.0, 20), (0.04, 20), (0.0625, 14), (0.085, 8), (2.0, 8), (1e308, 8)]
+)
+def test_a_blend_is_clamped_at_both_ends(bits, first):
+    assert tokens(StaircaseBlendPolicy(), bits=bits) == [576] * first + [57] * (32 - first)
+
+
+@pytest.mark.parametrize(
+    ("layers", "shape"),
+    [
+        (1.0, [FULL] * 2 + [1.0] * 4 + [0.0] * 10),
+        (4.0, [FULL] * 3 + [0.875] * 5 + [0.0625] * 8),
+        (6.0, [FULL] * 4 + [0.75] * 6 + [0.125] * 6),
+        (10.0, [FULL] * 6 + [0.5] * 8 + [0.25] * 2),
+    ],
+)
+def test_a_blend_moves_each_depth_and_each_keep(layers, shape):
+    policy = StaircaseBlendPolicy(2.0, 10.0, depths=((0.125, 0.375), (0.375, 0.875)), keep=((1.0, 0.0), (0.5, 0.25)))
+    assert policy.shape(Signal(16, layers)).tolist() == shape
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_staircases_by_a_number_are_valid_at_every_number(seed):
+    draw = np.random.default_rng(seed)
+    low, high = np.sort(draw.normal(0, 10.0 ** draw.integers(-3, 4), 2)).tolist()
+    depths = tuple(map(tuple, np.sort(draw.random((2, 3))).tolist()))
+    keep = tuple(map(tuple, np.sort(draw.random((2, 3)))[:, ::-1].tolist()))
+    edge = (low,)
+    for policy in (StaircaseTablePolicy(edge, depths, keep), StaircaseBlendPolicy(low, high, depths, keep)):
+        for number in (-1e308, *np.linspace(2 * low - high, 2 * high - low, 99).tolist(), low, high, 1e308):
+            for n_layers in (1, 2, 31):
+                signal = Signal(n_layers, number)
+                check_shape(policy.shape(signal), signal, policy)
+
+
+@pytest.mark.parametrize(
     ("policy", "fields"),
     [
         (FixedPolicy, {"layer": -1}),
@@ -82,6 +141,27 @@ def test_logistic_floor_keeps_a_tail():
         (LogisticAdaptivePolicy, {"floor": 1.5}),
         (LogisticAdaptivePolicy, {"gamma": float("nan")}),
         (LogisticAdaptivePolicy, {"x0": float("inf")}),
+        (StaircaseTablePolicy, {"edges": (0.1, 0.05)}),
+        (StaircaseTablePolicy, {"edges": (0.05, float("nan"))}),
+        (StaircaseTablePolicy, {"edges": (0.05, float("inf"))}),
+        (StaircaseTablePolicy, {"edges": (0.05,)}),
+        (StaircaseTablePolicy, {"depths": ((0.0, 0.5), (0.0, 0.5))}),
+        (StaircaseTablePolicy, {"depths": ((0.0, 0.5), (0.0, 0.5), (0.5, 0.0))}),
+        (StaircaseTablePolicy, {"depths": ((0.0, 0.5), (0.0, 0.5), (0.0, 1.5))}),
+        (StaircaseTablePolicy, {"keep": ((1.0, 0.1), (1.0, 0.1), (1.0,))}),
+        (StaircaseTablePolicy, {"keep": ((1.0, 0.1), (1.0, 0.1), (0.1, 1.0))}),
+        (StaircaseTablePolicy, {"keep": ((1.0, 0.1), (1.0, 0.1), (1.0, float("nan")))}),
+        (StaircaseBlendPolicy, {"low": 0.085}),
+        (StaircaseBlendPolicy, {"low": float("nan")}),
+        (StaircaseBlendPolicy, {"high": float("inf")}),
+        (StaircaseBlendPolicy, {"depths": ((0.0, 0.5),)}),
+        (StaircaseBlendPolicy, {"depths": ((0.0, 0.5), (0.0,))}),
+        (StaircaseBlendPolicy, {"depths": ((0.0, 0.5), (0.5, 0.0))}),
+        (StaircaseBlendPolicy, {"depths": ((0.0, 0.5), (0.5, 1.5))}),
+        (StaircaseBlendPolicy, {"keep": ((1.0, 0.1), (1.0,))}),
+        (StaircaseBlendPolicy, {"keep": ((1.0, 0.1), (0.1, 1.0))}),
+        (StaircaseBlendPolicy, {"keep": ((1.0, 0.1), (1.0, float("nan")))}),
+        (StaircaseBlendPolicy, {"keep": ((1.0, 0.1), (1.5, 0.1))}),
     ],
 )
 def test_a_field_out_of_range_is_refused_by_name_in_one_line(policy, fields):

@@ -3,10 +3,12 @@
 import optuna
 import pytest
 
+from autoprune_lab.plugins.discovery import find_policy
 from search.config.compose import compose
 from search.config.dimension import Dimension
 from search.config.errors import ConfigError
 from search.config.experiment import Experiment
+from search.config.paths import select
 from search.config.space import Space
 
 K0 = "space.pruner.policy.k0"
@@ -95,6 +97,37 @@ def test_suggestions_reach_the_pruner_and_leave_the_config_alone():
     assert pruner.budget.flops_ratio == values["pruner.budget.flops_ratio"]
     assert values["pruner.scorer._target_"].endswith(getattr(pruner.scorer, "func", pruner.scorer).__name__)
     assert experiment.pruner().policy.keep == (0.5, 0.25, 0.125)
+
+
+@pytest.mark.parametrize("name", ["staircase_table", "staircase_blend"])
+def test_steps_of_several_rows_are_searched_by_their_path(name):
+    experiment = Experiment.compose([f"policy={name}"])
+    for seed in range(5):
+        trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed)).ask()
+        values = experiment.space.suggest(trial)
+        policy = experiment.pruner(values).policy
+        fields = [(path.removeprefix("pruner.policy."), value) for path, value in values.items() if ".policy." in path]
+        assert fields == [(path, select(vars(policy), path)) for path, _ in fields]
+        steps = {f"keep.{i}.{j}" for i in range(len(policy.keep)) for j in (0, 1)}
+        assert steps == {path for path, _ in fields if path.startswith("keep")}
+        assert {depths[0] for depths in policy.depths} == {0.0}
+    defaults, alike = (experiment.pruner(experiment.space.changes(values)).policy for values in experiment.baselines)
+    assert defaults == find_policy(name)()
+    assert len({*alike.depths}) == len({*alike.keep}) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "typed"),
+    [
+        (["policy=staircase_table", "pruner.policy.edges=[3,6]"], {"edges": (3.0, 6.0)}),
+        (["policy=staircase_blend", "pruner.policy.low=3", "pruner.policy.high=6"], {"low": 3.0, "high": 6.0}),
+    ],
+)
+def test_numbers_of_another_unit_are_typed_and_the_baselines_stay(words, typed):
+    experiment = Experiment.compose(words)
+    policies = [experiment.pruner(experiment.space.changes(values)).policy for values in experiment.baselines]
+    assert len(policies) == 2
+    assert all(vars(policy).items() >= typed.items() for policy in policies)
 
 
 def test_a_baseline_is_the_config_with_its_changes():

@@ -1,10 +1,14 @@
 """A study that chooses the policy itself: options bring their own fields, dimensions and baselines."""
 
+from itertools import pairwise
+
+import numpy as np
 import optuna
 import pytest
-from fake_evaluator import FakeEvaluator, objective, settings
+from fake_evaluator import SMALL, FakeEvaluator, objective, run, settings
 from optuna.trial import TrialState
 
+from autoprune_lab.pruner import Pruner
 from autoprune_lab.pruner_file import plain
 from search.config.compose import compose
 from search.config.errors import ConfigError
@@ -17,12 +21,13 @@ from search.study.preflight import check_study  # noqa: F401  (imports torch onc
 from search.study.storage import StudyStorage
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
+NAMES = ("fixed", "layerwise", "logistic_adaptive", "staircase_blend", "staircase_table")
 OWN = "from policies.fixed import FixedPolicy\n\n\nclass MinePolicy(FixedPolicy):\n    pass\n"
 
 
 @pytest.fixture(scope="module")
 def composed():
-    return compose(["space=policies", "space.policy.choices=[fixed,layerwise,logistic_adaptive]"])
+    return compose(["space=policies", f"space.policy.choices=[{','.join(NAMES)}]"])
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +49,7 @@ def test_only_the_chosen_option_s_dimensions_are_suggested(space):
     assert changes["pruner.policy.layer"] == trial.params["fixed/pruner.policy.layer"]
 
 
-@pytest.mark.parametrize("name", ["fixed", "layerwise", "logistic_adaptive"])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_choice_becomes_its_policy_with_its_settings(space, composed, name):
     trial, changes = ask(space, 1, policy=name)
     policy = Experiment(composed).pruner(changes).policy
@@ -55,7 +60,7 @@ def test_a_choice_becomes_its_policy_with_its_settings(space, composed, name):
 
 def test_the_published_settings_of_every_option_are_its_baselines(space, composed):
     baselines = [space.complete(b, composed.config, "b") for b in composed.typed.search.baselines]
-    assert [b["policy"] for b in baselines] == ["fixed", "layerwise", "logistic_adaptive"]
+    assert [b["policy"] for b in baselines] == [*NAMES[:4], NAMES[3], NAMES[4], NAMES[4]]  # staircases have two each
     assert baselines[0]["fixed/pruner.policy.layer"] == 2
     assert all(b["pruner.budget.flops_ratio"] == 0.5 for b in baselines)
     assert not any(name.startswith("layerwise/") for name in baselines[0])
@@ -136,6 +141,29 @@ def test_the_command_line_s_own_settings_hold_for_the_config_s_option():
     (option,) = [o for o in Space.of(config).groups[0].options if o.name == "logistic_adaptive"]
     assert option.sets["pruner.policy"]["x_gamma"] == 2
     assert config["pruner"]["probe_layer"] == 2
+
+
+class OfMutualInformation(FakeEvaluator):
+    """Tells the bits that the embedded model's samples have at layer 1."""
+
+    def complexities(self, pruner):
+        return np.array([0.04, 0.065, 0.09]) if pruner.policy.adaptive else np.zeros(3)
+
+
+@pytest.mark.parametrize(("name", "ends"), [("staircase_table", [10, 7, 5]), ("staircase_blend", [10, 7, 4])])
+def test_a_study_of_staircases_by_a_number_runs_whole(tmp_path, name, ends):
+    given = settings(tmp_path, f"policy={name}", "budget.flops_ratio=0.25", "search.n_trials=12")
+    evaluator = OfMutualInformation()
+    study = run(given, evaluator)
+    assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 12  # no setting is refused, all are within reach
+    assert all(t.values[0] <= 0.25 for t in study.trials)
+    by_default, alike = (one.plan(evaluator.complexities(one), [SMALL] * 3).tokens for one in evaluator.runs[:2])
+    after_probe = by_default[:, 2:].tolist()
+    assert [[a > 5 * b for a, b in pairwise(row)].index(True) + 3 for row in after_probe] == ends  # the step to a tenth
+    assert (alike == alike[0]).all()
+    tuned = report.tuned_pruners(study, given, study_result.write(study, given.settings))
+    assert tuned
+    assert {Pruner.load(file) for file in (given.out / "tuned").glob("*.yaml")} == set(tuned.values())
 
 
 def test_a_study_over_policies_resumes_and_leaves_its_tables_and_pruners(tmp_path):
