@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from search.config.dimension import GROUP
 from search.config.paths import leaves
 
 if TYPE_CHECKING:
@@ -37,3 +38,10 @@ def difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     differing = sorted(key for key in {*then, *now} if then.get(key) != now.get(key))
     shown = "; ".join(f"{key} was {then.get(key)!r}, now {now.get(key)!r}" for key in differing[:2])
     return shown + (f" and {len(differing) - 2} more" if len(differing) > 2 else "")
+
+
+def options_of_then(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The words that give every searched group the options that a study began with, where there are others now."""
+    groups = {path: node["choices"] for path, node in then.get("space", {}).items() if node.get("type") == GROUP}
+    chosen = {path: now.get("space", {}).get(path, {}).get("choices", had) for path, had in groups.items()}
+    return [f"space.{path}.choices=[{','.join(had)}]" for path, had in groups.items() if chosen[path] != had]

@@ -16,7 +16,7 @@ from search.config.dimension import Values
 from search.config.errors import ConfigError
 from search.config.experiment import Experiment
 from search.config.goal import Goal
-from search.config.identity import difference
+from search.config.identity import difference, options_of_then
 from search.study.objective import Objective
 from search.study.outages import SectionLostError, StorageError, link
 from search.study.progress import watching
@@ -36,8 +36,13 @@ def existing(storage: StudyStorage) -> optuna.Study | None:
 
 def check_same(study: optuna.Study, now: Mapping[str, Any]) -> None:
     """Raise ConfigError naming what differs, if the study was made with other settings."""
-    then = study.user_attrs.get(SETTINGS, {})
-    if differs := difference(renamed(then), now):
+    then = renamed(study.user_attrs.get(SETTINGS, {}))
+    if words := options_of_then(then, now):  # a policy was added to the shelf, say
+        raise ConfigError(
+            f"study '{study.study_name}' was begun with other options than there are now: "
+            f"go on with {' '.join(words)}, or take another name with study=NAME"
+        )
+    if differs := difference(then, now):
         raise ConfigError(
             f"study '{study.study_name}' was made with other settings: {differs}; "
             "take another name with study=NAME, or start over with --fresh (the old one is kept aside)"

@@ -1,5 +1,6 @@
 """Studies, evaluations and words of before the code moved into rooms go on as if nothing had moved."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -42,6 +43,7 @@ GRID = (
     "task.per_kind=1",
 )
 GROUPS = ("study=groups", "space=policies", "task.per_kind=2", "search.sampler.n_startup_trials=2")
+SHELF = "space.policy.choices=[autoprune_official,complexity_spend,fixed,layerwise,logistic_adaptive]"  # of then
 PRUNERS = {
     "autoprune_official": ["method=autoprune_official"],
     "mean_budget": ["method=autoprune_spend", "pruner.budget.scale=1.25"],
@@ -131,7 +133,9 @@ def test_a_study_in_a_database_goes_on_with_its_waiting_trial_and_its_own_choice
     words = (*GROUPS, f"search.storage=sqlite:///{database}")
     before = optuna.load_study(study_name="groups", storage=f"sqlite:///{database}").trials
     assert [trial.state for trial in before[2:]] == [TrialState.COMPLETE, TrialState.WAITING]
-    study, given = resumed(here, words, 9)
+    with pytest.raises(ConfigError, match=re.escape(f"go on with {SHELF}, ")):
+        resumed(here, words, 9)
+    study, given = resumed(here, (*words, SHELF), 9)
     assert [(t.params, t.values, t.user_attrs) for t in study.trials[:3]] == [
         (t.params, t.values, t.user_attrs) for t in before[:3]
     ]
@@ -165,7 +169,7 @@ def test_a_worker_joins_a_study_that_was_begun_before(here):
     database = shutil.copy(BEFORE / "studies.sqlite", here)
     url = f"sqlite:///{database}"
     study = optuna.load_study(study_name="groups", storage=url)
-    own = settings(here, "study=groups", f"search.storage={url}")
+    own = settings(here, "study=groups", f"search.storage={url}", "space=policies", SHELF)
     joined = workers.as_begun(own)
     loop.check_same(study, joined.made_of(WEIGHTS))
     study.set_user_attr(loop.WORDS, ["search=grid", "search.sampler._target_=search.samplers.grid", f"{SCORER}={TEXT}"])

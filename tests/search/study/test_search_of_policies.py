@@ -192,5 +192,6 @@ def test_a_study_over_policies_resumes_and_leaves_its_tables_and_pruners(tmp_pat
     for number, pruner in tuned.items():
         assert type(pruner.policy).__name__ == names[params[str(number)]]
     changed = settings(tmp_path, *words, "space.policy.choices=[fixed,layerwise]")
-    with pytest.raises(ConfigError, match="space was"):
+    remedy = r"go on with space.policy.choices=\[fixed,layerwise,logistic_adaptive\]"
+    with pytest.raises(ConfigError, match=remedy):
         loop.open_study(StudyStorage.of(changed.typed), changed.made_of())
