@@ -27,7 +27,7 @@ class StaircaseBlendPolicy(Policy):
     def __post_init__(self) -> None:
         """Raise ValueError for fields out of range or order, and for lengths that do not fit."""
         if not -1e9 < self.low < self.high < 1e9:
-            raise ValueError(f"low={self.low} must be below high={self.high}, and both be finite")
+            raise ValueError(f"low={self.low} must be below high={self.high}, both between -1e9 and 1e9")
         if not len(self.depths) == len(self.keep) == 2 or len({len(row) for row in self.depths + self.keep}) > 1:
             raise ValueError(f"{self}: give depths and keep two rows each, all of one length")
         if not (np.diff(np.array((self.depths, 1 - np.array(self.keep))), prepend=0, append=1) >= 0).all():

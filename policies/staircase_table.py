@@ -24,7 +24,7 @@ class StaircaseTablePolicy(Policy):
     def __post_init__(self) -> None:
         """Raise ValueError for edges, depths or keep out of range or order, and for lengths that do not fit."""
         if list(self.edges) != sorted(self.edges) or not all(abs(edge) < 1e9 for edge in self.edges):
-            raise ValueError(f"edges={self.edges} must be finite and in order")
+            raise ValueError(f"edges={self.edges} must be in order, each between -1e9 and 1e9")
         if not len(self.depths) == len(self.keep) == len(self.edges) + 1:
             raise ValueError(f"{self}: give depths and keep one row more than there are edges")
         for depths, keep in zip(self.depths, self.keep, strict=True):
