@@ -80,7 +80,8 @@ class DecoderSource:
         """The attention call that evidence of it comes from; ValueError where there was none."""
         if self._tapped is None:
             raise ValueError(
-                "a cut before layer 0 has no attention to go by: choose another scorer, or probe_layer >= 0"
+                "a cut before layer 0 has no attention to go by: choose another scorer (for an opening: opening_scorer), "
+                "or let nothing go there: probe_layer >= 0, no opening"
             )
         return self._tapped
 

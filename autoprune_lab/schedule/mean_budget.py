@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Int
 
 from autoprune_lab.schedule.budget import Budget, BudgetError, own_curve
 from autoprune_lab.schedule.flops import prefill_flops, unpruned_flops
 from autoprune_lab.schedule.geometry import Geometry
+from autoprune_lab.schedule.opening import Opening
 from autoprune_lab.schedule.plan import Plan, Split, keep_all
 from autoprune_lab.schedule.sizing import Shapes, Sizing
 
@@ -23,17 +25,18 @@ class MeanBudget(Sizing):
     A policy whose weights rise with the sample's need spends more on it, which `Budget` would scale away. Exactly one
     of `flops_ratio` (pruned / unpruned FLOPs, both summed over the samples) and `mean_tokens` (entering a layer, mean
     over layers and samples) is given, as in `Budget`. `scale` > 0 is what calibration found; None: not calibrated yet.
-    A sample's plan depends on no other sample. On samples that the calibration has not seen, the mean may differ;
+    A sample's plan depends on no other sample. `opening` is `Budget`'s. On samples that the calibration has not seen, the mean may differ;
     samples without visual tokens do not count.
     """
 
     flops_ratio: float | int | None = None
     mean_tokens: float | int | None = None
     scale: float | None = None
+    opening: int | float | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError unless exactly one bound is given, and in its range, and a scale is above 0."""
-        Budget(self.flops_ratio, self.mean_tokens)
+        _ = self._unit
         if self.scale is not None and not 0 < self.scale < math.inf:
             raise ValueError(f"scale={self.scale} must be finite and above 0; None: not calibrated yet")
 
@@ -45,15 +48,18 @@ class MeanBudget(Sizing):
         max_cuts: int | None = None,
         split: Split = keep_all,
     ) -> Plan:
-        """min(scale * shape, 1) of each sample's tokens; with `max_cuts`, no more than that in the bound's own unit.
+        """min(scale * shape, 1) of each sample's opened tokens; with `max_cuts`, no more than that in the bound's own unit.
 
         So the set's mean, calibrated without a limit on cuts, holds with every limit. Raises ValueError where nothing
         is calibrated yet.
         """
         if self.scale is None:
             raise ValueError(f"{self} is not calibrated: use pruner.calibrated(complexities, geometries) first")
-        unit = Budget(self.flops_ratio, self.mean_tokens)
-        return own_curve(self.scale * shapes, geometries, free_from, max_cuts, split, unit)
+        return own_curve(self.scale * shapes, geometries, free_from, max_cuts, split, self._unit)
+
+    def opens(self, n_vision: Int[np.ndarray, "batch"]) -> Opening | None:
+        """As `Budget` does."""
+        return self._unit.opens(n_vision)
 
     @property
     def ready(self) -> bool:
@@ -82,6 +88,11 @@ class MeanBudget(Sizing):
             middle = math.sqrt(low) * math.sqrt(high)
             low, high = (middle, high) if spent(middle) <= bound else (low, middle)
         return replace(self, scale=low)
+
+    @property
+    def _unit(self) -> Budget:
+        """The budget that counts, and opens, as this one does."""
+        return Budget(self.flops_ratio, self.mean_tokens, self.opening)
 
     def _spent(self, counts: np.ndarray, geometries: Sequence[Geometry]) -> float:
         """The set's mean, in the bound's own unit."""

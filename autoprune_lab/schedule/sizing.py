@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from autoprune_lab.schedule.geometry import Geometry
+from autoprune_lab.schedule.opening import Opening
 from autoprune_lab.schedule.plan import Plan, Split, keep_all
 
 Shapes = Float[np.ndarray, "batch layers"]
@@ -32,12 +33,13 @@ class Sizing(ABC):
     ) -> Plan:
         """Visual tokens entering each layer of each sample, (batch, layers); every sample has n_vision >= 1.
 
-        Layers before `free_from`, and layers whose shape is `FULL`, keep every token. With `max_cuts`, a sample falls
-        at the entrance of so many layers at most. `split` is the recovery's; see `plan.Split`.
+        Layers before `free_from`, and layers whose shape is `FULL`, keep every token that an opening leaves. With
+        `max_cuts`, a sample falls at the entrance of so many layers at most, the opening's included. `split` is the
+        recovery's; see `plan.Split`.
         """
 
-    def opening(self, n_vision: Int[np.ndarray, "batch"]) -> tuple[int, Int[np.ndarray, "batch"]] | None:
-        """The layer and the tokens of a cut before the probe, if this sizing makes one."""
+    def opens(self, n_vision: Int[np.ndarray, "batch"]) -> Opening | None:
+        """The cut before the probe that this sizing makes, if it makes one; its plans hold the same tokens there."""
         return None
 
     @property
