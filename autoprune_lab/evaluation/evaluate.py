@@ -80,8 +80,8 @@ class _Read(Exception):  # noqa: N818 - not an error
 def read_complexities(vlm: VLM, prepared: PreparedTask, pruner: Pruner) -> Float[np.ndarray, "samples"]:
     """Every sample's complexity in bits; zeros for a policy that is not adaptive.
 
-    They depend on the model, the task, the estimator, the probe layer and what opens before it, on nothing else of policy
-    and budget (which need not be ready), and each prefill ends where the probe layer has run.
+    They depend on the model, the task, the estimator, the probe layer and what opens before it, on nothing else of
+    policy and budget (which need not be ready), and each prefill ends where the probe layer has run.
     """
     bits = np.zeros(len(prepared.samples))
     if not pruner.policy.adaptive:

@@ -13,7 +13,7 @@ from autoprune_lab.schedule.curve import Shape, whole_tokens
 from autoprune_lab.schedule.cuts import check_max_cuts, fewer_cuts_opened
 from autoprune_lab.schedule.flops import layer_terms, unpruned_flops
 from autoprune_lab.schedule.geometry import Geometry
-from autoprune_lab.schedule.opening import Opening, check_opening, check_place, left_open
+from autoprune_lab.schedule.opening import check_opening, check_place, left_open
 from autoprune_lab.schedule.plan import Plan, Split, keep_all
 from autoprune_lab.schedule.sizing import Shapes, Sizing
 
@@ -50,10 +50,6 @@ class Budget(Sizing):
             raise ValueError(f"flops_ratio={self.flops_ratio} is outside (0, 1]")
         if self.mean_tokens is not None and not 0 < self.mean_tokens < math.inf:
             raise ValueError(f"mean_tokens={self.mean_tokens} must be finite and above 0")
-
-    def opens(self, n_vision: Int[np.ndarray, "batch"]) -> Opening | None:
-        """The cut before layer 0, if there is an `opening`."""
-        return None if self.opening is None else Opening(0, left_open(self.opening, n_vision))
 
     def fit(
         self, shape: Shape, geometry: Geometry, free_from: int, max_cuts: int | None = None
@@ -154,7 +150,7 @@ class OwnCurve(Sizing):
 def own_curve(
     shapes: Shapes, geometries: Sequence[Geometry], free_from: int, max_cuts: int | None, split: Split, unit: Budget
 ) -> Plan:
-    """`OwnCurve`'s plan, opened as `unit` opens. With `max_cuts`, a sample costs no more than its curve, in `unit`'s."""
+    """`OwnCurve`'s plan, opened as `unit` opens. With `max_cuts`, a sample costs no more than its curve in `unit`'s."""
     _check(shapes, geometries, free_from, max_cuts, unit.opening)
     n_vision, opened = unit._entering(geometries)
     counts = whole_tokens(np.where(_full(shapes, free_from), 1.0, np.minimum(shapes, 1.0)), opened)

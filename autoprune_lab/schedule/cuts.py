@@ -36,7 +36,7 @@ def fewer_cuts(counts: Counts, n_vision: Column, cost: Cost, max_cuts: int) -> C
 
 
 def fewer_cuts_opened(counts: Counts, opened: Column, n_vision: Column, cost: Cost, max_cuts: int) -> Counts:
-    """`fewer_cuts` of samples that enter with `opened` tokens: where these are fewer than `n_vision`, one cut is spent."""
+    """`fewer_cuts` of samples that enter with `opened` tokens: if fewer than `n_vision`, one cut is spent."""
     fewer, spent = np.empty_like(counts), (opened < n_vision)[:, 0]
     for rows, left in ((~spent, max_cuts), (spent, max_cuts - 1)):
         if rows.any():

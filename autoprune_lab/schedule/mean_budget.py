@@ -5,12 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Int
 
 from autoprune_lab.schedule.budget import Budget, BudgetError, own_curve
 from autoprune_lab.schedule.flops import prefill_flops, unpruned_flops
 from autoprune_lab.schedule.geometry import Geometry
-from autoprune_lab.schedule.opening import Opening
 from autoprune_lab.schedule.plan import Plan, Split, keep_all
 from autoprune_lab.schedule.sizing import Shapes, Sizing
 
@@ -25,8 +23,8 @@ class MeanBudget(Sizing):
     A policy whose weights rise with the sample's need spends more on it, which `Budget` would scale away. Exactly one
     of `flops_ratio` (pruned / unpruned FLOPs, both summed over the samples) and `mean_tokens` (entering a layer, mean
     over layers and samples) is given, as in `Budget`. `scale` > 0 is what calibration found; None: not calibrated yet.
-    A sample's plan depends on no other sample. `opening` is `Budget`'s. On samples that the calibration has not seen, the mean may differ;
-    samples without visual tokens do not count.
+    A sample's plan depends on no other sample. On samples that the calibration has not seen, the mean may differ;
+    samples without visual tokens do not count. `opening` is `Budget`'s.
     """
 
     flops_ratio: float | int | None = None
@@ -48,7 +46,7 @@ class MeanBudget(Sizing):
         max_cuts: int | None = None,
         split: Split = keep_all,
     ) -> Plan:
-        """min(scale * shape, 1) of each sample's opened tokens; with `max_cuts`, no more than that in the bound's own unit.
+        """min(scale * shape, 1) of each sample's opened tokens; with `max_cuts`, no more than that in the bound's unit.
 
         So the set's mean, calibrated without a limit on cuts, holds with every limit. Raises ValueError where nothing
         is calibrated yet.
@@ -56,10 +54,6 @@ class MeanBudget(Sizing):
         if self.scale is None:
             raise ValueError(f"{self} is not calibrated: use pruner.calibrated(complexities, geometries) first")
         return own_curve(self.scale * shapes, geometries, free_from, max_cuts, split, self._unit)
-
-    def opens(self, n_vision: Int[np.ndarray, "batch"]) -> Opening | None:
-        """As `Budget` does."""
-        return self._unit.opens(n_vision)
 
     @property
     def ready(self) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from autoprune_lab.schedule.geometry import Geometry
-from autoprune_lab.schedule.opening import Opening
+from autoprune_lab.schedule.opening import Opening, left_open
 from autoprune_lab.schedule.plan import Plan, Split, keep_all
 
 Shapes = Float[np.ndarray, "batch layers"]
@@ -17,10 +17,12 @@ Shapes = Float[np.ndarray, "batch layers"]
 class Sizing(ABC):
     """Says the size of the curves. Subclass as a frozen dataclass.
 
-    `extra_layers`: so many layers more than the decoder has are asked of the policy.
+    `extra_layers`: so many layers more than the decoder has are asked of the policy. `opening`: a cut before layer 0, in
+    tokens or as a part of the sample's own; a field of the sizings that can make one.
     """
 
     extra_layers: ClassVar[int] = 0
+    opening: int | float | None = None
 
     @abstractmethod
     def plan(
@@ -40,7 +42,7 @@ class Sizing(ABC):
 
     def opens(self, n_vision: Int[np.ndarray, "batch"]) -> Opening | None:
         """The cut before the probe that this sizing makes, if it makes one; its plans hold the same tokens there."""
-        return None
+        return None if self.opening is None else Opening(0, left_open(self.opening, n_vision))
 
     @property
     def ready(self) -> bool:

@@ -23,7 +23,6 @@ from search.results.text_table import interval, table
 from search.results.trial_table import left_out
 from search.study.model_evaluator import ModelEvaluator
 from search.study.objective import PRUNER
-from search.study.planned import own_opening
 
 TUNED = "tuned"
 
@@ -125,7 +124,7 @@ def _tuned_arms(
 
 def _other_arms(report: ReportSettings, arms: Mapping[str, Pruner]) -> list[tuple[Arm, Pruner | None]]:
     return [
-        (Arm(name, None, ratio), replace(pruner, budget=Budget(flops_ratio=ratio, opening=own_opening(pruner))))
+        (Arm(name, None, ratio), replace(pruner, budget=Budget(flops_ratio=ratio, opening=pruner.budget.opening if pruner.budget else None)))
         for name, pruner in arms.items()
         for ratio in report.ratios
     ]

@@ -11,10 +11,8 @@ from jaxtyping import Float
 
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.pruner_file import plain
-from autoprune_lab.schedule.budget import Budget
 from autoprune_lab.schedule.flops import prefill_flops, unpruned_flops
 from autoprune_lab.schedule.geometry import Geometry
-from autoprune_lab.schedule.mean_budget import MeanBudget
 from autoprune_lab.schedule.plan import Plan
 from search.config.schema import BudgetSettings
 
@@ -91,8 +89,3 @@ def opening_of(pruner: Pruner, geometries: Sequence[Geometry]) -> str:
     node = plain(pruner)
     chooser = node["opening_scorer"] or node["scorer"]
     return json.dumps([opening.layer, opening.tokens.tolist(), chooser, node["recovery"], node["positions"]])
-
-
-def own_opening(pruner: Pruner) -> int | float | None:
-    """The `opening` of the pruner's budget, for a `Budget` of another bound that opens alike; None without one."""
-    return pruner.budget.opening if isinstance(pruner.budget, Budget | MeanBudget) else None

@@ -85,7 +85,9 @@ def test_the_floor_is_that_of_the_open_layers():
     least = Budget(flops_ratio=0.5, opening=32).floor(shape, LLAVA, 3)
     assert least == flops_ratio(LLAVA, opened)
     assert Budget(flops_ratio=least, opening=32).fit(shape, LLAVA, 3).tolist() == opened.tolist()
-    with pytest.raises(BudgetError, match=r"every visual token that opening=32 leaves \(the first 3 by free_from, 5 FULL"):
+    with pytest.raises(
+        BudgetError, match=r"every visual token that opening=32 leaves \(the first 3 by free_from, 5 FULL"
+    ):
         Budget(flops_ratio=math.nextafter(least, 0), opening=32).fit(shape, LLAVA, 3)
 
 

@@ -23,7 +23,7 @@ ADAPTIVE = {
 }  # fmt: skip
 ENTRANCE = {"policy": FixedPolicy(layer=0, keep=0.5), "scorer": scorers.feature_norm, "probe_layer": -1}
 OPENED = ADAPTIVE | {
-    "budget": Budget(flops_ratio=0.6, opening=12), "opening_scorer": scorers.feature_norm, "probe_layer": 2,
+    "budget": Budget(flops_ratio=0.68, opening=9), "opening_scorer": scorers.feature_norm, "probe_layer": 2,
 }  # fmt: skip
 ARMS = {
     "stairs": (STAIRS, "last"),
@@ -41,10 +41,7 @@ PLACES = [
     if positions == "original" or not family.mrope
 ]
 CASES = [
-    (name, arm, positions)
-    for name, positions in PLACES
-    for arm in ARMS
-    if arm != "opened" or name in OPENING_FAMILIES
+    (name, arm, positions) for name, positions in PLACES for arm in ARMS if arm != "opened" or name in OPENING_FAMILIES
 ]
 STEPS = 20
 CLOSE = {"atol": 5e-5, "rtol": 0}
