@@ -17,8 +17,8 @@ Shapes = Float[np.ndarray, "batch layers"]
 class Sizing(ABC):
     """Says the size of the curves. Subclass as a frozen dataclass.
 
-    `extra_layers`: so many layers more than the decoder has are asked of the policy. `opening`: a cut before layer 0, in
-    tokens or as a part of the sample's own; a field of the sizings that can make one.
+    `extra_layers`: so many layers more than the decoder has are asked of the policy. `opening`: a cut before layer 0,
+    in tokens or as a part of the sample's own; a field of the sizings that can make one.
     """
 
     extra_layers: ClassVar[int] = 0

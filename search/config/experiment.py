@@ -164,7 +164,10 @@ class Experiment:
 
     @cached_property
     def arms(self) -> "dict[str, Pruner]":
-        """The pruners that the report compares with: the shipped config changed by words, probing and opening as this does."""
+        """The pruners that the report compares with: the shipped config changed by words.
+
+        They probe where this one does, and open as it does unless their own words say how.
+        """
         return {name: self._arm(name, overrides) for name, overrides in self.typed.report.arms.items()}
 
     def report_settings(self, typed: Collection[str] = ()) -> dict[str, Any]:
