@@ -47,6 +47,7 @@ from .schedule.flops import visual_only as visual_only
 from .schedule.geometry import Geometry as Geometry
 from .schedule.mean_budget import MeanBudget as MeanBudget
 from .schedule.official_budget import OfficialBudget as OfficialBudget
+from .schedule.opening import Opening as Opening
 from .schedule.plan import Plan as Plan
 from .schedule.plan import Split as Split
 from .schedule.plan import keep_all as keep_all

@@ -16,6 +16,7 @@ from autoprune_lab.pruner_file import read, write
 from autoprune_lab.schedule.budget import OwnCurve
 from autoprune_lab.schedule.cuts import check_max_cuts
 from autoprune_lab.schedule.geometry import Geometry
+from autoprune_lab.schedule.opening import Opening, check_place
 from autoprune_lab.schedule.plan import Plan, keep_all
 from autoprune_lab.schedule.policy import Policy, Signal, check_shape
 from autoprune_lab.schedule.sizing import Sizing
@@ -35,7 +36,7 @@ class Pruner:
     (`original`), or are renumbered without gaps after each cut (`compact`, as AutoPrune and SparseVLM do).
     Without a budget the policy's shape is the curve itself. `max_cuts`: at most so many layers of a sample cut;
     None cuts wherever the plan falls. `opening_scorer` chooses at the cut that a budget makes before the probe
-    (`Sizing.opening`), if it makes one; None: `scorer` does.
+    (`Sizing.opens`), if it makes one; None: `scorer` does.
     """
 
     policy: Policy
@@ -49,12 +50,14 @@ class Pruner:
     opening_scorer: Scorer | None = None
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a probe layer below -1, unknown positions, or less than one cut."""
+        """Raise ValueError for a probe layer below -1, unknown positions, less than one cut, no room for an opening."""
         if self.probe_layer < -1:
             raise ValueError(f"probe_layer={self.probe_layer} must be at least -1")
         if self.positions not in get_args(Positions):
             raise ValueError(f"positions={self.positions!r} must be one of {', '.join(get_args(Positions))}")
         check_max_cuts(self.max_cuts)
+        if (opening := self.opens(np.ones(1, dtype=np.int64))) is not None:
+            check_place(opening.layer, self.probe_layer + 1, self.max_cuts)
 
     def plan(self, complexities: Float[np.ndarray, "batch"], geometries: Sequence[Geometry]) -> Plan:
         """Visual tokens entering each layer of each sample; arithmetic only. Complexities are in bits.
@@ -80,9 +83,9 @@ class Pruner:
         shapes = self._shapes(complexities[sighted], prompts[0].n_layers + self.budget.extra_layers)
         return replace(self, budget=self.budget.calibrated(shapes, prompts, self.probe_layer + 1))
 
-    def opening(self, n_vision: Int[np.ndarray, "batch"]) -> tuple[int, Int[np.ndarray, "batch"]] | None:
-        """The layer and the tokens of a cut that the budget makes before the probe, if it makes one."""
-        return self.budget.opening(n_vision) if self.budget else None
+    def opens(self, n_vision: Int[np.ndarray, "batch"]) -> Opening | None:
+        """The cut that the budget makes before the probe of samples of so many visual tokens, if it makes one."""
+        return self.budget.opens(n_vision) if self.budget else None
 
     def attach(
         self, model: nn.Module, keep_indices: bool = False, n_prompt: int | Sequence[int] | None = None

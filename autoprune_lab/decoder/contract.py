@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 
 from autoprune_lab.evidence.evidence import Estimator, Scorer
 from autoprune_lab.schedule.geometry import Geometry
+from autoprune_lab.schedule.opening import Opening
 from autoprune_lab.schedule.plan import Plan
 from autoprune_lab.schedule.policy import Policy
 from autoprune_lab.selection.recovery import Recovery
@@ -34,4 +35,4 @@ class PrunerLike(Protocol):
     @property
     def positions(self) -> str: ...
     def plan(self, complexities: Float[np.ndarray, "batch"], geometries: Sequence[Geometry]) -> Plan: ...
-    def opening(self, n_vision: Int[np.ndarray, "batch"]) -> tuple[int, Int[np.ndarray, "batch"]] | None: ...
+    def opens(self, n_vision: Int[np.ndarray, "batch"]) -> Opening | None: ...

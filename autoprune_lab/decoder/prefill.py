@@ -37,7 +37,7 @@ class Prefill:
         self.cache: Any = None
         self.plan: Plan | None = None
         self.uploaded: Sequence[tuple[Tensor, Tensor]] = ()  # the plan, layer by layer, on the device
-        self.opening = pruner.opening(self.stage.n_vision)
+        self.opening = pruner.opens(self.stage.n_vision)
         self.tapped: Tapped | None = None
         self.armed = self._is_tapped(-1)
         self.geometries = _geometries(anatomy, prompt)
@@ -93,7 +93,7 @@ class Prefill:
 
     def _cuts(self, layer: int) -> bool:
         """Do tokens go at the entrance of `layer`, by the plan or by an opening before it?"""
-        planned = self.plan is not None or (self.opening is not None and self.opening[0] == layer)
+        planned = self.plan is not None or (self.opening is not None and self.opening.layer == layer)
         return planned and must_cut(self._wanted(layer)[0] < self.stage.n_vision)
 
     def _wanted(self, layer: int) -> tuple[Count, Count]:
@@ -101,7 +101,7 @@ class Prefill:
         if self.plan is not None:
             return self.plan.kept[:, layer], self.plan.merged[:, layer]
         assert self.opening is not None  # nothing else cuts without a plan
-        return self.opening[1], np.zeros_like(self.stage.n_vision)
+        return self.opening.tokens, np.zeros_like(self.stage.n_vision)
 
     def _uploaded(self, layer: int) -> tuple[Tensor, Tensor]:
         """The same on the device."""

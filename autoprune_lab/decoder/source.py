@@ -11,7 +11,7 @@ from torch import Tensor
 
 from autoprune_lab.decoder.layout import Picks, Prompt, Stage, as_bytes, take
 from autoprune_lab.decoder.tap import Tapped, last_probabilities, probabilities, rows_at_once
-from autoprune_lab.evidence.evidence import Evidence
+from autoprune_lab.evidence.evidence import Evidence, NoAttentionError
 
 
 class LiveEvidence(Evidence):
@@ -77,10 +77,11 @@ class DecoderSource:
 
     @property
     def tapped(self) -> Tapped:
-        """The attention call that evidence of it comes from; ValueError where there was none."""
+        """The attention call that evidence of it comes from; NoAttentionError where there was none."""
         if self._tapped is None:
-            raise ValueError(
-                "a cut before layer 0 has no attention to go by: choose another scorer, or probe_layer >= 0"
+            raise NoAttentionError(
+                "a cut before layer 0 has no attention to go by: choose another scorer (for an opening: "
+                "opening_scorer), or let nothing go there: probe_layer >= 0, no opening"
             )
         return self._tapped
 

@@ -80,8 +80,8 @@ class _Read(Exception):  # noqa: N818 - not an error
 def read_complexities(vlm: VLM, prepared: PreparedTask, pruner: Pruner) -> Float[np.ndarray, "samples"]:
     """Every sample's complexity in bits; zeros for a policy that is not adaptive.
 
-    They depend on the model, the task, the estimator and the probe layer, not on the policy or budget, and each prefill
-    ends where the probe layer has run.
+    They depend on the model, the task, the estimator, the probe layer and what opens before it, on nothing else of
+    policy and budget (which need not be ready), and each prefill ends where the probe layer has run.
     """
     bits = np.zeros(len(prepared.samples))
     if not pruner.policy.adaptive:
@@ -93,7 +93,7 @@ def read_complexities(vlm: VLM, prepared: PreparedTask, pruner: Pruner) -> Float
         refuse_nan(bool(np.isnan(values[sighted]).any()), "complexity", pruner.complexity, evidence.layer)
         raise _Read(np.where(sighted, values, 0.0))
 
-    reader = replace(pruner, complexity=read, budget=None)
+    reader = replace(pruner, complexity=read)
     for batch in prepared.batches:
         with torch.inference_mode(), attached(reader, vlm.model, warn=False):
             try:

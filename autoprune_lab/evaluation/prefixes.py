@@ -32,4 +32,6 @@ class Prefixes:
 
     def _opens(self, batch: Batch, pruner: Pruner) -> bool:
         """Does the pruner cut before its probe?"""
-        return pruner.opening(np.array([self.prepared.geometries[i].n_vision for i in batch.places])) is not None
+        n_vision = np.array([self.prepared.geometries[i].n_vision for i in batch.places])
+        opening = pruner.opens(n_vision)
+        return opening is not None and bool((opening.tokens < n_vision).any())

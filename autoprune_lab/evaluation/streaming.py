@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -100,7 +100,7 @@ class Stream:
         for places in tqdm(self.batches, desc="calibrating", unit="batch", disable=not self.bars, leave=False):
             prepared = self._prepared(places, keep_features=pruner.policy.adaptive)
             shown = [places[i] for i in prepared.places]
-            bits.update(zip(shown, read_complexities(self.vlm, prepared, replace(pruner, budget=None)), strict=True))
+            bits.update(zip(shown, read_complexities(self.vlm, prepared, pruner), strict=True))
             geometries.update(zip(shown, prepared.geometries, strict=True))
         order = sorted(geometries)
         return pruner.calibrated(np.array([bits[place] for place in order]), [geometries[place] for place in order])

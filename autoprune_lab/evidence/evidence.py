@@ -11,6 +11,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
+class NoAttentionError(ValueError):
+    """Evidence of before layer 0 was asked for attention."""
+
+
 @runtime_checkable
 class Source(Protocol):
     """Computes one kind of evidence on request; the decoder has one, and a test may bring its own."""

@@ -33,6 +33,10 @@ class Cost:
         m = tokens + self.text
         return np.asarray((m * (self.linear + self.quadratic * m)).sum(axis=1, keepdims=True))
 
+    def of(self, rows: Bool[np.ndarray, "batch"]) -> "Cost":
+        """Of some of the samples."""
+        return Cost(self.linear[rows], self.quadratic[rows], self.text[rows], self.bound[rows])
+
     def of_next(self, tokens: Counts) -> Counts:
         """What one more token would cost in each layer."""
         return np.asarray(self.linear + self.quadratic * (2 * (tokens + self.text) + 1))

@@ -8,11 +8,12 @@ from fractions import Fraction
 import numpy as np
 from jaxtyping import Bool, Int
 
-from autoprune_lab.schedule.allocation import Cost, Counts, allocate, column
+from autoprune_lab.schedule.allocation import Column, Cost, Counts, allocate, column
 from autoprune_lab.schedule.curve import Shape, whole_tokens
-from autoprune_lab.schedule.cuts import check_max_cuts, fewer_cuts
+from autoprune_lab.schedule.cuts import check_max_cuts, fewer_cuts_opened
 from autoprune_lab.schedule.flops import layer_terms, unpruned_flops
 from autoprune_lab.schedule.geometry import Geometry
+from autoprune_lab.schedule.opening import check_opening, check_place, left_open
 from autoprune_lab.schedule.plan import Plan, Split, keep_all
 from autoprune_lab.schedule.sizing import Shapes, Sizing
 
@@ -27,17 +28,22 @@ class BudgetError(ValueError):
 
 @dataclass(frozen=True)
 class Budget(Sizing):
-    """An upper bound on one sample's prefill. Exactly one of the two is given.
+    """An upper bound on one sample's prefill. Exactly one of the first two is given.
 
     `flops_ratio`: pruned / unpruned prefill FLOPs of the decoder, text included, in (0, 1].
     `mean_tokens`: mean over layers of the visual tokens *entering* each layer, > 0.
+    `opening`: at most so many visual tokens, >= 1, or this part of the sample's own, in (0, 1), enter layer 0, so that
+    the layers up to the probe cost little. An opened prompt is planned like one that never had more, within the bound
+    of the whole one: "every token" and a shape's fractions are of what the opening leaves. None: all enter.
     """
 
     flops_ratio: float | int | None = None
     mean_tokens: float | int | None = None
+    opening: int | float | None = None
 
     def __post_init__(self) -> None:
-        """Raise ValueError unless exactly one bound is given, and in its range."""
+        """Raise ValueError unless exactly one bound is given, in its range, and an opening in one of its own."""
+        check_opening(self.opening)
         if (self.flops_ratio is None) == (self.mean_tokens is None):
             raise ValueError(f"{self}: give exactly one of flops_ratio and mean_tokens")
         if self.flops_ratio is not None and not 0 < self.flops_ratio <= 1:
@@ -61,15 +67,16 @@ class Budget(Sizing):
         lower layer's first. The longest such sequence within the bound is kept: unless the layers of weight
         above 0 are full, less than one token of one layer is wasted. A larger bound takes no token away.
         With `max_cuts`, a sample falls at the entrance of so many layers at most; see `cuts.fewer_cuts`.
+        With an `opening`, all this holds of the tokens that it leaves, and where it drops any it is one of the cuts.
         Raises BudgetError, naming the floor, when the full layers alone are over the bound.
         """
-        _check(shapes, geometries, free_from, max_cuts)
-        full, n_vision = _full(shapes, free_from), column([g.n_vision for g in geometries])
-        held, cost = np.where(full, n_vision, 0), self._cost(geometries)
+        _check(shapes, geometries, free_from, max_cuts, self.opening)
+        full, (n_vision, opened) = _full(shapes, free_from), self._entering(geometries)
+        held, cost = np.where(full, opened, 0), self._cost(geometries)
         if (cost.total(held) > cost.bound).any():
             raise self._refusal(shapes, geometries, free_from)
-        counts = allocate(np.where(full, 0.0, shapes), held, n_vision, cost)
-        return counts if max_cuts is None else fewer_cuts(counts, n_vision, cost, max_cuts)
+        counts = allocate(np.where(full, 0.0, shapes), held, opened, cost)
+        return counts if max_cuts is None else fewer_cuts_opened(counts, opened, n_vision, cost, max_cuts)
 
     def plan(
         self,
@@ -81,17 +88,22 @@ class Budget(Sizing):
     ) -> Plan:
         """`fit_batch`, split as the recovery splits what is allowed."""
         counts = self.fit_batch(shapes, geometries, free_from, max_cuts)
-        return Plan.within(counts, np.array([g.n_vision for g in geometries]), split)
+        return Plan.within(counts, self._entering(geometries)[1][:, 0], split)
 
     def floor(self, shape: Shape, geometry: Geometry, free_from: int) -> float:
         """The least bound that `fit` can reach, in the budget's own unit: every free layer empty."""
-        _check(shape[None], [geometry], free_from)
-        held = np.where(_full(shape[None], free_from), geometry.n_vision, 0)
+        _check(shape[None], [geometry], free_from, None, self.opening)
+        held = np.where(_full(shape[None], free_from), self._entering([geometry])[1], 0)
         return int(self._cost([geometry]).total(held)[0, 0]) / self._whole(geometry)
 
     def _whole(self, geometry: Geometry) -> int:
         """What a bound of 1 stands for: the unpruned FLOPs, or one token in every layer."""
         return geometry.n_layers if self.flops_ratio is None else unpruned_flops(geometry)
+
+    def _entering(self, geometries: Sequence[Geometry]) -> tuple[Column, Column]:
+        """Visual tokens of each prompt, and those of them that enter layer 0 at most."""
+        n_vision = column([geometry.n_vision for geometry in geometries])
+        return n_vision, left_open(self.opening, n_vision)
 
     def _cost(self, geometries: Sequence[Geometry]) -> Cost:
         """Per sample, cost and bound in whole FLOPs, or in whole tokens summed over the layers."""
@@ -110,8 +122,9 @@ class Budget(Sizing):
         worst = int(np.argmax(floors))
         name, bound = next((name, value) for name, value in vars(self).items() if value is not None)
         text = f"{geometries[worst].n_text} text tokens and " if name == "flops_ratio" else ""
+        left = "" if self.opening is None else f" that opening={self.opening} leaves"
         return BudgetError(
-            f"budget {name}={bound} is unreachable: {text}the layers that keep every visual token (the first "
+            f"budget {name}={bound} is unreachable: {text}the layers that keep every visual token{left} (the first "
             f"{free_from} by free_from, {np.isinf(shapes[worst]).sum()} FULL in the shape) alone cost "
             f"{math.ceil(floors[worst] * 1e4) / 1e4}; raise the bound or cut earlier",
             missing=floors[worst] - bound,
@@ -137,14 +150,14 @@ class OwnCurve(Sizing):
 def own_curve(
     shapes: Shapes, geometries: Sequence[Geometry], free_from: int, max_cuts: int | None, split: Split, unit: Budget
 ) -> Plan:
-    """`OwnCurve`'s plan. With `max_cuts`, a sample costs no more than its own curve, counted as `unit` counts."""
-    _check(shapes, geometries, free_from, max_cuts)
-    n_vision = column([geometry.n_vision for geometry in geometries])
-    counts = whole_tokens(np.where(_full(shapes, free_from), 1.0, np.minimum(shapes, 1.0)), n_vision)
+    """`OwnCurve`'s plan, opened as `unit` opens. With `max_cuts`, a sample costs no more than its curve in `unit`'s."""
+    _check(shapes, geometries, free_from, max_cuts, unit.opening)
+    n_vision, opened = unit._entering(geometries)
+    counts = whole_tokens(np.where(_full(shapes, free_from), 1.0, np.minimum(shapes, 1.0)), opened)
     if max_cuts is not None:
         cost = unit._cost(geometries)
-        counts = fewer_cuts(counts, n_vision, replace(cost, bound=cost.total(counts)), max_cuts)
-    return Plan.within(counts, n_vision[:, 0], split)
+        counts = fewer_cuts_opened(counts, opened, n_vision, replace(cost, bound=cost.total(counts)), max_cuts)
+    return Plan.within(counts, opened[:, 0], split)
 
 
 def _largest(bound: float, wholes: Sequence[int]) -> list[int]:
@@ -157,7 +170,13 @@ def _full(shapes: Shapes, free_from: int) -> Bool[np.ndarray, "batch layers"]:
     return np.asarray(np.isinf(shapes) | (np.arange(shapes.shape[1]) < free_from))
 
 
-def _check(shapes: Shapes, geometries: Sequence[Geometry], free_from: int, max_cuts: int | None = None) -> None:
+def _check(
+    shapes: Shapes,
+    geometries: Sequence[Geometry],
+    free_from: int,
+    max_cuts: int | None = None,
+    opening: int | float | None = None,
+) -> None:
     """Raise ValueError where the arguments do not belong together or a shape breaks the contract."""
     if not geometries or shapes.shape[0] != len(geometries):
         raise ValueError(f"{len(shapes)} shapes for {len(geometries)} geometries: give one each, at least one")
@@ -166,6 +185,8 @@ def _check(shapes: Shapes, geometries: Sequence[Geometry], free_from: int, max_c
     if free_from < 0:
         raise ValueError(f"free_from={free_from} must be a layer >= 0")
     check_max_cuts(max_cuts)
+    if opening is not None:
+        check_place(0, free_from, max_cuts)
     if not (shapes >= 0).all() or (shapes[:, 1:] > shapes[:, :-1]).any():
         raise ValueError(
             "a shape holds NaN, a negative weight or a rise: see autoprune_lab.schedule.policy.check_shape"

@@ -15,7 +15,7 @@ _ROUNDING = 1e-9  # of a token: 0.29 * 100 is 28.999999999999996 in floats and m
 
 
 def whole_tokens(
-    keep: Float[np.ndarray, "*batch layers"], n_vision: int | Int[np.ndarray, "*batch 1"]
+    keep: Float[np.ndarray, "*batch layers"], n_vision: int | Int[np.ndarray, "*batch #layers"]
 ) -> Int[np.ndarray, "*batch layers"]:
     """keep * n_vision in whole tokens, rounded down; what floats make of a whole number stays that number."""
     return np.asarray(np.floor(keep * n_vision + _ROUNDING), dtype=np.int64)

@@ -35,6 +35,15 @@ def fewer_cuts(counts: Counts, n_vision: Column, cost: Cost, max_cuts: int) -> C
     return np.take_along_axis(stairs, stair_of, axis=1)
 
 
+def fewer_cuts_opened(counts: Counts, opened: Column, n_vision: Column, cost: Cost, max_cuts: int) -> Counts:
+    """`fewer_cuts` of samples that enter with `opened` tokens: if fewer than `n_vision`, one cut is spent."""
+    fewer, spent = np.empty_like(counts), (opened < n_vision)[:, 0]
+    for rows, left in ((~spent, max_cuts), (spent, max_cuts - 1)):
+        if rows.any():
+            fewer[rows] = fewer_cuts(counts[rows], opened[rows], cost.of(rows), left)
+    return fewer
+
+
 def _first_ends(n_layers: int, n_vision: Column, cost: Cost) -> Reachable:
     """How many layers can keep every token, the rest none, without passing the bound."""
     empty = cost.total(np.zeros_like(n_vision))

@@ -24,16 +24,17 @@ class MeanBudget(Sizing):
     of `flops_ratio` (pruned / unpruned FLOPs, both summed over the samples) and `mean_tokens` (entering a layer, mean
     over layers and samples) is given, as in `Budget`. `scale` > 0 is what calibration found; None: not calibrated yet.
     A sample's plan depends on no other sample. On samples that the calibration has not seen, the mean may differ;
-    samples without visual tokens do not count.
+    samples without visual tokens do not count. `opening` is `Budget`'s.
     """
 
     flops_ratio: float | int | None = None
     mean_tokens: float | int | None = None
     scale: float | None = None
+    opening: int | float | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError unless exactly one bound is given, and in its range, and a scale is above 0."""
-        Budget(self.flops_ratio, self.mean_tokens)
+        _ = self._unit
         if self.scale is not None and not 0 < self.scale < math.inf:
             raise ValueError(f"scale={self.scale} must be finite and above 0; None: not calibrated yet")
 
@@ -45,15 +46,14 @@ class MeanBudget(Sizing):
         max_cuts: int | None = None,
         split: Split = keep_all,
     ) -> Plan:
-        """min(scale * shape, 1) of each sample's tokens; with `max_cuts`, no more than that in the bound's own unit.
+        """min(scale * shape, 1) of each sample's opened tokens; with `max_cuts`, no more than that in the bound's unit.
 
         So the set's mean, calibrated without a limit on cuts, holds with every limit. Raises ValueError where nothing
         is calibrated yet.
         """
         if self.scale is None:
             raise ValueError(f"{self} is not calibrated: use pruner.calibrated(complexities, geometries) first")
-        unit = Budget(self.flops_ratio, self.mean_tokens)
-        return own_curve(self.scale * shapes, geometries, free_from, max_cuts, split, unit)
+        return own_curve(self.scale * shapes, geometries, free_from, max_cuts, split, self._unit)
 
     @property
     def ready(self) -> bool:
@@ -82,6 +82,11 @@ class MeanBudget(Sizing):
             middle = math.sqrt(low) * math.sqrt(high)
             low, high = (middle, high) if spent(middle) <= bound else (low, middle)
         return replace(self, scale=low)
+
+    @property
+    def _unit(self) -> Budget:
+        """The budget that counts, and opens, as this one does."""
+        return Budget(self.flops_ratio, self.mean_tokens, self.opening)
 
     def _spent(self, counts: np.ndarray, geometries: Sequence[Geometry]) -> float:
         """The set's mean, in the bound's own unit."""

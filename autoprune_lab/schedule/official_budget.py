@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 
 from autoprune_lab.schedule.allocation import column
 from autoprune_lab.schedule.geometry import Geometry
+from autoprune_lab.schedule.opening import Opening, left_open
 from autoprune_lab.schedule.plan import Plan, Split, keep_all
 from autoprune_lab.schedule.sizing import Sizing
 
@@ -47,9 +48,9 @@ class OfficialBudget(Sizing):
         if not 1 <= self.opening_factor * self.mean_tokens < math.inf:
             raise ValueError(f"{self}: layer 0 keeps opening_factor * mean_tokens, which must be at least 1 and finite")
 
-    def opening(self, n_vision: Int[np.ndarray, "batch"]) -> tuple[int, Int[np.ndarray, "batch"]]:
-        """The layer that the first cut precedes, before any complexity is known, and the tokens that enter it."""
-        return 1, np.minimum(int(self.opening_factor * self.mean_tokens), n_vision)
+    def opens(self, n_vision: Int[np.ndarray, "batch"]) -> Opening:
+        """The first cut, entering layer 1."""
+        return Opening(1, left_open(int(self.opening_factor * self.mean_tokens), n_vision))
 
     def plan(
         self,
@@ -83,7 +84,7 @@ class OfficialBudget(Sizing):
         raw = shape[2:]
         if np.isinf(raw).any():
             raise ValueError(f"{self}: the shape is FULL after layer 1, where this budget cuts: give another policy")
-        n_opening = int(self.opening(np.array([n_vision]))[1][0])
+        n_opening = int(self.opens(np.array([n_vision])).tokens[0])
         return executed(bisect(raw, n_opening, self.mean_tokens) * raw, n_opening)
 
 

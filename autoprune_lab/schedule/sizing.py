@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from autoprune_lab.schedule.geometry import Geometry
+from autoprune_lab.schedule.opening import Opening, left_open
 from autoprune_lab.schedule.plan import Plan, Split, keep_all
 
 Shapes = Float[np.ndarray, "batch layers"]
@@ -16,10 +17,12 @@ Shapes = Float[np.ndarray, "batch layers"]
 class Sizing(ABC):
     """Says the size of the curves. Subclass as a frozen dataclass.
 
-    `extra_layers`: so many layers more than the decoder has are asked of the policy.
+    `extra_layers`: so many layers more than the decoder has are asked of the policy. `opening`: a cut before layer 0,
+    in tokens or as a part of the sample's own; a field of the sizings that can make one.
     """
 
     extra_layers: ClassVar[int] = 0
+    opening: int | float | None = None
 
     @abstractmethod
     def plan(
@@ -32,13 +35,14 @@ class Sizing(ABC):
     ) -> Plan:
         """Visual tokens entering each layer of each sample, (batch, layers); every sample has n_vision >= 1.
 
-        Layers before `free_from`, and layers whose shape is `FULL`, keep every token. With `max_cuts`, a sample falls
-        at the entrance of so many layers at most. `split` is the recovery's; see `plan.Split`.
+        Layers before `free_from`, and layers whose shape is `FULL`, keep every token that an opening leaves. With
+        `max_cuts`, a sample falls at the entrance of so many layers at most, the opening's included. `split` is the
+        recovery's; see `plan.Split`.
         """
 
-    def opening(self, n_vision: Int[np.ndarray, "batch"]) -> tuple[int, Int[np.ndarray, "batch"]] | None:
-        """The layer and the tokens of a cut before the probe, if this sizing makes one."""
-        return None
+    def opens(self, n_vision: Int[np.ndarray, "batch"]) -> Opening | None:
+        """The cut before the probe that this sizing makes, if it makes one; its plans hold the same tokens there."""
+        return None if self.opening is None else Opening(0, left_open(self.opening, n_vision))
 
     @property
     def ready(self) -> bool:

@@ -164,7 +164,10 @@ class Experiment:
 
     @cached_property
     def arms(self) -> "dict[str, Pruner]":
-        """The pruners that the report compares with: the shipped config changed by words, probing where this does."""
+        """The pruners that the report compares with: the shipped config changed by words.
+
+        They probe where this one does, and open as it does unless their own words say how.
+        """
         return {name: self._arm(name, overrides) for name, overrides in self.typed.report.arms.items()}
 
     def report_settings(self, typed: Collection[str] = ()) -> dict[str, Any]:
@@ -184,11 +187,17 @@ class Experiment:
         return made_of(self.settings, weights)
 
     def _arm(self, name: str, overrides: Sequence[str]) -> "Pruner":
+        from autoprune_lab.schedule.budget import Budget
+
+        own = self.pruner()
         try:
             other = Experiment.compose(overrides, self.settings.folders).pruner()
-        except ConfigError as error:
+            if own.budget and own.budget.opening and not (other.budget and other.budget.opening):
+                opened = Budget(flops_ratio=1, opening=own.budget.opening)  # the report sets its bound
+                other = replace(other, budget=opened, opening_scorer=own.opening_scorer)
+            return replace(other, probe_layer=own.probe_layer)
+        except ValueError as error:  # a ConfigError, or the pruner's own
             raise ConfigError(f"report.arms.{name}: {error}") from error
-        return replace(other, probe_layer=self.settings.config["pruner"]["probe_layer"])
 
 
 def _of_optuna(node: Mapping[str, Any], key: str) -> Any:

@@ -47,8 +47,8 @@ def measure(experiment: Experiment, n_shuffles: int) -> AdaptivityReport:
 def twin_words(settings: Settings) -> Mapping[str, list[str]]:
     """The command lines of both searches: at the budget itself, not below it; the fixed twin is told 0 bits of all."""
     words = [word for word in settings.overrides if not word.startswith(("study=", "complexity="))]
-    if select(settings.config, "space.pruner.budget") is not None:
-        words.append("~space.pruner.budget")
+    bounds = [f"space.pruner.budget.{unit}" for unit in ("flops_ratio", "mean_tokens")]
+    words += [f"~{path}" for path in bounds if select(settings.config, path) is not None]
     own = [word for word in settings.overrides if word.startswith("complexity=")]
     study = settings.typed.study
     return {

@@ -123,8 +123,9 @@ def _tuned_arms(
 
 
 def _other_arms(report: ReportSettings, arms: Mapping[str, Pruner]) -> list[tuple[Arm, Pruner | None]]:
+    openings = {name: pruner.budget.opening if pruner.budget else None for name, pruner in arms.items()}
     return [
-        (Arm(name, None, ratio), replace(pruner, budget=Budget(flops_ratio=ratio)))
+        (Arm(name, None, ratio), replace(pruner, budget=Budget(flops_ratio=ratio, opening=openings[name])))
         for name, pruner in arms.items()
         for ratio in report.ratios
     ]

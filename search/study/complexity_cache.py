@@ -1,4 +1,4 @@
-"""Complexities on disk: read once for a model, a task, an estimator and a probe layer, whatever study asks.
+"""Complexities on disk: read once for a model, a task, an estimator, a probe layer and an opening, whatever study asks.
 
 The file's name is a digest of all that they depend on: the weights, the samples with their pictures, the code that
 computes them, the sizes of the batches. What has changed has another name, so nothing stale is ever found.
@@ -18,6 +18,7 @@ from autoprune_lab.atomic_write import atomic_write
 from autoprune_lab.evaluation.prompts import PreparedTask
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.pruner import Pruner
+from search.study.planned import opening_of
 
 Bits = Float[np.ndarray, "samples"]
 
@@ -50,7 +51,8 @@ class ComplexityCache:
         module = inspect.getmodule(function)
         source = inspect.getsource(module) if module is not None else ""
         asked = f"{function.__module__}.{function.__qualname__} {bound} {pruner.probe_layer}"
-        digest = hashlib.sha256("\n".join([self._common, asked, source]).encode()).hexdigest()
+        opened = opening_of(pruner, self.prepared.geometries)
+        digest = hashlib.sha256("\n".join([self._common, asked, opened, source]).encode()).hexdigest()
         return self.folder / f"complexity-{digest[:32]}.npy"
 
     @cached_property

@@ -23,11 +23,15 @@ from search.config.goal import BEST
 from search.config.schema import Schema
 from search.study.complexity_cache import ComplexityCache
 from search.study.evaluator import Outcome
+from search.study.planned import opening_of
 
 
 @dataclass
 class ModelEvaluator:
-    """A loaded model and a prepared task. Complexities are kept per estimator and probe layer, and in `cache`."""
+    """A loaded model and a prepared task.
+
+    Complexities are kept per estimator, probe layer and opening, and in `cache`.
+    """
 
     vlm: VLM
     prepared: PreparedTask
@@ -42,10 +46,10 @@ class ModelEvaluator:
         return self.prepared.geometries
 
     def complexities(self, pruner: Pruner) -> Float[np.ndarray, "samples"]:
-        """Bits per sample; they depend on neither policy nor budget, so each is read once."""
+        """Bits per sample; of policy and budget they depend on what opens before the probe alone: each is read once."""
         if not pruner.policy.adaptive:
             return np.zeros(len(self.geometries))
-        key = (_name(pruner.complexity), pruner.probe_layer)
+        key = (_name(pruner.complexity), pruner.probe_layer, opening_of(pruner, self.geometries))
         if key not in self.known:
             self.known[key] = self._read(pruner)
         return self.known[key]

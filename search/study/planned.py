@@ -32,6 +32,7 @@ class Planned:
     flops_ratio: float
     kv_ratio: float
     kept: float
+    geometries: Sequence[Geometry]
 
     @property
     def mean_tokens(self) -> float:
@@ -55,10 +56,10 @@ class Planned:
 
     def key(self, pruner: Pruner) -> str:
         """Equal for pruners that keep the same tokens of every sample in every layer."""
-        opens = pruner.budget is not None and pruner.budget.opening(self.plan.tokens[:, 0]) is not None
-        names = ("scorer", "recovery", "probe_layer", "positions", *(("budget", "opening_scorer") if opens else ()))
         node = plain(pruner)
+        names = ("scorer", "recovery", "probe_layer", "positions")
         mark = hashlib.sha256(json.dumps([node[name] for name in names]).encode())
+        mark.update(opening_of(pruner, self.geometries).encode())
         for counts in self.plan:
             mark.update(counts.tobytes())
         return mark.hexdigest()
@@ -73,4 +74,18 @@ def planned(pruner: Pruner, bits: Bits, geometries: Sequence[Geometry]) -> Plann
     vision = sum(geometry.n_vision * geometry.n_layers for geometry in geometries)
     held = int(tokens.sum())
     whole = sum(unpruned_flops(geometry) for geometry in geometries)
-    return Planned(plan, spent / whole, (held + text) / (vision + text), held / max(vision, 1))
+    return Planned(plan, spent / whole, (held + text) / (vision + text), held / max(vision, 1), geometries)
+
+
+def opening_of(pruner: Pruner, geometries: Sequence[Geometry]) -> str:
+    """All that decides which tokens reach the probe, where an opening drops any before it; empty where none does.
+
+    So complexities depend on it, beside estimator and probe layer.
+    """
+    n_vision = np.array([geometry.n_vision for geometry in geometries])
+    opening = pruner.opens(n_vision)
+    if opening is None or (opening.tokens == n_vision).all():
+        return ""
+    node = plain(pruner)
+    chooser = node["opening_scorer"] or node["scorer"]
+    return json.dumps([opening.layer, opening.tokens.tolist(), chooser, node["recovery"], node["positions"]])

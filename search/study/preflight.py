@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,11 +49,10 @@ def check_study(experiment: Experiment) -> Path:
     folder, geometries = prompts(experiment.model_settings, experiment.task)
     try:
         corners = _corners(experiment)
-        probe = min(pruner.probe_layer, *(corner.probe_layer for corner in corners))
     except ConfigError:
-        _check_bounds(typed.budget, geometries, pruner.probe_layer)  # it is why a range below the bound is empty
+        _check_bounds(typed.budget, geometries, [pruner])  # it is why a range below the bound is empty
         raise
-    _check_bounds(typed.budget, geometries, probe)
+    _check_bounds(typed.budget, geometries, [pruner, *corners])
     _check_pinned(typed, [pruner, *corners], geometries)
     _ = experiment.baselines  # built here, as are the next, so that a mistake is told before a model is loaded
     samplers.check(experiment)
@@ -123,11 +123,12 @@ def _check_limits(experiment: Experiment) -> None:
             raise ConfigError(f"search.limits.{name}: the task has no such figure{close(name, known)}; {listed}")
 
 
-def _check_bounds(limit: BudgetSettings, geometries: list[Geometry], probe: int) -> None:
+def _check_bounds(limit: BudgetSettings, geometries: list[Geometry], pruners: list[Pruner]) -> None:
     bounds = [Budget(flops_ratio=limit.flops_ratio)] if limit.flops_ratio is not None else []
     bounds += [Budget(mean_tokens=limit.mean_tokens)] if limit.mean_tokens is not None else []
     for bound in bounds:
-        _check_reachable(bound, np.zeros(geometries[0].n_layers), geometries, probe)
+        ways = [(replace(bound, opening=p.budget.opening if p.budget else None), p.probe_layer) for p in pruners]
+        _check_reachable(ways, np.zeros(geometries[0].n_layers), geometries)
 
 
 def prompts(model: Mapping[str, Any], task: "Task") -> tuple[Path, list[Geometry]]:
@@ -154,9 +155,15 @@ def _tell(task: "Task") -> None:
         print(f"autoprune: {note}", file=sys.stderr)
 
 
-def _check_reachable(budget: Budget, shape: Shape, geometries: list[Geometry], probe: int) -> None:
-    """Raise BudgetError for the prompt with the highest floor, if that is above the bound."""
-    sighted = [geometry for geometry in geometries if geometry.n_vision]
-    if sighted:
-        dearest = max(sighted, key=lambda geometry: budget.floor(shape, geometry, probe + 1))
-        budget.fit(shape, dearest, probe + 1)
+def _check_reachable(ways: list[tuple[Budget, int]], shape: Shape, geometries: list[Geometry]) -> None:
+    """Raise BudgetError for the prompt with the highest floor, if that is above the bound in every way.
+
+    A way is the bound, with an opening or without, and a probe layer.
+    """
+
+    def floors(budget: Budget, probe: int) -> list[float]:
+        return [budget.floor(shape, geometry, probe + 1) for geometry in sighted]
+
+    if sighted := [geometry for geometry in geometries if geometry.n_vision]:
+        budget, probe = min(ways, key=lambda way: max(floors(*way)))
+        budget.fit(shape, sighted[int(np.argmax(floors(budget, probe)))], probe + 1)

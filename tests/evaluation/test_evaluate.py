@@ -16,6 +16,7 @@ from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import Budget
 from autoprune_lab.schedule.flops import macs_3ndm, mean_tokens_leaving
+from autoprune_lab.schedule.mean_budget import MeanBudget
 from autoprune_lab.selection import scorers
 from autoprune_lab.statistics.records import Record, Records, wilson
 from autoprune_lab.tasks.shapes import ShapesTask
@@ -25,6 +26,9 @@ from policies.fixed import FixedPolicy
 from policies.logistic_adaptive import LogisticAdaptivePolicy
 
 PRUNER = Pruner(LogisticAdaptivePolicy(), Budget(flops_ratio=0.6))
+OPENED = dataclasses.replace(
+    PRUNER, budget=Budget(flops_ratio=0.5, opening=40), opening_scorer=scorers.feature_norm, probe_layer=2
+)
 TASK = ShapesTask("tune", 2)
 
 
@@ -65,11 +69,21 @@ def test_answers_do_not_depend_on_batching_or_kept_features(vlm: VLM, prepared, 
         assert [row.decoder_flops for row in again] == [row.decoder_flops for row in rows]
 
 
-def test_complexities_are_those_of_the_evaluation(vlm: VLM, prepared):
-    bits = read_complexities(vlm, prepared, PRUNER)
-    rows = evaluate(vlm, prepared, PRUNER).rows
+@pytest.mark.parametrize("pruner", [PRUNER, OPENED], ids=["whole", "opened"])
+def test_complexities_are_those_of_the_evaluation(vlm: VLM, prepared, pruner):
+    bits = read_complexities(vlm, prepared, pruner)
+    rows = evaluate(vlm, prepared, pruner).rows
     np.testing.assert_allclose(bits, [row.complexity for row in rows], atol=1e-5)
     assert (bits > 0).all()
+    assert [list(row.tokens) for row in rows] == pruner.plan(bits, prepared.geometries).tokens.tolist()
+
+
+def test_complexities_are_read_behind_the_opening(vlm: VLM, prepared):
+    bits = read_complexities(vlm, prepared, OPENED)
+    uncalibrated = dataclasses.replace(OPENED, budget=MeanBudget(flops_ratio=0.5, opening=40))
+    np.testing.assert_array_equal(read_complexities(vlm, prepared, uncalibrated), bits)
+    whole = read_complexities(vlm, prepared, dataclasses.replace(OPENED, budget=None))
+    assert np.abs(bits - whole).mean() > 1e-3
     assert (read_complexities(vlm, prepared, Pruner(FixedPolicy())) == 0).all()
 
 
@@ -93,12 +107,13 @@ def test_a_complexity_that_is_no_number_is_refused(vlm: VLM, prepared):
         read_complexities(vlm, prepared, broken)
 
 
-@pytest.mark.parametrize("name", ["logistic", "two probes", "fixed"])
+@pytest.mark.parametrize("name", ["logistic", "two probes", "fixed", "opened"])
 def test_prefixes_change_no_figure(vlm: VLM, name):
     prepared = prepare(vlm, TASK, batch_size=8, blocks=2)  # kinds mixed: padded, and answers of several tokens
     pruners = {
         "logistic": [PRUNER, dataclasses.replace(PRUNER, budget=Budget(flops_ratio=0.5))],
         "two probes": [PRUNER, dataclasses.replace(PRUNER, probe_layer=2, budget=Budget(flops_ratio=0.8)), PRUNER],
+        "opened": [PRUNER, dataclasses.replace(OPENED, probe_layer=1)],
         "fixed": [
             Pruner(FixedPolicy(layer=2, keep=0.2)),
             Pruner(FixedPolicy(layer=0, keep=0.2), scorer=scorers.random, probe_layer=-1),

@@ -22,6 +22,7 @@ from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import Budget
 from autoprune_lab.schedule.mean_budget import MeanBudget
+from autoprune_lab.selection import scorers
 from autoprune_lab.statistics.records import LeftOut, Record
 from autoprune_lab.tasks.base import TaskError
 from autoprune_lab.tasks.pictures import Album
@@ -164,10 +165,13 @@ def test_one_batch_of_features_is_in_memory_at_a_time(stream, answers, monkeypat
     assert max(most) == 0
 
 
-def test_a_budget_over_the_mean_is_calibrated_as_in_memory(vlm, stream):
-    pruner = dataclasses.replace(PRUNER, budget=MeanBudget(flops_ratio=0.6))
+@pytest.mark.parametrize("opening", [None, 40])
+def test_a_budget_over_the_mean_is_calibrated_as_in_memory(vlm, stream, opening):
+    pruner = dataclasses.replace(
+        PRUNER, budget=MeanBudget(flops_ratio=0.6, opening=opening), opening_scorer=scorers.feature_norm
+    )
     prepared = prepare(vlm, TASK, batch_size=SIZE)
-    bits = read_complexities(vlm, prepared, dataclasses.replace(pruner, budget=None))
+    bits = read_complexities(vlm, prepared, pruner)
     assert stream.calibrated(pruner) == pruner.calibrated(bits, prepared.geometries)
     assert stream.calibrated(PRUNER) is PRUNER
 

@@ -98,9 +98,9 @@ def test_a_raw_curve_that_seems_to_fit_is_not_searched():
 
 
 def test_the_first_cut_is_before_layer_1_and_keeps_whole_tokens():
-    layer, tokens = OfficialBudget(39.9).opening(np.array([576, 60]))
+    layer, tokens = OfficialBudget(39.9).opens(np.array([576, 60]))
     assert (layer, tokens.tolist()) == (1, [99, 60])  # int(2.5 * 39.9)
-    assert OfficialBudget(0.5, opening_factor=2).opening(np.array([9]))[1].tolist() == [1]  # the least there is
+    assert OfficialBudget(0.5, opening_factor=2).opens(np.array([9])).tokens.tolist() == [1]  # the least there is
 
 
 def test_a_batch_is_planned_like_its_samples():

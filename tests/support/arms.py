@@ -22,8 +22,17 @@ ADAPTIVE = {
     "scorer": scorers.text_attention, "probe_layer": 0,
 }  # fmt: skip
 ENTRANCE = {"policy": FixedPolicy(layer=0, keep=0.5), "scorer": scorers.feature_norm, "probe_layer": -1}
-ARMS = {"stairs": (STAIRS, "last"), "adaptive": (ADAPTIVE, "text"), "entrance": (ENTRANCE, "norm")}
-"""Name -> the pruner's arguments, and what the oracle ranks visual tokens by."""
+OPENED = ADAPTIVE | {
+    "budget": Budget(flops_ratio=0.68, opening=9), "opening_scorer": scorers.feature_norm, "probe_layer": 2,
+}  # fmt: skip
+ARMS = {
+    "stairs": (STAIRS, "last"),
+    "adaptive": (ADAPTIVE, "text"),
+    "entrance": (ENTRANCE, "norm"),
+    "opened": (OPENED, "text", "norm"),
+}
+"""Name -> the pruner's arguments, and what the oracle ranks visual tokens by: everywhere, or then before layer 0."""
+OPENING_FAMILIES = ("llava", "qwen3_vl", "gemma3")  # plain; features added between layers; windows
 
 PLACES = [
     (name, positions)
@@ -31,7 +40,9 @@ PLACES = [
     for positions in ("original", "compact")
     if positions == "original" or not family.mrope
 ]
-CASES = [(name, arm, positions) for name, positions in PLACES for arm in ARMS]
+CASES = [
+    (name, arm, positions) for name, positions in PLACES for arm in ARMS if arm != "opened" or name in OPENING_FAMILIES
+]
 STEPS = 20
 CLOSE = {"atol": 5e-5, "rtol": 0}
 
@@ -53,7 +64,8 @@ def pruner(arm, positions):
 
 
 def oracles(name, arm, positions, samples):
-    return [Oracle(FAMILIES[name], one, ARMS[arm][1], positions) for one in samples]
+    _, rank_by, *opens_by = ARMS[arm]
+    return [Oracle(FAMILIES[name], one, rank_by, positions, *opens_by) for one in samples]
 
 
 def generate(net, inputs, steps=STEPS, **options):

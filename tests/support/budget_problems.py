@@ -1,5 +1,6 @@
-"""Random problems for `Budget.fit`: shapes, geometries, bounds and limits on the cuts."""
+"""Random problems for `Budget.fit`: shapes, geometries, bounds, limits on the cuts, openings."""
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from autoprune_lab.schedule.flops import flops_ratio, mean_tokens_entering
 from autoprune_lab.schedule.geometry import Geometry
 
 LIMITS = st.none() | st.integers(1, 6)
+OPENINGS = st.integers(1, 40) | st.integers(1, 2880) | st.floats(0.001, 0.999)
 WEIGHTS = st.one_of(
     st.just(FULL),
     st.just(0.0),
@@ -44,6 +46,16 @@ class Problem:
     unit: str
     way: float
     max_cuts: int | None = None
+    opening: int | float | None = None
+
+    @property
+    def opened(self):
+        """Visual tokens that enter the first layer."""
+        if self.opening is None:
+            return self.geometry.n_vision
+        if isinstance(self.opening, int):
+            return min(self.opening, self.geometry.n_vision)
+        return max(1, math.floor(self.opening * self.geometry.n_vision + 1e-9))
 
     def budget(self, more=0.0):
         whole = 1.0 if self.unit == "flops_ratio" else float(self.geometry.n_vision)
@@ -52,7 +64,7 @@ class Problem:
         return self.of(min(max(bound, 1e-9), whole))
 
     def of(self, bound):
-        return Budget(**{self.unit: bound})
+        return Budget(**{self.unit: bound}, opening=self.opening)
 
     def fit(self, more=0.0):
         return self.budget(more).fit(self.shape, self.geometry, self.free_from, self.max_cuts)
@@ -74,18 +86,22 @@ class Problem:
 
 
 def problems(n_layers=None, most_vision=2880, limits=LIMITS):
+    """An opening needs a layer before the probe's next one, and a cut for itself."""
     layers = st.integers(1, 40) if n_layers is None else st.just(n_layers)
-    return layers.flatmap(
-        lambda n: st.builds(
+
+    def of(n, opening, least):
+        return st.builds(
             Problem,
             shape=st.lists(WEIGHTS, min_size=n, max_size=n).map(lambda w: np.sort(np.array(w))[::-1].copy()),
             geometry=geometries(n, most_vision),
-            free_from=st.integers(0, min(3, n)),
+            free_from=st.integers(least, min(3, n)),
             unit=st.sampled_from(["flops_ratio", "mean_tokens"]),
             way=st.floats(0, 1),
-            max_cuts=limits,
+            max_cuts=limits.map(lambda limit: limit if limit is None else limit + least),
+            opening=opening,
         )
-    )
+
+    return layers.flatmap(lambda n: of(n, st.none(), 0) | of(n, OPENINGS, 1))
 
 
 def bound_of(budget):

@@ -24,13 +24,18 @@ def eager(family: Family) -> PreTrainedModel:
 class Oracle:
     """`rank_by` last: attention of the last prompt token; text: of the text rows; norm: of the layer's input.
 
+    `opens_by`: the same, where tokens go before layer 0; None: as elsewhere.
+
     The prompt's last token always stays, also where it is a picture's: the answer is read off it.
 
     After `logits`, per layer: `kept`, the indices of its visual tokens, and `attention` (heads, tokens, tokens).
     """
 
-    def __init__(self, family: Family, sample: Sample, rank_by: str, positions: str = "original") -> None:
+    def __init__(
+        self, family: Family, sample: Sample, rank_by: str, positions: str = "original", opens_by: str | None = None
+    ) -> None:
         self.family, self.sample, self.rank_by, self.positions = family, sample, rank_by, positions
+        self.opens_by = opens_by or rank_by
         self.n_prompt, self.visual = len(sample.ids), (sample.ids[:-1] == IMAGE).nonzero().flatten()
         self.kept: list[np.ndarray] = []
         self.attention: list[torch.Tensor] = []
@@ -68,10 +73,11 @@ class Oracle:
         self.alive[best] = True
 
     def _scores(self, hidden):
-        if self.rank_by == "norm":
+        rank_by = self.rank_by if self.attention else self.opens_by
+        if rank_by == "norm":
             return hidden.norm(dim=-1)
         n = self.n_prompt
-        rows = [n - 1] if self.rank_by == "last" else [i for i in range(self.visual[0], n) if i not in self.visual]
+        rows = [n - 1] if rank_by == "last" else [i for i in range(self.visual[0], n) if i not in self.visual]
         return self.attention[-1][:, rows].mean(dim=(0, 1))
 
     def _visible(self, layer, given):

@@ -12,6 +12,7 @@ from autoprune_lab.evidence.complexity import attention_entropy
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import Budget
+from autoprune_lab.selection import scorers
 from autoprune_lab.tasks.shapes import ShapesTask
 from autoprune_lab.testbed.build import build_processor, build_untrained
 from autoprune_lab.testbed.shapes.layout import layout
@@ -53,6 +54,16 @@ def test_another_process_finds_them(cache, prepared):
     np.testing.assert_array_equal(other.read(PRUNER), BITS)
 
 
+def test_what_an_opening_leaves_and_who_chooses_it_matter(cache):
+    opened = dataclasses.replace(PRUNER, budget=Budget(flops_ratio=0.6, opening=32))
+    cache.write(opened, BITS + 1)
+    same = dataclasses.replace(PRUNER, budget=Budget(flops_ratio=0.3, opening=32), max_cuts=2)
+    np.testing.assert_array_equal(cache.read(same), BITS + 1)
+    for changed in ({"budget": Budget(flops_ratio=0.6, opening=31)}, {"opening_scorer": scorers.feature_norm}):
+        assert cache.read(dataclasses.replace(opened, **changed)) is None
+    np.testing.assert_array_equal(cache.read(dataclasses.replace(PRUNER, opening_scorer=scorers.random)), BITS)
+
+
 def test_policy_and_budget_do_not_matter(cache):
     other = Pruner(LogisticAdaptivePolicy(k0=1.0), Budget(flops_ratio=0.3), max_cuts=2)
     np.testing.assert_array_equal(cache.read(other), BITS)
@@ -60,7 +71,12 @@ def test_policy_and_budget_do_not_matter(cache):
 
 @pytest.mark.parametrize(
     "changed",
-    [{"probe_layer": 2}, {"complexity": attention_entropy}, {"complexity": partial(PRUNER.complexity, x=1)}],
+    [
+        {"probe_layer": 2},
+        {"complexity": attention_entropy},
+        {"complexity": partial(PRUNER.complexity, x=1)},
+        {"budget": Budget(flops_ratio=0.6, opening=32)},
+    ],
 )
 def test_another_question_to_the_model_is_another_entry(cache, changed):
     assert cache.read(dataclasses.replace(PRUNER, **changed)) is None

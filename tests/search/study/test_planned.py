@@ -78,7 +78,29 @@ def test_pruners_that_keep_the_same_tokens_have_one_key():
         assert plan(other).key(other) != key
 
 
-def test_who_chooses_at_an_opening_cut_is_part_of_the_key():
-    pruner = Pruner(LogisticAdaptivePolicy(), OfficialBudget(40))
+@pytest.mark.parametrize("budget", [OfficialBudget(40), Budget(mean_tokens=40, opening=64)])
+def test_who_chooses_at_an_opening_cut_is_part_of_the_key(budget):
+    pruner = Pruner(LogisticAdaptivePolicy(), budget)
     opened = dataclasses.replace(pruner, opening_scorer=scorers.random)
     assert plan(pruner, [SMALL]).key(pruner) != plan(opened, [SMALL]).key(opened)
+
+
+def test_openings_that_leave_the_same_tokens_have_one_key():
+    whole = Pruner(FixedPolicy(layer=4), Budget(mean_tokens=40))
+    narrow = dataclasses.replace(whole, budget=Budget(mean_tokens=30, opening=36), scorer=scorers.feature_norm)
+    wide = dataclasses.replace(whole, budget=Budget(mean_tokens=40, opening=144))
+
+    def key(pruner):
+        return plan(pruner, [SMALL]).key(pruner)
+
+    assert key(wide) == key(whole)
+    part = dataclasses.replace(narrow, budget=Budget(mean_tokens=30.01, opening=0.25))
+    assert key(part) == key(narrow) == key(dataclasses.replace(narrow, opening_scorer=scorers.feature_norm))
+    assert key(narrow) != key(dataclasses.replace(narrow, opening_scorer=scorers.random))
+
+
+def test_an_opening_is_in_the_cost_and_the_fraction_kept():
+    found = plan(Pruner(FixedPolicy(layer=4, keep=0.5), Budget(flops_ratio=0.25, opening=32)), [SMALL])
+    assert found.plan.tokens[0, :4].tolist() == [32] * 4
+    assert found.flops_ratio == flops_ratio(SMALL, found.plan.tokens[0])
+    assert found.kept == found.plan.tokens.mean() / 144
