@@ -16,7 +16,7 @@ from autoprune_lab.pruner_file import read, write
 from autoprune_lab.schedule.budget import OwnCurve
 from autoprune_lab.schedule.cuts import check_max_cuts
 from autoprune_lab.schedule.geometry import Geometry
-from autoprune_lab.schedule.opening import Opening, check_place
+from autoprune_lab.schedule.opening import Opening, check_room
 from autoprune_lab.schedule.plan import Plan, keep_all
 from autoprune_lab.schedule.policy import Policy, Signal, check_shape
 from autoprune_lab.schedule.sizing import Sizing
@@ -56,8 +56,8 @@ class Pruner:
         if self.positions not in get_args(Positions):
             raise ValueError(f"positions={self.positions!r} must be one of {', '.join(get_args(Positions))}")
         check_max_cuts(self.max_cuts)
-        if (opening := self.opens(np.ones(1, dtype=np.int64))) is not None:
-            check_place(opening.layer, self.probe_layer + 1, self.max_cuts)
+        if self.budget is not None and self.budget.opening is not None:
+            check_room(self.probe_layer + 1, self.max_cuts)
 
     def plan(self, complexities: Float[np.ndarray, "batch"], geometries: Sequence[Geometry]) -> Plan:
         """Visual tokens entering each layer of each sample; arithmetic only. Complexities are in bits.

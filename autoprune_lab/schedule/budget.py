@@ -13,7 +13,7 @@ from autoprune_lab.schedule.curve import Shape, whole_tokens
 from autoprune_lab.schedule.cuts import check_max_cuts, fewer_cuts_opened
 from autoprune_lab.schedule.flops import layer_terms, unpruned_flops
 from autoprune_lab.schedule.geometry import Geometry
-from autoprune_lab.schedule.opening import check_opening, check_place, left_open
+from autoprune_lab.schedule.opening import check_opening, check_room, left_open
 from autoprune_lab.schedule.plan import Plan, Split, keep_all
 from autoprune_lab.schedule.sizing import Shapes, Sizing
 
@@ -186,7 +186,7 @@ def _check(
         raise ValueError(f"free_from={free_from} must be a layer >= 0")
     check_max_cuts(max_cuts)
     if opening is not None:
-        check_place(0, free_from, max_cuts)
+        check_room(free_from, max_cuts)
     if not (shapes >= 0).all() or (shapes[:, 1:] > shapes[:, :-1]).any():
         raise ValueError(
             "a shape holds NaN, a negative weight or a rise: see autoprune_lab.schedule.policy.check_shape"

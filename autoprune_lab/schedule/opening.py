@@ -40,15 +40,15 @@ def left_open(opening: int | float | None, n_vision: Int[np.ndarray, "*batch"]) 
     return np.asarray(np.minimum(most, n_vision))
 
 
-def check_place(layer: int, free_from: int, max_cuts: int | None) -> None:
-    """Raise ValueError where an opening at the entrance of `layer` leaves no layer to the probe, or no cut to the plan.
+def check_room(free_from: int, max_cuts: int | None) -> None:
+    """Raise ValueError where an opening before layer 0 leaves no layer to the probe, or no cut to the plan.
 
     `free_from` is the layer behind the probe.
     """
-    if free_from <= layer:
+    if free_from == 0:
         raise ValueError(
-            f"probe_layer={free_from - 1} with an opening before layer {layer}: the probe must come behind it; "
-            f"take probe_layer >= {layer}, or a budget without opening"
+            "probe_layer=-1 with an opening before layer 0: the probe must come behind it; take probe_layer >= 0, or a "
+            "budget without opening"
         )
     if max_cuts == 1:
         raise ValueError("max_cuts=1 is spent by the opening: take at least 2, or a budget without opening")

@@ -15,7 +15,6 @@ from autoprune_lab.schedule.curve import logistic, staircase
 from autoprune_lab.schedule.flops import flops_ratio, prefill_flops, unpruned_flops
 from autoprune_lab.schedule.geometry import Geometry
 from autoprune_lab.schedule.mean_budget import MeanBudget
-from autoprune_lab.schedule.official_budget import OfficialBudget
 from autoprune_lab.schedule.opening import left_open
 from autoprune_lab.selection.contextual_merge import ContextualMerge
 from policies.complexity_spend import ComplexitySpendPolicy
@@ -156,7 +155,6 @@ def test_nothing_is_merged_before_the_probe():
     [
         ({"probe_layer": -1}, r"probe_layer=-1 with an opening before layer 0.*take probe_layer >= 0"),
         ({"max_cuts": 1}, r"max_cuts=1 is spent by the opening"),
-        ({"probe_layer": 0, "budget": OfficialBudget(64)}, r"probe_layer=0 with an opening before layer 1"),
     ],
 )
 def test_an_opening_without_room_is_refused(changes, message):

@@ -134,4 +134,5 @@ def test_a_budget_in_tokens_needs_no_second_word():
             "_target_": "autoprune_lab.schedule.budget.Budget",
             "flops_ratio": None,
             "mean_tokens": 40,
+            "opening": None,
         }
