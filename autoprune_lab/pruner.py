@@ -56,7 +56,7 @@ class Pruner:
         if self.positions not in get_args(Positions):
             raise ValueError(f"positions={self.positions!r} must be one of {', '.join(get_args(Positions))}")
         check_max_cuts(self.max_cuts)
-        if self.budget is not None and self.budget.opening is not None:
+        if self.opening is not None:
             check_room(self.probe_layer + 1, self.max_cuts)
 
     def plan(self, complexities: Float[np.ndarray, "batch"], geometries: Sequence[Geometry]) -> Plan:
@@ -82,6 +82,11 @@ class Pruner:
         prompts = [geometries[int(i)] for i in sighted]
         shapes = self._shapes(complexities[sighted], prompts[0].n_layers + self.budget.extra_layers)
         return replace(self, budget=self.budget.calibrated(shapes, prompts, self.probe_layer + 1))
+
+    @property
+    def opening(self) -> int | float | None:
+        """The budget's cut before layer 0, in tokens or as a part of a sample's own; None: it makes none."""
+        return None if self.budget is None else self.budget.opening
 
     def opens(self, n_vision: Int[np.ndarray, "batch"]) -> Opening | None:
         """The cut that the budget makes before the probe of samples of so many visual tokens, if it makes one."""

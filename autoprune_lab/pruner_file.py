@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from autoprune_lab.errors import one_line
 from autoprune_lab.plugins.discovery import OURS, TARGET, packages_of
 from autoprune_lab.plugins.parts import PARTIAL, PartError, check_bounds, make
 
@@ -51,10 +52,10 @@ def read(path: Path, kind: type, packages: Collection[str]) -> Any:
             _check_packages(node.pop(PACKAGES, []))
         return make(node, kind, packages)
     except PartError as error:
-        error.args = (f"{path}: {_line(error)}",)
+        error.args = (f"{path}: {one_line(error)}",)
         raise
     except (ValueError, ArithmeticError, yaml.YAMLError) as error:
-        raise PartError(f"{path}: {_line(error)}") from error
+        raise PartError(f"{path}: {one_line(error)}") from error
 
 
 def plain(value: Any) -> Any:
@@ -140,7 +141,3 @@ def _check_packages(says: Any) -> None:
     """What a file says that it needs is for people; `parts.make` sees for itself."""
     if not (isinstance(says, list) and all(isinstance(name, str) and name.isidentifier() for name in says)):
         raise PartError(f"{PACKAGES}: {says!r} is not a list of packages")
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -35,8 +35,9 @@ def run(experiment: Experiment, fresh: bool = False) -> "StudyResult":
     with tracked(study, experiment) as observers:
         _search(study, experiment, observers)
         _report(study, experiment)
-        pictures.draw(StudyResult.read(experiment.out))
-    return StudyResult.read(experiment.out)
+        result = StudyResult.read(experiment.out)
+        pictures.draw(result)
+    return result
 
 
 def work(experiment: Experiment, packages: Sequence[str] = ()) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from autoprune_lab.errors import one_line
 from autoprune_lab.evidence.evidence import Estimator, Evidence, Scorer
 from autoprune_lab.plugins.contracts import ESTIMATOR, RECOVERY, SCORER, Plugin
 from autoprune_lab.plugins.plain_evidence import (
@@ -262,4 +263,4 @@ def _require_close(one: Any, other: Any, otherwise: str, tolerance: float = 1e-5
     try:
         torch.testing.assert_close(one, other, atol=tolerance, rtol=tolerance, equal_nan=tolerance == 0)
     except AssertionError as error:
-        raise ContractError(f"{otherwise}: {' '.join(str(error).split())}") from error
+        raise ContractError(f"{otherwise}: {one_line(error)}") from error

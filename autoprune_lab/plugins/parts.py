@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, NewType, Union, get_args, get_origin, ge
 
 from torch import Tensor
 
+from autoprune_lab.errors import one_line
 from autoprune_lab.evidence.evidence import Evidence
 from autoprune_lab.plugins.contracts import ESTIMATOR, RECOVERY, SCORER, Contract
 from autoprune_lab.plugins.discovery import OURS, TARGET, closest, near_miss, package_of, packages_of, targets
@@ -115,7 +116,7 @@ def _part(node: Mapping[Any, Any], kinds: Sequence[Any], at: str, allowed: Colle
     try:
         return found(**made)
     except Exception as error:  # of any type: it is how a part says what it refuses
-        raise PartError(f"{_place(at)}{' '.join(str(error).split()) or type(error).__name__}") from error
+        raise PartError(f"{_place(at)}{one_line(error)}") from error
 
 
 def _find(name: Any, at: str, allowed: Collection[str]) -> Any:

@@ -12,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from autoprune_lab.errors import one_line
 from autoprune_lab.tasks.base import TaskError
 from autoprune_lab.tasks.regular import is_inside, read_regular
 from autoprune_lab.tasks.shown import orientation, shown
@@ -83,8 +84,7 @@ class Picture(ABC):
         except UnidentifiedImageError as error:
             raise PictureError(f"{self} cannot be decoded: it has no known format") from error
         except Exception as error:  # of any kind: the bytes are a stranger's, and so are the decoders
-            why = " ".join(str(error).split()) or type(error).__name__
-            raise PictureError(f"{self} cannot be decoded: {why}") from error
+            raise PictureError(f"{self} cannot be decoded: {one_line(error)}") from error
 
 
 def _open(content: io.BytesIO) -> "Image":

@@ -4,9 +4,8 @@ import argparse
 import shlex
 import sys
 
+from search.command_line import INTERRUPTED
 from search.config import arguments
-
-INTERRUPTED = 130
 
 SUMMARY = "find good settings of a policy: many trials, and the front of accuracy against cost"
 DESCRIPTION = f"""\

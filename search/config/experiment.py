@@ -192,8 +192,8 @@ class Experiment:
         own = self.pruner()
         try:
             other = Experiment.compose(overrides, self.settings.folders).pruner()
-            if own.budget and own.budget.opening and not (other.budget and other.budget.opening):
-                opened = Budget(flops_ratio=1, opening=own.budget.opening)  # the report sets its bound
+            if own.opening is not None and other.opening is None:
+                opened = Budget(flops_ratio=1, opening=own.opening)  # the report sets its bound
                 other = replace(other, budget=opened, opening_scorer=own.opening_scorer)
             return replace(other, probe_layer=own.probe_layer)
         except ValueError as error:  # a ConfigError, or the pruner's own

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 
+from autoprune_lab.errors import one_line
 from autoprune_lab.plugins.discovery import TARGET, near_miss
 from search.config.errors import ConfigError, close
 from search.config.paths import select
@@ -28,7 +29,7 @@ def build(node: Any, key: str) -> Any:
         return instantiate(node, _convert_="all")
     except InstantiationException as error:
         if isinstance(error.__cause__, ValueError | TypeError):
-            raise ConfigError(f"{key}: {_one_line(error.__cause__)}") from error
+            raise ConfigError(f"{key}: {one_line(error.__cause__)}") from error
         raise
 
 
@@ -46,7 +47,7 @@ def build_pruner(node: Any, packages: Collection[str], key: str) -> "Pruner":
     except PackagesError as error:
         raise ConfigError(f"{key}: {error.needs}: no `{TARGET}` of this config names that package") from error
     except PartError as error:
-        raise ConfigError(_one_line(error)) from error
+        raise ConfigError(one_line(error)) from error
 
 
 def check_targets(node: Any, key: str) -> None:
@@ -64,7 +65,7 @@ def check_targets(node: Any, key: str) -> None:
         signature = inspect.signature(get_object(node[TARGET]))
     except Exception as error:
         name = str(node[TARGET])
-        near = f"did you mean {near}?" if (near := near_miss(name)) not in (None, name) else _one_line(error)
+        near = f"did you mean {near}?" if (near := near_miss(name)) not in (None, name) else one_line(error)
         raise ConfigError(f"{key}.{TARGET} '{name}' was not found: {near}") from error
     given = [name for name in node if not name.startswith("_")]
     takes = list(signature.parameters)
@@ -91,7 +92,3 @@ def wants_whole_number(config: Mapping[str, Any], path: str) -> bool:
         return False
     parameter = inspect.signature(get_object(owner[TARGET])).parameters.get(name)
     return parameter is not None and parameter.annotation in (int, "int")
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from autoprune_lab.atomic_write import atomic_write
+from autoprune_lab.errors import one_line
 from autoprune_lab.evaluation.answers import Answers
 from autoprune_lab.evaluation.prompts import none_shown
 from autoprune_lab.evaluation.streaming import WHOLE, Shard, Stream
@@ -125,4 +126,4 @@ def load_pruner(path: Path, packages: Sequence[str] = ()) -> Pruner:
         options = " ".join(f"--package {name}" for name in error.missing)
         raise ConfigError(f"the pruner {path} {error.needs}: add {options} if you trust that code") from error
     except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read the pruner {path}: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"cannot read the pruner {path}: {one_line(error)}") from error

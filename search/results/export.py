@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from autoprune_lab.errors import one_line
 from search.config.errors import ConfigError, close
 from search.results.text_table import interval
 
@@ -83,7 +84,7 @@ def _check(node: Any, where: str) -> None:
     except PackagesError:
         return
     except PartError as error:
-        raise ConfigError(" ".join(str(error).split())) from error
+        raise ConfigError(one_line(error)) from error
 
 
 def load_line(result: "StudyResult", pick: Pick, out: Path) -> str:

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from autoprune_lab.errors import one_line
 from autoprune_lab.plugins.renamed import renamed
 from search.config.errors import ConfigError
 from search.config.paths import select
@@ -46,7 +47,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         found = renamed(yaml.safe_load(file.read_text(encoding="utf-8")))
     except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise _damaged(str(file), " ".join(str(error).split())) from error
+        raise _damaged(str(file), one_line(error)) from error
     if not isinstance(found, dict):
         raise _damaged(str(file), "it holds no mapping")
     return found

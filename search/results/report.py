@@ -123,9 +123,8 @@ def _tuned_arms(
 
 
 def _other_arms(report: ReportSettings, arms: Mapping[str, Pruner]) -> list[tuple[Arm, Pruner | None]]:
-    openings = {name: pruner.budget.opening if pruner.budget else None for name, pruner in arms.items()}
     return [
-        (Arm(name, None, ratio), replace(pruner, budget=Budget(flops_ratio=ratio, opening=openings[name])))
+        (Arm(name, None, ratio), replace(pruner, budget=Budget(flops_ratio=ratio, opening=pruner.opening)))
         for name, pruner in arms.items()
         for ratio in report.ratios
     ]

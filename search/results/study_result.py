@@ -3,12 +3,14 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pandas as pd
 
+from autoprune_lab.atomic_write import atomic_write
 from autoprune_lab.fronts.front import ParetoFront
 from search.config.compose import Settings
 from search.config.errors import ConfigError
@@ -41,9 +43,8 @@ def write(study: optuna.Study, settings: Settings) -> ParetoFront:
 
 def write_config(settings: Settings) -> None:
     """Write config.yaml into the study's folder, without passwords; whoever reads it meanwhile finds a whole one."""
-    new = settings.out / f"{CONFIG}.new"
-    new.write_text(settings.yaml, encoding="utf-8")
-    new.replace(settings.out / CONFIG)
+    with atomic_write(settings.out / CONFIG) as half:
+        half.write_text(settings.yaml, encoding="utf-8")
 
 
 def read_table(path: Path, numbers: Sequence[str] = (), others: Sequence[str] = ()) -> pd.DataFrame:
@@ -101,7 +102,7 @@ class StudyResult:
             raise ConfigError(f"no finished study below {folder}: run autoprune study first")
         return [cls.read(place) for place in places]
 
-    @property
+    @cached_property
     def config(self) -> dict[str, Any]:
         """The experiment's settings; empty where the folder does not say."""
         return read_config(self.folder)

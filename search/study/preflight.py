@@ -127,7 +127,7 @@ def _check_bounds(limit: BudgetSettings, geometries: list[Geometry], pruners: li
     bounds = [Budget(flops_ratio=limit.flops_ratio)] if limit.flops_ratio is not None else []
     bounds += [Budget(mean_tokens=limit.mean_tokens)] if limit.mean_tokens is not None else []
     for bound in bounds:
-        ways = [(replace(bound, opening=p.budget.opening if p.budget else None), p.probe_layer) for p in pruners]
+        ways = [(replace(bound, opening=p.opening), p.probe_layer) for p in pruners]
         _check_reachable(ways, np.zeros(geometries[0].n_layers), geometries)
 
 

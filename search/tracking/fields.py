@@ -20,6 +20,7 @@ from search.study.trials import feasible
 STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAIL: "FAILED"}
 LONGEST = 6000  # letters of a value that MLflow takes
 LONGEST_KEY = 250
+CONSTRAINT = "constraint/"  # + a constraint's name: its metric
 PLANNED = "planned_ratio"  # what flops_ratio says once more
 
 
@@ -112,5 +113,5 @@ def _reached(study: optuna.Study, trials: list[FrozenTrial]) -> dict[str, float]
 
 def _metrics(study: optuna.Study, trial: FrozenTrial) -> dict[str, float]:
     values = dict(zip(metric_names(study), trial.values or (), strict=False))
-    values |= {f"constraint/{key}": value for key, value in trial.constraints.items()}
+    values |= {f"{CONSTRAINT}{key}": value for key, value in trial.constraints.items()}
     return values | {k: v for k, v in trial.user_attrs.items() if isinstance(v, float) and k != PLANNED}

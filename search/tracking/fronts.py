@@ -9,12 +9,13 @@ from optuna.trial import TrialState
 from autoprune_lab.fronts.front import ParetoFront
 from search.config.errors import ConfigError, close
 from search.tracking.client import prepare
+from search.tracking.fields import CONSTRAINT
+from search.tracking.runs import PARENT, runs_where
+from search.tracking.settings import SQLITE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
-
-PARENT, CONSTRAINT = "mlflow.parentRunId", "constraint/"
 
 
 def from_mlflow(
@@ -29,8 +30,8 @@ def from_mlflow(
     named = {str(run.info.run_name): run for run in _studies(client, place)}
     if study not in named:
         raise ConfigError(f"{uri} has no study '{study}'{close(study, named)}; studies: {', '.join(named) or 'none'}")
-    trials = _runs(client, place, f"tags.`{PARENT}` = '{named[study].info.run_id}' and tags.kind = 'trial'")
-    trials = sorted(trials, key=lambda run: int(run.data.tags["trial"]))
+    below = runs_where(client, place, f"tags.`{PARENT}` = '{named[study].info.run_id}' and tags.kind = 'trial'")
+    trials = sorted(below, key=lambda run: int(run.data.tags["trial"]))
     return ParetoFront.of(
         [run.data.metrics.get(cost, math.nan) for run in trials],
         [run.data.metrics.get(score, math.nan) for run in trials],
@@ -52,7 +53,7 @@ def _within(run: "Run") -> bool:
 
 def _open(uri: str, experiment: str) -> "tuple[MlflowClient, str]":
     """A client and the experiment's id; makes no database where there is none."""
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
+    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file():
         raise ConfigError(f"there is no MLflow database at {uri}: run autoprune study first, or give another uri")
     prepare()
     from mlflow import MlflowClient
@@ -67,15 +68,4 @@ def _open(uri: str, experiment: str) -> "tuple[MlflowClient, str]":
 
 def _studies(client: "MlflowClient", place: str) -> "list[Run]":
     """The run of every study, the oldest first."""
-    return sorted(_runs(client, place, "tags.kind = 'study'"), key=lambda run: int(run.info.start_time or 0))
-
-
-def _runs(client: "MlflowClient", place: str, condition: str) -> "list[Run]":
-    """Every run of the experiment that meets the condition, page by page."""
-    runs: list[Run] = []
-    token: str | None = None
-    while token != "":
-        page = client.search_runs([place], condition, max_results=1000, page_token=token)
-        runs += page
-        token = page.token or ""
-    return runs
+    return sorted(runs_where(client, place, "tags.kind = 'study'"), key=lambda run: int(run.info.start_time or 0))

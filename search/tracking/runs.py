@@ -78,7 +78,7 @@ def _read_children(client: "MlflowClient", experiment: str, parent: str) -> tupl
     """Runs of trials, ended and only begun. Of two runs of one trial (machines that share no folder) one goes."""
     whole: dict[int, str] = {}
     halves: dict[int, str] = {}
-    for run in _children(client, experiment, parent):
+    for run in runs_where(client, experiment, f"tags.`{PARENT}` = '{parent}'"):
         number = int(run.data.tags["trial"])
         if number in whole or number in halves:
             client.delete_run(run.info.run_id)
@@ -87,16 +87,11 @@ def _read_children(client: "MlflowClient", experiment: str, parent: str) -> tupl
     return whole, halves
 
 
-def _children(client: "MlflowClient", experiment: str, parent: str) -> "Iterator[Run]":
-    """In an order that is the same for everybody."""
+def runs_where(client: "MlflowClient", experiment: str, condition: str) -> "Iterator[Run]":
+    """Every run of the experiment that meets the condition, page by page, in the same order for everybody."""
+    order = ["attributes.start_time ASC", "attributes.run_id ASC"]
     token: str | None = None
     while token != "":
-        page = client.search_runs(
-            [experiment],
-            f"tags.`{PARENT}` = '{parent}'",
-            max_results=PAGE,
-            order_by=["attributes.start_time ASC", "attributes.run_id ASC"],
-            page_token=token,
-        )
+        page = client.search_runs([experiment], condition, max_results=PAGE, order_by=order, page_token=token)
         yield from page
         token = page.token or ""
