@@ -8,6 +8,7 @@ from autoprune_lab.testbed.shapes.lessons import Lessons, make_lesson
 from autoprune_lab.testbed.shapes.wording import KINDS
 from autoprune_lab.testbed.training.contract import Course
 from autoprune_lab.testbed.training.reader import Reading
+from autoprune_lab.testbed.training.tally import right_by_kind
 
 
 def terms(probes: losses.Probes, reading: Reading, lessons: Lessons) -> dict[str, torch.Tensor]:
@@ -26,12 +27,8 @@ def terms(probes: losses.Probes, reading: Reading, lessons: Lessons) -> dict[str
 
 
 def tally(reading: Reading, lessons: Lessons) -> torch.Tensor:
-    """Right and asked questions per kind; an answer is right when all its tokens are."""
-    kinds = lessons.kind.flatten()
-    wrong = torch.zeros(kinds.numel())
-    wrong.index_add_(0, reading.segment, (reading.logits.argmax(-1) != reading.targets).float())
-    asked = torch.bincount(kinds, minlength=len(KINDS)).float()
-    return torch.stack([torch.bincount(kinds, (wrong == 0).float(), minlength=len(KINDS)), asked])
+    """Right and asked questions per kind."""
+    return right_by_kind(reading, lessons.kind.flatten(), len(KINDS))
 
 
 COURSE = Course(

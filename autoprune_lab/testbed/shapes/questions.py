@@ -1,6 +1,6 @@
 """Questions about a scene: eight kinds that need one, two or three looks at the picture."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,20 +33,27 @@ def ask(scene: Scene, kind: str, rng: np.random.Generator, answer: str | None = 
     options = [case for case in _CASES[kind](scene) if answer is None or case[0] == answer]
     if not options:
         return None
-    if kind in ("attribute", "count") and answer is None:  # every answer alike, not every thing alike
-        wanted = sorted({case[0] for case in options})
-        choice = wanted[int(rng.integers(len(wanted)))]
-        options = [case for case in options if case[0] == choice]
-    found, slots, things, hops = options[int(rng.integers(len(options)))]
+    found, slots, things, hops = choose(options, rng, evenly=kind in ("attribute", "count") and answer is None)
     template = TEMPLATES[kind][int(rng.integers(len(TEMPLATES[kind])))]
-    text, nouns = _fill(template, slots, things)
+    text, nouns = fill(template, slots, things)
     return Question(kind, text, found, nouns, hops)
 
 
+# An answer, the words of each slot, the things of each slot that names some, and the hops.
 Case = tuple[str, dict[str, str], dict[str, tuple[int, ...]], tuple[int, ...]]
 
 
-def _fill(template: str, slots: dict[str, str], things: dict[str, tuple[int, ...]]) -> tuple[str, tuple[Noun, ...]]:
+def choose(options: Sequence[Case], rng: np.random.Generator, evenly: bool) -> Case:
+    """One of them; `evenly`: every answer is as likely, not every case."""
+    if evenly:
+        wanted = sorted({case[0] for case in options})
+        choice = wanted[int(rng.integers(len(wanted)))]
+        options = [case for case in options if case[0] == choice]
+    return options[int(rng.integers(len(options)))]
+
+
+def fill(template: str, slots: dict[str, str], things: dict[str, tuple[int, ...]]) -> tuple[str, tuple[Noun, ...]]:
+    """The template's text with its slots filled, and where in it things are named."""
     words: list[str] = []
     nouns: list[Noun] = []
     for word in template.split():
@@ -57,7 +64,8 @@ def _fill(template: str, slots: dict[str, str], things: dict[str, tuple[int, ...
     return " ".join(words), tuple(nouns)
 
 
-def _phrase(thing: Thing) -> str:
+def phrase(thing: Thing) -> str:
+    """Names it by colour and shape."""
     return f"{thing.colour} {thing.shape}"
 
 
@@ -76,7 +84,7 @@ def _exist(scene: Scene) -> Iterator[Case]:
 
 def _attribute(scene: Scene) -> Iterator[Case]:
     for i, thing in enumerate(scene.things):
-        yield thing.size, {"of": "size", "a": _phrase(thing)}, {"a": (i,)}, ()
+        yield thing.size, {"of": "size", "a": phrase(thing)}, {"a": (i,)}, ()
         if _alone(scene, i, "shape"):
             yield thing.colour, {"of": "colour", "a": thing.shape}, {"a": (i,)}, ()
         if _alone(scene, i, "colour"):
@@ -87,7 +95,7 @@ def _where(scene: Scene) -> Iterator[Case]:
     for i, thing in enumerate(scene.things):
         x, y = thing.centre
         quadrant = QUADRANTS[2 * (y > IMAGE_SIZE / 2) + (x > IMAGE_SIZE / 2)]
-        yield quadrant, {"a": _phrase(thing)}, {"a": (i,)}, ()
+        yield quadrant, {"a": phrase(thing)}, {"a": (i,)}, ()
 
 
 def _count(scene: Scene) -> Iterator[Case]:
@@ -105,7 +113,7 @@ def _relation(scene: Scene) -> Iterator[Case]:
             dx, dy = (q - p for p, q in zip(a.centre, b.centre, strict=True))
             for side, gap in zip(SIDES, (dx, -dx, dy, -dy), strict=True):
                 if i != j and abs(gap) >= 14:
-                    slots = {"a": _phrase(a), "b": _phrase(b), "side": side}
+                    slots = {"a": phrase(a), "b": phrase(b), "side": side}
                     yield YES_NO[gap < 0], slots, {"a": (i,), "b": (j,)}, ()
 
 

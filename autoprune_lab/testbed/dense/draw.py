@@ -1,0 +1,42 @@
+"""Paints a scene, and tells which patch shows which thing."""
+
+import numpy as np
+from jaxtyping import Int, UInt8
+from numpy import ndarray
+
+from autoprune_lab.testbed.dense.scene import GRID, IMAGE_SIZE, MARGIN, PATCH, PIXELS, Scene, Thing
+from autoprune_lab.testbed.paint import background, clutter, paint_number, paint_thing, patch_owners, stencil
+
+_FRAME = 235  # grey level
+
+
+def draw(scene: Scene) -> UInt8[ndarray, "120 120 3"]:
+    """The picture: textured background, clutter, things with their frames, number; RGB, 0 to 255."""
+    rng = np.random.default_rng(scene.paint_seed)
+    canvas = background(rng, IMAGE_SIZE)
+    clutter(rng, canvas)
+    for thing in scene.things:
+        paint_thing(rng, canvas, stencil(thing.shape, PIXELS[thing.size]), thing.colour, thing.top, thing.left)
+        if thing.framed:
+            _area(canvas, thing)[_frame(thing)] = _FRAME
+    paint_number(canvas, scene.number, scene.number_top, scene.number_left, PATCH)
+    return np.asarray(np.clip(canvas, 0, 255), dtype=np.uint8)
+
+
+def patch_things(scene: Scene, least: float = 0.2) -> Int[ndarray, "225"]:
+    """Which thing each patch shows (row-major), -1 for none; a patch counts from `least` of its area."""
+    masks = [(stencil(thing.shape, PIXELS[thing.size]), thing.top, thing.left) for thing in scene.things]
+    return patch_owners(masks, GRID, PATCH, least)
+
+
+def _area(canvas: ndarray, thing: Thing) -> ndarray:
+    """What lies inside the frame's outside."""
+    n = PIXELS[thing.size] + 2 * MARGIN
+    return canvas[thing.top - MARGIN : thing.top - MARGIN + n, thing.left - MARGIN : thing.left - MARGIN + n]
+
+
+def _frame(thing: Thing) -> ndarray:
+    """One pixel wide, around the square."""
+    frame = np.zeros((PIXELS[thing.size] + 2 * MARGIN,) * 2, dtype=bool)
+    frame[[0, -1]] = frame[:, [0, -1]] = True
+    return frame
