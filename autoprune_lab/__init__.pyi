@@ -83,6 +83,7 @@ from .statistics.resampling import difference as difference
 from .tasks.base import Sample as Sample
 from .tasks.base import Task as Task
 from .tasks.base import TaskError as TaskError
+from .tasks.dense import DenseTask as DenseTask
 from .tasks.driving import DrivingTask as DrivingTask
 from .tasks.driving_files import DrivingFilesTask as DrivingFilesTask
 from .tasks.files import FilesTask as FilesTask

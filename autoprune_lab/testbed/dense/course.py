@@ -6,7 +6,9 @@ from autoprune_lab.testbed.dense import losses
 from autoprune_lab.testbed.dense.layout import layout
 from autoprune_lab.testbed.dense.lessons import Lessons, make_lesson
 from autoprune_lab.testbed.dense.wording import KINDS
+from autoprune_lab.testbed.shapes.losses import answer_loss
 from autoprune_lab.testbed.training.contract import Course
+from autoprune_lab.testbed.training.patch_labels import vision_loss
 from autoprune_lab.testbed.training.reader import Reading
 from autoprune_lab.testbed.training.tally import right_by_kind
 
@@ -14,14 +16,14 @@ from autoprune_lab.testbed.training.tally import right_by_kind
 def terms(probes: losses.Probes, reading: Reading, lessons: Lessons) -> dict[str, torch.Tensor]:
     """Every loss with its weight."""
     return {
-        "answer": losses.answer_loss(reading),
+        "answer": answer_loss(reading),
         "look": 0.5 * losses.looking_loss(reading, lessons),
         "route": 0.3 * losses.routing_loss(reading, lessons),
         "exit": 0.3 * losses.exit_loss(probes, reading, lessons),
         "relation": 1.0 * losses.relation_loss(probes, reading, lessons),
         "glance": 0.1 * losses.glance_loss(reading, lessons),
         "blind": 0.03 * losses.blind_start_loss(reading),
-        "vision": 0.1 * losses.vision_loss(probes, reading.projected, reading.cls, lessons)[0],
+        "vision": 0.1 * vision_loss(probes, reading.projected, reading.cls, lessons)[0],
     }
 
 
@@ -41,7 +43,7 @@ COURSE = Course(
     watched=losses.WATCHED,
     make_lesson=make_lesson,
     probes=losses.Probes,
-    vision_loss=losses.vision_loss,
+    vision_loss=vision_loss,
     terms=terms,
     tally=tally,
 )

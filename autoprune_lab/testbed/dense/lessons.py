@@ -145,7 +145,10 @@ def _stations(scene: Scene, question: Question) -> Tensor:
 
 
 def _shown(owner: np.ndarray, things: Iterable[int]) -> Tensor:
-    return torch.from_numpy(np.isin(owner, list(things))).float()
+    """1 at the patches that show one of the things, else 0."""
+    chosen = np.zeros(int(owner.max()) + 2, dtype=np.float32)  # the last one is for -1, no thing
+    chosen[list(things)] = 1
+    return torch.from_numpy(chosen[owner])
 
 
 def _dense(scene: Scene, owner: np.ndarray) -> tuple[Tensor, Tensor]:

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from autoprune_lab.testbed.dense.layout import vocabulary
 from autoprune_lab.testbed.dense.lessons import PREFIX, Lessons
-from autoprune_lab.testbed.dense.scene import COLOURS, GRID, HOPS, SHAPES, SIZES
+from autoprune_lab.testbed.dense.scene import COLOURS, GRID, SHAPES, SIZES
 from autoprune_lab.testbed.dense.wording import FEW, KINDS, MANY, TRAILS
 from autoprune_lab.testbed.training.reader import NONE, Reading
-from autoprune_lab.testbed.training.token_code import PLACE_CODE, TINY, place_code, rms_loss, unit
+from autoprune_lab.testbed.training.token_code import PLACE_CODE, TINY, place_code, unit
 
 FIRST, SECOND, ROUTE, GLANCE = (2, 3), (4, 5), 6, (2, 3, 4, 5)
 HOP = ((7, 8), (10, 11), (13, 14))
@@ -30,7 +30,9 @@ DENSE = (1 + len(SHAPES), 1 + len(COLOURS) * len(SIZES), 2, 3, 11, 4)
 _COUNTED = tuple(KINDS.index(kind) for kind in ("few", "many"))
 _READ, _RELATION = KINDS.index("read"), KINDS.index("relation")
 # How many hops before the answer can be known; `read` goes its own way.
-_HOPS = torch.tensor([TRAILS.index(kind) if kind in TRAILS else len(HOP) + 1 if kind == "read" else 0 for kind in KINDS])
+_HOPS = torch.tensor(
+    [TRAILS.index(kind) if kind in TRAILS else len(HOP) + 1 if kind == "read" else 0 for kind in KINDS]
+)
 
 
 class Probes(nn.Module):
@@ -51,25 +53,6 @@ class Probes(nn.Module):
         self.offset = nn.Linear(hidden, len(OFFSET))
         self.side = nn.Linear(hidden, len(SIDE_WORDS))
         self.digit = nn.Linear(hidden, words)
-
-
-def vision_loss(probes: Probes, projected: Tensor, cls: Tensor, lessons: Lessons) -> tuple[Tensor, Tensor]:
-    """Dense labels, place code, rms near 1, and what the [CLS] token knows; also accuracy on labelled patches."""
-    loss = F.binary_cross_entropy_with_logits(probes.presence(unit(cls)), lessons.presence)
-    right = []
-    for i, head in enumerate(probes.dense):
-        wanted = lessons.patches[:, i]
-        logits = head(unit(projected))
-        weight = torch.where(wanted > 0, 3.0, 1.0)
-        loss = loss + (F.cross_entropy(logits.transpose(1, 2), wanted, reduction="none") * weight).mean()
-        right.append((logits.argmax(-1) == wanted)[wanted > 0].float().mean())
-    place = (unit(projected)[..., :PLACE_CODE] - place_code(GRID).to(projected.device)).square().mean()
-    return loss + place + 0.1 * rms_loss(projected), torch.stack(right).detach()
-
-
-def answer_loss(reading: Reading) -> Tensor:
-    """Cross-entropy of the answer tokens, the end token included."""
-    return F.cross_entropy(reading.logits, reading.targets)
 
 
 def looking_loss(reading: Reading, lessons: Lessons) -> Tensor:
@@ -108,8 +91,9 @@ def _share(reading: Reading, layer: int, row: int, look: Tensor, asked: Tensor) 
     if not asked.any():
         return look.new_zeros(())
     cross = (_places(reading, layer, row).clamp(min=TINY).log() * look[:, None]).sum(-1).transpose(1, 2)
-    entropy = torch.special.entr(look).sum(-1)
-    return -(cross + entropy[..., None])[asked].mean()
+    entropy: Tensor = torch.special.entr(look).sum(-1)
+    missed: Tensor = -(cross + entropy[..., None])[asked].mean()
+    return missed
 
 
 def routing_loss(reading: Reading, lessons: Lessons) -> Tensor:
@@ -164,11 +148,12 @@ def _station_loss(heads: Any, found: Tensor, stations: Tensor) -> Tensor:
     if not len(found):
         return found.new_zeros(())
     place = (heads[2](found) - place_code(GRID).to(found.device)[stations[:, 2]]).square().mean()
-    return F.cross_entropy(heads[0](found), stations[:, 0]) + F.cross_entropy(heads[1](found), stations[:, 1]) + place
+    loss: Tensor = place + sum(F.cross_entropy(heads[i](found), stations[:, i]) for i in range(2))
+    return loss
 
 
 def relation_loss(probes: Probes, reading: Reading, lessons: Lessons) -> Tensor:
-    """The second noun's row knows its place; the last row the offset of the two, the side asked for, soon the answer."""
+    """The second noun's row knows its place; the last row the offset of the two and the side that is asked for."""
     asked = lessons.kind == _RELATION
     if not asked.any():
         return torch.zeros((), device=asked.device)
@@ -178,5 +163,6 @@ def relation_loss(probes: Probes, reading: Reading, lessons: Lessons) -> Tensor:
     side = (lessons.tokens[asked][..., None] == words).any(1).long().argmax(-1)
     fetched = unit(reading.hidden[ROUTE][:, :, LAST][asked])
     offset = (probes.offset(fetched) - (codes[:, 1] - codes[:, 0])[:, list(OFFSET)]).square().mean()
-    place: Tensor = (second - codes[:, 1]).square().mean()
-    return place + offset + 0.3 * F.cross_entropy(probes.side(fetched), side)
+    place = (second - codes[:, 1]).square().mean()
+    loss: Tensor = place + offset + 0.3 * F.cross_entropy(probes.side(fetched), side)
+    return loss

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from autoprune_lab.testbed.dense.scene import COLOURS, SHAPES, Scene
-from autoprune_lab.testbed.dense.wording import ANSWERS, LONGEST, OPENERS, QUADRANTS, SHORTEST, TEMPLATES, TRAILS
+from autoprune_lab.testbed.dense.wording import ANSWERS, LONGEST, OPENERS, SHORTEST, TEMPLATES, TRAILS
 from autoprune_lab.testbed.shapes.questions import Case, Question, choose, fill, phrase
-from autoprune_lab.testbed.shapes.wording import SIDES, YES_NO
+from autoprune_lab.testbed.shapes.wording import QUADRANTS, SIDES, YES_NO
 
 CLEAR = 14  # pixels by which a thing must lie left of another to be called so
 

@@ -24,7 +24,7 @@ KINDS = tuple(ANSWERS)
 CHANCE = {kind: 1 / len(answers) if answers else 1 / 180 for kind, answers in ANSWERS.items()}
 
 SHORTEST, LONGEST = 11, 16  # words of a question
-OPENERS = "now please have a look at the picture and say :".split()
+OPENERS = ("now", "please", "have", "a", "good", "look", "at", "the", "picture", "and", "say", ":")
 COUNTING = ("how many {a} are there ?", "count the {a} .", "what is the number of {a} ?")
 TRAIL = ("where does the trail of the {a} end ?", "follow the {a} to where its trail ends .")
 # {a} and {b} are things.

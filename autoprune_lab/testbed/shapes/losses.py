@@ -15,7 +15,7 @@ from autoprune_lab.testbed.shapes.lessons import PREFIX, Lessons
 from autoprune_lab.testbed.shapes.scene import COLOURS, GRID, SHAPES, SIZES
 from autoprune_lab.testbed.shapes.wording import KINDS
 from autoprune_lab.testbed.training.reader import NONE, Reading
-from autoprune_lab.testbed.training.token_code import PLACE_CODE, TINY, place_code, rms_loss, unit
+from autoprune_lab.testbed.training.token_code import PLACE_CODE, TINY, place_code, unit
 
 FIRST, SECOND, ROUTE, HOP2, HOP3, GLANCE = (2, 3), (4, 5), (6,), (7, 8), (10, 11), (1, 2, 3, 4, 5)
 WATCHED = frozenset({0, *FIRST, *SECOND, *ROUTE, *HOP2, *HOP3, *GLANCE})
@@ -41,20 +41,6 @@ class Probes(nn.Module):
         self.side = nn.Linear(hidden, len(SIDE_WORDS))
         self.early = nn.Linear(hidden, len(vocabulary()))
         self.digit = nn.Linear(hidden, len(vocabulary()))
-
-
-def vision_loss(probes: Probes, projected: Tensor, cls: Tensor, lessons: Lessons) -> tuple[Tensor, Tensor]:
-    """Dense labels, place code, rms near 1, and what the [CLS] token knows; also accuracy on labelled patches."""
-    loss = F.binary_cross_entropy_with_logits(probes.presence(unit(cls)), lessons.presence)
-    right = []
-    for i, head in enumerate(probes.dense):
-        wanted = lessons.patches[:, i]
-        logits = head(unit(projected))
-        weight = torch.where(wanted > 0, 3.0, 1.0)
-        loss = loss + (F.cross_entropy(logits.transpose(1, 2), wanted, reduction="none") * weight).mean()
-        right.append((logits.argmax(-1) == wanted)[wanted > 0].float().mean())
-    place = (unit(projected)[..., :PLACE_CODE] - place_code(GRID).to(projected.device)).square().mean()
-    return loss + place + 0.1 * rms_loss(projected), torch.stack(right).detach()
 
 
 def answer_loss(reading: Reading) -> Tensor:
