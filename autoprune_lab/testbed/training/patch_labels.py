@@ -1,6 +1,6 @@
 """What a tower learns first: labels of every patch, its place, and which things the picture shows."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from autoprune_lab.testbed.training.token_code import PLACE_CODE, place_code, rms_loss, unit
 
 
+@runtime_checkable
 class Probes(Protocol):
     """Linear read-outs: one of each patch label, and one of the [CLS] token."""
 
@@ -16,6 +17,7 @@ class Probes(Protocol):
     presence: nn.Linear
 
 
+@runtime_checkable
 class Labels(Protocol):
     """B pictures of P patches."""
 
