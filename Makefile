@@ -67,12 +67,14 @@ format: $(READY)  ## let ruff rewrite
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-train: $(READY)  ## train the embedded models again, shapes with seeds 0, 1, 2 and driving, into runs/train
-	for seed in 0 1 2; do $(BIN)/autoprune train --seed $$seed --out runs/train/shapes-s$$seed || exit 1; done
+train: $(READY)  ## train the embedded models again, shapes and dense with seeds 0, 1, 2, and driving, into runs/train
+	for world in shapes dense; do for seed in 0 1 2; do \
+		$(BIN)/autoprune train --world $$world --seed $$seed --out runs/train/$$world-s$$seed || exit 1; done; done
 	$(BIN)/autoprune train --world driving --out runs/train/driving-s0
 
 bench: $(READY)  ## the figures of docs/testbed.md and docs/driving.md, and the speed of the budget
 	$(BIN)/python -m benchmarks.testbed --out benchmarks/results/testbed-shapes-s0.json --pictures docs/pictures
+	$(BIN)/python -m benchmarks.testbed --world dense --out benchmarks/results/testbed-dense-s0.json --pictures docs/pictures
 	$(BIN)/python -m benchmarks.driving --out benchmarks/results/driving-s0.json --pictures docs/pictures
 	$(BIN)/python -m benchmarks.budget --out benchmarks/results/budget.json
 

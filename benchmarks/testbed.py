@@ -1,9 +1,10 @@
 """Is the embedded model a pruning testbed? Depth of need, selection, schedules and cuts, on the report split.
 
-    python -m benchmarks.testbed --model embedded:shapes-s0 --out benchmarks/results/testbed-shapes-s0.json
+    python -m benchmarks.testbed --out benchmarks/results/testbed-shapes-s0.json --pictures docs/pictures
+    python -m benchmarks.testbed --world dense --out benchmarks/results/testbed-dense-s0.json --pictures docs/pictures
 
-Prints one table per question and writes them as JSON; `--pictures docs/pictures` also draws one scene per kind,
-the depth-of-need figure and the patches that one question keeps. All numbers are from the embedded model.
+Prints one table per question and writes them as JSON; `--pictures` also draws one scene per kind, the depth-of-need
+figure and the patches that one question keeps. All numbers are from the embedded models.
 """
 
 import argparse
@@ -29,6 +30,8 @@ from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import Budget, BudgetError
 from autoprune_lab.schedule.policy import Policy
 from autoprune_lab.selection import scorers
+from autoprune_lab.tasks.base import Task
+from autoprune_lab.tasks.dense import DenseTask
 from autoprune_lab.tasks.shapes import ShapesTask
 from policies.fixed import FixedPolicy
 from policies.layerwise import LayerwisePolicy
@@ -51,6 +54,7 @@ SCHEDULES: dict[str, Policy] = {
     "logistic, midpoint 22 of 32": LogisticAdaptivePolicy(x0=22.0),
 }
 RATIOS = (0.5, 0.35, 0.25)
+TASKS: dict[str, Callable[[str, int], Task]] = {"shapes": ShapesTask, "dense": DenseTask}
 
 
 @dataclass(frozen=True)
@@ -125,11 +129,12 @@ def _percent(interval: tuple[float, float]) -> str:
     return f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}"
 
 
-def draw_kinds(folder: Path) -> None:
-    """One sample of each kind with its question and answer."""
-    task = ShapesTask("report", 1)
-    figure, axes = plt.subplots(2, 4, figsize=(13, 8.4), layout="constrained")
-    for axis, sample in zip(axes.flat, task.samples(), strict=True):
+def draw_kinds(task: Task, file: Path) -> None:
+    """Every sample with its question and answer, in two rows."""
+    samples = task.samples()
+    columns = -(-len(samples) // 2)
+    figure, axes = plt.subplots(2, columns, figsize=(3.25 * columns, 8.4), layout="constrained")
+    for axis, sample in zip(axes.flat, samples, strict=True):
         axis.imshow(sample.images[0])
         axis.set_title(sample.kind, fontweight="bold")
         words = sample.question.split()
@@ -137,7 +142,7 @@ def draw_kinds(folder: Path) -> None:
         axis.set_xlabel("\n".join([*lines, f"→ {sample.answers[0]}"]), fontsize=10)
         axis.set_xticks([])
         axis.set_yticks([])
-    figure.savefig(folder / "kinds.png", dpi=110)
+    figure.savefig(file, dpi=110)
 
 
 def draw_depth(table: pd.DataFrame, file: Path, measure: str = "accuracy") -> None:
@@ -145,16 +150,16 @@ def draw_depth(table: pd.DataFrame, file: Path, measure: str = "accuracy") -> No
     figure, axis = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
     kinds = [name for name in table.columns if name not in ("", "mean", "FLOPs")]
     for i, kind in enumerate(kinds):
-        axis.plot(range(1, len(table) + 1), table[kind], marker="osD^vP*X"[i], markersize=5, label=kind)
+        axis.plot(range(1, len(table) + 1), table[kind], marker="osD^vP*X<>"[i], markersize=5, label=kind)
     axis.set(xlabel="layers that see the picture", ylabel=f"{measure}, %", title="Embedded model: depth of need")
     axis.grid(alpha=0.3)
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     figure.savefig(file, dpi=110)
 
 
-def draw_patches(vlm: VLM, folder: Path) -> None:
-    """Which patches a three-hop question keeps in three stages, and what was asked."""
-    sample = ShapesTask("report", 1).samples()[-1]
+def draw_patches(vlm: VLM, task: Task, file: Path) -> None:
+    """Which patches the last sample, a question of three hops, keeps in three stages, and what was asked."""
+    sample = task.samples()[-1]
     inputs = vlm.processor(text=[prompt_text(vlm.processor, sample)], images=list(sample.images), return_tensors="pt")
     pruner = Pruner(LayerwisePolicy(depths=(0.25, 0.5, 0.75), keep=(0.5, 0.25, 0.1)))
     with torch.no_grad(), pruner.attach(vlm.model, keep_indices=True) as trace:
@@ -162,7 +167,7 @@ def draw_patches(vlm: VLM, folder: Path) -> None:
     figure = trace.plot(sample.images)
     words = vlm.processor.decode(answer, skip_special_tokens=True)
     figure.suptitle(f"{sample.question} → {words}", fontsize=10)
-    figure.savefig(folder / "patches.png", dpi=110)
+    figure.savefig(file, dpi=110)
 
 
 def run_parts(parts: Mapping[str, Callable[[], pd.DataFrame]]) -> dict[str, pd.DataFrame]:
@@ -182,19 +187,18 @@ def write_tables(tables: Mapping[str, pd.DataFrame], file: Path) -> None:
 def main() -> None:
     """Run all parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="embedded:shapes-s0")
+    parser.add_argument("--world", choices=TASKS, default="shapes")
+    parser.add_argument("--model", help="a checkpoint of that world (default: embedded:WORLD-s0)")
     parser.add_argument("--quality-per-kind", type=int, default=500)
     parser.add_argument("--per-kind", type=int, default=100)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--pictures", type=Path)
     args = parser.parse_args()
-    vlm = load_model(args.model)
-    tables = {
-        "quality": Evaluator(vlm, prepare(vlm, ShapesTask("report", args.quality_per_kind), args.batch_size)).quality()
-    }
+    vlm, task = load_model(args.model or f"embedded:{args.world}-s0"), TASKS[args.world]
+    tables = {"quality": Evaluator(vlm, prepare(vlm, task("report", args.quality_per_kind), args.batch_size)).quality()}
     print(tables["quality"].to_string(index=False), "\n")
-    bench = Evaluator(vlm, prepare(vlm, ShapesTask("report", args.per_kind), args.batch_size, progress=True))
+    bench = Evaluator(vlm, prepare(vlm, task("report", args.per_kind), args.batch_size, progress=True))
     parts = {
         "depth": bench.depth,
         f"selection at layer {bench.n_layers // 3}": lambda: bench.selection(bench.n_layers // 3),
@@ -206,9 +210,10 @@ def main() -> None:
         write_tables(tables, args.out)
     if args.pictures:
         args.pictures.mkdir(parents=True, exist_ok=True)
-        draw_kinds(args.pictures)
-        draw_depth(tables["depth"], args.pictures / "depth.png")
-        draw_patches(vlm, args.pictures)
+        mark = "" if args.world == "shapes" else f"{args.world}-"
+        draw_kinds(task("report", 1), args.pictures / f"{mark}kinds.png")
+        draw_depth(tables["depth"], args.pictures / f"{mark}depth.png")
+        draw_patches(vlm, task("report", 1), args.pictures / f"{mark}patches.png")
 
 
 if __name__ == "__main__":
