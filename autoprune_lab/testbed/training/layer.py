@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+# The operators behind `scaled_dot_product_attention` on CPUs, which alone give the log-sums.
 _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
@@ -22,7 +23,7 @@ _flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_bac
 class Rows:
     """How flat rows stand together; numbers count from the first question token, padding is the last row.
 
-    No loss may depend on the row of padding: its gradient must be zero.
+    No loss may depend on the row of padding.
     """
 
     prefix: tuple[int, int]  # scenes, tokens of each prefix
@@ -38,7 +39,7 @@ class Rows:
 def project(layer: Any, hidden: Tensor, cos: Tensor, sin: Tensor, half: bool) -> Tensor:
     """Query, key (both turned) and value of every row: (rows, 3, heads, dim); `cos`, `sin`: (rows, dim).
 
-    `half`: matrices in bfloat16, everything else in float32, which attention is faster in.
+    `half`: matrices in bfloat16, faster on CPUs with its instructions; attention is slower in it and stays in float32.
     """
     attn = layer.self_attn
     weight = torch.cat([attn.q_proj.weight, attn.k_proj.weight, attn.v_proj.weight])
@@ -62,8 +63,7 @@ def attend(qkv: Tensor, rows: Rows) -> Tensor:
 
 
 def _product(x: Tensor, weight: Tensor, half: bool) -> Tensor:
-    with torch.autocast("cpu", torch.bfloat16, enabled=half):
-        return F.linear(x, weight)
+    return F.linear(x.bfloat16(), weight.bfloat16()) if half else F.linear(x, weight)
 
 
 def _norm(norm: Any, x: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ class _Turn(torch.autograd.Function):
         return _turned(qkv, cos, sin)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         cos, sin = ctx.saved_tensors
         return _turned(grad, cos, -sin), None, None
@@ -112,12 +112,13 @@ class _Attend(torch.autograd.Function):
         joint = torch.logaddexp(mass, own_mass, out=lse[rows.start :])
         torch.mul(seen, (mass - joint).exp()[..., None], out=out[rows.start :])
         out[rows.start :].addcmul_(own_seen, (own_mass - joint).exp()[..., None])
+        lse[-1] = float("inf")  # the padding attended to nothing, whichever block it was taken from
         ctx.save_for_backward(qkv, out, lse)
         ctx.rows = rows
         return out
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         qkv, out, lse = ctx.saved_tensors
         rows: Rows = ctx.rows

@@ -1,4 +1,4 @@
-"""The training forward: all questions of a scene in one sequence, through the model's own layers.
+"""The training forward: all questions of a scene behind one picture, through the model's own weights (`layer.py`).
 
 Each question sees `<s> USER: picture` and itself, at the positions it would have alone, so the logits equal those of
 separate prompts. Attention rows that a loss asks for are computed again for those rows only.
@@ -6,7 +6,7 @@ separate prompts. Attention rows that a loss asks for are computed again for tho
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -49,7 +49,7 @@ class Packed:
 
     tokens: Tensor  # n
     positions: Tensor  # n
-    targets: Tensor  # n
+    targets: Tensor  # n: the next token, or NONE
     number: Tensor  # n: flat question number, -1 for the padding
     looked: Tensor  # B Q R: index of each looked-at row
     rows: Rows
