@@ -20,7 +20,6 @@ from autoprune_lab.testbed.driving.render import CLASSES, GRID, GROUND, draw
 from autoprune_lab.testbed.driving.scene import KINDS, make_scene
 from autoprune_lab.testbed.training import run
 from autoprune_lab.testbed.training.batches import collate
-from autoprune_lab.testbed.training.half import run_decoder_at_half
 from autoprune_lab.testbed.training.reader import Reading, read
 from autoprune_lab.testbed.worlds import course_of, world_names
 
@@ -65,8 +64,7 @@ def test_half_precision_changes_the_losses_by_little():
     two = collate([make_lesson(rng) for _ in range(2)])
     model, probes = build_untrained(layout(n_layers=9), 1), COURSE.probes(96, 128)
     exact = {name: float(value) for name, value in terms(probes, read(model, two, losses.WATCHED), two).items()}
-    run_decoder_at_half(model)
-    reading = read(model, two, losses.WATCHED)
+    reading = read(model, two, losses.WATCHED, half=True)
     half = terms(probes, reading, two)
     assert {name: float(value) for name, value in half.items()} == pytest.approx(exact, rel=0.02)
     assert half["answer"].dtype == torch.float32

@@ -1,5 +1,6 @@
 """The training code: its packed forward is the model's own, its losses point where they should."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +21,7 @@ from autoprune_lab.testbed.training import run
 from autoprune_lab.testbed.training.batches import collate
 from autoprune_lab.testbed.training.optim import Optimiser
 from autoprune_lab.testbed.training.progress import Checkpoint, recipe
-from autoprune_lab.testbed.training.reader import pack, read
+from autoprune_lab.testbed.training.reader import look_at_picture, read
 from search.cli import main
 
 
@@ -67,9 +68,52 @@ def test_watched_attention_rows_are_probabilities_under_the_mask(vlm: VLM, lesso
         reading = read(vlm.model, lessons, frozenset({2}))
     rows = reading.attention[2]
     torch.testing.assert_close(rows.sum(-1), torch.ones(rows.shape[:-1]))
-    packed = pack(lessons)
-    foreign = ~packed.mask[torch.arange(3)[:, None, None], 0, packed.rows]
-    assert rows.masked_select(foreign[:, None].expand_as(rows)).max() == 0
+    later = torch.arange(rows.shape[-1] - PREFIX) > lessons.rows[..., None]
+    assert rows[..., PREFIX:].masked_select(later[:, None].expand_as(rows[..., PREFIX:])).max() == 0
+
+
+def test_a_training_layer_is_the_stock_layer_and_so_are_its_gradients(vlm: VLM, lessons):
+    """A scene's shortest question, by its stock layers one behind the other, against all packed questions at once."""
+    model, n_prefix = copy.deepcopy(vlm.model), len(lessons.prefix)
+    decoder = model.model.language_model
+    decoder.layers = decoder.layers[:2]
+    scene, q = 1, int((lessons.tokens[1] != 0).sum(-1).argmin())
+    reading = read(model, lessons, frozenset({1}))
+    stock, at = _stock(model, lessons, scene, q), n_prefix + lessons.rows[scene, q]
+    hidden, looked = reading.hidden[1][scene, q], reading.attention[1][scene, :, q]
+    stock_hidden, stock_looked = stock.hidden_states[2][0, at], stock.attentions[1][0][:, at]
+    looked = looked[..., : stock_looked.shape[-1]]
+    torch.testing.assert_close(hidden, stock_hidden, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(looked, stock_looked, rtol=1e-4, atol=1e-7)
+    for mine, theirs, parts in ((hidden, stock_hidden, decoder.layers), (looked, stock_looked, decoder.layers[0])):
+        torch.testing.assert_close(_gradients(mine, parts), _gradients(theirs, parts), rtol=1e-4, atol=1e-5)
+
+
+def _gradients(of, parts):
+    return torch.autograd.grad(of.square().sum(), list(parts.parameters()), retain_graph=True)
+
+
+def _stock(model, lessons, scene, q):
+    """Transformers' own decoder on one question, its last norm left out."""
+    decoder = model.model.language_model
+    decoder.norm = torch.nn.Identity()
+    decoder.config._attn_implementation = "eager"
+    tokens = lessons.tokens[scene, q][lessons.tokens[scene, q] != 0]
+    projected, _ = look_at_picture(model, lessons.pixels[scene][None])
+    opening = decoder.embed_tokens(torch.tensor(lessons.prefix[:2]))
+    embeds = torch.cat([opening, projected[0], decoder.embed_tokens(tokens)])[None]
+    return decoder(inputs_embeds=embeds, output_hidden_states=True, output_attentions=True, use_cache=False)
+
+
+def test_questions_of_one_length_need_no_padding(vlm: VLM, lessons):
+    """Where nothing is padded the row of padding takes part in nothing, and every gradient is a number."""
+    same = {name: getattr(lessons, name)[:1, [0, 0, 0]] for name in ("tokens", "targets", "rows")}
+    even = replace(lessons, pixels=lessons.pixels[:1], **same)
+    model = copy.deepcopy(vlm.model)
+    read(model, even, frozenset({2})).logits.sum().backward()
+    gradients = [weight.grad for weight in model.model.language_model.layers.parameters()]
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    assert gradients[0].abs().max() > 0
 
 
 def test_looking_loss_falls_when_the_rows_look_right(vlm: VLM, lessons):

@@ -1,4 +1,4 @@
-"""The training forward: all questions of a scene in one sequence, through the model's own layers.
+"""The training forward: all questions of a scene behind one picture, through the model's own weights (`layer.py`).
 
 Each question sees `<s> USER: picture` and itself, at the positions it would have alone, so the logits equal those of
 separate prompts. Attention rows that a loss asks for are computed again for those rows only.
@@ -6,16 +6,16 @@ separate prompts. Attention rows that a loss asks for are computed again for tho
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import LlavaForConditionalGeneration
-from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+from autoprune_lab.testbed.training.layer import Rows, attend, finish, project
 
 NONE = -100  # no target
-PAD_TO = 8
 
 
 @runtime_checkable
@@ -45,14 +45,14 @@ class Lessons(Protocol):
 
 @dataclass(frozen=True)
 class Packed:
-    """Where every token of a batch sits in the packed sequence; N = PREFIX + packed question tokens."""
+    """The question tokens of a batch without their padding, one behind the other, and one token of padding last."""
 
-    tokens: Tensor  # B N
-    positions: Tensor  # B N
-    mask: Tensor  # B 1 N N, True = may attend
-    rows: Tensor  # B Q R: packed index of each looked-at row
-    targets: Tensor  # B N
-    segment: Tensor  # B N: question number, -1 in the prefix, Q in the padding
+    tokens: Tensor  # n
+    positions: Tensor  # n
+    targets: Tensor  # n: the next token, or NONE
+    number: Tensor  # n: flat question number, -1 for the padding
+    looked: Tensor  # B Q R: index of each looked-at row
+    rows: Rows
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ class Reading:
     logits: Tensor  # answers V
     targets: Tensor  # answers
     segment: Tensor  # answers: flat question number
-    rows: Tensor  # B Q R: packed index of each looked-at row
-    attention: dict[int, Tensor]  # layer -> B heads Q R N
+    rows: Tensor  # B Q R: column of each looked-at row in `attention`
+    attention: dict[int, Tensor]  # layer -> B heads Q R PREFIX+T: over the prefix and the question's own T tokens
     hidden: dict[int, Tensor]  # layer -> B Q R hidden
     vision_rms: Tensor  # layers + 1
     projected: Tensor  # B P hidden
@@ -73,29 +73,26 @@ class Reading:
 def pack(lessons: Lessons) -> Packed:
     """Drop the padding of the questions and set them one behind the other."""
     batch, n_questions, _ = lessons.tokens.shape
-    device = lessons.tokens.device
-    prefix = torch.tensor(lessons.prefix, device=device)
-    n_prefix = len(prefix)
+    n_prefix = len(lessons.prefix)
     real = lessons.tokens != 0
     lengths = real.sum(-1)
-    starts = n_prefix + lengths.cumsum(1) - lengths
-    total = n_prefix + int(-(-int(lengths.sum(1).max()) // PAD_TO) * PAD_TO)
-    tokens = torch.zeros(batch, total, dtype=torch.long, device=device)
-    tokens[:, :n_prefix] = prefix
-    positions = torch.arange(n_prefix, device=device).repeat(batch, 1)
-    positions = F.pad(positions, (0, total - n_prefix))
-    segment = torch.full((batch, total), n_questions, device=device)
-    segment[:, :n_prefix] = -1
-    targets = torch.full((batch, total), NONE, device=device)
+    ends = lengths.flatten().cumsum(0).view_as(lengths)
+    starts, last = ends - lengths, int(lengths.sum())
     b, q, t = real.nonzero(as_tuple=True)
-    slot = starts[b, q] + t
-    tokens[b, slot] = lessons.tokens[b, q, t]
-    targets[b, slot] = lessons.targets[b, q, t]
-    positions[b, slot] = n_prefix + t
-    segment[b, slot] = q
-    causal = torch.ones(total, total, dtype=torch.bool, device=device).tril()
-    mask = causal & ((segment[:, None, :] == -1) | (segment[:, None, :] == segment[:, :, None]))
-    return Packed(tokens, positions, mask[:, None], starts[..., None] + lessons.rows, targets, segment)
+    return Packed(
+        F.pad(lessons.tokens[real], (0, 1)),
+        F.pad(n_prefix + t, (0, 1)),
+        F.pad(lessons.targets[real], (0, 1), value=NONE),
+        F.pad(b * n_questions + q, (0, 1), value=-1),
+        starts[..., None] + lessons.rows,
+        Rows((batch, n_prefix), _runs(starts[:, 0], ends[:, -1], last), _runs(starts, ends, last)),
+    )
+
+
+def _runs(starts: Tensor, ends: Tensor, padding: int) -> Tensor:
+    """(..., longest): the numbers from each start up to its end, then `padding`."""
+    numbers = starts[..., None] + torch.arange(int((ends - starts).max()), device=starts.device)
+    return numbers.where(numbers < ends[..., None], padding)
 
 
 def look_at_picture(model: LlavaForConditionalGeneration, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,51 +102,48 @@ def look_at_picture(model: LlavaForConditionalGeneration, pixels: Tensor) -> tup
     return projected.reshape(len(pixels), -1, projected.shape[-1]), seen[:, 0]
 
 
-def read(model: LlavaForConditionalGeneration, lessons: Lessons, watched: frozenset[int]) -> Reading:
-    """Run the whole model; attention rows are kept for the `watched` layers."""
+def read(
+    model: LlavaForConditionalGeneration, lessons: Lessons, watched: frozenset[int], half: bool = False
+) -> Reading:
+    """Run the whole model; attention rows are kept for the `watched` layers. `half`: decoder matrices in bfloat16."""
     packed, n_prefix = pack(lessons), len(lessons.prefix)
+    rows, batch = packed.rows, len(lessons.tokens)
     decoder = model.model.language_model
     projected, cls = look_at_picture(model, lessons.pixels)
-    text = decoder.embed_tokens(packed.tokens)
-    hidden = torch.cat([text[:, :2], projected, text[:, n_prefix:]], dim=1)
-    rotary = decoder.rotary_emb(hidden, packed.positions)
+    opening = decoder.embed_tokens(torch.tensor(lessons.prefix[:2], device=cls.device)).expand(batch, -1, -1)
+    prefix = torch.cat([opening, projected], dim=1)
+    hidden = torch.cat([prefix.flatten(0, 1), decoder.embed_tokens(packed.tokens)])
+    positions = torch.cat([torch.arange(n_prefix, device=cls.device).repeat(batch), packed.positions])
+    cos, sin = (part[0] for part in decoder.rotary_emb(hidden, positions[None]))
     attention, outputs, rms = {}, {}, [_rms(projected)]
     for i, layer in enumerate(decoder.layers):
+        qkv = project(layer, hidden, cos, sin, half)
         if i in watched:
-            attention[i] = _attention_rows(layer, hidden, rotary, packed)
-        hidden = layer(hidden, attention_mask=packed.mask, position_embeddings=rotary)
+            attention[i] = _attention_rows(qkv, packed)
+        hidden = finish(layer, hidden, attend(qkv, rows), half)
         if i in watched:
-            outputs[i] = _take_rows(hidden, packed.rows)
-        rms.append(_rms(hidden[:, 2:n_prefix]))
-    b, n = (packed.targets != NONE).nonzero(as_tuple=True)
-    logits = model.lm_head(decoder.norm(hidden[b, n]))
-    number = b * lessons.tokens.shape[1] + packed.segment[b, n]
-    return Reading(
-        logits, packed.targets[b, n], number, packed.rows, attention, outputs, torch.stack(rms), projected, cls
-    )
+            outputs[i] = _take(hidden, rows.start + packed.looked)
+        rms.append(_rms(hidden[: rows.start].view_as(prefix)[:, 2:]))
+    answers = (packed.targets != NONE).nonzero()[:, 0]
+    logits = model.lm_head(decoder.norm(_take(hidden, rows.start + answers)))
+    columns = n_prefix + lessons.rows
+    targets, number = packed.targets[answers], packed.number[answers]
+    return Reading(logits, targets, number, columns, attention, outputs, torch.stack(rms), projected, cls)
 
 
-def _take_rows(hidden: Tensor, rows: Tensor) -> Tensor:
-    batch = torch.arange(len(rows), device=rows.device)[:, None, None]
-    return hidden[batch, rows]
+def _take(x: Tensor, index: Tensor) -> Tensor:
+    return x.index_select(0, index.flatten()).view(*index.shape, *x.shape[1:])
 
 
-def _attention_rows(layer: Any, hidden: Tensor, rotary: tuple[Tensor, Tensor], packed: Packed) -> Tensor:
-    """Probabilities of the looked-at rows over all tokens: B heads Q R N."""
-    batch, n_questions, n_rows = packed.rows.shape
-    flat = packed.rows.flatten(1)
-    here = torch.arange(batch, device=flat.device)[:, None]
-    normed = layer.input_layernorm(hidden)
-    attn = layer.self_attn
-    shape = (batch, -1, attn.config.num_attention_heads, attn.head_dim)
-    query = attn.q_proj(normed[here, flat]).view(shape).transpose(1, 2)
-    key = attn.k_proj(normed).view(shape).transpose(1, 2)
-    cos, sin = rotary
-    query, _ = apply_rotary_pos_emb(query, query, cos[here, flat], sin[here, flat])
-    key, _ = apply_rotary_pos_emb(key, key, cos, sin)
-    score: Tensor = query @ key.transpose(-1, -2) * attn.scaling
-    score = score.masked_fill(~packed.mask[here, :, flat].transpose(1, 2), float("-inf"))
-    return score.softmax(-1).view(batch, -1, n_questions, n_rows, score.shape[-1])
+def _attention_rows(qkv: Tensor, packed: Packed) -> Tensor:
+    """Probabilities of the looked-at rows over prefix and own question: B heads Q R PREFIX+T."""
+    rows, text = packed.rows, qkv[packed.rows.start :]
+    keys = qkv[: rows.start, 1].view(*rows.prefix, *qkv.shape[2:]).permute(0, 2, 3, 1)  # B heads dim PREFIX
+    query = _take(text[:, 0], packed.looked).permute(0, 3, 1, 2, 4) * qkv.shape[-1] ** -0.5  # B heads Q R dim
+    own = query @ _take(text[:, 1], rows.segments).permute(0, 3, 1, 4, 2)  # B heads Q R T
+    later = rows.segments[:, :, None] > packed.looked[..., None]  # B Q R T
+    score = torch.cat([(query.flatten(2, 3) @ keys).view(*own.shape[:-1], -1), own], dim=-1)
+    return score.masked_fill(F.pad(later, (rows.prefix[1], 0))[:, None], float("-inf")).softmax(-1)
 
 
 def _rms(x: Tensor) -> Tensor:

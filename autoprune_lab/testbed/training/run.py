@@ -13,7 +13,6 @@ from transformers import LlavaForConditionalGeneration
 from autoprune_lab.testbed.build import Layout, build_processor, build_untrained
 from autoprune_lab.testbed.training.batches import lesson_batches
 from autoprune_lab.testbed.training.contract import Course
-from autoprune_lab.testbed.training.half import run_decoder_at_half
 from autoprune_lab.testbed.training.optim import Optimiser
 from autoprune_lab.testbed.training.progress import Checkpoint, Recipe, is_finished, recipe, write_record
 from autoprune_lab.testbed.training.reader import Reading, look_at_picture, read
@@ -110,8 +109,6 @@ def train_whole(
     checkpoint: Checkpoint,
 ) -> None:
     """Stage 2: decoder from scratch on answers, guided by where to look; the guidance fades from two thirds on."""
-    if course.half:
-        run_decoder_at_half(model)
     parts = [
         (model.model.language_model, 1.0, True),
         (model.lm_head, 1.0, False),
@@ -124,7 +121,7 @@ def train_whole(
     start, tally = time.time(), torch.zeros(len(course.figures) + 1, len(course.kinds))
     lessons_from = lesson_batches(course.make_lesson, FIRST_LESSONS[1] + seed + RESUMED * first, course.batch)
     for step, lessons in zip(range(first, steps), lessons_from, strict=False):
-        reading = read(model, lessons, course.watched)
+        reading = read(model, lessons, course.watched, course.half)
         guide = min(1.0, 3 * (1 - step / steps))
         terms = course.terms(probes, reading, lessons)
         optimiser.step(terms["answer"] + guide * sum(value for name, value in terms.items() if name != "answer"))
