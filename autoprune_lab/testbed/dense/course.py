@@ -46,4 +46,5 @@ COURSE = Course(
     vision_loss=vision_loss,
     terms=terms,
     tally=tally,
+    half=True,
 )
