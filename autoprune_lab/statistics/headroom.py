@@ -67,8 +67,8 @@ def held_in_mean(values: Values, costs: Values, bound: float, also: Choice | Non
     """One curve a group so that their values sum up to much and their costs to at most `bound`.
 
     A Lagrange multiplier is the price of cost: each group takes the curve of the largest value less price times cost,
-    and the price is the lowest that is affordable. What is left over goes to the switches that give most for it. `also`:
-    a choice that is taken, and filled up, where it is better. Values and costs are what groups add to the means of all
+    and the price is the lowest that is affordable. What is left goes to the switches that give most for it. `also`: a
+    choice that is taken, and filled up, where it is better. Values and costs are what groups add to the means of all
     samples (`summed`). Raises ValueError where the cheapest choice costs more than `bound`.
 
     Source: H. Everett, Operations Research 11 (1963), 399: generalized Lagrange multipliers for optimum allocation.

@@ -63,7 +63,7 @@ class Needs:
         return float(self.mean.mean()), float(self.envelope.mean())
 
     def budgets(self, n: int) -> list[float]:
-        """`n` budgets in the window, from its lower end up, evenly spaced and rounded up to three digits; equal ones once.
+        """`n` budgets in the window, evenly spaced from its lower end up, rounded up to three digits; equal ones once.
 
         Where mean need and envelope are one, as they are of one kind, that is the only budget.
         """
