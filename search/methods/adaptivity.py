@@ -159,8 +159,6 @@ class Bench:
     def compare(self, tokens: float | None, checkpoint: Path, n_shuffles: int) -> Compared:
         """Tune both twins at the budget, answer the report split with every arm. None: the budget that was typed."""
         twins = self.twins(tokens)
-        for twin in twins.values():
-            preflight.check_study(twin)
         tuned = {name: self._tune(twin, checkpoint) for name, twin in twins.items()}
         bound = _bound(twins[ADAPTIVE])
         bits, seed = self.on_report.complexities(tuned[ADAPTIVE]), self.experiment.typed.seed

@@ -131,14 +131,18 @@ def test_the_last_line_is_the_share_of_the_headroom():
     assert frame.loc["adaptive", "gain"] == pytest.approx(0.25)
     assert frame["share_of_headroom"].isna().sum() == len(ARMS) - 1
     in_mean = dataclasses.replace(one, in_mean=True)
-    assert page.share_text(in_mean).startswith("No headroom: oracle per kind, mean held over the best fixed curve: +0.0")
+    assert page.share_text(in_mean).startswith(
+        "No headroom: oracle per kind, mean held over the best fixed curve: +0.0"
+    )
 
 
 def test_a_better_staircase_is_told_as_well():
     half = np.tile([0.0, 1.0, 1.0, 1.0], 50)
     first, second = page.share_text(compared(half, np.ones(200), half)).splitlines()
     assert first.startswith("Share of the headroom: 50 %")
-    assert second.startswith("Share of the headroom: 0 % [0, 0] (oracle per kind, equal budgets over the best fixed stair")
+    assert second.startswith(
+        "Share of the headroom: 0 % [0, 0] (oracle per kind, equal budgets over the best fixed stair"
+    )
 
 
 def test_pictures_and_sentences_of_needs(tmp_path):
@@ -154,7 +158,9 @@ def test_pictures_and_sentences_of_needs(tmp_path):
     assert curves.lines[-1].get_ydata().tolist() == [100, 50, 50]
     assert [list(line.get_xdata())[0] for line in cost.lines] == [55, 75, 75, 69]
     one = compared(np.ones(200), np.ones(200))
-    figure = page.draw_arms([one, dataclasses.replace(one, bound=Bound("mean_tokens", 5.0))], tmp_path / "arms.png", "t")
+    figure = page.draw_arms(
+        [one, dataclasses.replace(one, bound=Bound("mean_tokens", 5.0))], tmp_path / "arms.png", "t"
+    )
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["5", "9"]
     assert all(matplotlib.image.imread(tmp_path / f"{name}.png").std() > 0 for name in ("needs", "arms"))
 
