@@ -108,10 +108,11 @@ class Bench:
         """What would run, in lines."""
         trials = self.experiment.typed.search.n_trials
         budgets = "1 budget, as typed" if self.typed else f"{n_budgets} budgets inside the window of the needs"
+        n_staircases = len(staircases(range(1, STEPS + 1), STEPS))
         return (
             f"needs: up to {self.grid} depths x {self.grid} token counts, replayed on the tune split\n"
             f"searches: {budgets}, 2 x {trials} trials each\n"
-            f"ceiling: up to {len(staircases(range(1, STEPS + 1), STEPS))} staircases a budget and scorer, on either split\n"
+            f"ceiling: up to {n_staircases} staircases a budget and scorer, on either split\n"
             f"files: {self.folder}"
         )
 

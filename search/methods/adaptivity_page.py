@@ -179,6 +179,7 @@ def draw_needs(needs: Needs, budgets: Sequence[float], path: Path, title: str) -
     curves.set(xlabel="layer", ylabel="visual tokens entering", xlim=(0, layers[-1]), title="curves")
     curves.set_yscale("symlog", linthresh=1)
     curves.set_ylim(bottom=0)
+    curves.yaxis.set_major_formatter("{x:g}")
     cost.axvspan(low, high, color="0.5", alpha=0.15, linewidth=0)
     for i, (need, colour) in enumerate(zip(needs.kinds, colours, strict=True)):
         cost.plot([need.mean_tokens], [i], "o" if need.met else "x", color=colour)

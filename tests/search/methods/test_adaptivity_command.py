@@ -13,8 +13,8 @@ from autoprune_lab.statistics.contrast import Arms, Estimate
 from autoprune_lab.statistics.needs import Need, Needs
 from search.cli import main
 from search.config.compose import compose
-from search.config.paths import select
 from search.config.experiment import Experiment
+from search.config.paths import select
 from search.methods import adaptivity_page as page
 from search.methods.adaptivity import ADAPTIVE, CONSTANT, Bench, Compared, twin_words
 from search.methods.ceiling import Arm, Bound
@@ -114,7 +114,7 @@ def test_a_dry_run_loads_nothing_and_writes_nothing(here, checkpoint, capsys, no
 def compared(adaptive, oracle, staircase=None):
     """Two kinds of 100 samples; the best fixed curve answers half of each."""
     fixed = np.tile([0.0, 1.0], 100)
-    scores = {name: fixed for name in ARMS} | {"adaptive": adaptive, "oracle per kind, equal budgets": oracle}
+    scores = dict.fromkeys(ARMS, fixed) | {"adaptive": adaptive, "oracle per kind, equal budgets": oracle}
     scores["best fixed staircase"] = fixed if staircase is None else staircase
     nothing = Estimate(0.0, 0.0, 0.0)
     report = AdaptivityReport(Arms({}), nothing, nothing, nothing)
@@ -156,7 +156,7 @@ def test_pictures_and_sentences_of_needs(tmp_path):
     curves, cost = figure.axes
     assert [line.get_label() for line in curves.lines[-2:]] == ["mean need: 68.3", "envelope: 75.0"]
     assert curves.lines[-1].get_ydata().tolist() == [100, 50, 50]
-    assert [list(line.get_xdata())[0] for line in cost.lines] == [55, 75, 75, 69]
+    assert [next(iter(line.get_xdata())) for line in cost.lines] == [55, 75, 75, 69]
     one = compared(np.ones(200), np.ones(200))
     figure = page.draw_arms(
         [one, dataclasses.replace(one, bound=Bound("mean_tokens", 5.0))], tmp_path / "arms.png", "t"
