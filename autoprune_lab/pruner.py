@@ -32,7 +32,7 @@ class Pruner:
     """Shape (policy), size (budget), choice (scorer), remains (recovery) of pruning, and what it looks at.
 
     `probe_layer`: its text-to-visual attention gives the complexity; pruning is free from the next layer on.
-    -1: nothing is looked at, tokens may go before layer 0. `positions`: kept tokens keep their rotary position
+    -1: tokens may go before layer 0, and only the text's embeddings can be read. `positions`: kept tokens keep their rotary position
     (`original`), or are renumbered without gaps after each cut (`compact`, as AutoPrune and SparseVLM do).
     Without a budget the policy's shape is the curve itself. `max_cuts`: at most so many layers of a sample cut;
     None cuts wherever the plan falls. `opening_scorer` chooses at the cut that a budget makes before the probe

@@ -28,6 +28,9 @@ class Source(Protocol):
     def hidden(self) -> Tensor:
         """Visual hidden states, (batch, vision, hidden)."""
 
+    def text(self) -> Tensor:
+        """Hidden states of the text rows, (batch, rows, hidden)."""
+
     def cls_attention(self) -> Tensor:
         """The vision tower's [CLS] attention, (batch, vision)."""
 
@@ -87,6 +90,14 @@ class Evidence:
     def hidden(self) -> Float[Tensor, "batch vision hidden"]:
         """Visual hidden states that leave `layer`, in the model's dtype; arbitrary at padding."""
         return self.source.hidden()
+
+    @cached_property
+    def text(self) -> Float[Tensor, "batch rows hidden"]:
+        """Hidden states of the text rows that leave `layer`, in the model's dtype; 0 at padding.
+
+        At layer -1 they are what enters layer 0: the embeddings. Reading them costs no FLOPs.
+        """
+        return self.source.text()
 
     @cached_property
     def cls_attention(self) -> Float[Tensor, "batch vision"]:
