@@ -52,12 +52,12 @@ class ComplexityCache:
         source = inspect.getsource(module) if module is not None else ""
         asked = f"{function.__module__}.{function.__qualname__} {bound} {pruner.probe_layer}"
         opened = opening_of(pruner, self.prepared.geometries)
-        digest = hashlib.sha256("\n".join([self._common, asked, opened, source]).encode()).hexdigest()
+        digest = hashlib.sha256("\n".join([self.common, asked, opened, source]).encode()).hexdigest()
         return self.folder / f"complexity-{digest[:32]}.npy"
 
     @cached_property
-    def _common(self) -> str:
-        """Digest of the parts that all pruners share."""
+    def common(self) -> str:
+        """Digest of what all pruners share: the model, the samples in their batches, the core's code."""
         digest = hashlib.sha256()
         for part in (_model_mark(self.vlm.model), _task_mark(self.prepared), _code_mark()):
             digest.update(part)

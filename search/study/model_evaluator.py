@@ -30,7 +30,7 @@ from search.study.planned import opening_of
 class ModelEvaluator:
     """A loaded model and a prepared task.
 
-    Complexities are kept per estimator, probe layer and opening, and in `cache`.
+    Complexities are kept per estimator, probe layer and opening, and in `cache`; `answered` by `search.study.replay`.
     """
 
     vlm: VLM
@@ -39,6 +39,7 @@ class ModelEvaluator:
     known: dict[Hashable, Float[np.ndarray, "samples"]] = field(default_factory=dict)
     cache: ComplexityCache | None = None
     prefixes: Prefixes | None = None
+    answered: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def geometries(self) -> Sequence[Geometry]:
