@@ -6,7 +6,7 @@ a frozen dataclass, which stand in the pruner's file.
 
 from collections.abc import Hashable, Sequence, Sized
 from dataclasses import dataclass
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -63,7 +63,7 @@ class Calibrated(Protocol):
     def targets(self, needs: Needs) -> Float[np.ndarray, "samples"]:
         """What the numbers of these samples should be."""
 
-    def calibrated(self, figures: Float[Tensor, "samples figures"], needs: Needs, layer: int) -> Self:
+    def calibrated(self, figures: Float[Tensor, "samples figures"], needs: Needs, layer: int) -> "Calibrated":
         """Itself, fitted to samples whose needs are known, on figures of this layer. Raises CalibrationError."""
 
 

@@ -19,7 +19,7 @@ from search.config.errors import ConfigError
 from search.config.goal import BEST, COST, Goal
 from search.config.schema import BudgetSettings
 from search.config.space import Space
-from search.study.calibrator import Calibrator
+from search.study.calibrator import Calibrator, is_uncalibrated
 from search.study.evaluator import Evaluator, Outcome, Part
 from search.study.planned import Planned, planned
 
@@ -78,7 +78,8 @@ class Objective:
             pruner = self.pruner(self.space.suggest(trial))
         except ConfigError as error:
             self._refuse(trial, INVALID, str(error))
-        pruner = self.calibrate(trial.study, pruner)
+        if is_uncalibrated(pruner):
+            pruner = self.calibrate(trial.study, pruner)
         bits = self.evaluator.complexities(pruner)
         try:
             pruner = pruner.calibrated(bits, self.evaluator.geometries)
