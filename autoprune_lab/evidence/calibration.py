@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from autoprune_lab.evidence.evidence import Evidence
@@ -36,8 +36,8 @@ class Needs:
     tokens: Float[np.ndarray, "samples"]
     n_layers: int
 
-    def part(self, chosen: Bool[np.ndarray, "samples"]) -> "Needs":
-        """Those of some samples."""
+    def part(self, chosen: Bool[np.ndarray, "samples"] | Int[np.ndarray, "part"]) -> "Needs":
+        """Those of some samples, by a mask or by their places."""
         return Needs(self.depth[chosen], self.tokens[chosen], self.n_layers)
 
     @property

@@ -94,7 +94,8 @@ def figures_table(estimator: Any) -> str:
 
     weights = estimator.weights if isinstance(estimator.weights[0], tuple) else (estimator.weights,)
     columns = ["weight"] if len(weights) == 1 else [f"kind {i}" for i in range(len(weights))]
-    rows = [(name, *(row[i] for row in weights), FIGURES[name].meaning) for i, name in enumerate(estimator.figures)]
+    named = enumerate(estimator.figures)
+    rows = [(f"{name}: {FIGURES[name].meaning}", *(row[i] for row in weights)) for i, name in named]
     shown = table(["figure", *columns], rows)
     return shown + (f"\nand {estimator.text} numbers of the text" if estimator.text else "")
 
