@@ -24,6 +24,7 @@ from search.study.storage import StudyStorage
 from search.study.trials import feasible
 
 ADAPTIVE, CONSTANT = "adaptive", "constant"
+ESTIMATOR = ("complexity=", "pruner.complexity.")  # how words about it begin
 
 
 def measure(experiment: Experiment, n_shuffles: int) -> AdaptivityReport:
@@ -46,10 +47,10 @@ def measure(experiment: Experiment, n_shuffles: int) -> AdaptivityReport:
 
 def twin_words(settings: Settings) -> Mapping[str, list[str]]:
     """The command lines of both searches: at the budget itself, not below it; the fixed twin is told 0 bits of all."""
-    words = [word for word in settings.overrides if not word.startswith(("study=", "complexity="))]
+    words = [word for word in settings.overrides if not word.startswith(("study=", *ESTIMATOR))]
     bounds = [f"space.pruner.budget.{unit}" for unit in ("flops_ratio", "mean_tokens")]
     words += [f"~{path}" for path in bounds if select(settings.config, path) is not None]
-    own = [word for word in settings.overrides if word.startswith("complexity=")]
+    own = [word for word in settings.overrides if word.startswith(ESTIMATOR)]
     study = settings.typed.study
     return {
         ADAPTIVE: [*words, *own, f"study={study}-{ADAPTIVE}"],
