@@ -112,7 +112,7 @@ Scorer = Callable[[Evidence], Float[Tensor, "batch vision"]]
 """Evidence -> one score per visual token, higher = keep; what stands at padding counts for nothing."""
 
 Estimator = Callable[[Evidence], Float[Tensor, "batch"]]
-"""Evidence -> one number per sample, the `Signal.complexity` that a policy is told; in bits."""
+"""Evidence -> one number per sample, the `Signal.complexity` that a policy is told; in bits, unless it says another."""
 
 
 def sum_of(parts: Iterable[Tensor]) -> Tensor:

@@ -30,6 +30,7 @@ def test_what_it_writes_is_used_at_once(complexity, fields, here, checkpoint, ca
     own = ["complexity=fitted", *probe, "policy=staircase_table", "pruner.policy.edges=[2,3]"]
     assert Experiment.compose(own, [here / "mine"]).pruner().complexity.ready
     assert main(["evaluate", *model, *own, "task.per_kind=1", "--no-baseline", "--config-dir", "mine"]) == 0
+    capsys.readouterr()
     other = [*own, "pruner.probe_layer=0"]
     refused(["evaluate", *model, *other, "--config-dir", "mine"], ["complexity was calibrated at layer"], capsys, here)
 

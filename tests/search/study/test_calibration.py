@@ -4,13 +4,17 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import optuna
 import pytest
+import torch
 import yaml
-from fake_evaluator import SMALL, refused
+from fake_evaluator import SMALL, FakeEvaluator, refused
 
+from autoprune_lab.evidence.calibration import Needs
 from autoprune_lab.evidence.needed_depth import NeededDepth
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.mean_budget import MeanBudget
+from autoprune_lab.selection import scorers
 from autoprune_lab.statistics.replay import Replay
 from policies.staircase_table import StaircaseTablePolicy
 from search.cli import main
@@ -22,6 +26,7 @@ from search.results.folder import load_study
 from search.results.study_result import StudyResult
 from search.study import calibration
 from search.study.calibrator import NUMBERS
+from search.study.objective import Objective
 
 NAN = float("nan")
 PRUNER = Pruner(StaircaseTablePolicy(), complexity=NeededDepth(), probe_layer=1)
@@ -111,14 +116,36 @@ def test_a_study_calibrates_once_and_every_trial_holds_the_numbers(here, words, 
     refused(["study", *words, "calibration.depths=4"], ["calibration.depths was 3, now 4"], capsys, here)
 
 
-def test_each_probe_layer_that_a_study_tries_has_numbers_of_its_own(here, words):
-    probes = "+space.pruner.probe_layer={type: categorical, choices: [0, 1]}"
-    grid = ["search=grid", "~space.pruner.policy", "~space.pruner.budget", "~search.baselines", probes]
-    assert main(["study", *words, *grid]) == 0
-    ran = StudyResult.read(here / "runs/own").pruners.values()
-    assert sorted(node["complexity"]["layer"] for node in ran) == [0, 1]
-    assert all(node["complexity"]["layer"] == node["probe_layer"] for node in ran)
-    assert len({str(node["complexity"]["weights"]) for node in ran}) == 2
+def test_each_probe_layer_and_opening_has_numbers_of_its_own(monkeypatch):
+    experiment = Experiment.compose(["complexity=needed_depth", FIGURES, "policy=staircase_table"])
+    study, asked = optuna.create_study(), []
+
+    def calibrate(evaluator, pruner, settings):
+        asked.append((pruner.probe_layer, pruner.opening))
+        figures, told = torch.rand(9, 2), Needs(np.arange(9.0) + len(asked), np.ones(9), 16)
+        fitted = pruner.complexity.calibrated(figures, told, pruner.probe_layer)
+        return calibration.Calibration(fitted, calibration.Quality(0.0, 0.0, 0.5, 0.0), None, 6, 3, 0, told)
+
+    monkeypatch.setattr(calibration, "calibrate", calibrate)
+    opened = MeanBudget(mean_tokens=6, opening=32)
+    changes = [
+        {},
+        {"probe_layer": 2},
+        {"budget": opened},
+        {"scorer": scorers.random},
+        {"policy": StaircaseTablePolicy()},
+    ]
+    pruners = [replace(experiment.pruner(), **change) for change in changes]
+    found = []
+    for _ in range(2):  # the second one as after a restart
+        calibrator = Objective.of(experiment, FakeEvaluator()).calibrator
+        found += [calibrator(study, pruner) for pruner in pruners]
+    assert asked == [(1, None), (2, None), (1, 32)]
+    assert [pruner.complexity.layer for pruner in found[:5]] == [1, 2, 1, 1, 1]
+    assert [found[0].complexity == pruner.complexity for pruner in found[:5]] == [True, False, False, True, True]
+    assert found[5:] == found[:5]
+    assert all(replace(made, complexity=PRUNER.complexity) == replace(pruner, complexity=PRUNER.complexity)
+               for made, pruner in zip(found, pruners * 2, strict=True))  # fmt: skip
 
 
 def test_a_study_of_before_there_was_calibration_goes_on():
@@ -137,7 +164,7 @@ def test_a_command_that_fits_nothing_names_the_one_that_does(command, words, her
 
 
 def test_a_reports_arm_is_not_fitted(here, capsys, no_model):
-    arm = "+report.arms.deep=[policy=staircase_table, complexity=needed_depth]"
+    arm = '+report.arms.deep=["policy=staircase_table","complexity=needed_depth"]'
     refused(["study", "task.per_kind=1", arm], ["report.arms.deep: NeededDepth is not calibrated"], capsys, here)
 
 
