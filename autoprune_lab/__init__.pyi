@@ -5,6 +5,9 @@ from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.prompts import PreparedTask as PreparedTask
 from .evaluation.prompts import prepare as prepare
 from .evaluation.prompts import prompt_text as prompt_text
+from .evidence.calibration import Calibrated as Calibrated
+from .evidence.calibration import CalibrationError as CalibrationError
+from .evidence.calibration import Needs as Needs
 from .evidence.complexity import attention_entropy as attention_entropy
 from .evidence.complexity import constant as constant
 from .evidence.complexity import mutual_information as mutual_information
@@ -15,6 +18,8 @@ from .evidence.estimator_gap import plot_gaps as plot_gaps
 from .evidence.evidence import Estimator as Estimator
 from .evidence.evidence import Evidence as Evidence
 from .evidence.evidence import Scorer as Scorer
+from .evidence.kind_of_need import KindOfNeed as KindOfNeed
+from .evidence.needed_depth import NeededDepth as NeededDepth
 from .fronts.front import ParetoFront as ParetoFront
 from .fronts.plot import plot_fronts as plot_fronts
 from .models.checkpoint import VLM as VLM

@@ -32,8 +32,9 @@ class Pruner:
     """Shape (policy), size (budget), choice (scorer), remains (recovery) of pruning, and what it looks at.
 
     `probe_layer`: its text-to-visual attention gives the complexity; pruning is free from the next layer on.
-    -1: nothing is looked at, tokens may go before layer 0. `positions`: kept tokens keep their rotary position
-    (`original`), or are renumbered without gaps after each cut (`compact`, as AutoPrune and SparseVLM do).
+    -1: tokens may go before layer 0, and of the text only its embeddings can be read. `positions`: kept tokens keep
+    their rotary position (`original`), or are renumbered without gaps after each cut (`compact`, as AutoPrune and
+    SparseVLM do).
     Without a budget the policy's shape is the curve itself. `max_cuts`: at most so many layers of a sample cut;
     None cuts wherever the plan falls. `opening_scorer` chooses at the cut that a budget makes before the probe
     (`Sizing.opens`), if it makes one; None: `scorer` does.
@@ -50,12 +51,20 @@ class Pruner:
     opening_scorer: Scorer | None = None
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a probe layer below -1, unknown positions, less than one cut, no room for an opening."""
+        """Raise ValueError for a probe layer below -1, unknown positions, less than one cut, no room for an opening.
+
+        Also for a complexity that was calibrated at another layer than the probe's.
+        """
         if self.probe_layer < -1:
             raise ValueError(f"probe_layer={self.probe_layer} must be at least -1")
         if self.positions not in get_args(Positions):
             raise ValueError(f"positions={self.positions!r} must be one of {', '.join(get_args(Positions))}")
         check_max_cuts(self.max_cuts)
+        if (layer := getattr(self.complexity, "layer", None)) not in (None, self.probe_layer):
+            raise ValueError(
+                f"complexity was calibrated at layer {layer}, probe_layer is {self.probe_layer}: "
+                f"set probe_layer={layer}, or calibrate it anew"
+            )
         if self.opening is not None:
             check_room(self.probe_layer + 1, self.max_cuts)
 

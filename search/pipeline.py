@@ -107,12 +107,15 @@ def _open(experiment: Experiment, made_of: dict[str, Any], fresh: bool) -> "optu
 def _search(study: "optuna.Study", experiment: Experiment, observers: "Sequence[Observer]") -> None:
     """Run what is missing: here, or by workers of their own."""
     from search.study import loop, workers
+    from search.study.calibrator import is_uncalibrated
     from search.study.trials import n_ended
 
     if n_ended(study) >= experiment.typed.search.n_trials:
         return
     if experiment.typed.search.workers == 1 and workers.is_local(experiment):
         return loop.run(study, _objective(experiment), experiment, observers)
+    if is_uncalibrated(pruner := experiment.pruner()):  # once, before the workers would each do it
+        _objective(experiment).calibrate(study, pruner)
     settings = experiment.settings
     folders = [folder.resolve() for folder in settings.folders]
     workers.launch(study, experiment, partial(join, settings.overrides, folders), observers)

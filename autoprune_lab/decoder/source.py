@@ -80,8 +80,9 @@ class DecoderSource:
         """The attention call that evidence of it comes from; NoAttentionError where there was none."""
         if self._tapped is None:
             raise NoAttentionError(
-                "a cut before layer 0 has no attention to go by: choose another scorer (for an opening: "
-                "opening_scorer), or let nothing go there: probe_layer >= 0, no opening"
+                "a cut before layer 0 has no attention to go by, nor has an estimator: choose another scorer (for an "
+                "opening: opening_scorer) or an estimator of the text, or let nothing go there: probe_layer >= 0, "
+                "no opening"
             )
         return self._tapped
 
@@ -123,6 +124,11 @@ class DecoderSource:
     def hidden(self) -> Tensor:
         """(batch, vision, hidden)."""
         return take(self.hidden_states, self.vision.slots[..., None], dim=1)
+
+    def text(self) -> Tensor:
+        """(batch, rows, hidden)."""
+        states = take(self.hidden_states, self.rows.slots[..., None], dim=1)
+        return states.masked_fill_(~self.rows.real[..., None], 0.0) if self.rows.padded else states
 
     def cls_attention(self) -> Tensor:
         """(batch, vision)."""

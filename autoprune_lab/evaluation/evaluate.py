@@ -1,7 +1,7 @@
 """Model x pruner x task -> Records, one row a sample."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
@@ -16,6 +16,7 @@ from autoprune_lab.decoder.checks import refuse_nan
 from autoprune_lab.decoder.prefix import replayed
 from autoprune_lab.evaluation.prefixes import Prefixes
 from autoprune_lab.evaluation.prompts import Batch, PreparedTask
+from autoprune_lab.evidence.calibration import Calibrated, CalibrationError
 from autoprune_lab.evidence.evidence import Evidence
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.models.generation import greedily
@@ -73,8 +74,8 @@ def evaluate(
 
 
 class _Read(Exception):  # noqa: N818 - not an error
-    def __init__(self, bits: Float[np.ndarray, "batch"]) -> None:
-        self.bits = bits
+    def __init__(self, told: np.ndarray) -> None:
+        self.told = told
 
 
 def read_complexities(vlm: VLM, prepared: PreparedTask, pruner: Pruner) -> Float[np.ndarray, "samples"]:
@@ -87,20 +88,55 @@ def read_complexities(vlm: VLM, prepared: PreparedTask, pruner: Pruner) -> Float
     if not pruner.policy.adaptive:
         return bits
 
-    def read(evidence: Evidence) -> Tensor:
+    def read(evidence: Evidence) -> np.ndarray:
         values = pruner.complexity(evidence).double().cpu().numpy()
         sighted = evidence.vision_mask.any(1).cpu().numpy()
         refuse_nan(bool(np.isnan(values[sighted]).any()), "complexity", pruner.complexity, evidence.layer)
-        raise _Read(np.where(sighted, values, 0.0))
+        return np.where(sighted, values, 0.0)
 
-    reader = replace(pruner, complexity=read)
+    for places, told in _at_probe(vlm, prepared, pruner, read):
+        bits[list(places)] = told
+    return bits
+
+
+def read_figures(
+    vlm: VLM, prepared: PreparedTask, pruner: Pruner, estimator: Calibrated
+) -> Float[Tensor, "samples figures"]:
+    """What an estimator that can be calibrated goes by, of every sample, at the pruner's probe layer; on the CPU.
+
+    0 for a sample without visual tokens. Like complexities they depend on the model, the task, the probe layer and what
+    opens before it. Raises CalibrationError for a policy that is not adaptive, and where no sample has visual tokens.
+    """
+    if not pruner.policy.adaptive:
+        raise CalibrationError(f"{pruner.policy} reads no number of the sample: calibrate with an adaptive policy")
+
+    def read(evidence: Evidence) -> np.ndarray:
+        return estimator.read(evidence).cpu().numpy()
+
+    told = dict[int, np.ndarray]()
+    for places, rows in _at_probe(vlm, prepared, pruner, read):
+        told |= dict(zip(places, rows, strict=True))
+    if not told:
+        raise CalibrationError("no sample has visual tokens: there is nothing to calibrate an estimator on")
+    nothing = np.zeros_like(next(iter(told.values())))
+    return torch.from_numpy(np.stack([told.get(i, nothing) for i in range(len(prepared.samples))]))
+
+
+def _at_probe(
+    vlm: VLM, prepared: PreparedTask, pruner: Pruner, read: Callable[[Evidence], np.ndarray]
+) -> Iterator[tuple[Sequence[int], np.ndarray]]:
+    """The places of each batch with visual tokens, and what `read` makes of its evidence; prefills end there."""
+
+    def ask(evidence: Evidence) -> Tensor:
+        raise _Read(read(evidence))
+
+    reader = replace(pruner, complexity=ask)
     for batch in prepared.batches:
         with torch.inference_mode(), attached(reader, vlm.model, warn=False):
             try:
                 vlm.model(**batch.arguments(), logits_to_keep=1)
             except _Read as done:
-                bits[list(batch.places)] = done.bits
-    return bits
+                yield batch.places, done.told
 
 
 def _answer(

@@ -87,9 +87,9 @@ def _official_bits(attention: Float[Tensor, "heads text vision"]) -> Float[Tenso
 
 def _mutual_information(parts: Iterable[tuple[Tensor, Tensor]]) -> Float[Tensor, "batch"]:
     """Of rows that come part by part: attention (batch, heads, part, vision), and the real ones (batch, part)."""
-    n_rows, total, entropy = _sums(parts)
+    n_rows, total, entropies = _sums(parts)
     marginal = total / n_rows[..., None]
-    per_head = _entropy(marginal) - entropy / n_rows
+    per_head = entropy(marginal) - entropies / n_rows
     return per_head.clamp(min=0).mean(-1)
 
 
@@ -105,11 +105,11 @@ def _sums(parts: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tenso
 
 
 def _sums_of(attention: Tensor, text_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    p, seen = _conditional(attention, text_mask)
-    return seen.sum(-1), p.sum(-2), _entropy(p).sum(-1)
+    p, seen = conditional(attention, text_mask)
+    return seen.sum(-1), p.sum(-2), entropy(p).sum(-1)
 
 
-def _conditional(attention: Tensor, text_mask: Tensor) -> tuple[Tensor, Tensor]:
+def conditional(attention: Tensor, text_mask: Tensor) -> tuple[Tensor, Tensor]:
     """p(v|t) in float32, (batch, heads, rows, vision), and which rows see the image, (batch, heads, rows)."""
     a = attention.float()
     mass = a.sum(-1)
@@ -118,7 +118,7 @@ def _conditional(attention: Tensor, text_mask: Tensor) -> tuple[Tensor, Tensor]:
     return p, seen
 
 
-def _entropy(p: Tensor) -> Tensor:
+def entropy(p: Tensor) -> Tensor:
     """Entropy of the last axis, in bits; 0 * log 0 = 0."""
     nats: Tensor = torch.special.entr(p).sum(-1)
     return nats / _LN2

@@ -28,6 +28,9 @@ class Source(Protocol):
     def hidden(self) -> Tensor:
         """Visual hidden states, (batch, vision, hidden)."""
 
+    def text(self) -> Tensor:
+        """Hidden states of the text rows, (batch, rows, hidden)."""
+
     def cls_attention(self) -> Tensor:
         """The vision tower's [CLS] attention, (batch, vision)."""
 
@@ -89,6 +92,14 @@ class Evidence:
         return self.source.hidden()
 
     @cached_property
+    def text(self) -> Float[Tensor, "batch rows hidden"]:
+        """Hidden states of the text rows that leave `layer`, in the model's dtype; 0 at padding.
+
+        At layer -1 they are what enters layer 0: the embeddings. Reading them costs no FLOPs.
+        """
+        return self.source.text()
+
+    @cached_property
     def cls_attention(self) -> Float[Tensor, "batch vision"]:
         """[CLS] -> patch attention, mean over heads, at the tower layer whose output the decoder reads.
 
@@ -101,7 +112,7 @@ Scorer = Callable[[Evidence], Float[Tensor, "batch vision"]]
 """Evidence -> one score per visual token, higher = keep; what stands at padding counts for nothing."""
 
 Estimator = Callable[[Evidence], Float[Tensor, "batch"]]
-"""Evidence -> one number per sample, the `Signal.complexity` that a policy is told; in bits."""
+"""Evidence -> one number per sample, the `Signal.complexity` that a policy is told; in bits, unless it says another."""
 
 
 def sum_of(parts: Iterable[Tensor]) -> Tensor:

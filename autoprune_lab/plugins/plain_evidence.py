@@ -15,6 +15,7 @@ class PlainSource:
 
     attention_: Tensor
     hidden_: Tensor
+    text_: Tensor
     cls_: Tensor
     n_rows: Tensor
     asked: list[str] = field(default_factory=list)
@@ -35,6 +36,11 @@ class PlainSource:
         self.asked.append("hidden")
         return self.hidden_
 
+    def text(self) -> Tensor:
+        """(batch, rows, width)."""
+        self.asked.append("text")
+        return self.text_
+
     def cls_attention(self) -> Tensor:
         """(batch, vision)."""
         self.asked.append("cls_attention")
@@ -50,15 +56,17 @@ def evidence_of(
 ) -> Evidence:
     """Evidence with this attention, (batch, heads, rows, vision); `n_vision` and `n_rows` per sample, default: all.
 
-    Hidden states of `width`, and the [CLS] attention, are drawn with `seed`.
+    Hidden states of `width`, of visual tokens and of text rows, and the [CLS] attention are drawn with `seed`.
     """
     size, _, rows, vision = attention.shape
     vision_counts = torch.tensor(n_vision or [vision] * size)[:, None]
     row_counts = torch.tensor(n_rows or [rows] * size)[:, None]
     vision_mask, text_mask = torch.arange(vision) < vision_counts, torch.arange(rows) < row_counts
     real = (text_mask[:, :, None] & vision_mask[:, None])[:, None]
-    hidden = torch.randn(size, vision, width, generator=torch.Generator().manual_seed(seed))
-    source = PlainSource(attention * real, hidden, hidden[..., 0].abs() * vision_mask, row_counts[:, 0])
+    draw = torch.Generator().manual_seed(seed)
+    hidden = torch.randn(size, vision, width, generator=draw)
+    text = torch.randn(size, rows, width, generator=draw) * text_mask[..., None]
+    source = PlainSource(attention * real, hidden, text, hidden[..., 0].abs() * vision_mask, row_counts[:, 0])
     index = torch.arange(vision).expand(size, -1).masked_fill(~vision_mask, -1)
     return Evidence(1, vision_mask, text_mask, index, source)
 
@@ -71,7 +79,7 @@ def part_of(evidence: Evidence, sample: int, rows: Tensor, tokens: Tensor) -> Ev
         evidence.index[sample, None, tokens],
         PlainSource(
             source.attention_[sample, None][:, :, rows][..., tokens], source.hidden_[sample, None, tokens],
-            source.cls_[sample, None, tokens], torch.tensor([len(rows)]),
+            source.text_[sample, None, rows], source.cls_[sample, None, tokens], torch.tensor([len(rows)]),
         ),
     )  # fmt: skip
 

@@ -10,6 +10,7 @@ EXPECTED = {
     "autoprune_lab.evaluation.answers": ("AnswersError",),
     "autoprune_lab.schedule.budget": ("BudgetError",),
     "autoprune_lab.decoder.checks": ("NaNError",),
+    "autoprune_lab.evidence.calibration": ("CalibrationError",),
     "autoprune_lab.evidence.evidence": ("NoAttentionError",),
     "autoprune_lab.models.errors": ("CheckpointError",),
     "autoprune_lab.tasks.base": ("TaskError",),

@@ -46,6 +46,18 @@ class ReportSettings:
 
 
 @dataclass
+class CalibrationSettings:
+    """How needs are measured: an answer survives while it is right (`labels`), or while it is the unpruned one's.
+
+    At most `depths` depths, and `fractions` of the visual tokens, in (0, 1], are tried.
+    """
+
+    labels: bool = True
+    depths: int = 33
+    fractions: list[float] = field(default_factory=list)
+
+
+@dataclass
 class Schema:
     """Every top-level key of config.yaml."""
 
@@ -63,6 +75,7 @@ class Schema:
     budget: BudgetSettings
     search: SearchSettings
     report: ReportSettings
+    calibration: CalibrationSettings
     tracking: Any
     launcher: dict[str, Any] = field(default_factory=dict)
     space: dict[str, Any] = field(default_factory=dict)

@@ -44,6 +44,7 @@ UNPRUNED, SHUFFLED = "unpruned", "shuffled numbers"
 UNITS = ("flops_ratio", "mean_tokens")
 BUDGETS = (*(f"budget.{unit}" for unit in UNITS), *(f"pruner.budget.{unit}" for unit in UNITS))
 STEPS = 6  # of the grid's depths, those where the oracle's staircases may step
+ESTIMATOR = ("complexity=", "pruner.complexity.")  # how words about it begin
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,7 +228,7 @@ def twin_words(settings: Settings, tokens: float | None = None) -> Mapping[str, 
 
     `tokens`: the budget in mean visual tokens, also part of the studies' names; None: what was typed.
     """
-    words = [word for word in settings.overrides if not word.startswith(("study=", "complexity="))]
+    words = [word for word in settings.overrides if not word.startswith(("study=", *ESTIMATOR))]
     bounds = [f"space.pruner.budget.{unit}" for unit in UNITS]
     words += [f"~{path}" for path in bounds if select(settings.config, path) is not None]
     study = settings.typed.study
@@ -235,7 +236,7 @@ def twin_words(settings: Settings, tokens: float | None = None) -> Mapping[str, 
         values = {"flops_ratio": "null", "mean_tokens": f"{tokens:g}"}
         words += [f"{place}.{unit}={value}" for place in ("budget", "pruner.budget") for unit, value in values.items()]
         study = f"{study}-{tokens:g}"
-    own = [word for word in settings.overrides if word.startswith("complexity=")]
+    own = [word for word in settings.overrides if word.startswith(ESTIMATOR)]
     return {
         ADAPTIVE: [*words, *own, f"study={study}-{ADAPTIVE}"],
         CONSTANT: [*words, "complexity=constant", f"study={study}-{CONSTANT}"],

@@ -6,7 +6,7 @@ computes them, the sizes of the batches. What has changed has another name, so n
 
 import hashlib
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,10 @@ class ComplexityCache:
 
     def _file(self, pruner: Pruner) -> Path:
         function: Any = getattr(pruner.complexity, "func", pruner.complexity)
-        bound = sorted(getattr(pruner.complexity, "keywords", {}).items())
+        if is_dataclass(function):
+            function, bound = type(function), repr(function)
+        else:
+            bound = str(sorted(getattr(pruner.complexity, "keywords", {}).items()))
         module = inspect.getmodule(function)
         source = inspect.getsource(module) if module is not None else ""
         asked = f"{function.__module__}.{function.__qualname__} {bound} {pruner.probe_layer}"

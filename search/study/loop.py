@@ -95,6 +95,8 @@ def run(
     """
     storage, wanted = StudyStorage.of(experiment.typed), experiment.typed.search.n_trials
     objective = replace(objective, space=objective.space.asked_by(_names(study)))
+    if n_ended(study) < wanted:
+        objective.calibrate(study, experiment.pruner())
     with storage.liveness.enter() as worker, watching(study, wanted, observers) as look:
         idle = 0
         while n_ended(study) < wanted:

@@ -3,7 +3,7 @@
 import hashlib
 import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,9 @@ def open_evaluator(vlm: VLM, task: Task, settings: Schema, progress: bool = Fals
 
 
 def _name(function: object) -> Hashable:
-    """What a plain function or a partial one computes, as a key."""
+    """What a plain function, a partial one or a dataclass that is called computes, as a key."""
+    if is_dataclass(function):
+        return repr(function)  # its class and all of its numbers
     bound = tuple(sorted(getattr(function, "keywords", {}).items()))
     inner: Any = getattr(function, "func", function)
     return f"{inner.__module__}.{inner.__qualname__}", bound

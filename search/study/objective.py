@@ -19,6 +19,7 @@ from search.config.errors import ConfigError
 from search.config.goal import BEST, COST, Goal
 from search.config.schema import BudgetSettings
 from search.config.space import Space
+from search.study.calibrator import Calibrator, is_uncalibrated
 from search.study.evaluator import Evaluator, Outcome, Part
 from search.study.planned import Planned, planned
 
@@ -58,11 +59,18 @@ class Objective:
     bound: BudgetSettings
     evaluator: Evaluator
     known: dict[str, Answered] = field(default_factory=dict)
+    calibrator: Calibrator | None = None
 
     @classmethod
     def of(cls, experiment: "Experiment", evaluator: Evaluator) -> "Objective":
         """The objective of a composed experiment."""
-        return cls(experiment.pruner, experiment.space, experiment.goal, experiment.bound, evaluator)
+        calibrator = Calibrator(evaluator, experiment.typed.calibration, experiment.pruner, experiment.stored_pruner)
+        parts = experiment.pruner, experiment.space, experiment.goal, experiment.bound, evaluator
+        return cls(*parts, calibrator=calibrator)
+
+    def calibrate(self, study: optuna.Study, pruner: Pruner) -> Pruner:
+        """The pruner, its estimator with the study's numbers where it needs some; measured where there are none yet."""
+        return pruner if self.calibrator is None else self.calibrator(study, pruner)
 
     def __call__(self, trial: optuna.Trial) -> tuple[float, ...]:
         """The values of a trial; raises TrialPruned for one that is refused or stopped."""
@@ -70,6 +78,8 @@ class Objective:
             pruner = self.pruner(self.space.suggest(trial))
         except ConfigError as error:
             self._refuse(trial, INVALID, str(error))
+        if is_uncalibrated(pruner):
+            pruner = self.calibrate(trial.study, pruner)
         bits = self.evaluator.complexities(pruner)
         try:
             pruner = pruner.calibrated(bits, self.evaluator.geometries)

@@ -17,6 +17,7 @@ from search.config.errors import ConfigError, close
 from search.config.experiment import Experiment
 from search.config.schema import BudgetSettings, Schema
 from search.study import samplers
+from search.study.calibrator import check_calibrated
 from search.study.planned import planned
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def check_evaluation(experiment: Experiment, pruner: Pruner) -> Path:
 
     Raises ConfigError, or the CheckpointError or BudgetError that says why.
     """
+    check_calibrated(pruner, "pruner.complexity")
     folder, geometries = prompts(experiment.model_settings, experiment.task)
     bits = np.zeros(len(geometries))
     try:
@@ -57,7 +59,9 @@ def check_study(experiment: Experiment) -> Path:
     _ = experiment.baselines  # built here, as are the next, so that a mistake is told before a model is loaded
     samplers.check(experiment)
     _check_limits(experiment)
-    _ = experiment.tracking, experiment.arms
+    _ = experiment.tracking
+    for name, arm in experiment.arms.items():
+        check_calibrated(arm, f"report.arms.{name}")
     _check_report(experiment)
     return folder
 

@@ -83,6 +83,9 @@ BAD = {  # name: (group, template, what stands in it, the point that must catch 
         "scorer", SCORER,
         {"body": "hidden = evidence.hidden.nan_to_num_(); return hidden.norm(dim=-1)"}, "pure",
     ),
+    "vandal_estimator": (
+        "complexity", ESTIMATOR, {"body": "return evidence.text.mul_(2).sum((1, 2)).double()"}, "pure",
+    ),
     "hoarding_scorer": (
         "scorer", SCORER,
         {"body": "SEEN.append(1); return evidence.attention.mean(1).sum(1) * len(SEEN)"}, "pure",
