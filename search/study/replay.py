@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from tqdm import tqdm
 
 from autoprune_lab.atomic_write import atomic_write
@@ -79,6 +80,11 @@ def replay_pruners(evaluator: ModelEvaluator, pruners: Sequence[Pruner]) -> Repl
 def as_it_is(pruner: Pruner) -> MeanBudget | None:
     """The sizing that opens as the pruner does and takes a shape for the curve itself."""
     return None if pruner.opening is None else MeanBudget(flops_ratio=1, scale=1.0, opening=pruner.opening)
+
+
+def unpruned_scores(evaluator: ModelEvaluator) -> Float[np.ndarray, "samples"]:
+    """What every sample scores with the model as it is."""
+    return np.array(_scores(evaluator, answers(replace(evaluator, progress=False), None)))
 
 
 def answers(evaluator: ModelEvaluator, pruner: Pruner | None, plan: Planned | None = None) -> list[str]:
