@@ -223,20 +223,12 @@ class Bench:
         return twin.stored_pruner(best.user_attrs.get(PRUNER), f"study {study.study_name}, trial {best.number}")
 
 
-def twin_words(settings: Settings) -> Mapping[str, list[str]]:
-    """The command lines of both searches: at the budget itself, not below it; the fixed twin is told 0 bits of all."""
-    words = [word for word in settings.overrides if not word.startswith(("study=", *ESTIMATOR))]
-    bounds = [f"space.pruner.budget.{unit}" for unit in ("flops_ratio", "mean_tokens")]
-    words += [f"~{path}" for path in bounds if select(settings.config, path) is not None]
-    own = [word for word in settings.overrides if word.startswith(ESTIMATOR)]
-
-
 def twin_words(settings: Settings, tokens: float | None = None) -> Mapping[str, list[str]]:
     """The command lines of both searches: at the budget itself, not below it; the fixed twin is told 0 bits of all.
 
     `tokens`: the budget in mean visual tokens, also part of the studies' names; None: what was typed.
     """
-    words = [word for word in settings.overrides if not word.startswith(("study=", "complexity="))]
+    words = [word for word in settings.overrides if not word.startswith(("study=", *ESTIMATOR))]
     bounds = [f"space.pruner.budget.{unit}" for unit in UNITS]
     words += [f"~{path}" for path in bounds if select(settings.config, path) is not None]
     study = settings.typed.study
@@ -244,7 +236,7 @@ def twin_words(settings: Settings, tokens: float | None = None) -> Mapping[str, 
         values = {"flops_ratio": "null", "mean_tokens": f"{tokens:g}"}
         words += [f"{place}.{unit}={value}" for place in ("budget", "pruner.budget") for unit, value in values.items()]
         study = f"{study}-{tokens:g}"
-    own = [word for word in settings.overrides if word.startswith("complexity=")]
+    own = [word for word in settings.overrides if word.startswith(ESTIMATOR)]
     return {
         ADAPTIVE: [*words, *own, f"study={study}-{ADAPTIVE}"],
         CONSTANT: [*words, "complexity=constant", f"study={study}-{CONSTANT}"],
