@@ -48,7 +48,6 @@ def run(given: argparse.Namespace) -> int:
     experiment = arguments.experiment(given, UNUSED)
     if experiment is None:
         return 0
-
     if given.out is not None:
         _check_out(given.out)
     pruner, settings = experiment.pruner(), experiment.settings
@@ -60,7 +59,9 @@ def run(given: argparse.Namespace) -> int:
     preflight.prompts(experiment.model_settings, experiment.task)
     evaluator = open_evaluator(experiment.model, experiment.task, experiment.typed, progress=sys.stderr.isatty())
     found = calibrate(evaluator, pruner, experiment.typed.calibration)
-    print(f"{calibration_table(found)}\n\n{figures_table(found.estimator)}")
+    print(calibration_table(found))
+    if hasattr(found.estimator, "figures"):  # one of a user's own may go by something else
+        print(f"\n{figures_table(found.estimator)}")
     if given.out is not None:
         _write(found.estimator, given.out)
         folder = given.out.resolve().parents[1]
@@ -79,7 +80,11 @@ def calibration_table(found: "Calibration") -> str:
     needs = [(f"needed {unit}", *np.quantile(values, (0.1, 0.5, 0.9)).tolist()) for unit, values in units.items()]
     rows = [("this estimator", found.quality), ("mutual information alone", found.baseline)]
     told = [(name, *vars(quality).values()) for name, quality in rows if quality is not None]
-    lost = f"; {found.n_lost} have no need: not even all visual tokens keep their answer" if found.n_lost else ""
+    lost = (
+        f"; {found.n_lost} have no need: without a picture, or not even all of it keeps the answer"
+        if found.n_lost
+        else ""
+    )
     return (
         f"{found.n_fit} samples fitted, {found.n_held_out} held out{lost}\n\n"
         f"{table(['', '10 %', 'median', '90 %'], needs)}\n\n"
@@ -88,7 +93,7 @@ def calibration_table(found: "Calibration") -> str:
 
 
 def figures_table(estimator: Any) -> str:
-    """What the fit goes by: each figure with its weight, or with one weight a kind, once all are standardised."""
+    """What a fit of ours goes by: each figure with its weight, or with one weight a kind, once all are standardised."""
     from autoprune_lab.evidence.figures import FIGURES
     from search.results.text_table import table
 

@@ -40,11 +40,11 @@ from search.study.storage import StudyStorage
 from search.study.trials import feasible
 
 ADAPTIVE, CONSTANT = "adaptive", "constant"
+ESTIMATOR = ("complexity=", "pruner.complexity.")  # how words about it begin
 UNPRUNED, SHUFFLED = "unpruned", "shuffled numbers"
 UNITS = ("flops_ratio", "mean_tokens")
 BUDGETS = (*(f"budget.{unit}" for unit in UNITS), *(f"pruner.budget.{unit}" for unit in UNITS))
 STEPS = 6  # of the grid's depths, those where the oracle's staircases may step
-ESTIMATOR = ("complexity=", "pruner.complexity.")  # how words about it begin
 
 
 @dataclass(frozen=True, eq=False)

@@ -67,9 +67,8 @@ def test_of_a_table_the_fixed_twin_searches_the_row_that_it_uses_alone(policy):
     assert depths == [0.625, 0.4375]
 
 
-def test_it_chooses_a_budget_tells_the_whole_truth_and_goes_on_where_it_was(here, checkpoint, capsys):
-    argv = ["adaptivity", f"model.path={checkpoint}", *SMALL, *LITTLE]
-    assert main(argv) == 0
+def test_it_chooses_a_budget_and_tells_the_whole_truth(here, checkpoint, capsys):
+    assert main(["adaptivity", f"model.path={checkpoint}", *SMALL, *LITTLE]) == 0
     first = capsys.readouterr().out
     needs = pd.read_csv(here / "runs/logistic_adaptive-adaptivity/needs.csv").set_index("kind")
     arms = pd.read_csv(here / "runs/logistic_adaptive-adaptivity/arms.csv").set_index("arm")
@@ -87,16 +86,18 @@ def test_it_chooses_a_budget_tells_the_whole_truth_and_goes_on_where_it_was(here
         f"{budget}-constant",
         "adaptivity",
     }
+
+
+@pytest.mark.slow
+def test_a_typed_budget_is_the_only_one_and_it_goes_on_where_it_was(here, checkpoint, capsys):
+    argv = ["adaptivity", f"model.path={checkpoint}", *SMALL, "budget.flops_ratio=0.4", *LITTLE]
+    assert main(argv) == 0
+    first = capsys.readouterr().out
+    assert "At FLOPs ratio 0.4:" in first
     files = {file: file.stat().st_mtime_ns for file in (here / "runs" / "cache").iterdir()}
     assert main(argv) == 0
     assert capsys.readouterr().out == first
     assert {file: file.stat().st_mtime_ns for file in (here / "runs" / "cache").iterdir()} == files
-
-
-def test_a_typed_budget_is_the_only_one(here, checkpoint, capsys):
-    words = [f"model.path={checkpoint}", *SMALL, "budget.flops_ratio=0.4"]
-    assert main(["adaptivity", *words, *LITTLE]) == 0
-    assert "At FLOPs ratio 0.4:" in capsys.readouterr().out
     arms = pd.read_csv(here / "runs/logistic_adaptive-adaptivity/arms.csv")
     assert (arms["flops_ratio"][1:] <= 0.4).all()
     assert {"logistic_adaptive-adaptive", "logistic_adaptive-constant"} < {x.name for x in (here / "runs").iterdir()}
