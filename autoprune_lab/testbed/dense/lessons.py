@@ -71,13 +71,16 @@ def make_lesson(rng: np.random.Generator) -> Lessons:
 
 
 def _question(scene: Scene, group: str, rng: np.random.Generator) -> Question:
-    """Answers are as likely as the scene allows; of a scene's trails, long ones are as likely as short ones."""
-    for kind in rng.permutation(TRAILS) if group == "trail" else [group]:
+    """Answers are as likely as the scene allows; of a scene's trails, long ones are as likely as short ones.
+
+    A scene may have nothing to ask of a group, one in thousands no lone thing in a corner: it asks whether one exists.
+    """
+    for kind in (*(rng.permutation(TRAILS) if group == "trail" else [group]), "exist"):
         wanted = str(rng.choice(ANSWERS[kind])) if ANSWERS[kind] else None
         question = ask(scene, str(kind), rng, wanted) or ask(scene, str(kind), rng)
         if question is not None:
             return question
-    raise AssertionError(f"a scene without a question of kind {group}")
+    raise AssertionError("a scene without things")
 
 
 def _segment(scene: Scene, owner: np.ndarray, question: Question) -> tuple[Tensor, ...]:
