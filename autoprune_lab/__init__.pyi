@@ -7,7 +7,7 @@ from .evaluation.prompts import prepare as prepare
 from .evaluation.prompts import prompt_text as prompt_text
 from .evidence.calibration import Calibrated as Calibrated
 from .evidence.calibration import CalibrationError as CalibrationError
-from .evidence.calibration import Needs as Needs
+from .evidence.calibration import SampleNeeds as SampleNeeds
 from .evidence.complexity import attention_entropy as attention_entropy
 from .evidence.complexity import constant as constant
 from .evidence.complexity import mutual_information as mutual_information

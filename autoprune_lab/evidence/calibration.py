@@ -25,7 +25,7 @@ class CalibrationError(ValueError):
 
 
 @dataclass(frozen=True, eq=False)
-class Needs:
+class SampleNeeds:
     """What samples need, as it was measured; `n_layers` of the decoder.
 
     `depth`: the least number of layers that every visual token must enter, none the others, for the answer to survive.
@@ -36,9 +36,9 @@ class Needs:
     tokens: Float[np.ndarray, "samples"]
     n_layers: int
 
-    def part(self, chosen: Bool[np.ndarray, "samples"] | Int[np.ndarray, "part"]) -> "Needs":
+    def part(self, chosen: Bool[np.ndarray, "samples"] | Int[np.ndarray, "part"]) -> "SampleNeeds":
         """Those of some samples, by a mask or by their places."""
-        return Needs(self.depth[chosen], self.tokens[chosen], self.n_layers)
+        return SampleNeeds(self.depth[chosen], self.tokens[chosen], self.n_layers)
 
     @property
     def known(self) -> Bool[np.ndarray, "samples"]:
@@ -60,10 +60,10 @@ class Calibrated(Protocol):
     def predict(self, figures: Float[Tensor, "batch figures"]) -> Float[Tensor, "batch"]:
         """The numbers that it makes of that."""
 
-    def targets(self, needs: Needs) -> Float[np.ndarray, "samples"]:
+    def targets(self, needs: SampleNeeds) -> Float[np.ndarray, "samples"]:
         """What the numbers of these samples should be."""
 
-    def calibrated(self, figures: Float[Tensor, "samples figures"], needs: Needs, layer: int) -> "Calibrated":
+    def calibrated(self, figures: Float[Tensor, "samples figures"], needs: SampleNeeds, layer: int) -> "Calibrated":
         """Itself, fitted to samples whose needs are known, on figures of this layer. Raises CalibrationError."""
 
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from autoprune_lab.evidence.calibration import (
-    Needs,
+    SampleNeeds,
     check_figures,
     check_numbers,
     check_ready,
@@ -74,12 +74,12 @@ class KindOfNeed:
         logits = standard @ standard.new_tensor(self.weights).T + standard.new_tensor(self.offsets)
         return logits.argmax(1).double()
 
-    def targets(self, needs: Needs) -> Float[np.ndarray, "samples"]:
+    def targets(self, needs: SampleNeeds) -> Float[np.ndarray, "samples"]:
         """The kind whose centre is nearest."""
         depth, tokens = np.array(self.centres).T
         return _nearest(_points(needs.depth, needs.tokens), _points(depth, tokens), self.spreads)
 
-    def calibrated(self, figures: Float[Tensor, "samples figures"], needs: Needs, layer: int) -> "KindOfNeed":
+    def calibrated(self, figures: Float[Tensor, "samples figures"], needs: SampleNeeds, layer: int) -> "KindOfNeed":
         """The same with numbers: first the kinds, then what tells them apart. CalibrationError where all need alike."""
         from sklearn.cluster import KMeans
 

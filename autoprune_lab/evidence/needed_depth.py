@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from autoprune_lab.evidence.calibration import (
-    Needs,
+    SampleNeeds,
     check_figures,
     check_numbers,
     check_ready,
@@ -69,11 +69,11 @@ class NeededDepth:
         standard = standardised(figures, self.means, self.scales)
         return (standard @ standard.new_tensor(self.weights) + self.offset).clamp(0.0, self.most)
 
-    def targets(self, needs: Needs) -> Float[np.ndarray, "samples"]:
+    def targets(self, needs: SampleNeeds) -> Float[np.ndarray, "samples"]:
         """Needed layers, or tokens."""
         return needs.depth if self.needs == "depth" else needs.tokens
 
-    def calibrated(self, figures: Float[Tensor, "samples figures"], needs: Needs, layer: int) -> "NeededDepth":
+    def calibrated(self, figures: Float[Tensor, "samples figures"], needs: SampleNeeds, layer: int) -> "NeededDepth":
         """The same with numbers: the penalty by leave-one-out; `most` is all layers, or the most tokens needed."""
         means, scales = standard_of(figures.numpy())
         targets = self.targets(needs)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from autoprune_lab.errors import one_line
-from autoprune_lab.evidence.calibration import Calibrated, Needs
+from autoprune_lab.evidence.calibration import Calibrated, SampleNeeds
 from autoprune_lab.evidence.evidence import Estimator, Evidence, Scorer
 from autoprune_lab.plugins.contracts import ESTIMATOR, RECOVERY, SCORER, Plugin
 from autoprune_lab.plugins.plain_evidence import (
@@ -214,7 +214,7 @@ def _made(plugin: Plugin) -> Plugin:
 def _calibrated(plugin: Plugin) -> Plugin:
     """The estimator, fitted to samples whose needs were made up."""
     made, seen = plugin(), evidence_of(uneven_attention(1, 12, 5, 60), seed=1)
-    needs = Needs(np.arange(12.0), np.arange(12.0) % 5 + 1, n_layers=12)
+    needs = SampleNeeds(np.arange(12.0), np.arange(12.0) % 5 + 1, n_layers=12)
     estimator: Plugin = made.calibrated(made.read(seen), needs, _evidence().layer)
     return estimator
 

@@ -10,8 +10,8 @@ from autoprune_lab.evaluation.evaluate import read_figures
 from autoprune_lab.evidence.calibration import (
     Calibrated,
     CalibrationError,
-    Needs,
     Quality,
+    SampleNeeds,
     held_out,
     least_surviving,
     quality,
@@ -41,7 +41,7 @@ class Calibration:
     n_fit: int
     n_held_out: int
     n_lost: int
-    needs: Needs
+    needs: SampleNeeds
 
 
 def calibrate(evaluator: ModelEvaluator, pruner: Pruner, settings: CalibrationSettings) -> Calibration:
@@ -73,7 +73,7 @@ def calibrate(evaluator: ModelEvaluator, pruner: Pruner, settings: CalibrationSe
     return Calibration(ready, how_well, baseline, len(fit), len(rest), n_lost, needs)
 
 
-def measure_needs(evaluator: ModelEvaluator, pruner: Pruner, settings: CalibrationSettings) -> Needs:
+def measure_needs(evaluator: ModelEvaluator, pruner: Pruner, settings: CalibrationSettings) -> SampleNeeds:
     """What each sample needs, by replaying all tokens to some depth, and some tokens to the end; NaN: has no need.
 
     A sample without visual tokens has none, nor has one whose answer is not right (or with `labels` off: never the
@@ -92,7 +92,7 @@ def measure_needs(evaluator: ModelEvaluator, pruner: Pruner, settings: Calibrati
     levels = np.broadcast_to(np.array(depths, dtype=float), (len(left), len(depths)))
     depth = least_surviving(survives[:, : len(deep)], levels)
     tokens = least_surviving(survives[:, len(deep) :], left[:, None] * np.array(fractions))
-    return Needs(np.where(n_vision > 0, depth, np.nan), np.where(n_vision > 0, tokens, np.nan), n_layers)
+    return SampleNeeds(np.where(n_vision > 0, depth, np.nan), np.where(n_vision > 0, tokens, np.nan), n_layers)
 
 
 def depths_of(n_layers: int, free_from: int, most: int) -> Sequence[int]:

@@ -9,7 +9,7 @@ import torch
 from autoprune_lab.evidence.calibration import (
     Calibrated,
     CalibrationError,
-    Needs,
+    SampleNeeds,
     held_out,
     least_surviving,
     quality,
@@ -29,7 +29,7 @@ def planted(n=60, seed=0):
     """Figures (n, 2) and needs: depth 6 + 2 x - y, tokens by the sign of x alone."""
     figures = torch.randn(n, 2, generator=torch.Generator().manual_seed(seed)).double()
     depth = (6 + 2 * figures[:, 0] - figures[:, 1]).numpy()
-    return figures.float(), Needs(depth, np.where(figures[:, 0] > 0, 20.0, 5.0), n_layers=16)
+    return figures.float(), SampleNeeds(depth, np.where(figures[:, 0] > 0, 20.0, 5.0), n_layers=16)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def clustered(n=30, seed=0):
     kind = np.arange(n) % 3
     noise = torch.randn(n, 2, generator=torch.Generator().manual_seed(seed)) * 0.2
     places = torch.tensor([[2.0, 0.0], [0.0, 2.0], [-2.0, -2.0]])[torch.from_numpy(kind)]
-    needs = Needs(np.array([3.0, 3.5, 10.0])[kind], np.array([5.0, 60.0, 8.0])[kind], n_layers=16)
+    needs = SampleNeeds(np.array([3.0, 3.5, 10.0])[kind], np.array([5.0, 60.0, 8.0])[kind], n_layers=16)
     return places + noise, needs, kind
 
 

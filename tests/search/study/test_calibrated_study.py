@@ -10,7 +10,7 @@ import torch
 import yaml
 from fake_evaluator import SMALL, FakeEvaluator, refused
 
-from autoprune_lab.evidence.calibration import Needs
+from autoprune_lab.evidence.calibration import SampleNeeds
 from autoprune_lab.evidence.needed_depth import NeededDepth
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.mean_budget import MeanBudget
@@ -122,7 +122,7 @@ def test_each_probe_layer_and_opening_has_numbers_of_its_own(monkeypatch):
 
     def calibrate(evaluator, pruner, settings):
         asked.append((pruner.probe_layer, pruner.opening))
-        figures, told = torch.rand(9, 2), Needs(np.arange(9.0) + len(asked), np.ones(9), 16)
+        figures, told = torch.rand(9, 2), SampleNeeds(np.arange(9.0) + len(asked), np.ones(9), 16)
         fitted = pruner.complexity.calibrated(figures, told, pruner.probe_layer)
         return calibration.Calibration(fitted, calibration.Quality(0.0, 0.0, 0.5, 0.0), None, 6, 3, 0, told)
 
