@@ -49,13 +49,19 @@ STEPS = 6  # of the grid's depths, those where the oracle's staircases may step
 
 @dataclass(frozen=True, eq=False)
 class Compared:
-    """All arms at one budget, in the table's order; `report` is about the two that were tuned."""
+    """All arms at one budget, in the table's order; `report` is about `adaptive` and `fixed`, both chosen on tune."""
 
     bound: Bound
     kinds: tuple[str, ...]
     arms: tuple[Arm, ...]
     report: AdaptivityReport
-    in_mean: bool
+    adaptive: Pruner
+    fixed: Pruner
+
+    @property
+    def in_mean(self) -> bool:
+        """Is the budget one of the mean over samples?"""
+        return isinstance(self.adaptive.budget, MeanBudget)
 
     def arm(self, name: str) -> Arm:
         """The arm of that name."""
@@ -163,25 +169,24 @@ class Bench:
         twins = self.twins(tokens)
         tuned = {name: self._tune(twin, checkpoint) for name, twin in twins.items()}
         bound = _bound(twins[ADAPTIVE])
-        bits, seed = self.on_report.complexities(tuned[ADAPTIVE]), self.experiment.typed.seed
-        run = self.on_report.run_with_complexities
-        report = adaptivity_report(run, tuned[ADAPTIVE], tuned[CONSTANT], bits, n_shuffles, seed)
-        ceiling = Ceiling(self.on_tune, self.on_report, bound, self.rectangles, self.staircases)
-        above = ceiling.arms(self.experiment.pruner(), tuned[ADAPTIVE], tuned[CONSTANT])
+        splits, base = (self.on_tune, self.on_report), self.experiment.pruner()
+        ceiling = Ceiling(*splits, bound, self.rectangles, self.staircases, base, tuned[ADAPTIVE], tuned[CONSTANT])
+        adaptive, fixed = _better(ceiling, tuned[ADAPTIVE], ceiling.table), ceiling.best_fixed
+        bits, seed = self.on_report.complexities(adaptive), self.experiment.typed.seed
+        report = adaptivity_report(self.on_report.run_with_complexities, adaptive, fixed, bits, n_shuffles, seed)
         records = report.arms.records
         told = {name: Arm.of(name, [records[name]]) for name in (FIXED, ADAPTIVE_ARM, MEAN)}
         others = [one for name, one in records.items() if name not in told]
         arms = [
             ceiling.unpruned(UNPRUNED),
             told[FIXED],
-            above[0],
             told[ADAPTIVE_ARM],
             Arm.of(SHUFFLED, others),
             told[MEAN],
-            *above[1:],
+            *ceiling.arms(),
         ]
         kinds = tuple(sample.kind for sample in self.on_report.prepared.samples)
-        return Compared(bound, kinds, tuple(arms), report, isinstance(tuned[ADAPTIVE].budget, MeanBudget))
+        return Compared(bound, kinds, tuple(arms), report, adaptive, fixed)
 
     def twins(self, tokens: float | None = None) -> dict[str, Experiment]:
         """Both searches, at so many mean visual tokens or at the budget that was typed."""
@@ -263,6 +268,13 @@ def without_effect(experiment: Experiment) -> list[str]:
         if all(np.array_equal(low, high) for low, high in shapes):
             idle.append(dimension.path)
     return idle
+
+
+def _better(ceiling: Ceiling, tuned: Pruner, table: Pruner | None) -> Pruner:
+    """Of the adaptive pruners that the search found and the pool gave, the one with the better tune score."""
+    if table is None or ceiling.on_tune_score(tuned) > ceiling.on_tune_score(table):
+        return tuned
+    return table
 
 
 def _bound(twin: Experiment) -> Bound:

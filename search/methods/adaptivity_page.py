@@ -16,7 +16,7 @@ from autoprune_lab.statistics.contrast import Estimate
 from autoprune_lab.statistics.headroom import gain_of, score_of, share_of_headroom
 from autoprune_lab.statistics.needs import Needs
 from search.methods.adaptivity import UNPRUNED, Bench, Compared
-from search.methods.ceiling import BEST_STAIRCASE, EQUAL, IN_MEAN, ORACLE
+from search.methods.ceiling import EQUAL, IN_MEAN, ORACLE
 from search.results.text_table import table
 
 NEEDS, ARMS = "needs", "arms"  # the files' names
@@ -30,9 +30,11 @@ def write_needs(bench: Bench, budgets: Sequence[float | None]) -> None:
 
 
 def write_arms(bench: Bench, compared: Sequence[Compared]) -> None:
-    """arms.csv and arms.png in the bench's folder."""
+    """arms.csv and arms.png in the bench's folder, and the adaptive pruner of each budget: adaptive-BUDGET.yaml."""
     arms_frame(compared).to_csv(bench.folder / f"{ARMS}.csv", index=False)
     draw_arms(compared, bench.folder / f"{ARMS}.png", f"{bench.title}, report split, 95 % intervals")
+    for one in compared:
+        one.adaptive.save(bench.folder / f"adaptive-{one.bound.value:g}.yaml")
 
 
 def needs_frame(needs: Needs) -> pd.DataFrame:
@@ -91,15 +93,7 @@ def arms_text(one: Compared) -> str:
     for arm in one.arms:
         gain = "" if arm.name in (FIXED, UNPRUNED) else str(gain_of(arm.scores, one.arm(FIXED).scores, one.kinds))
         rows.append((arm.name, f"{arm.mean_tokens:.2f}", arm.flops_ratio, str(score_of(arm.scores, one.kinds)), gain))
-    return f"At {one.bound}:\n\n{table(headers, rows)}\n\n{one.report.answer}\n{share_text(one)}"
-
-
-def share_text(one: Compared) -> str:
-    """The share of the headroom over the tuned fixed curve, and over the best staircase where that is better."""
-    fixed = [FIXED]
-    if gain_of(one.arm(BEST_STAIRCASE).scores, one.arm(FIXED).scores, one.kinds).value > 0:
-        fixed.append(BEST_STAIRCASE)
-    return "\n".join(_share_line(one, name) for name in fixed)
+    return f"At {one.bound}:\n\n{table(headers, rows)}\n\n{one.report.answer}\n{_share_line(one)}"
 
 
 def oracle_of(one: Compared) -> str:
@@ -107,16 +101,16 @@ def oracle_of(one: Compared) -> str:
     return f"{ORACLE}, {IN_MEAN if one.in_mean else EQUAL}"
 
 
-def share_of(one: Compared, fixed: str = FIXED) -> Estimate | None:
+def share_of(one: Compared) -> Estimate | None:
     """(adaptive - fixed) / (oracle - fixed); None without headroom."""
-    adaptive, other, oracle = (one.arm(name).scores for name in (ADAPTIVE, fixed, oracle_of(one)))
-    return share_of_headroom(adaptive, other, oracle, one.kinds)
+    adaptive, fixed, oracle = (one.arm(name).scores for name in (ADAPTIVE, FIXED, oracle_of(one)))
+    return share_of_headroom(adaptive, fixed, oracle, one.kinds)
 
 
-def _share_line(one: Compared, fixed: str) -> str:
-    room = gain_of(one.arm(oracle_of(one)).scores, one.arm(fixed).scores, one.kinds)
-    said = f"{oracle_of(one)} over the {fixed}: {_points(room)}"
-    share = share_of(one, fixed)
+def _share_line(one: Compared) -> str:
+    room = gain_of(one.arm(oracle_of(one)).scores, one.arm(FIXED).scores, one.kinds)
+    said = f"{oracle_of(one)} over the {FIXED}: {_points(room)}"
+    share = share_of(one)
     if share is None:
         return f"No headroom: {said}, not clearly above 0."
     return f"Share of the headroom: {_percent(share)} ({said})."

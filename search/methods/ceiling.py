@@ -6,7 +6,9 @@ opening of either tuned pruner, and the rectangles by which needs are measured.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -14,6 +16,7 @@ from jaxtyping import Bool, Float
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import Budget
 from autoprune_lab.schedule.flops import unpruned_flops
+from autoprune_lab.statistics.bins import fit_bins
 from autoprune_lab.statistics.headroom import (
     affordable,
     best_each,
@@ -28,9 +31,8 @@ from autoprune_lab.statistics.records import Records
 from autoprune_lab.statistics.replay import Curve, Replay
 from search.config.errors import ConfigError
 from search.study.model_evaluator import ModelEvaluator
-from search.study.replay import replay, replay_pruners, unpruned_scores
+from search.study.replay import along, replay_pruners, unpruned_scores
 
-BEST_STAIRCASE = "best fixed staircase"
 EQUAL, IN_MEAN = "equal budgets", "mean held"
 ORACLE, HINDSIGHT = "oracle per kind", "hindsight per sample"
 FLOORS = (0.3, 0.1)  # of a staircase's first step, what the later ones keep
@@ -112,33 +114,72 @@ class Pool:
 
 @dataclass(frozen=True, eq=False)
 class Ceiling:
-    """Chooses curves on one split and scores them on the other."""
+    """Chooses curves on one split and scores them on the other.
+
+    `base`: the pruner whose needs were measured. `adaptive`, `fixed`: what the two searches found; everybody may choose
+    the tuned fixed curve, so on the tune split no oracle is below it.
+    """
 
     on_tune: ModelEvaluator
     on_report: ModelEvaluator
     bound: Bound
     rectangles: Sequence[Curve]
     staircases: Sequence[Curve]
+    base: Pruner
+    adaptive: Pruner
+    fixed: Pruner
 
-    def arms(self, base: Pruner, adaptive: Pruner, fixed: Pruner) -> list[Arm]:
-        """The best staircase for all; the oracle per kind and hindsight per sample, at equal and at mean budgets.
+    @cached_property
+    def tune(self) -> Pool:
+        """What curves are chosen on."""
+        return self._pool(self.on_tune)
 
-        `base`: the pruner whose needs were measured. `fixed`: the tuned fixed curve, which everybody may choose: on the
-        tune split no oracle is below it. Hindsight is chosen on the report split, on which it is scored.
-        """
-        splits = self.on_tune, self.on_report
-        tune, report = (self._pool(evaluator, base, adaptive, fixed) for evaluator in splits)
-        kinds = list(dict.fromkeys(tune.kinds))
-        if unknown := set(report.kinds) - set(kinds):
+    @cached_property
+    def report(self) -> Pool:
+        """What they are scored on. ConfigError where it has kinds that the other lacks."""
+        pool = self._pool(self.on_report)
+        if unknown := set(pool.kinds) - set(self.tune.kinds):
             raise ConfigError(
                 f"kinds of the report split have no sample in the tune split: {', '.join(sorted(unknown))}; no curve "
                 "can be chosen for them: raise task.per_kind"
             )
-        everyone = np.zeros(len(report.kinds), dtype=int)
+        return pool
+
+    @property
+    def best_fixed(self) -> Pruner:
+        """The pool's curve that all samples of the tune split are answered best along, the tuned one among them."""
+        (best,) = self.tune.choose(np.zeros(len(self.tune.kinds), dtype=int), in_mean=False)
+        return self._pruners(self.on_tune)[int(best)]
+
+    @property
+    def table(self) -> Pruner | None:
+        """The adaptive pruner, its table filled from the pool by the numbers that its estimator gives the tune split.
+
+        None for a policy that is no table of staircases.
+        """
+        if not vars(self.adaptive.policy).keys() >= {"edges", "depths", "keep"}:
+            return None
+        pool, own = self.tune, slice(1, 1 + len(self.staircases))
+        numbers = self.on_tune.complexities(self.adaptive)
+        found = fit_bins(pool.replay.scores[:, own], pool.costs[:, own], numbers, pool.kinds, pool.equal[own])
+        rows = [steps_of(self.staircases[curve]) for curve in found.choice]
+        depths, keep = ([row[i] for row in rows] for i in range(2))
+        policy: Any = self.adaptive.policy
+        return replace(self.adaptive, policy=replace(policy, edges=found.edges, depths=tuple(depths), keep=tuple(keep)))
+
+    def on_tune_score(self, pruner: Pruner) -> float:
+        """What the tune split scores with it."""
+        return float(replay_pruners(self.on_tune, [pruner]).scores[:, 0] @ weights(self.tune.kinds))
+
+    def arms(self) -> list[Arm]:
+        """The oracle per kind and hindsight per sample, at equal and at mean budgets.
+
+        Hindsight is chosen on the report split, on which it is scored.
+        """
+        tune, report, arms = self.tune, self.report, []
+        kinds = list(dict.fromkeys(tune.kinds))
         of_kind = np.array([kinds.index(kind) for kind in report.kinds])
         alone = np.arange(len(report.kinds))
-        best = tune.choose(np.zeros(len(tune.kinds), dtype=int), in_mean=False)
-        arms = [report.arm(BEST_STAIRCASE, best, everyone)]
         for how in (EQUAL, IN_MEAN):
             chosen = tune.choose(by_kind(tune.kinds), how == IN_MEAN)
             arms.append(report.arm(f"{ORACLE}, {how}", chosen, of_kind))
@@ -152,16 +193,26 @@ class Ceiling:
         tokens = np.mean([geometry.n_vision for geometry in self.on_report.geometries])
         return Arm(name, unpruned_scores(self.on_report), float(tokens), 1.0)
 
-    def _pool(self, evaluator: ModelEvaluator, base: Pruner, adaptive: Pruner, fixed: Pruner) -> Pool:
-        whole = replay_pruners(evaluator, [fixed])
-        for pruner in (adaptive, fixed):
+    def _pruners(self, evaluator: ModelEvaluator) -> list[Pruner]:
+        """The tuned curve; staircases with the settings of the adaptive, then of the fixed pruner; rectangles."""
+        pruners = [self.fixed]
+        for pruner in (self.adaptive, self.fixed):
             sized = replace(pruner, budget=self.bound.budget(pruner.opening))
-            whole += replay(evaluator, sized, self.staircases, scaled=True)
-        whole += replay(evaluator, base, self.rectangles)
+            pruners += along(evaluator, sized, self.staircases, scaled=True)
+        return pruners + along(evaluator, self.base, self.rectangles)
+
+    def _pool(self, evaluator: ModelEvaluator) -> Pool:
+        whole = replay_pruners(evaluator, self._pruners(evaluator))
         equal = affordable(getattr(whole, self.bound.unit), self.bound.value)
         equal[0] = True  # the fixed curve: within its own budget, which may be one in the mean
         unpruned = np.array([unpruned_flops(geometry) for geometry in evaluator.geometries], dtype=float)
         return Pool(whole, unpruned, [sample.kind for sample in evaluator.prepared.samples], self.bound, equal)
+
+
+def steps_of(curve: Curve) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Where a staircase steps, as fractions of the depth from 0 on, and what it keeps from there: (depths, keep)."""
+    starts = [layer for layer in range(len(curve)) if layer == 0 or curve[layer] != curve[layer - 1]]
+    return tuple(layer / len(curve) for layer in starts), tuple(curve[layer] for layer in starts)
 
 
 def staircases(depths: Sequence[int], n_layers: int) -> list[Curve]:

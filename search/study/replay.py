@@ -41,23 +41,30 @@ class GivenCurve(Policy):
 
 
 def replay(evaluator: ModelEvaluator, pruner: Pruner, curves: Sequence[Curve], scaled: bool = False) -> Replay:
-    """Answer every sample of `evaluator` along every curve, with the pruner's scorers, recovery, probe and opening.
+    """Answer every sample of `evaluator` along every curve: `replay_pruners` of the pruners of `along`."""
+    return replay_pruners(evaluator, along(evaluator, pruner, curves, scaled))
+
+
+def along(evaluator: ModelEvaluator, pruner: Pruner, curves: Sequence[Curve], scaled: bool = False) -> list[Pruner]:
+    """One pruner a curve, the same for every sample, with the given pruner's scorers, recovery, probe and opening.
 
     `scaled`: curves are shapes, scaled by the pruner's budget. Otherwise a curve is taken as it is: fractions of what
-    the budget's opening leaves. Layers up to the probe keep every token in both. Raises BudgetError where a shape
-    cannot be scaled, ValueError for a curve that is none, or of another length than the decoder.
+    the budget's opening leaves. Layers up to the probe keep every token in both. Raises ValueError for a curve of
+    another length than the decoder; a shape that cannot be scaled, or a curve that is none, is told when it is run.
     """
     n_layers = evaluator.geometries[0].n_layers
     for curve in curves:
         if len(curve) != n_layers:
             raise ValueError(f"a curve of {len(curve)} values for a decoder of {n_layers} layers: give one a layer")
     sizing = pruner.budget if scaled else as_it_is(pruner)
-    given = [replace(pruner, policy=GivenCurve(tuple(map(float, curve))), budget=sizing) for curve in curves]
-    return replay_pruners(evaluator, given)
+    return [replace(pruner, policy=GivenCurve(tuple(map(float, curve))), budget=sizing) for curve in curves]
 
 
 def replay_pruners(evaluator: ModelEvaluator, pruners: Sequence[Pruner]) -> Replay:
-    """The same for pruners of any kind. A curve says which part of all samples' visual tokens enters each layer."""
+    """Answer every sample with every pruner. A curve says which part of all samples' visual tokens enters each layer.
+
+    Raises BudgetError where a shape cannot be scaled to its budget.
+    """
     quiet = replace(evaluator, progress=False)
     tqdm_pruners = tqdm(pruners, "replaying curves", unit="curve", disable=not evaluator.progress, leave=False)
     columns = [_column(quiet, pruner) for pruner in tqdm_pruners]

@@ -8,9 +8,13 @@ import pandas as pd
 import pytest
 from fake_evaluator import refused
 
+from autoprune_lab.pruner import Pruner
+from autoprune_lab.schedule.budget import Budget
+from autoprune_lab.schedule.mean_budget import MeanBudget
 from autoprune_lab.statistics.adaptivity import AdaptivityReport
 from autoprune_lab.statistics.contrast import Arms, Estimate
 from autoprune_lab.statistics.needs import Need, Needs
+from policies.fixed import FixedPolicy
 from search.cli import main
 from search.config.compose import compose
 from search.config.experiment import Experiment
@@ -38,7 +42,6 @@ LITTLE = ["--shuffles", "1", "--grid", "2", "--budgets", "1"]
 ARMS = [
     "unpruned",
     "best fixed curve",
-    "best fixed staircase",
     "adaptive",
     "shuffled numbers",
     "told the mean",
@@ -79,6 +82,9 @@ def test_it_chooses_a_budget_and_tells_the_whole_truth(here, checkpoint, capsys)
     assert len(needs) == 8 + 2
     assert arms.loc["unpruned", "mean_tokens"] == 144
     assert (arms["mean_tokens"].drop("unpruned") <= arms["budget"].iloc[0] + 1e-9).all()
+    assert Pruner.load(
+        here / f"runs/logistic_adaptive-adaptivity/adaptive-{arms['budget'].iloc[0]:g}.yaml"
+    ).policy.adaptive
     assert (arms.loc["best fixed curve", ["gain", "gain:low", "gain:high"]] == 0).all()
     budget = f"{arms['budget'].iloc[0]:g}"
     assert {place.name.removeprefix("logistic_adaptive-") for place in (here / "runs").glob("*-*")} == {
@@ -112,15 +118,15 @@ def test_a_dry_run_loads_nothing_and_writes_nothing(here, checkpoint, capsys, no
     refused(["adaptivity", f"model.path={checkpoint}", "budget.flops_ratio=0.01", "--dry-run"], ["0.01"], capsys, here)
 
 
-def compared(adaptive, oracle, staircase=None):
+def compared(adaptive, oracle):
     """Two kinds of 100 samples; the best fixed curve answers half of each."""
     fixed = np.tile([0.0, 1.0], 100)
     scores = dict.fromkeys(ARMS, fixed) | {"adaptive": adaptive, "oracle per kind, equal budgets": oracle}
-    scores["best fixed staircase"] = fixed if staircase is None else staircase
     nothing = Estimate(0.0, 0.0, 0.0)
     report = AdaptivityReport(Arms({}), nothing, nothing, nothing)
     arms = tuple(Arm(name, scores[name], 9.0, 0.12) for name in ARMS)
-    return Compared(Bound("mean_tokens", 9.0), ("a",) * 100 + ("b",) * 100, arms, report, in_mean=False)
+    pruner = Pruner(FixedPolicy(), Budget(mean_tokens=9.0))
+    return Compared(Bound("mean_tokens", 9.0), ("a",) * 100 + ("b",) * 100, arms, report, pruner, pruner)
 
 
 def test_the_last_line_is_the_share_of_the_headroom():
@@ -131,18 +137,11 @@ def test_the_last_line_is_the_share_of_the_headroom():
     assert frame.loc["adaptive", "share_of_headroom"] == pytest.approx(0.5)
     assert frame.loc["adaptive", "gain"] == pytest.approx(0.25)
     assert frame["share_of_headroom"].isna().sum() == len(ARMS) - 1
-    in_mean = dataclasses.replace(one, in_mean=True)
-    assert page.share_text(in_mean).startswith(
-        "No headroom: oracle per kind, mean held over the best fixed curve: +0.0"
-    )
-
-
-def test_a_better_staircase_is_told_as_well():
-    half = np.tile([0.0, 1.0, 1.0, 1.0], 50)
-    first, second = page.share_text(compared(half, np.ones(200), half)).splitlines()
-    assert first.startswith("Share of the headroom: 50 %")
-    assert second.startswith(
-        "Share of the headroom: 0 % [0, 0] (oracle per kind, equal budgets over the best fixed stair"
+    in_mean = dataclasses.replace(one, adaptive=Pruner(FixedPolicy(), MeanBudget(mean_tokens=9.0)))
+    assert (
+        page.arms_text(in_mean)
+        .splitlines()[-1]
+        .startswith("No headroom: oracle per kind, mean held over the best fixed curve: +0.0")
     )
 
 
