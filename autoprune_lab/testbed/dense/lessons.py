@@ -27,7 +27,9 @@ START = N_PATCHES  # column of <s> behind the patches: where a row looks that ha
 PREFIX = 2 + N_PATCHES  # <s> USER: and the picture
 ROWS = ("noun", "second", "last", "digit1", "digit2")  # the rows of a segment that training looks at
 COUNT_SHARE = 4  # of <s> against 1 of each counted thing: what it gets then tells 8 from 9
-WEIGHTS = {"exist": 1, "where": 0.7, "relation": 1.3, "few": 1.2, "many": 2.3, "read": 1, "trail": 4.5}
+WEIGHTS = {"exist": 1, "where": 0.7, "relation": 1.3, "few": 1.2, "many": 2.3, "read": 1, "trail": 5}
+HOP_WEIGHTS = (0.1, 0.2, 0.3, 0.4)  # of scenes by the hops of their trail: long ones are learned last
+LONGEST_FIRST = 2 / 3  # how often a scene is asked for the longest of its trails
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ PREFIX_TOKENS = [_WORDS[BOS], _WORDS[USER]] + [_WORDS[IMAGE]] * N_PATCHES
 
 def make_lesson(rng: np.random.Generator) -> Lessons:
     """One scene with its questions, unbatched."""
-    scene = make_scene(rng)
+    scene = make_scene(rng, int(rng.choice(HOPS + 1, p=HOP_WEIGHTS)))
     owner = patch_things(scene)
     weights = np.array(list(WEIGHTS.values()))
     groups = rng.choice(list(WEIGHTS), QUESTIONS, p=weights / weights.sum())
@@ -71,16 +73,21 @@ def make_lesson(rng: np.random.Generator) -> Lessons:
 
 
 def _question(scene: Scene, group: str, rng: np.random.Generator) -> Question:
-    """Answers are as likely as the scene allows; of a scene's trails, long ones are as likely as short ones.
+    """Answers are as likely as the scene allows.
 
     A scene may have nothing to ask of a group, one in thousands no lone thing in a corner: it asks whether one exists.
     """
-    for kind in (*(rng.permutation(TRAILS) if group == "trail" else [group]), "exist"):
+    for kind in (*(_trails(rng) if group == "trail" else [group]), "exist"):
         wanted = str(rng.choice(ANSWERS[kind])) if ANSWERS[kind] else None
-        question = ask(scene, str(kind), rng, wanted) or ask(scene, str(kind), rng)
+        question = ask(scene, kind, rng, wanted) or ask(scene, kind, rng)
         if question is not None:
             return question
     raise AssertionError("a scene without things")
+
+
+def _trails(rng: np.random.Generator) -> Sequence[str]:
+    """The kinds of trail in the order in which a scene is asked for them."""
+    return TRAILS[::-1] if rng.random() < LONGEST_FIRST else [str(kind) for kind in rng.permutation(TRAILS)]
 
 
 def _segment(scene: Scene, owner: np.ndarray, question: Question) -> tuple[Tensor, ...]:
