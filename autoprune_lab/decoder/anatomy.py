@@ -7,6 +7,7 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from autoprune_lab.decoder.deepstack import adds_features, is_known
+from autoprune_lab.models.visual_tokens import visual_token_ids
 
 _INNER_NAMES = ("language_model", "text_model")
 _TOWER_NAMES = ("vision_tower", "visual", "vision_model")
@@ -15,13 +16,16 @@ _FULL, _SLIDING = "full_attention", "sliding_attention"
 
 @dataclass(frozen=True, eq=False)
 class Anatomy:
-    """`decoder` owns `layers`, `config` is its (text) config, `tower` the vision tower if there is one."""
+    """`decoder` owns `layers`, `config` is its (text) config, `tower` the vision tower if there is one.
+
+    `visual_ids` are the tokens that stand for images and videos.
+    """
 
     model: PreTrainedModel
     decoder: nn.Module
     layers: nn.ModuleList
     config: PretrainedConfig
-    image_token_id: int
+    visual_ids: tuple[int, ...]
     tower: nn.Module | None
 
     @classmethod
@@ -33,7 +37,7 @@ class Anatomy:
             decoder=decoder,
             layers=decoder.layers,
             config=decoder.config,
-            image_token_id=_image_token_id(model),
+            visual_ids=_visual_ids(model),
             tower=_tower(model.base_model),
         )
         _check_supported(anatomy)
@@ -71,11 +75,10 @@ def _tower(model: nn.Module) -> nn.Module | None:
     return next((getattr(model, name) for name in _TOWER_NAMES if hasattr(model, name)), None)
 
 
-def _image_token_id(model: PreTrainedModel) -> int:
-    for name in ("image_token_id", "image_token_index"):
-        if (token := getattr(model.config, name, None)) is not None:
-            return int(token)
-    raise ValueError(f"{type(model).__name__} is not supported: its config has no image_token_id")
+def _visual_ids(model: PreTrainedModel) -> tuple[int, ...]:
+    if ids := visual_token_ids(model.config):
+        return ids
+    raise ValueError(f"{type(model).__name__} is not supported: its config has no image_token_id or video_token_id")
 
 
 def _check_supported(anatomy: Anatomy) -> None:

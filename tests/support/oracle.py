@@ -32,11 +32,18 @@ class Oracle:
     """
 
     def __init__(
-        self, family: Family, sample: Sample, rank_by: str, positions: str = "original", opens_by: str | None = None
+        self,
+        family: Family,
+        sample: Sample,
+        rank_by: str,
+        positions: str = "original",
+        opens_by: str | None = None,
+        visual_ids: tuple[int, ...] = (IMAGE,),
     ) -> None:
         self.family, self.sample, self.rank_by, self.positions = family, sample, rank_by, positions
         self.opens_by = opens_by or rank_by
-        self.n_prompt, self.visual = len(sample.ids), (sample.ids[:-1] == IMAGE).nonzero().flatten()
+        self.n_prompt = len(sample.ids)
+        self.visual = torch.isin(sample.ids[:-1], torch.tensor(visual_ids)).nonzero().flatten()
         self.kept: list[np.ndarray] = []
         self.attention: list[torch.Tensor] = []
 
