@@ -94,8 +94,8 @@ def _check_supported(anatomy: Anatomy) -> None:
         if kinds - {_FULL, _SLIDING}
         else "flash attention counts a sliding window in pruned tokens; load it with attn_implementation='sdpa'"
         if "flash" in implementation and _SLIDING in kinds
-        else "its attention logits are soft-capped"
-        if getattr(config, "attn_logit_softcapping", None)
+        else "its attention logits are soft-capped, which sdpa cannot do; load it with attn_implementation='eager'"
+        if getattr(config, "attn_logit_softcapping", None) and implementation == "sdpa"
         else "its decoder adds image features between layers in a way that is not known"
         if adds_features(anatomy.decoder) and not is_known(anatomy.decoder)
         else "flex_attention has no 4-D masks; load it with attn_implementation='sdpa'"

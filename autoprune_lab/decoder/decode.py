@@ -11,7 +11,7 @@ from autoprune_lab.decoder.anatomy import Anatomy
 from autoprune_lab.decoder.cache import cache_of
 from autoprune_lab.decoder.layout import Pruned, Stage
 from autoprune_lab.decoder.masks import causal_mask, keys_since, step_masks
-from autoprune_lab.decoder.positions import compact_positions_since, rotary_at
+from autoprune_lab.decoder.positions import compact_positions_since, reads_positions, rotary_at
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,7 @@ class Decode:
     anatomy: Anatomy
     pruned: Pruned | None
     attention_mask: Tensor | None
-    _given: dict[tuple[Stage, str], dict[str, Any]] = field(default_factory=dict)
+    _given: dict[tuple[Stage, str, bool], dict[str, Any]] = field(default_factory=dict)
     _since: dict[bool, Tensor] = field(default_factory=dict)
     _masks: dict[Stage, Tensor] = field(default_factory=dict)
 
@@ -33,7 +33,7 @@ class Decode:
         """What layer `layer` gets; an uncut layer gets what transformers made, which fits its cache."""
         if self.pruned is None or not self.pruned.is_cut(layer):
             return hidden, kwargs
-        key = self.pruned.stages[layer], self.anatomy.kind(layer)
+        key = self.pruned.stages[layer], self.anatomy.kind(layer), kwargs.get("position_embeddings") is None
         if key not in self._given:
             self._given[key] = self._give(layer, self.pruned, hidden, kwargs)
         return hidden, kwargs | self._given[key]
@@ -47,7 +47,9 @@ class Decode:
         stage, n_new, window = pruned.stages[layer], hidden.shape[1], self.anatomy.window(layer)
         n_keys, n_forgotten = cache_of(kwargs).layers[layer].get_mask_sizes(n_new)
         padded = self._may_be_padded(layer, pruned, kwargs.get("attention_mask"))
-        given: dict[str, Any] = {"attention_mask": None, "position_ids": None}
+        given: dict[str, Any] = {"attention_mask": None}
+        if "flash" in self.anatomy.implementation and not reads_positions(self.anatomy.layers[layer]):
+            given["position_ids"] = None
         if n_new == 1 and window is None and not padded and not stage.ragged and pruned.positions == "original":
             return given
         if padded not in self._since:
@@ -61,7 +63,10 @@ class Decode:
             given["attention_mask"] = self._mask_of_one(stage, pruned, since, padded, hidden)
         if pruned.positions == "compact":
             positions = compact_positions_since(stage, since, n_new)
-            given["position_embeddings"] = rotary_at(self.anatomy, layer, hidden, positions)
+            if kwargs.get("position_ids") is not None:
+                given.setdefault("position_ids", positions)
+            if kwargs.get("position_embeddings") is not None:  # layers without a rotary get none
+                given["position_embeddings"] = rotary_at(self.anatomy, layer, hidden, positions)
         return given
 
     def _mask_of_one(self, stage: Stage, pruned: Pruned, since: Tensor, padded: bool, hidden: Tensor) -> Tensor:

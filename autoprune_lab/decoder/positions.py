@@ -50,6 +50,19 @@ def _is_by_kind(forward: Callable[..., Any]) -> bool:
     return "layer_type" in inspect.signature(forward).parameters
 
 
+def reads_positions(layer: Any) -> bool:
+    """Does this layer's attention read the positions themselves, beside their rotary embedding?
+
+    So do queries that are scaled by position (Ministral 3, Mistral 4).
+    """
+    return _names_positions(type(layer.self_attn).forward)
+
+
+@cache
+def _names_positions(forward: Callable[..., Any]) -> bool:
+    return "position_ids" in inspect.signature(forward).parameters
+
+
 def check_compact(anatomy: Anatomy) -> None:
     """Raise ValueError for a model whose positions cannot be renumbered in one row."""
     name = type(anatomy.model).__name__

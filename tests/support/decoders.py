@@ -1,0 +1,41 @@
+"""LLaVA around decoders whose layers are given more than masks and rotary embeddings, or other ones."""
+
+from typing import Any
+
+from families import FAMILIES, KINDS, N_LAYERS, WHOLE, WINDOW, Family
+
+SCALED = {
+    "rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 16,
+    "max_position_embeddings": 64, "beta_fast": 32.0, "beta_slow": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0,
+    "llama_4_scaling_beta": 0.5,
+}  # fmt: skip
+LAST_FULL = [*KINDS[:-1], "full_attention"]
+LATENT = {"qk_rope_head_dim": 4, "qk_nope_head_dim": 8, "v_head_dim": 12, "q_lora_rank": 24, "kv_lora_rank": 24}
+EXPERTS = {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "first_k_dense_replace": 1}
+
+
+def _around(model_type: str, **text: Any) -> Family:
+    return Family(
+        "llava", FAMILIES["llava"].draw, {"model_type": model_type} | text, WHOLE | {"model_type": "clip_vision_model"}
+    )
+
+
+DECODERS = {
+    "ministral3": _around("ministral3", rope_parameters=SCALED),  # queries scaled by position
+    "mistral4": _around("mistral4", rope_parameters=SCALED | {"partial_rotary_factor": 1 / 3}, **LATENT | EXPERTS),
+    "muse": _around(  # some layers without a rotary embedding
+        "muse_glimmer_text", sliding_window=WINDOW, layer_types=KINDS, layer_rope_theta=[1e4, 0, 1e4, 1e4, 0, 1e4]
+    ),
+    "gemma2": _around(  # logits bent to a bound
+        "gemma2", sliding_window=WINDOW, layer_types=KINDS, query_pre_attn_scalar=20, attn_logit_softcapping=2.0
+    ),
+    "llama4": _around(  # chunks, queries scaled by place, experts
+        "llama4_text", intermediate_size_mlp=80, attention_chunk_size=WINDOW, floor_scale=8, attn_scale=0.5,
+        num_local_experts=4, moe_layers=[1, 3, 5], no_rope_layer_interval=3,
+    ),
+    "gemma4": _around(
+        "gemma4_text", sliding_window=WINDOW, layer_types=LAST_FULL, global_head_dim=12,
+        hidden_size_per_layer_input=0, num_kv_shared_layers=0,
+    ),
+}  # fmt: skip
+assert len(KINDS) == N_LAYERS
