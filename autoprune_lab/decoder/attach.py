@@ -19,6 +19,7 @@ from autoprune_lab.decoder.positions import check_compact
 from autoprune_lab.decoder.session import Session
 from autoprune_lab.decoder.shadow import shadowed
 from autoprune_lab.decoder.tap import disarm
+from autoprune_lab.decoder.temperature import by_original_place, counts_places
 from autoprune_lab.trace.trace import Trace
 
 _ATTACHED: WeakSet[nn.Module] = WeakSet()
@@ -100,6 +101,8 @@ def _hook(session: Session, undo: ExitStack) -> None:
         _, *names = inspect.signature(type(layer).forward).parameters  # the class's own: an instance's may be a wrapper
         before(layer, functools.partial(_enter, session, index, names))
         undo.callback(disarm, layer.self_attn)
+        if counts_places(layer):
+            undo.enter_context(by_original_place(layer, functools.partial(session.places, index)))
     if anatomy.tower is not None:
         undo.enter_context(session.meter.on(anatomy.tower))
     if session.tower is not None:

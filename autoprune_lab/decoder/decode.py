@@ -6,11 +6,12 @@ from typing import Any
 import torch
 from jaxtyping import Bool
 from torch import Tensor
+from transformers import Cache
 
 from autoprune_lab.decoder.anatomy import Anatomy
 from autoprune_lab.decoder.cache import cache_of
 from autoprune_lab.decoder.layout import Pruned, Stage
-from autoprune_lab.decoder.masks import causal_mask, keys_since, step_masks
+from autoprune_lab.decoder.masks import Keys, causal_mask, keys_since, step_masks
 from autoprune_lab.decoder.positions import compact_positions_since, reads_positions, rotary_at
 
 
@@ -25,6 +26,7 @@ class Decode:
     anatomy: Anatomy
     pruned: Pruned | None
     attention_mask: Tensor | None
+    cache: Cache | None
     _given: dict[tuple[Stage, str, bool], dict[str, Any]] = field(default_factory=dict)
     _since: dict[bool, Tensor] = field(default_factory=dict)
     _masks: dict[Stage, Tensor] = field(default_factory=dict)
@@ -44,21 +46,23 @@ class Decode:
 
     def _give(self, layer: int, pruned: Pruned, hidden: Tensor, kwargs: dict[str, Any]) -> dict[str, Any]:
         """The arguments that every layer of the same stage and kind gets in place of its own."""
-        stage, n_new, window = pruned.stages[layer], hidden.shape[1], self.anatomy.window(layer)
+        stage, n_new, bounded = pruned.stages[layer], hidden.shape[1], not self.anatomy.sees_all(layer)
         n_keys, n_forgotten = cache_of(kwargs).layers[layer].get_mask_sizes(n_new)
         padded = self._may_be_padded(layer, pruned, kwargs.get("attention_mask"))
         given: dict[str, Any] = {"attention_mask": None}
         if "flash" in self.anatomy.implementation and not reads_positions(self.anatomy.layers[layer]):
             given["position_ids"] = None
-        if n_new == 1 and window is None and not padded and not stage.ragged and pruned.positions == "original":
+        if n_new == 1 and not bounded and not padded and not stage.ragged and pruned.positions == "original":
             return given
         if padded not in self._since:
             n_since = n_forgotten + n_keys - stage.index.shape[1]
             self._since[padded] = _tokens_since(pruned, self.attention_mask if padded else None, n_since)
         since = self._since[padded]
-        if n_new > 1 or window is not None:
+        if n_new > 1 or bounded:
             keys = keys_since(stage, pruned.width, since).last(n_keys)
-            given["attention_mask"] = causal_mask(keys, n_new, window, self.anatomy.implementation, hidden.dtype)
+            chunk = self._chunk(layer, keys, pruned)
+            form = self.anatomy.implementation, hidden.dtype
+            given["attention_mask"] = causal_mask(keys, n_new, self.anatomy.window(layer), *form, chunk)
         elif padded or stage.ragged:
             given["attention_mask"] = self._mask_of_one(stage, pruned, since, padded, hidden)
         if pruned.positions == "compact":
@@ -76,6 +80,18 @@ class Decode:
             masks = step_masks(stages, since, self.anatomy.implementation, hidden.dtype)
             self._masks.update(zip(stages, masks, strict=True))
         return self._masks[stage]
+
+    def _chunk(self, layer: int, keys: Keys, pruned: Pruned) -> Tensor | None:
+        """The stretch of the prompt that each key stands in, counted from the prompt's first real token."""
+        size = self.anatomy.chunk(layer)
+        first = pruned.prompt.valid.byte().argmax(dim=1, keepdim=True)
+        return None if size is None else (keys.index - first) // size
+
+    def places(self, layer: int, n_new: int) -> Tensor:
+        """Where the new tokens stand behind everything that was fed to the model, (1, n_new)."""
+        held = 0 if self.cache is None else type(self.cache).get_seq_length(self.cache, layer)
+        gone = 0 if self.pruned is None else self.pruned.width - self.pruned.stages[layer].index.shape[1]
+        return torch.arange(held + gone, held + gone + n_new)[None]
 
     def _may_be_padded(self, layer: int, pruned: Pruned, own: Tensor | None) -> bool:
         """May a token since the prompt be padding, as far as is known without waiting for the device?

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from autoprune_lab.decoder.anatomy import Anatomy
+from autoprune_lab.decoder.checks import form
 from autoprune_lab.decoder.layout import Stage
+from autoprune_lab.decoder.temperature import counts_places
 
 Rotary = tuple[Tensor, Tensor]
 
@@ -40,8 +42,13 @@ def rotary_at(anatomy: Anatomy, layer: int, hidden: Tensor, positions: Tensor) -
     """(cos, sin) of `positions` (batch, n) as layer `layer` uses them."""
     rotary: Any = anatomy.decoder.rotary_emb
     by_kind = _is_by_kind(type(rotary).forward)
-    cos, sin = rotary(hidden, positions, anatomy.kind(layer)) if by_kind else rotary(hidden, positions)
-    return cos, sin
+    given = rotary(hidden, positions, anatomy.kind(layer)) if by_kind else rotary(hidden, positions)
+    if not isinstance(given, tuple) or len(given) != 2:
+        raise ValueError(
+            f"positions='compact': the rotary embedding of {type(anatomy.model).__name__} gives {form(given)}, "
+            "not (cos, sin); use positions='original'"
+        )
+    return given
 
 
 @cache
@@ -70,6 +77,11 @@ def check_compact(anatomy: Anatomy) -> None:
         raise ValueError(
             f"positions='compact' would flatten the three position axes of {name} (mrope) even where nothing is "
             "pruned: use positions='original'"
+        )
+    if any(counts_places(layer) for layer in anatomy.layers):
+        raise ValueError(
+            f"positions='compact': layers of {name} scale attention by a token's place in the full prompt; "
+            "use positions='original'"
         )
     if not hasattr(anatomy.decoder, "rotary_emb"):
         raise ValueError(f"positions='compact': the decoder of {name} has no `rotary_emb`; use positions='original'")

@@ -135,6 +135,13 @@ class Session:
         """The tokens in the layer that runs; None: all of them."""
         return None if self.run is None or isinstance(self.run, Decode) else self.run.stage
 
+    def places(self, layer: int, hidden: Tensor) -> Tensor:
+        """Where the tokens that enter layer `layer` stood before any cut, (1 or batch, tokens)."""
+        if isinstance(self.run, Decode):
+            return self.run.places(layer, hidden.shape[1]).to(hidden.device)
+        assert self.run is not None  # `enter` refuses a layer that runs by itself
+        return self.run.stage.index
+
     def warn(self) -> None:
         """Say what a user would otherwise take for pruned."""
         told = _nothing_pruned(self.trace.samples) if self.trace.samples else self._nothing_seen()
@@ -165,7 +172,7 @@ class Session:
         if _has_pictures(self.arguments):
             self._tell_late(int(stands_for_picture(ids, self.anatomy.visual_ids).sum()))
         self.continued.add(pruned is not None)
-        return Decode(self.anatomy, pruned, mask)
+        return Decode(self.anatomy, pruned, mask, cache)
 
     def _finish(self, run: Prefill) -> None:
         """Write the trace, and on the cache how its prompts were pruned; without a cache, remember it here."""

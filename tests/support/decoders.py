@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from families import FAMILIES, KINDS, N_LAYERS, WHOLE, WINDOW, Family
+from families import FAMILIES, GRID, KINDS, MROPE, WHOLE, WINDOW, Family, Sample
+from torch import Generator, Tensor
 
 SCALED = {
     "rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 16,
@@ -20,9 +21,23 @@ def _around(model_type: str, **text: Any) -> Family:
     )
 
 
+def _flat_grids(n: int, generator: Generator) -> tuple[list[int], dict[str, Tensor]]:
+    """As Qwen's, patches of one frame."""
+    counts, images = FAMILIES["qwen2_vl"].draw(n, generator)
+    return counts, images | {"pixel_values": images["pixel_values"].chunk(2, dim=1)[0]}
+
+
+class _Typed(Family):
+    """Experts of pictures and experts of text: every token's kind is told to the layers."""
+
+    def batch(self, samples: list[Sample], side: str = "left", extra: int = 0) -> dict[str, Tensor]:
+        inputs = super().batch(samples, side, extra)
+        return inputs | {"moe_mm_token_type_ids": inputs["mm_token_type_ids"].int()}
+
+
 DECODERS = {
     "ministral3": _around("ministral3", rope_parameters=SCALED),  # queries scaled by position
-    "mistral4": _around("mistral4", rope_parameters=SCALED | {"partial_rotary_factor": 1 / 3}, **LATENT | EXPERTS),
+    "mistral4": _around("mistral4", rope_parameters=SCALED | {"partial_rotary_factor": 1 / 3}, num_key_value_heads=4, **LATENT | EXPERTS),
     "muse": _around(  # some layers without a rotary embedding
         "muse_glimmer_text", sliding_window=WINDOW, layer_types=KINDS, layer_rope_theta=[1e4, 0, 1e4, 1e4, 0, 1e4]
     ),
@@ -37,5 +52,9 @@ DECODERS = {
         "gemma4_text", sliding_window=WINDOW, layer_types=LAST_FULL, global_head_dim=12,
         hidden_size_per_layer_input=0, num_kv_shared_layers=0,
     ),
+    "ernie": _Typed(
+        "ernie4_5_vl_moe", _flat_grids,
+        MROPE | {"moe_num_experts": 4, "moe_k": 2, "moe_intermediate_size": [16, 16]},
+        GRID | {"hidden_size": 32}, visual_type=("mm_token_type_ids", 1),
+    ),
 }  # fmt: skip
-assert len(KINDS) == N_LAYERS

@@ -69,7 +69,9 @@ class Oracle:
         told = {"attention_mask": torch.zeros(allowed.shape).masked_fill(~allowed, torch.finfo().min)[None, None]}
         if self.positions == "compact":
             row = (self.alive.cumsum(0) - 1).clamp(min=0)  # row p of the full tables is position p
-            told["position_embeddings"] = tuple(table[:, row] for table in kwargs["position_embeddings"])
+            told["position_ids"] = row[None]
+            if kwargs["position_embeddings"] is not None:
+                told["position_embeddings"] = tuple(table[:, row] for table in kwargs["position_embeddings"])
         return args, kwargs | told
 
     def _drop(self, count, hidden):
@@ -93,6 +95,10 @@ class Oracle:
         distance = row[:, None] - row
         window = getattr(layer.self_attn, "sliding_window", None) or len(row)
         visible = (distance >= 0) & (distance < window)
+        if "chunked_attention" in (kinds := getattr(layer.self_attn.config, "layer_types", None) or []):
+            size = layer.self_attn.config.attention_chunk_size
+            if kinds[layer.self_attn.layer_idx] == "chunked_attention":
+                visible &= row[:, None] // size == row // size
         prompt = slice(self.n_prompt)
         visible[prompt, prompt] = given[0, 0, prompt, prompt] == 0
         return visible
