@@ -103,10 +103,10 @@ def _check_supported(anatomy: Anatomy) -> None:
         if lacks
         else f"its decoder mixes in {others}, only full, sliding and chunked attention are supported"
         if others
-        else "flash attention counts a sliding window or a chunk in pruned tokens; load it with attn_implementation='sdpa'"
+        else "flash attention counts windows and chunks in pruned tokens; load it with attn_implementation='sdpa'"
         if "flash" in implementation and kinds - {_FULL}
-        else f"{_shared(layers)} of its {len(layers)} decoder layers reuse the keys and values of earlier layers, which "
-        "would still hold the tokens that were dropped since"
+        else f"{_shared(layers)} of its {len(layers)} decoder layers reuse the keys and values of earlier ones, which "
+        "would still hold the tokens that were dropped in between"
         if _shared(layers)
         else "its decoder layers take several streams of hidden states at once"
         if any(hasattr(layer, "altup") for layer in layers)

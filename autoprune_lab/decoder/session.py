@@ -138,7 +138,7 @@ class Session:
     def places(self, layer: int, hidden: Tensor) -> Tensor:
         """Where the tokens that enter layer `layer` stood before any cut, (1 or batch, tokens)."""
         if isinstance(self.run, Decode):
-            return self.run.places(layer, hidden.shape[1]).to(hidden.device)
+            return self.run.places(layer, hidden.shape[1])
         assert self.run is not None  # `enter` refuses a layer that runs by itself
         return self.run.stage.index
 

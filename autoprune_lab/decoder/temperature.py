@@ -29,9 +29,9 @@ def by_original_place(layer: nn.Module, places: Callable[[Tensor], Tensor]) -> A
     attention: Any = layer.self_attn
 
     def scaled(module: nn.Module, args: Any, query: Tensor) -> Tensor:
-        steps = torch.floor((places(args[0]).float() + 1.0) / attention.floor_scale)
+        steps = torch.floor((places(args[0]).to(query.device).float() + 1.0) / attention.floor_scale)
         scales = torch.log1p(steps) * attention.attn_scale + 1.0
-        return (query * scales[..., None]).to(query.dtype)
+        return query.mul(scales[..., None]).to(query.dtype)
 
     undo = ExitStack()
     undo.enter_context(shadowed(attention, _SWITCH, False))

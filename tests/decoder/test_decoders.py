@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers as hf
 from arms import ARMS, CLOSE, pruner
-from decoders import DECODERS, LAST_FULL
+from decoders import DECODERS, LAST_FULL, LAYERED
 from families import FAMILIES, IMAGE, TEXT, WHOLE, WINDOW
 from oracle import Oracle
 
@@ -93,6 +93,17 @@ def test_keep_all_through_the_gather_path_equals_the_unpruned_model(monkeypatch,
             assert torch.equal(model(name)(**inputs).logits[real], expected)
 
 
+def test_an_input_of_each_layer_follows_the_tokens():
+    net, samples = LAYERED.build(), prompts(LAYERED)
+    inputs = LAYERED.batch(samples, "right")
+    with torch.no_grad(), pruner("stairs", "original").attach(net) as trace:
+        logits = net(**inputs).logits
+    for row, mask, one, record in zip(logits, inputs["attention_mask"].bool(), samples, trace.samples, strict=True):
+        expected = Oracle(LAYERED, one, "last").logits(one.ids, record.planned)
+        text = one.ids != IMAGE
+        torch.testing.assert_close(row[mask][text], expected[text], **LOOSE["gemma4"])
+
+
 def test_nothing_is_left_on_a_decoder_that_counts_places():
     attention = model("llama4").get_decoder().layers[2].self_attn
     before = dict(vars(attention)), list(attention.q_proj._forward_hooks)
@@ -100,7 +111,6 @@ def test_nothing_is_left_on_a_decoder_that_counts_places():
         assert not attention.attn_temperature_tuning
         model("llama4")(**DECODERS["llama4"].batch(prompts(DECODERS["llama4"])[:1]))
     assert (dict(vars(attention)), list(attention.q_proj._forward_hooks)) == before
-
 
 
 def llama4_itself():
@@ -120,6 +130,12 @@ def test_a_decoder_under_model_is_found():
 
 def _with_text(model_type, **text):
     return replace(FAMILIES["llava"], text={"model_type": model_type} | text).build()
+
+
+GEMMA3N = {
+    "layer_types": LAST_FULL, "hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": 64, "laurel_rank": 4,
+    "intermediate_size": [80] * 6, "activation_sparsity_pattern": [0.0] * 6,
+}  # fmt: skip
 
 
 def gemma4_that_shares():
@@ -142,7 +158,8 @@ def encoder_decoder():
 
 
 REFUSED = {
-    "2 of its 6 decoder layers reuse the keys and values of earlier layers": gemma4_that_shares,
+    "2 of its 6 decoder layers reuse the keys and values of earlier ones": gemma4_that_shares,
+    "several streams of hidden states": lambda: _with_text("gemma3n_text", num_kv_shared_layers=0, **GEMMA3N),
     r"goes through an encoder.*block diffusion": encoder_decoder,
 }
 
@@ -154,5 +171,6 @@ def test_a_decoder_that_would_not_be_exact_is_refused(reason):
 
 
 def test_compact_positions_are_refused_where_attention_goes_by_place():
-    with pytest.raises(ValueError, match="use positions='original'"), pruner("stairs", "compact").attach(model("llama4")):
+    compact = pruner("stairs", "compact")
+    with pytest.raises(ValueError, match="use positions='original'"), compact.attach(model("llama4")):
         pass

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from families import FAMILIES, GRID, KINDS, MROPE, WHOLE, WINDOW, Family, Sample
+import torch
+from families import FAMILIES, GRID, KINDS, MROPE, N_LAYERS, VOCAB, WHOLE, WINDOW, Family, Sample
 from torch import Generator, Tensor
 
 SCALED = {
@@ -15,8 +16,8 @@ LATENT = {"qk_rope_head_dim": 4, "qk_nope_head_dim": 8, "v_head_dim": 12, "q_lor
 EXPERTS = {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "first_k_dense_replace": 1}
 
 
-def _around(model_type: str, **text: Any) -> Family:
-    return Family(
+def _around(model_type: str, kind: type[Family] = Family, **text: Any) -> Family:
+    return kind(
         "llava", FAMILIES["llava"].draw, {"model_type": model_type} | text, WHOLE | {"model_type": "clip_vision_model"}
     )
 
@@ -35,9 +36,26 @@ class _Typed(Family):
         return inputs | {"moe_mm_token_type_ids": inputs["mm_token_type_ids"].int()}
 
 
+class _Layered(Family):
+    """Every layer has an input of its own for each token, given by position and not by name."""
+
+    def batch(self, samples: list[Sample], side: str = "left", extra: int = 0) -> dict[str, Tensor]:
+        inputs = super().batch(samples, side, extra)
+        table = torch.randn(VOCAB, N_LAYERS, 8, generator=torch.Generator().manual_seed(0))
+        return inputs | {"per_layer_inputs": table[inputs["input_ids"]]}
+
+
+LAYERED = _around(
+    "gemma4_text", kind=_Layered, sliding_window=WINDOW, layer_types=LAST_FULL, global_head_dim=12,
+    hidden_size_per_layer_input=8, vocab_size_per_layer_input=VOCAB, num_kv_shared_layers=0,
+)  # fmt: skip
+
 DECODERS = {
     "ministral3": _around("ministral3", rope_parameters=SCALED),  # queries scaled by position
-    "mistral4": _around("mistral4", rope_parameters=SCALED | {"partial_rotary_factor": 1 / 3}, num_key_value_heads=4, **LATENT | EXPERTS),
+    "mistral4": _around(
+        "mistral4", rope_parameters=SCALED | {"partial_rotary_factor": 1 / 3}, num_key_value_heads=4,
+        **LATENT | EXPERTS,
+    ),
     "muse": _around(  # some layers without a rotary embedding
         "muse_glimmer_text", sliding_window=WINDOW, layer_types=KINDS, layer_rope_theta=[1e4, 0, 1e4, 1e4, 0, 1e4]
     ),
