@@ -49,9 +49,8 @@ class Decode:
         stage, n_new, bounded = pruned.stages[layer], hidden.shape[1], not self.anatomy.sees_all(layer)
         n_keys, n_forgotten = cache_of(kwargs).layers[layer].get_mask_sizes(n_new)
         padded = self._may_be_padded(layer, pruned, kwargs.get("attention_mask"))
-        given: dict[str, Any] = {"attention_mask": None}
-        if "flash" in self.anatomy.implementation and not reads_positions(self.anatomy.layers[layer]):
-            given["position_ids"] = None
+        reads = reads_positions(self.anatomy.layers[layer])
+        given: dict[str, Any] = {"attention_mask": None} | ({} if reads else {"position_ids": None})
         if n_new == 1 and not bounded and not padded and not stage.ragged and pruned.positions == "original":
             return given
         if padded not in self._since:
@@ -67,8 +66,8 @@ class Decode:
             given["attention_mask"] = self._mask_of_one(stage, pruned, since, padded, hidden)
         if pruned.positions == "compact":
             positions = compact_positions_since(stage, since, n_new)
-            if kwargs.get("position_ids") is not None:
-                given.setdefault("position_ids", positions)
+            if reads:
+                given["position_ids"] = positions
             if kwargs.get("position_embeddings") is not None:  # layers without a rotary get none
                 given["position_embeddings"] = rotary_at(self.anatomy, layer, hidden, positions)
         return given

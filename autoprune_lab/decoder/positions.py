@@ -58,9 +58,9 @@ def _is_by_kind(forward: Callable[..., Any]) -> bool:
 
 
 def reads_positions(layer: Any) -> bool:
-    """Does this layer's attention read the positions themselves, beside their rotary embedding?
+    """Does this layer's attention name the positions themselves, beside their rotary embedding?
 
-    So do queries that are scaled by position (Ministral 3, Mistral 4).
+    So it does where queries are scaled by position (Ministral 3, Mistral 4).
     """
     return _names_positions(type(layer.self_attn).forward)
 

@@ -3,8 +3,8 @@
 Such a layer counts places by its cache and its input, both of which a cut shortens.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -21,7 +21,8 @@ def counts_places(layer: nn.Module) -> bool:
     return bool(getattr(attention, _SWITCH, False)) and not getattr(attention, "use_rope", False)
 
 
-def by_original_place(layer: nn.Module, places: Callable[[Tensor], Tensor]) -> AbstractContextManager[Any]:
+@contextmanager
+def by_original_place(layer: nn.Module, places: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Inside the block `layer` scales its queries by `places` of its input: (1 or batch, tokens).
 
     The product is taken off the query projection, where it is the same number: these layers turn no query in between.
@@ -33,7 +34,9 @@ def by_original_place(layer: nn.Module, places: Callable[[Tensor], Tensor]) -> A
         scales = torch.log1p(steps) * attention.attn_scale + 1.0
         return query.mul(scales[..., None]).to(query.dtype)
 
-    undo = ExitStack()
-    undo.enter_context(shadowed(attention, _SWITCH, False))
-    undo.callback(attention.q_proj.register_forward_hook(scaled).remove)
-    return undo
+    hook = attention.q_proj.register_forward_hook(scaled)
+    try:
+        with shadowed(attention, _SWITCH, False):
+            yield
+    finally:
+        hook.remove()

@@ -74,8 +74,8 @@ class View:
         return original_rotary(table, stage, self.samples)
 
     def _position_ids(self, layer: int, positions: Tensor, stage: Stage) -> Tensor | None:
-        """Flash attention takes gaps for packing, so there only layers get them that cannot do without."""
-        if "flash" in self.anatomy.implementation and not reads_positions(self.anatomy.layers[layer]):
+        """Only layers get them that read them: the others save a kernel, and flash attention takes gaps for packing."""
+        if not reads_positions(self.anatomy.layers[layer]):
             return None
         if self.positions == "compact":
             return compact_positions(stage)

@@ -14,6 +14,7 @@ from oracle import Oracle
 
 from autoprune_lab.decoder import prefill
 from autoprune_lab.decoder.anatomy import Anatomy
+from autoprune_lab.decoder.positions import reads_positions
 from autoprune_lab.pruner import Pruner
 from policies.fixed import FixedPolicy
 
@@ -102,6 +103,11 @@ def test_an_input_of_each_layer_follows_the_tokens():
         expected = Oracle(LAYERED, one, "last").logits(one.ids, record.planned)
         text = one.ids != IMAGE
         torch.testing.assert_close(row[mask][text], expected[text], **LOOSE["gemma4"])
+
+
+def test_only_layers_that_read_positions_are_given_them():
+    given = {name: reads_positions(model(name).get_decoder().layers[0]) for name in DECODERS}
+    assert [name for name in given if given[name]] == ["ministral3", "mistral4"]
 
 
 def test_nothing_is_left_on_a_decoder_that_counts_places():
