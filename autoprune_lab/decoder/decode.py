@@ -20,7 +20,7 @@ class Decode:
     """State of one forward call; nothing in it waits for the device.
 
     `pruned` is None where the prompt was not pruned. `attention_mask` (batch, tokens) covers the prompt as it was
-    before pruning and everything since, 0 at padding; None: no padding.
+    before pruning and everything since, 0 at padding; None: no padding. `cache` holds what came before this call.
     """
 
     anatomy: Anatomy

@@ -11,6 +11,7 @@ from arms import ARMS, CLOSE, pruner
 from decoders import DECODERS, LAST_FULL, LAYERED
 from families import FAMILIES, IMAGE, TEXT, WHOLE, WINDOW
 from oracle import Oracle
+from transformers.modeling_outputs import BaseModelOutput
 
 from autoprune_lab.decoder import prefill
 from autoprune_lab.decoder.anatomy import Anatomy
@@ -129,9 +130,18 @@ def llama4_itself():
     return hf.Llama4ForConditionalGeneration(config).eval()
 
 
-def test_a_decoder_under_model_is_found():
-    net = llama4_itself()
+def test_a_decoder_under_model_is_found_and_pruned(monkeypatch):
+    net, ids = llama4_itself(), torch.tensor([[5, 6, *[IMAGE] * 16, 7, 8, 9]])
     assert Anatomy.of(net).layers is net.language_model.model.layers
+    features = BaseModelOutput(last_hidden_state=torch.randn(1, 16, 32))
+    with torch.no_grad():
+        expected = net(input_ids=ids, mm_encoder_outputs={"image": features}).logits
+        with pruner("stairs", "original").attach(net) as trace:
+            net(input_ids=ids, mm_encoder_outputs={"image": features})
+        monkeypatch.setattr(prefill, "must_cut", lambda falls: True)
+        with Pruner(FixedPolicy(layer=2, keep=1.0)).attach(net):
+            assert torch.equal(net(input_ids=ids, mm_encoder_outputs={"image": features}).logits, expected)
+    assert trace.samples[0].counts.tolist() == [16, 16, 8, 8, 3, 3]
 
 
 def _with_text(model_type, **text):
