@@ -1,5 +1,6 @@
 """Anatomy: where a transformers vision-language model keeps the parts that pruning touches."""
 
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,21 +8,25 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from autoprune_lab.decoder.deepstack import adds_features, is_known
+from autoprune_lab.models.visual_tokens import visual_token_ids
 
-_INNER_NAMES = ("language_model", "text_model")
+_INNER_NAMES = ("language_model", "text_model", "model", "decoder", "backbone")
 _TOWER_NAMES = ("vision_tower", "visual", "vision_model")
-_FULL, _SLIDING = "full_attention", "sliding_attention"
+_FULL, _SLIDING, _CHUNKED = "full_attention", "sliding_attention", "chunked_attention"
 
 
 @dataclass(frozen=True, eq=False)
 class Anatomy:
-    """`decoder` owns `layers`, `config` is its (text) config, `tower` the vision tower if there is one."""
+    """`decoder` owns `layers`, `config` is its (text) config, `tower` the vision tower if there is one.
+
+    `visual_ids` are the tokens that stand for images and videos.
+    """
 
     model: PreTrainedModel
     decoder: nn.Module
     layers: nn.ModuleList
     config: PretrainedConfig
-    image_token_id: int
+    visual_ids: tuple[int, ...]
     tower: nn.Module | None
 
     @classmethod
@@ -33,7 +38,7 @@ class Anatomy:
             decoder=decoder,
             layers=decoder.layers,
             config=decoder.config,
-            image_token_id=_image_token_id(model),
+            visual_ids=_visual_ids(model),
             tower=_tower(model.base_model),
         )
         _check_supported(anatomy)
@@ -45,7 +50,7 @@ class Anatomy:
         return self.config._attn_implementation or "eager"
 
     def kind(self, layer: int) -> str:
-        """full_attention or sliding_attention."""
+        """full_attention, sliding_attention or chunked_attention."""
         kinds = getattr(self.config, "layer_types", None)
         windowed = getattr(self.config, "sliding_window", None) is not None
         return kinds[layer] if kinds else _SLIDING if windowed else _FULL
@@ -53,6 +58,14 @@ class Anatomy:
     def window(self, layer: int) -> int | None:
         """How many tokens back, itself included, a token of this layer sees; None: all."""
         return self.config.sliding_window if self.kind(layer) == _SLIDING else None
+
+    def chunk(self, layer: int) -> int | None:
+        """How long the stretches of the prompt are that a token of this layer sees one of; None: it sees all."""
+        return self.config.attention_chunk_size if self.kind(layer) == _CHUNKED else None
+
+    def sees_all(self, layer: int) -> bool:
+        """Does a token of this layer see everything before it?"""
+        return self.window(layer) is None and self.chunk(layer) is None
 
 
 def _decoder(model: PreTrainedModel) -> nn.Module:
@@ -71,28 +84,32 @@ def _tower(model: nn.Module) -> nn.Module | None:
     return next((getattr(model, name) for name in _TOWER_NAMES if hasattr(model, name)), None)
 
 
-def _image_token_id(model: PreTrainedModel) -> int:
-    for name in ("image_token_id", "image_token_index"):
-        if (token := getattr(model.config, name, None)) is not None:
-            return int(token)
-    raise ValueError(f"{type(model).__name__} is not supported: its config has no image_token_id")
+def _visual_ids(model: PreTrainedModel) -> tuple[int, ...]:
+    if ids := visual_token_ids(model.config):
+        return ids
+    raise ValueError(f"{type(model).__name__} is not supported: its config has no image_token_id or video_token_id")
 
 
 def _check_supported(anatomy: Anatomy) -> None:
     """Refuse what would silently give another answer."""
-    layers, config = anatomy.layers, anatomy.config
+    layers = anatomy.layers
     lacks = [i for i, layer in enumerate(layers) if not hasattr(layer, "self_attn")]
     kinds = {anatomy.kind(i) for i in range(len(layers))}
-    implementation = anatomy.implementation
+    others, implementation = sorted(kinds - {_FULL, _SLIDING, _CHUNKED}), anatomy.implementation
     problem = (
-        f"decoder layers {lacks} have no `self_attn`"
+        "its prompt goes through an encoder, and what it decodes holds no picture (encoder-decoder, block diffusion)"
+        if "decoder_input_ids" in inspect.signature(type(anatomy.model).forward).parameters
+        else f"decoder layers {lacks} have no `self_attn`"
         if lacks
-        else f"its decoder mixes in {sorted(kinds - {_FULL, _SLIDING})}, only full and sliding attention are supported"
-        if kinds - {_FULL, _SLIDING}
-        else "flash attention counts a sliding window in pruned tokens; load it with attn_implementation='sdpa'"
-        if "flash" in implementation and _SLIDING in kinds
-        else "its attention logits are soft-capped"
-        if getattr(config, "attn_logit_softcapping", None)
+        else f"its decoder mixes in {others}, only full, sliding and chunked attention are supported"
+        if others
+        else "flash attention counts windows and chunks in pruned tokens; load it with attn_implementation='sdpa'"
+        if "flash" in implementation and kinds - {_FULL}
+        else f"{_shared(layers)} of its {len(layers)} decoder layers reuse the keys and values of earlier ones, which "
+        "would still hold the tokens that were dropped in between"
+        if _shared(layers)
+        else "its decoder layers take several streams of hidden states at once"
+        if any(hasattr(layer, "altup") for layer in layers)
         else "its decoder adds image features between layers in a way that is not known"
         if adds_features(anatomy.decoder) and not is_known(anatomy.decoder)
         else "flex_attention has no 4-D masks; load it with attn_implementation='sdpa'"
@@ -101,3 +118,8 @@ def _check_supported(anatomy: Anatomy) -> None:
     )
     if problem:
         raise ValueError(f"{type(anatomy.model).__name__} is not supported: {problem}")
+
+
+def _shared(layers: nn.ModuleList) -> int:
+    """How many layers make no keys and values of their own (Gemma 3n, Gemma 4's small ones)."""
+    return sum(bool(getattr(layer.self_attn, "is_kv_shared_layer", False)) for layer in layers)

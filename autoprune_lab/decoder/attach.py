@@ -3,7 +3,7 @@
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from weakref import WeakSet
@@ -19,6 +19,7 @@ from autoprune_lab.decoder.positions import check_compact
 from autoprune_lab.decoder.session import Session
 from autoprune_lab.decoder.shadow import shadowed
 from autoprune_lab.decoder.tap import disarm
+from autoprune_lab.decoder.temperature import by_original_place, counts_places
 from autoprune_lab.trace.trace import Trace
 
 _ATTACHED: WeakSet[nn.Module] = WeakSet()
@@ -97,8 +98,11 @@ def _hook(session: Session, undo: ExitStack) -> None:
     undo.enter_context(shadowed(anatomy.model, name, called_eagerly(forward, called)))
     before(anatomy.decoder, lambda module, args, kwargs: session.begin(_named(module.forward, args, kwargs)))
     for index, layer in enumerate(anatomy.layers):
-        before(layer, functools.partial(_enter, session, index))
+        _, *names = inspect.signature(type(layer).forward).parameters  # the class's own: an instance's may be a wrapper
+        before(layer, functools.partial(_enter, session, index, names))
         undo.callback(disarm, layer.self_attn)
+        if counts_places(layer):
+            undo.enter_context(by_original_place(layer, functools.partial(session.places, index)))
     if anatomy.tower is not None:
         undo.enter_context(session.meter.on(anatomy.tower))
     if session.tower is not None:
@@ -108,9 +112,12 @@ def _hook(session: Session, undo: ExitStack) -> None:
     after(anatomy.decoder, functools.partial(_leave, session))
 
 
-def _enter(session: Session, index: int, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
-    hidden, kwargs = session.enter(index, args[0], kwargs)
-    return (hidden, *args[1:]), kwargs
+def _enter(
+    session: Session, index: int, names: Sequence[str], module: nn.Module, args: Any, kwargs: Any
+) -> tuple[Any, Any]:
+    given = dict(zip(names, args, strict=False)) | kwargs
+    hidden, kwargs = session.enter(index, given.pop(names[0]), given)
+    return (hidden,), kwargs
 
 
 def _leave(session: Session, module: nn.Module, args: Any, output: Any) -> Any:

@@ -6,12 +6,13 @@ from typing import Any
 import torch
 from jaxtyping import Bool
 from torch import Tensor
+from transformers import Cache
 
 from autoprune_lab.decoder.anatomy import Anatomy
 from autoprune_lab.decoder.cache import cache_of
 from autoprune_lab.decoder.layout import Pruned, Stage
-from autoprune_lab.decoder.masks import causal_mask, keys_since, step_masks
-from autoprune_lab.decoder.positions import compact_positions_since, rotary_at
+from autoprune_lab.decoder.masks import Keys, causal_mask, keys_since, step_masks
+from autoprune_lab.decoder.positions import compact_positions_since, reads_positions, rotary_at
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,13 +20,14 @@ class Decode:
     """State of one forward call; nothing in it waits for the device.
 
     `pruned` is None where the prompt was not pruned. `attention_mask` (batch, tokens) covers the prompt as it was
-    before pruning and everything since, 0 at padding; None: no padding.
+    before pruning and everything since, 0 at padding; None: no padding. `cache` holds what came before this call.
     """
 
     anatomy: Anatomy
     pruned: Pruned | None
     attention_mask: Tensor | None
-    _given: dict[tuple[Stage, str], dict[str, Any]] = field(default_factory=dict)
+    cache: Cache | None
+    _given: dict[tuple[Stage, str, bool], dict[str, Any]] = field(default_factory=dict)
     _since: dict[bool, Tensor] = field(default_factory=dict)
     _masks: dict[Stage, Tensor] = field(default_factory=dict)
 
@@ -33,7 +35,7 @@ class Decode:
         """What layer `layer` gets; an uncut layer gets what transformers made, which fits its cache."""
         if self.pruned is None or not self.pruned.is_cut(layer):
             return hidden, kwargs
-        key = self.pruned.stages[layer], self.anatomy.kind(layer)
+        key = self.pruned.stages[layer], self.anatomy.kind(layer), kwargs.get("position_embeddings") is None
         if key not in self._given:
             self._given[key] = self._give(layer, self.pruned, hidden, kwargs)
         return hidden, kwargs | self._given[key]
@@ -44,24 +46,30 @@ class Decode:
 
     def _give(self, layer: int, pruned: Pruned, hidden: Tensor, kwargs: dict[str, Any]) -> dict[str, Any]:
         """The arguments that every layer of the same stage and kind gets in place of its own."""
-        stage, n_new, window = pruned.stages[layer], hidden.shape[1], self.anatomy.window(layer)
+        stage, n_new, bounded = pruned.stages[layer], hidden.shape[1], not self.anatomy.sees_all(layer)
         n_keys, n_forgotten = cache_of(kwargs).layers[layer].get_mask_sizes(n_new)
         padded = self._may_be_padded(layer, pruned, kwargs.get("attention_mask"))
-        given: dict[str, Any] = {"attention_mask": None, "position_ids": None}
-        if n_new == 1 and window is None and not padded and not stage.ragged and pruned.positions == "original":
+        reads = reads_positions(self.anatomy.layers[layer])
+        given: dict[str, Any] = {"attention_mask": None} | ({} if reads else {"position_ids": None})
+        if n_new == 1 and not bounded and not padded and not stage.ragged and pruned.positions == "original":
             return given
         if padded not in self._since:
             n_since = n_forgotten + n_keys - stage.index.shape[1]
             self._since[padded] = _tokens_since(pruned, self.attention_mask if padded else None, n_since)
         since = self._since[padded]
-        if n_new > 1 or window is not None:
+        if n_new > 1 or bounded:
             keys = keys_since(stage, pruned.width, since).last(n_keys)
-            given["attention_mask"] = causal_mask(keys, n_new, window, self.anatomy.implementation, hidden.dtype)
+            chunk = self._chunk(layer, keys, pruned)
+            form = self.anatomy.implementation, hidden.dtype
+            given["attention_mask"] = causal_mask(keys, n_new, self.anatomy.window(layer), *form, chunk)
         elif padded or stage.ragged:
             given["attention_mask"] = self._mask_of_one(stage, pruned, since, padded, hidden)
         if pruned.positions == "compact":
             positions = compact_positions_since(stage, since, n_new)
-            given["position_embeddings"] = rotary_at(self.anatomy, layer, hidden, positions)
+            if reads:
+                given["position_ids"] = positions
+            if kwargs.get("position_embeddings") is not None:  # layers without a rotary get none
+                given["position_embeddings"] = rotary_at(self.anatomy, layer, hidden, positions)
         return given
 
     def _mask_of_one(self, stage: Stage, pruned: Pruned, since: Tensor, padded: bool, hidden: Tensor) -> Tensor:
@@ -71,6 +79,18 @@ class Decode:
             masks = step_masks(stages, since, self.anatomy.implementation, hidden.dtype)
             self._masks.update(zip(stages, masks, strict=True))
         return self._masks[stage]
+
+    def _chunk(self, layer: int, keys: Keys, pruned: Pruned) -> Tensor | None:
+        """The stretch of the prompt that each key stands in, counted from the prompt's first real token."""
+        size = self.anatomy.chunk(layer)
+        first = pruned.prompt.valid.byte().argmax(dim=1, keepdim=True)
+        return None if size is None else (keys.index - first) // size
+
+    def places(self, layer: int, n_new: int) -> Tensor:
+        """Where the new tokens stand behind everything that was fed to the model, (1, n_new)."""
+        held = 0 if self.cache is None else type(self.cache).get_seq_length(self.cache, layer)
+        gone = 0 if self.pruned is None else self.pruned.width - self.pruned.stages[layer].index.shape[1]
+        return torch.arange(held + gone, held + gone + n_new)[None]
 
     def _may_be_padded(self, layer: int, pruned: Pruned, own: Tensor | None) -> bool:
         """May a token since the prompt be padding, as far as is known without waiting for the device?

@@ -1,6 +1,6 @@
 """Layout: which token stands where, at the start and after each cut."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -122,14 +122,14 @@ class Prompt:
         cls,
         input_ids: Tensor,
         attention_mask: Tensor | None,
-        image_token_id: int,
+        visual_ids: Sequence[int],
         extent: Bool[Tensor, "batch positions"] | None = None,
     ) -> "Prompt":
         """Find visual and padding tokens; what `extent` leaves out follows the prompts. One host synchronisation."""
         valid = real_tokens(input_ids, attention_mask)
         within = valid if extent is None else valid & extent
         last = within & (within.flip(1).cumsum(1).flip(1) == 1)
-        pictured = (input_ids == image_token_id) & valid
+        pictured = stands_for_picture(input_ids, visual_ids) & valid
         visual = pictured & within & ~last
         text, late = within & ~visual, pictured & ~within
         seen = visual.cumsum(1)
@@ -163,6 +163,14 @@ class Prompt:
         if stage is self.stage:
             return torch.ones_like(self.rows)
         return torch.zeros_like(self.rows).scatter(1, stage.index, stage.valid)
+
+
+def stands_for_picture(input_ids: Tensor, visual_ids: Sequence[int]) -> Bool[Tensor, "batch positions"]:
+    """True at the tokens of images and videos."""
+    found = input_ids == visual_ids[0]
+    for token in visual_ids[1:]:
+        found |= input_ids == token
+    return found
 
 
 def real_tokens(input_ids: Tensor, attention_mask: Tensor | None) -> Bool[Tensor, "batch positions"]:

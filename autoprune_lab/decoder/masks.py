@@ -50,14 +50,21 @@ def keys_since(stage: Stage, width: int, since: Tensor) -> Keys:
     return Keys(torch.cat([visible_keys(stage), since], dim=1), torch.cat([original_index(stage), index], dim=1))
 
 
-def causal_mask(keys: Keys, n_new: int, window: int | None, implementation: str, dtype: torch.dtype) -> Tensor:
-    """What the last `n_new` of the keys may see of all, no further back than `window`, in the form a backend takes."""
+def causal_mask(
+    keys: Keys, n_new: int, window: int | None, implementation: str, dtype: torch.dtype, chunk: Tensor | None = None
+) -> Tensor:
+    """What the last `n_new` of the keys may see of all, no further back than `window`, in the form a backend takes.
+
+    `chunk` (batch, n) numbers the stretch of the prompt that each key stands in, where nothing is seen across them.
+    """
     if "flash" in implementation:
         return keys.valid
     place = torch.arange(keys.valid.shape[1], device=keys.valid.device)
     allowed = keys.valid[:, None, None] & (place <= place[-n_new:, None])
     if window is not None:
         allowed &= keys.index[:, None, -n_new:, None] - keys.index[:, None, None] < window
+    if chunk is not None:
+        allowed &= chunk[:, None, -n_new:, None] == chunk[:, None, None]
     return _in_form(allowed, implementation, dtype)
 
 

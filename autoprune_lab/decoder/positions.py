@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from autoprune_lab.decoder.anatomy import Anatomy
+from autoprune_lab.decoder.checks import form
 from autoprune_lab.decoder.layout import Stage
+from autoprune_lab.decoder.temperature import counts_places
 
 Rotary = tuple[Tensor, Tensor]
 
@@ -40,14 +42,32 @@ def rotary_at(anatomy: Anatomy, layer: int, hidden: Tensor, positions: Tensor) -
     """(cos, sin) of `positions` (batch, n) as layer `layer` uses them."""
     rotary: Any = anatomy.decoder.rotary_emb
     by_kind = _is_by_kind(type(rotary).forward)
-    cos, sin = rotary(hidden, positions, anatomy.kind(layer)) if by_kind else rotary(hidden, positions)
-    return cos, sin
+    given = rotary(hidden, positions, anatomy.kind(layer)) if by_kind else rotary(hidden, positions)
+    if not isinstance(given, tuple) or len(given) != 2:
+        raise ValueError(
+            f"positions='compact': the rotary embedding of {type(anatomy.model).__name__} gives {form(given)}, "
+            "not (cos, sin); use positions='original'"
+        )
+    return given
 
 
 @cache
 def _is_by_kind(forward: Callable[..., Any]) -> bool:
     """Does this embedding differ between kinds of layers?"""
     return "layer_type" in inspect.signature(forward).parameters
+
+
+def reads_positions(layer: Any) -> bool:
+    """Does this layer's attention name the positions themselves, beside their rotary embedding?
+
+    So it does where queries are scaled by position (Ministral 3, Mistral 4).
+    """
+    return _names_positions(type(layer.self_attn).forward)
+
+
+@cache
+def _names_positions(forward: Callable[..., Any]) -> bool:
+    return "position_ids" in inspect.signature(forward).parameters
 
 
 def check_compact(anatomy: Anatomy) -> None:
@@ -57,6 +77,11 @@ def check_compact(anatomy: Anatomy) -> None:
         raise ValueError(
             f"positions='compact' would flatten the three position axes of {name} (mrope) even where nothing is "
             "pruned: use positions='original'"
+        )
+    if any(counts_places(layer) for layer in anatomy.layers):
+        raise ValueError(
+            f"positions='compact': layers of {name} scale attention by a token's place in the full prompt; "
+            "use positions='original'"
         )
     if not hasattr(anatomy.decoder, "rotary_emb"):
         raise ValueError(f"positions='compact': the decoder of {name} has no `rotary_emb`; use positions='original'")

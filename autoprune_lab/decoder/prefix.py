@@ -41,7 +41,7 @@ class _Reached(Exception):  # noqa: N818 - not an error
 def read_prefix(model: PreTrainedModel, arguments: dict[str, Any], last: int) -> Prefix | None:
     """Run layers 0 to `last` on `generate`'s arguments, no pruner attached; None for a model that cannot be resumed."""
     anatomy = Anatomy.of(model)
-    whole = all(anatomy.window(index) is None for index in range(last + 1))
+    whole = all(anatomy.sees_all(index) for index in range(last + 1))
     if not whole or adds_features(anatomy.decoder):
         return None
 

@@ -19,7 +19,7 @@ from autoprune_lab.decoder.contract import PrunerLike
 from autoprune_lab.decoder.decode import Decode
 from autoprune_lab.decoder.extent import NPrompt, first_positions, first_tokens
 from autoprune_lab.decoder.labels import given_labels, ignore_lost, own_labels
-from autoprune_lab.decoder.layout import Prompt, Pruned, Stage, real_tokens
+from autoprune_lab.decoder.layout import Prompt, Pruned, Stage, real_tokens, stands_for_picture
 from autoprune_lab.decoder.meter import Meter, cache_bytes, share
 from autoprune_lab.decoder.prefill import Prefill
 from autoprune_lab.decoder.repeat import First, Generating, Repeat
@@ -27,6 +27,9 @@ from autoprune_lab.decoder.tower import Tower, per_beam
 from autoprune_lab.schedule.flops import prefill_flops
 from autoprune_lab.trace.sample import SampleTrace
 from autoprune_lab.trace.trace import Trace, UnprunedWarning
+
+_PICTURES = ("pixel_values", "pixel_values_images", "pixel_values_videos", "image_patches")
+"""What models of transformers call the pixels of images and videos."""
 
 _NO_IDS = "pruning finds visual tokens by input_ids: call the attached model itself, with input_ids"
 
@@ -83,7 +86,7 @@ class Session:
             self.called = True
             _check(arguments)
             self.prompt = self._read(arguments) if is_whole(cache_of(arguments)) else None
-            _check_images(arguments, self.prompt, self.anatomy.image_token_id)
+            _check_pictures(arguments, self.prompt, self.anatomy.visual_ids)
             if not arguments.get("mm_encoder_outputs"):  # otherwise `generate` has just run the tower for this call
                 self.seen = None
                 self.meter.take()
@@ -132,6 +135,13 @@ class Session:
         """The tokens in the layer that runs; None: all of them."""
         return None if self.run is None or isinstance(self.run, Decode) else self.run.stage
 
+    def places(self, layer: int, hidden: Tensor) -> Tensor:
+        """Where the tokens that enter layer `layer` stood before any cut, (1 or batch, tokens)."""
+        if isinstance(self.run, Decode):
+            return self.run.places(layer, hidden.shape[1])
+        assert self.run is not None  # `enter` refuses a layer that runs by itself
+        return self.run.stage.index
+
     def warn(self) -> None:
         """Say what a user would otherwise take for pruned."""
         told = _nothing_pruned(self.trace.samples) if self.trace.samples else self._nothing_seen()
@@ -160,9 +170,9 @@ class Session:
             pruned = as_held(pruned, cache, len(ids))
             _check_mask(mask, cache.get_seq_length() + ids.shape[1])
         if _has_pictures(self.arguments):
-            self._tell_late(int((ids == self.anatomy.image_token_id).sum()))
+            self._tell_late(int(stands_for_picture(ids, self.anatomy.visual_ids).sum()))
         self.continued.add(pruned is not None)
-        return Decode(self.anatomy, pruned, mask)
+        return Decode(self.anatomy, pruned, mask, cache)
 
     def _finish(self, run: Prefill) -> None:
         """Write the trace, and on the cache how its prompts were pruned; without a cache, remember it here."""
@@ -206,12 +216,14 @@ class Session:
         ids, mask = arguments["input_ids"], arguments.get("attention_mask")
         if mask is not None and mask.shape != ids.shape:
             raise ValueError(f"attention_mask is {form(mask)}, input_ids are {form(ids)}: give one flag a token")
-        return Prompt.read(ids, mask, self.anatomy.image_token_id, self._extent(real_tokens(ids, mask)))
+        return Prompt.read(ids, mask, self.anatomy.visual_ids, self._extent(real_tokens(ids, mask)))
 
     def _cls_scores(self) -> Tensor:
         name = type(self.anatomy.model).__name__
         if self.tower is None:
             raise ValueError(f"cls_attention: the vision tower of {name} has no [CLS]; choose another scorer")
+        if self.arguments.get("pixel_values_videos") is not None or _features(self.arguments, "video") is not None:
+            raise ValueError(f"cls_attention: {name} pools the frames of videos; choose another scorer")
         hidden = self._tower_hidden(self.tower.input_index)
         if hidden is None:
             raise ValueError("cls_attention: give pixel_values, or vision features made with output_hidden_states=True")
@@ -220,7 +232,7 @@ class Session:
 
     def _tower_hidden(self, index: int) -> Tensor | None:
         """The tower layer's input: of this call, of `generate` just before it, or kept with the features."""
-        features = (self.arguments.get("mm_encoder_outputs") or {}).get("image")
+        features = _features(self.arguments, "image")
         if features is None or self.arguments.get("pixel_values") is not None:
             return self.seen and self.seen[0]
         states: Sequence[Tensor] | None = getattr(features, "hidden_states", None)
@@ -231,20 +243,28 @@ class Session:
         return states[index]
 
 
-def _check_images(arguments: dict[str, Any], prompt: Prompt | None, image_token_id: int) -> None:
-    """Refuse pictures that no token of the prompt stands for."""
+def _check_pictures(arguments: dict[str, Any], prompt: Prompt | None, visual_ids: Sequence[int]) -> None:
+    """Refuse images and videos that no token of the prompt stands for."""
     if not _has_pictures(arguments):
         return
-    found = (arguments["input_ids"] == image_token_id).any() if prompt is None else prompt.n_pictured.any()
+    ids = arguments["input_ids"]
+    found = stands_for_picture(ids, visual_ids).any() if prompt is None else prompt.n_pictured.any()
     if not found:
         raise ValueError(
-            f"no visual tokens found: input_ids hold no image_token_id={image_token_id} outside their padding; "
-            "make the prompt with the model's own processor"
+            f"no visual tokens found: input_ids hold none of the config's image and video token ids "
+            f"({', '.join(map(str, visual_ids))}) outside their padding; make the prompt with the model's own processor"
         )
 
 
 def _has_pictures(arguments: dict[str, Any]) -> bool:
-    return arguments.get("pixel_values") is not None or bool(arguments.get("mm_encoder_outputs"))
+    return any(arguments.get(name) is not None for name in _PICTURES) or any(
+        _features(arguments, kind) is not None for kind in ("image", "video")
+    )
+
+
+def _features(arguments: dict[str, Any], kind: str) -> Any:
+    """What the vision tower made of images or videos before the call; None if nothing."""
+    return (arguments.get("mm_encoder_outputs") or {}).get(kind)
 
 
 def _check_mask(mask: Tensor | None, n_tokens: int) -> None:

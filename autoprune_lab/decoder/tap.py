@@ -23,13 +23,17 @@ _FEW = 2**18  # logits: a megabyte
 
 @dataclass(frozen=True, eq=False)
 class Tapped:
-    """References of one attention call: query (batch, heads, n, dim), key (batch, kv_heads, n, dim), mask."""
+    """References of one attention call: query (batch, heads, n, dim), key (batch, kv_heads, n, dim), mask.
+
+    `softcap`: the logits' bound, which they are bent to before the mask; None: they are not.
+    """
 
     query: Tensor
     key: Tensor
     mask: Tensor | None
     scaling: float
     causal: bool
+    softcap: float | None = None
 
 
 class _Armed:
@@ -79,7 +83,7 @@ def probabilities(tapped: Tapped, rows: Tensor) -> Tensor:
     kv_heads, n_keys = tapped.key.shape[1:3]
     grouped = query.reshape(batch, kv_heads, heads // kv_heads * n_rows, dim)
     logits = (grouped @ tapped.key.transpose(-1, -2)).view(batch, heads, n_rows, n_keys).mul_(tapped.scaling)
-    return _hide(logits, tapped, rows).softmax(-1, dtype=torch.float32)
+    return _hide(_capped(logits, tapped.softcap), tapped, rows).softmax(-1, dtype=torch.float32)
 
 
 def last_probabilities(tapped: Tapped) -> Tensor:
@@ -89,10 +93,16 @@ def last_probabilities(tapped: Tapped) -> Tensor:
     many = query.shape[1] > kv_heads
     columns = query.reshape(batch * kv_heads, -1, dim).mT if many else query.reshape(batch * kv_heads, dim, 1)
     logits = torch.bmm(key.flatten(0, 1), columns).view(batch, kv_heads, n_keys, -1).mul_(tapped.scaling)
+    logits = _capped(logits, tapped.softcap)
     if tapped.mask is not None:  # without one nothing is hidden from the last row
         mask = tapped.mask
         logits = _masked(logits, mask.bool()[:, None, :, None] if mask.ndim == 2 else mask[:, :, -1, :, None])
     return logits.softmax(2, dtype=torch.float32).mean((1, 3))
+
+
+def _capped(logits: Tensor, softcap: float | None) -> Tensor:
+    """In place, as Gemma 2 bends its logits."""
+    return logits if softcap is None else logits.div_(softcap).tanh_().mul_(softcap)
 
 
 def _hide(logits: Tensor, tapped: Tapped, rows: Tensor) -> Tensor:
@@ -118,7 +128,7 @@ def _tapped_attention(
     disarm(module)
     scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
     causal = bool(getattr(module, "is_causal", True))
-    armed.record(Tapped(query, key, attention_mask, scaling, causal))
+    armed.record(Tapped(query, key, attention_mask, scaling, causal, kwargs.get("softcap")))
     eager: Any = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
     attend = ALL_ATTENTION_FUNCTIONS.get_interface(module.config._attn_implementation, eager)
     attended: tuple[Tensor, Tensor | None] = attend(module, query, key, value, attention_mask, **kwargs)

@@ -8,10 +8,12 @@ from torch import Tensor
 from autoprune_lab.decoder.anatomy import Anatomy
 from autoprune_lab.decoder.layout import Stage
 from autoprune_lab.decoder.masks import causal_mask, narrow_mask, prompt_keys
+from autoprune_lab.decoder.per_token import narrow_tokens
 from autoprune_lab.decoder.positions import (
     Rotary,
     compact_positions,
     original_rotary,
+    reads_positions,
     rotary_at,
     rotary_table,
 )
@@ -22,29 +24,40 @@ class View:
 
     def __init__(self, anatomy: Anatomy, positions: str, samples: Tensor) -> None:
         self.anatomy, self.positions, self.samples = anatomy, positions, samples
-        self._tables: dict[int, tuple[Any, Any]] = {}
-        self._narrowed: dict[int, tuple[Any, Any]] = {}
+        self._tables: _Made = {}
+        self._narrowed: _Made = {}
         self._stage: Stage | None = None
 
     def narrow(self, layer: int, kwargs: dict[str, Any], hidden: Tensor, stage: Stage) -> dict[str, Any]:
         """`kwargs` of `layer`, as transformers built them for the full prompt -> as the stage needs them.
 
-        Before anything is cut that is `kwargs` itself. After it `position_ids` go: layers need the rotary embeddings
-        only, and flash attention takes gaps for packing.
+        Before anything is cut that is `kwargs` itself. After it masks, positions and rotary embeddings follow the
+        stage by their meaning, anything else that holds a value per token by its shape; ValueError for what has the
+        prompt's length and no known shape.
         """
         if not stage.cut:
             return kwargs
         if stage is not self._stage:
             self._stage, self._narrowed = stage, {}
-        mask: Tensor | None = kwargs.get("attention_mask")
-        rotary: Any = kwargs.get("position_embeddings")
-        return kwargs | {
-            "attention_mask": _once(self._narrowed, mask, lambda: self._mask(mask, hidden, stage)),
-            "position_embeddings": _once(self._narrowed, rotary, lambda: self._rotary(layer, rotary, hidden, stage)),
-            "position_ids": None,
-        }
+        given = {"attention_mask": None} | kwargs
 
-    def _mask(self, mask: Tensor | None, hidden: Tensor, stage: Stage) -> Tensor | None:
+        def made(name: str) -> Any:
+            return _once(self._narrowed, name, given[name], lambda: self._made(layer, name, given[name], hidden, stage))
+
+        return {name: made(name) for name in given}
+
+    def _made(self, layer: int, name: str, value: Any, hidden: Tensor, stage: Stage) -> Any:
+        if name == "attention_mask":
+            return self._mask(value, hidden, stage)
+        if name == "position_embeddings" and value is not None:
+            return self._rotary(layer, value, hidden, stage)
+        if name == "position_ids" and value is not None:
+            return self._position_ids(layer, value, stage)
+        return narrow_tokens(name, value, stage, self.samples)
+
+    def _mask(self, mask: Any, hidden: Tensor, stage: Stage) -> Any:
+        if isinstance(mask, dict):
+            return {kind: self._mask(one, hidden, stage) for kind, one in mask.items()}
         if mask is not None:
             return narrow_mask(mask, stage, self.samples)
         if not stage.ragged:
@@ -52,14 +65,35 @@ class View:
         keys = prompt_keys(stage)  # no window: transformers gave no mask, so the prompt fits into it
         return causal_mask(keys, hidden.shape[1], None, self.anatomy.implementation, hidden.dtype)
 
-    def _rotary(self, layer: int, rotary: Rotary, hidden: Tensor, stage: Stage) -> Rotary:
-        if self.positions == "original":
-            table = _once(self._tables, rotary, lambda: rotary_table(rotary))
-            return original_rotary(table, stage, self.samples)
-        return rotary_at(self.anatomy, layer, hidden, compact_positions(stage))
+    def _rotary(self, layer: int, rotary: Any, hidden: Tensor, stage: Stage) -> Any:
+        if self.positions == "compact":
+            return rotary_at(self.anatomy, layer, hidden, compact_positions(stage))
+        if not _is_pair(rotary):
+            return narrow_tokens("position_embeddings", rotary, stage, self.samples)
+        table = _once(self._tables, "", rotary, lambda: rotary_table(rotary))
+        return original_rotary(table, stage, self.samples)
+
+    def _position_ids(self, layer: int, positions: Tensor, stage: Stage) -> Tensor | None:
+        """Only layers get them that read them: the others save a kernel, and flash attention takes gaps for packing."""
+        if not reads_positions(self.anatomy.layers[layer]):
+            return None
+        if self.positions == "compact":
+            return compact_positions(stage)
+        narrowed: Tensor = narrow_tokens("position_ids", positions, stage, self.samples)
+        return narrowed
 
 
-def _once(made: dict[int, tuple[Any, Any]], source: Any, make: Callable[[], Any]) -> Any:
-    if id(source) not in made:
-        made[id(source)] = (source, make())  # holding the source keeps its id its own
-    return made[id(source)][1]
+_Made = dict[tuple[str, int], tuple[Any, Any]]
+"""By an argument's name and the id of what came under it: that itself, and what was made of it."""
+
+
+def _once(made: _Made, name: str, source: Any, make: Callable[[], Any]) -> Any:
+    key = name, id(source)
+    if key not in made:
+        made[key] = source, make()  # holding the source keeps its id its own
+    return made[key][1]
+
+
+def _is_pair(rotary: Rotary | Any) -> bool:
+    """Is it (cos, sin), each (1 or batch, positions, width), as most families give it?"""
+    return isinstance(rotary, tuple) and len(rotary) == 2 and all(isinstance(r, Tensor) and r.ndim == 3 for r in rotary)

@@ -13,6 +13,7 @@ from autoprune_lab.evaluation.features import VisionEncoder, n_bytes, refuse_ano
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.models.errors import CheckpointError, one_line
 from autoprune_lab.models.template import apply_template
+from autoprune_lab.models.visual_tokens import visual_token_ids
 from autoprune_lab.schedule.geometry import Geometry
 from autoprune_lab.statistics.records import LeftOut
 from autoprune_lab.tasks.base import Sample, Task, TaskError
@@ -98,7 +99,7 @@ def prepare(
         places = [place for place in places if place not in left_out]
         if not places:
             continue
-        counted = _lengths(tokenised, vlm.model.config.image_token_id)
+        counted = _lengths(tokenised, visual_token_ids(vlm.model.config))
         lengths.update(zip(places, counted, strict=True))
         kept = encode(tokenised) if room > 0 else None
         if kept is not None:
@@ -133,7 +134,7 @@ def prompt_text(processor: Any, sample: Sample) -> str:
 
 
 def prompt_lengths(
-    processor: Any, image_token_id: int, samples: Sequence[Sample], batch_size: int = 64
+    processor: Any, visual_ids: Sequence[int], samples: Sequence[Sample], batch_size: int = 64
 ) -> list[tuple[int, int]]:
     """(n_vision, n_text) of every prompt that can be shown; needs the processor only, no weights.
 
@@ -143,7 +144,7 @@ def prompt_lengths(
     refused: list[LeftOut] = []
     for start in range(0, len(samples), batch_size):
         _, inputs, left_out = _usable(processor, samples[start : start + batch_size])
-        lengths += _lengths(inputs, image_token_id) if inputs else []
+        lengths += _lengths(inputs, visual_ids) if inputs else []
         refused += left_out.values()
     if refused and not lengths:
         raise none_shown("", refused)
@@ -234,8 +235,8 @@ def _grouped(order: Sequence[int], labels: Sequence[str], size: int) -> Iterator
         yield group
 
 
-def _lengths(inputs: dict[str, Any], image_token_id: int) -> list[tuple[int, int]]:
-    prompt = Prompt.read(inputs["input_ids"], inputs["attention_mask"], image_token_id)
+def _lengths(inputs: dict[str, Any], visual_ids: Sequence[int]) -> list[tuple[int, int]]:
+    prompt = Prompt.read(inputs["input_ids"], inputs["attention_mask"], visual_ids)
     return list(zip(prompt.stage.n_vision.tolist(), prompt.n_text.tolist(), strict=True))
 
 

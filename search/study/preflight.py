@@ -148,8 +148,8 @@ def prompts(model: Mapping[str, Any], task: "Task") -> tuple[Path, list[Geometry
     trusted, strict = bool(model.get("trust_remote_code")), bool(model.get("strict", True))
     folder = check_checkpoint(str(model["path"]), model.get("revision"), trusted, strict)
     _tell(task)
-    text, image_token_id = text_config(folder, trusted)
-    lengths = prompt_lengths(load_processor(folder, trusted), image_token_id, extremes(task.samples()))
+    text, visual_ids = text_config(folder, trusted)
+    lengths = prompt_lengths(load_processor(folder, trusted), visual_ids, extremes(task.samples()))
     return folder, [Geometry.from_config(text, *pair) for pair in dict.fromkeys(lengths)]
 
 

@@ -211,8 +211,8 @@ def test_unsupported_models_are_refused_by_what_they_lack(model):
     text = LlamaConfig(hidden_size=16, intermediate_size=16, num_hidden_layers=3, num_attention_heads=2, vocab_size=9)
     with pytest.raises(ValueError, match="no image_token_id"), STAIRS.attach(LlamaForCausalLM(text)):
         pass
-    model.get_decoder().config.layer_types = ["full_attention"] * 5 + ["chunked_attention"]
-    with pytest.raises(ValueError, match="chunked_attention"), STAIRS.attach(model):
+    model.get_decoder().config.layer_types = ["full_attention"] * 5 + ["linear_attention"]
+    with pytest.raises(ValueError, match="linear_attention"), STAIRS.attach(model):
         pass
 
 

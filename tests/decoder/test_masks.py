@@ -15,7 +15,7 @@ SAMPLES = torch.arange(2)[:, None]
 
 
 def prompt_stage():
-    return Prompt.read(IDS, IDS != PAD, IMAGE).stage
+    return Prompt.read(IDS, IDS != PAD, (IMAGE,)).stage
 
 
 def cut_stage() -> Stage:

@@ -62,7 +62,7 @@ def test_a_prompt_that_ends_in_a_picture_equals_the_oracle(name, arm):
         assert record.ends_in_picture == (oracle.sample.ids[-1] == IMAGE)
     assert [record.counts[-1] < record.geometry.n_vision for record in run.records] == [True, True, False, True]
     inputs = FAMILIES[name].batch(picture_last(name))
-    assert _lengths(inputs, IMAGE) == [(record.geometry.n_vision, record.geometry.n_text) for record in run.records]
+    assert _lengths(inputs, [IMAGE]) == [(record.geometry.n_vision, record.geometry.n_text) for record in run.records]
     longest = np.max([record.counts + record.geometry.n_text for record in run.records], axis=0)
     assert [layer.get_seq_length() - STEPS + 1 for layer in run.cache.layers] == longest.tolist()
 

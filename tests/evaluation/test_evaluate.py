@@ -180,7 +180,7 @@ def test_latency_is_the_median_ratio_of_wall_times(vlm: VLM, prepared, monkeypat
 
 
 def test_prompt_lengths_need_no_weights(vlm: VLM, prepared):
-    lengths = prompt_lengths(build_processor(layout()), vlm.model.config.image_token_id, TASK.samples())
+    lengths = prompt_lengths(build_processor(layout()), (vlm.model.config.image_token_id,), TASK.samples())
     assert lengths == [(g.n_vision, g.n_text) for g in prepared.geometries]
 
 

@@ -241,9 +241,9 @@ def test_a_task_of_which_nothing_can_be_shown_is_refused(vlm):
     with pytest.raises(TaskError, match=r"task shapes: none of 8 samples can be shown to the model; .*be decoded"):
         prepare(vlm, nothing)
     with pytest.raises(TaskError, match="none of 8 samples can be shown"):
-        prompts.prompt_lengths(vlm.processor, vlm.model.config.image_token_id, nothing.samples())
+        prompts.prompt_lengths(vlm.processor, (vlm.model.config.image_token_id,), nothing.samples())
     some = Damaged("tune", 1, (0, 3)).samples()
-    assert len(prompts.prompt_lengths(vlm.processor, vlm.model.config.image_token_id, some)) == 6
+    assert len(prompts.prompt_lengths(vlm.processor, (vlm.model.config.image_token_id,), some)) == 6
 
 
 def test_a_list_of_what_was_left_out_that_cannot_be_read_is_named(answers):

@@ -85,7 +85,7 @@ def test_pruned_answers_depend_on_neither_batches_nor_kept_features(folder, name
         prepared = prepare(vlm, gallery, batch_size=size, most_bytes=most)
         assert sum(batch.kept is not None for batch in prepared.batches) == n_kept
         assert [g.n_vision > 0 for g in prepared.geometries] == [n > 0 for n in gallery.counts]
-        lengths = prompt_lengths(vlm.processor, IMAGE, prepared.samples)
+        lengths = prompt_lengths(vlm.processor, [IMAGE], prepared.samples)
         assert lengths == [(g.n_vision, g.n_text) for g in prepared.geometries]
         runs.append(evaluate(vlm, prepared, PRUNER).rows)
     assert any(row.mean_tokens < row.n_vision for row in runs[0])
@@ -163,9 +163,9 @@ def test_without_a_chat_template_nothing_is_loaded(tmp_path, here, capsys, no_mo
 def test_a_template_that_only_the_tokenizer_has_is_used(folder, tmp_path):
     copied = shutil.copytree(folder("llava"), tmp_path / "c")
     processor, template = load_processor(str(copied)), (copied / "chat_template.jinja").read_text()
-    expected = prompt_lengths(processor, IMAGE, Gallery().samples())
+    expected = prompt_lengths(processor, [IMAGE], Gallery().samples())
     processor.chat_template, processor.tokenizer.chat_template = None, template
-    assert prompt_lengths(processor, IMAGE, Gallery().samples()) == expected
+    assert prompt_lengths(processor, [IMAGE], Gallery().samples()) == expected
 
 
 def test_pickled_weights_are_never_opened(folder, tmp_path):
@@ -314,7 +314,7 @@ LEGACY = {
 def test_a_processor_of_older_versions_gets_what_the_config_knows(folder, tmp_path, name, how):
     copied = shutil.copytree(folder(name), tmp_path / "c")
     file, samples = copied / "processor_config.json", Gallery().samples()
-    expected = prompt_lengths(load_processor(str(copied)), IMAGE, samples)
+    expected = prompt_lengths(load_processor(str(copied)), [IMAGE], samples)
     said = json.loads(file.read_text())
     changed = {key: value for key, value in said.items() if key not in LEGACY[name]}
     file.write_text(json.dumps(changed | (dict.fromkeys(LEGACY[name]) if how == "null" else {})))
@@ -323,7 +323,7 @@ def test_a_processor_of_older_versions_gets_what_the_config_knows(folder, tmp_pa
         preprocessor = copied / "preprocessor_config.json"
         wanted = {"processor_class": said["processor_class"]}
         preprocessor.write_text(json.dumps(json.loads(preprocessor.read_text()) | wanted))
-    assert prompt_lengths(load_processor(str(copied)), IMAGE, samples) == expected
+    assert prompt_lengths(load_processor(str(copied)), [IMAGE], samples) == expected
 
 
 @pytest.mark.parametrize(
@@ -374,7 +374,7 @@ def test_a_chat_template_that_fails_or_floods_is_one_line(folder, template, told
     processor.chat_template = template
     before = sys.gettrace()
     with pytest.raises(CheckpointError, match=f"the chat template of {folder('llava')} {told}"):
-        prompt_lengths(processor, IMAGE, Gallery().samples())
+        prompt_lengths(processor, [IMAGE], Gallery().samples())
     assert sys.gettrace() is before
 
 

@@ -80,7 +80,8 @@ class Family:
                 weight.normal_(std=0.16)
             for layer in model.get_decoder().layers:  # peaked attention, so that the choice of tokens matters
                 attend = layer.self_attn
-                attend.q_norm.weight.add_(1.5) if hasattr(attend, "q_norm") else attend.q_proj.weight.mul_(2.5)
+                query = getattr(attend, "q_proj", None) or attend.q_b_proj
+                attend.q_norm.weight.add_(1.5) if hasattr(attend, "q_norm") else query.weight.mul_(2.5)
         return model
 
     def sample(self, seed: int, n_images: int = 1, before: int = 4, after: int = 8) -> Sample:

@@ -32,11 +32,18 @@ class Oracle:
     """
 
     def __init__(
-        self, family: Family, sample: Sample, rank_by: str, positions: str = "original", opens_by: str | None = None
+        self,
+        family: Family,
+        sample: Sample,
+        rank_by: str,
+        positions: str = "original",
+        opens_by: str | None = None,
+        visual_ids: tuple[int, ...] = (IMAGE,),
     ) -> None:
         self.family, self.sample, self.rank_by, self.positions = family, sample, rank_by, positions
         self.opens_by = opens_by or rank_by
-        self.n_prompt, self.visual = len(sample.ids), (sample.ids[:-1] == IMAGE).nonzero().flatten()
+        self.n_prompt = len(sample.ids)
+        self.visual = torch.isin(sample.ids[:-1], torch.tensor(visual_ids)).nonzero().flatten()
         self.kept: list[np.ndarray] = []
         self.attention: list[torch.Tensor] = []
 
@@ -62,7 +69,9 @@ class Oracle:
         told = {"attention_mask": torch.zeros(allowed.shape).masked_fill(~allowed, torch.finfo().min)[None, None]}
         if self.positions == "compact":
             row = (self.alive.cumsum(0) - 1).clamp(min=0)  # row p of the full tables is position p
-            told["position_embeddings"] = tuple(table[:, row] for table in kwargs["position_embeddings"])
+            told["position_ids"] = row[None]
+            if kwargs["position_embeddings"] is not None:
+                told["position_embeddings"] = tuple(table[:, row] for table in kwargs["position_embeddings"])
         return args, kwargs | told
 
     def _drop(self, count, hidden):
@@ -86,6 +95,10 @@ class Oracle:
         distance = row[:, None] - row
         window = getattr(layer.self_attn, "sliding_window", None) or len(row)
         visible = (distance >= 0) & (distance < window)
+        if "chunked_attention" in (kinds := getattr(layer.self_attn.config, "layer_types", None) or []):
+            size = layer.self_attn.config.attention_chunk_size
+            if kinds[layer.self_attn.layer_idx] == "chunked_attention":
+                visible &= row[:, None] // size == row // size
         prompt = slice(self.n_prompt)
         visible[prompt, prompt] = given[0, 0, prompt, prompt] == 0
         return visible
