@@ -1,12 +1,15 @@
 """Anatomy: where a transformers vision-language model keeps the parts that pruning touches."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
+from autoprune_lab.decoder.costs import CostError, described
 from autoprune_lab.decoder.deepstack import adds_features, is_known
+from autoprune_lab.schedule.geometry import Geometry
 
 _INNER_NAMES = ("language_model", "text_model")
 _TOWER_NAMES = ("vision_tower", "visual", "vision_model")
@@ -38,6 +41,14 @@ class Anatomy:
         )
         _check_supported(anatomy)
         return anatomy
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        """What its layers cost, for an empty prompt; ValueError for a decoder that cannot be described."""
+        try:
+            return described(self.decoder)
+        except CostError as error:
+            raise ValueError(f"{type(self.model).__name__} is not supported: {error}") from error
 
     @property
     def implementation(self) -> str:

@@ -44,7 +44,7 @@ def attached(
 ) -> Iterator[Trace]:
     """See `Pruner.attach`; without `warn` a block in which nothing was pruned says nothing."""
     anatomy = Anatomy.of(plain(model))
-    _check_probe(pruner, len(anatomy.layers))
+    _check_probe(pruner, anatomy.geometry.n_layers)
     if pruner.positions == "compact":
         check_compact(anatomy)
     check_n_prompt(n_prompt)
