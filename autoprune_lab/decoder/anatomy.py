@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import nn
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
 
 from autoprune_lab.decoder.costs import CostError, described
 from autoprune_lab.decoder.deepstack import adds_features, is_known
@@ -44,11 +45,8 @@ class Anatomy:
 
     @cached_property
     def geometry(self) -> Geometry:
-        """What its layers cost, for an empty prompt; ValueError for a decoder that cannot be described."""
-        try:
-            return described(self.decoder)
-        except CostError as error:
-            raise ValueError(f"{type(self.model).__name__} is not supported: {error}") from error
+        """What its layers cost, for an empty prompt; CostError for a decoder that cannot be described."""
+        return described(self.decoder)
 
     @property
     def implementation(self) -> str:
@@ -64,6 +62,27 @@ class Anatomy:
     def window(self, layer: int) -> int | None:
         """How many tokens back, itself included, a token of this layer sees; None: all."""
         return self.config.sliding_window if self.kind(layer) == _SLIDING else None
+
+
+def geometry_of(model: PreTrainedModel) -> Geometry:
+    """`Anatomy.geometry` of a model that nobody attaches to."""
+    return described(_decoder(model))
+
+
+def geometry_by(config: PretrainedConfig, trust_remote_code: bool = False) -> Geometry:
+    """`geometry_of` the model that a *whole* config describes; no weights are made or read.
+
+    Raises CostError where the model cannot be made of its config alone: nothing is known of its costs then.
+    """
+    try:
+        with torch.device("meta"):
+            model = AutoModelForImageTextToText.from_config(
+                config, attn_implementation="eager", trust_remote_code=trust_remote_code
+            )
+    except Exception as error:  # a stranger's numbers, anywhere in transformers
+        why = (str(error).splitlines() or [""])[0]
+        raise CostError(f"{type(config).__name__} makes no model whose costs can be told: {why}") from error
+    return geometry_of(model)
 
 
 def _decoder(model: PreTrainedModel) -> nn.Module:

@@ -12,12 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 from transformers import DynamicCache
 
+from autoprune_lab.schedule.flops import decode_flops
 from autoprune_lab.schedule.geometry import Geometry, Layer
 
 _FEW, _SOME, _MANY = 5, 96, 2**21 + 1  # tokens; many: beyond any window, and no decoder's width
@@ -55,34 +57,43 @@ def _described(decoder: Any) -> Geometry:
     try:
         run = _Runs(_twin(decoder))
         some, many, few = (run.prefill(n) for n in (_SOME, _MANY, _FEW))
-        step = run.step()
+        steps = run.step(), run.step()
         seen = run.prefill(_FEW, visual=True) if run.types else few
-    except CostError:
-        raise
     except Exception as error:  # whatever a decoder's own code does on shapes without values
         why = (str(error).splitlines() or [""])[0]
         raise CostError(f"{name} cannot be described: its layers do not run on shapes alone ({why})") from error
-    terms = [_terms(name, place, few, some, many) for place in (_OUTSIDE, *range(run.n_layers))]
-    layers = []
-    for place, (text, pair) in enumerate(terms[1:]):
+    layers, outside = [], _terms(name, _OUTSIDE, few, some, many)[0]
+    for place in range(run.n_layers):
+        text, pair = _terms(name, place, few, some, many)
         held, values = many.cached.get(place, (_MANY, 0))
         visual = text + (seen.flops[place] - few.flops[place]) // _FEW
-        layers.append(
-            Layer(
-                per_token=visual,
-                per_pair=pair,
-                per_logit=many.logits[place] // _MANY**2,
-                kv_values=values,
-                text_extra=text - visual,
-                window=held if held < _MANY else None,
-            )
+        layer = Layer(
+            per_token=visual,
+            per_pair=pair,
+            per_logit=many.logits[place] // _MANY**2,
+            kv_values=values,
+            text_extra=text - visual,
+            per_key=steps[1].flops[place] - steps[0].flops[place] - pair,
+            window=held if held < _MANY else None,
         )
-    outside, rest = terms[0]
-    decoded = outside + sum(text + pair * (_FEW + 1) for text, pair in terms[1:])
-    if rest or decoded != sum(step.flops.values()):
-        raise CostError(f"{name} cannot be described: a decoded token costs other FLOPs than a token of the prompt")
-    sizes = Geometry.from_config(decoder.config, 0, 0)
-    return sizes if layers == [sizes.plain] * sizes.n_layers else replace(sizes, layers=tuple(layers), outside=outside)
+        layers.append(layer)
+    sizes = _sizes(decoder.config)
+    if outside or layers != [sizes.plain] * sizes.n_layers:
+        sizes = replace(sizes, layers=tuple(layers), outside=outside)
+    for n_keys, step in enumerate(steps, _FEW + 1):
+        if decode_flops(sizes, np.full(sizes.n_layers, n_keys)) != sum(step.flops.values()):
+            raise CostError(f"{name} cannot be described: a decoded token costs other FLOPs than one of the prompt")
+    return sizes
+
+
+def _sizes(config: Any) -> Geometry:
+    """The sizes that the papers' conventions know; where MLPs are of unlike widths, their mean."""
+    config = copy.copy(config)
+    config.allow_global_per_layer_attribute_access = True  # heads of unlike sizes are told by the layers, not here
+    widths = getattr(config, "intermediate_size", None)
+    if isinstance(widths, list | tuple):
+        config.intermediate_size = round(sum(widths) / len(widths))
+    return Geometry.from_config(config, 0, 0)
 
 
 def _terms(name: str, place: int, few: "_Spent", some: "_Spent", many: "_Spent") -> tuple[int, int]:

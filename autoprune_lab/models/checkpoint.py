@@ -112,15 +112,15 @@ def load_processor(path: str | Path, trust_remote_code: bool = False) -> "Proces
         return stock_processor(folder, trust_remote_code)
 
 
-def text_config(folder: Path, trust_remote_code: bool = False) -> "tuple[PretrainedConfig, int]":
-    """The decoder's config, and the id of the image token. Raises CheckpointError where there is none."""
+def model_config(folder: Path, trust_remote_code: bool = False) -> "tuple[PretrainedConfig, int]":
+    """The model's config, and the id of the image token. Raises CheckpointError where there is none."""
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     token = getattr(config, "image_token_id", None)
     if type(token) is not int or not 0 <= token < 2**31:
         raise CheckpointError(f"{folder / 'config.json'} names no image_token_id: this model cannot be pruned here")
-    return config.get_text_config(), token
+    return config, token
 
 
 def check_checkpoint(

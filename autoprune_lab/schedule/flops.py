@@ -44,9 +44,11 @@ def flops_ratio(geometry: Geometry, tokens: Int[np.ndarray, "layers"]) -> float:
 
 def decode_flops(geometry: Geometry, kv_lengths: Int[np.ndarray, "layers"]) -> int:
     """FLOPs of one new token; `kv_lengths` are the keys it sees in each layer, itself included."""
-    linear, quadratic = layer_terms(geometry)
-    text = sum(layer.text_extra for layer in geometry.each)
-    return int(linear.sum() + (quadratic * kv_lengths).sum()) + text + geometry.outside
+    layers = zip(geometry.each, kv_lengths.tolist(), strict=True)
+    of_layers = (
+        layer.per_token + layer.text_extra - layer.per_key + (layer.per_pair + layer.per_key) * n for layer, n in layers
+    )
+    return sum(of_layers) + geometry.outside
 
 
 def scoring_flops(geometry: Geometry, rows: int, keys: int, layer: int = 0) -> int:

@@ -14,8 +14,10 @@ class Layer:
     `per_token`: of a visual token beside its attention: projections, MLP, router, and the experts that are active for
     it, not those that are there. `text_extra`: of a text token on top of that, where text has experts of its own.
     `per_pair`: of one query against one key, both attention products, all heads; 0 without attention. `per_logit`:
-    the part of it that gives the logit. `kv_values`: keys and values of one token; 0 where another layer's are shared.
-    `window`: tokens that the cache holds at most; None: all. Prefill computes every pair, within a window or not.
+    the part of it that gives the logit. `kv_values`: what the cache holds of one token; 0 where another layer's is
+    shared. `per_key`: the part of `per_token` that makes keys and values of what the cache holds, where that is latent:
+    a decoded token pays it for every cached one. `window`: tokens that the cache holds at most; None: all. Prefill
+    computes every pair, within a window or not.
     """
 
     per_token: int
@@ -23,6 +25,7 @@ class Layer:
     per_logit: int
     kv_values: int
     text_extra: int = 0
+    per_key: int = 0
     window: int | None = None
 
 
