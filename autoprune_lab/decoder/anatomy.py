@@ -76,7 +76,7 @@ def geometry_by(config: PretrainedConfig, trust_remote_code: bool = False) -> Ge
     """
     try:
         with torch.device("meta"):
-            model = AutoModelForImageTextToText.from_config(
+            model: PreTrainedModel = AutoModelForImageTextToText.from_config(  # type: ignore[no-untyped-call]
                 config, attn_implementation="eager", trust_remote_code=trust_remote_code
             )
     except Exception as error:  # a stranger's numbers, anywhere in transformers

@@ -109,11 +109,11 @@ def _terms(name: str, place: int, few: "_Spent", some: "_Spent", many: "_Spent")
     return token, pairs
 
 
-class _Spent(TorchDispatchMode):
+class _Spent(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts FLOPs by the layer that runs; outside of all layers by `_OUTSIDE`."""
 
     def __init__(self, n_layers: int, n_tokens: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.n_tokens, self.place = n_tokens, _OUTSIDE
         self.flops = dict.fromkeys((_OUTSIDE, *range(n_layers)), 0)
         self.logits = dict(self.flops)

@@ -141,8 +141,8 @@ class Prefill:
 
     def _charge(self, source: DecoderSource, layer: int, asked: Bool[np.ndarray, "batch"]) -> None:
         """Write down what evidence of `layer` cost the samples that asked for it (a batch computes it for all)."""
-        n_keys = self.stage.n_vision + self.prompt.n_text
-        self.scoring_flops += scoring_flops(self.geometries[0], 1, 1, layer) * source.take_scored_rows() * asked * n_keys
+        n_pairs = source.take_scored_rows() * (self.stage.n_vision + self.prompt.n_text)
+        self.scoring_flops += scoring_flops(self.geometries[0], 1, 1, layer) * n_pairs * asked
 
 
 def must_cut(falls: Bool[np.ndarray, "batch"]) -> bool:

@@ -44,11 +44,10 @@ def flops_ratio(geometry: Geometry, tokens: Int[np.ndarray, "layers"]) -> float:
 
 def decode_flops(geometry: Geometry, kv_lengths: Int[np.ndarray, "layers"]) -> int:
     """FLOPs of one new token; `kv_lengths` are the keys it sees in each layer, itself included."""
-    layers = zip(geometry.each, kv_lengths.tolist(), strict=True)
-    of_layers = (
-        layer.per_token + layer.text_extra - layer.per_key + (layer.per_pair + layer.per_key) * n for layer, n in layers
-    )
-    return sum(of_layers) + geometry.outside
+    spent = geometry.outside
+    for layer, n_keys in zip(geometry.each, map(int, kv_lengths), strict=True):
+        spent += layer.per_token + layer.text_extra - layer.per_key + (layer.per_pair + layer.per_key) * n_keys
+    return spent
 
 
 def scoring_flops(geometry: Geometry, rows: int, keys: int, layer: int = 0) -> int:
@@ -61,9 +60,8 @@ def kv_cache_bytes(geometry: Geometry, tokens: Int[np.ndarray, "layers"], bytes_
 
     A sliding layer holds no more than its window; one that shares another's keys holds none.
     """
-    entering = _entering(geometry, tokens).tolist()
-    held = [n if layer.window is None else min(n, layer.window) for n, layer in zip(entering, geometry.each, strict=True)]
-    return bytes_per_value * sum(n * layer.kv_values for n, layer in zip(held, geometry.each, strict=True))
+    entering = zip(map(int, _entering(geometry, tokens)), geometry.each, strict=True)
+    return bytes_per_value * sum(min(n, layer.window or n) * layer.kv_values for n, layer in entering)
 
 
 def macs_2ndm(geometry: Geometry, tokens: Int[np.ndarray, "layers"]) -> int:
