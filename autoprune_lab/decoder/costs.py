@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils.flop_counter import flop_registry
 from transformers import DynamicCache
 
@@ -55,10 +55,11 @@ def described(decoder: Any) -> Geometry:
 def _described(decoder: Any) -> Geometry:
     name = type(decoder).__name__
     try:
-        run = _Runs(_twin(decoder))
-        some, many, few = (run.prefill(n) for n in (_SOME, _MANY, _FEW))
-        steps = run.step(), run.step()
-        seen = run.prefill(_FEW, visual=True) if run.types else few
+        with _disable_current_modes():  # nobody else's counter looks on
+            run = _Runs(_twin(decoder))
+            some, many, few = (run.prefill(n) for n in (_SOME, _MANY, _FEW))
+            steps = run.step(), run.step()
+            seen = run.prefill(_FEW, visual=True) if run.types else few
     except Exception as error:  # whatever a decoder's own code does on shapes without values
         why = (str(error).splitlines() or [""])[0]
         raise CostError(f"{name} cannot be described: its layers do not run on shapes alone ({why})") from error
@@ -195,8 +196,7 @@ def _by_shape(forward: Callable[..., Any], weights: Sequence[Tensor]) -> Callabl
     """
 
     def forwarded(*args: Any, **kwargs: Any) -> Any:
-        hidden, chosen = args[0], kwargs["top_k_index"] if len(args) == 1 and "top_k_index" in kwargs else args[1:2]
-        chosen = chosen[0] if isinstance(chosen, tuple) and chosen else chosen
+        hidden, chosen, *_ = *args, kwargs.get("top_k_index"), None
         if not isinstance(chosen, Tensor) or chosen.is_floating_point() or chosen.shape[:1] != hidden.shape[:1]:
             return forward(*args, **kwargs)
         for weight in weights:

@@ -196,11 +196,13 @@ def test_layers_that_the_config_does_not_describe_are_refused():
         described(net)
 
 
-def test_describing_draws_no_random_number_and_asks_a_config_once(monkeypatch):
+def test_describing_leaves_random_numbers_and_other_counters_alone_and_asks_a_config_once(monkeypatch):
     monkeypatch.setattr(costs, "_KNOWN", {})
     decoder("dense")
     state = torch.get_rng_state()
-    first = described(decoder("dense"))
+    with flop_counter() as outer:
+        first = described(decoder("dense"))
+    assert outer.get_total_flops() == 0
     assert torch.equal(state, torch.get_rng_state())
     monkeypatch.setattr(costs, "_twin", None)
     assert described(decoder("dense")) is first
