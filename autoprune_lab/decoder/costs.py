@@ -138,7 +138,9 @@ class _Runs:
 
     def __init__(self, twin: Any) -> None:
         self.twin, self.n_layers = twin, len(twin.layers)
-        self.types = [name for name in inspect.signature(twin.forward).parameters if _TYPES in name]
+        names = inspect.signature(twin.forward).parameters
+        self.types = [name for name in names if _TYPES in name]
+        self.cache_name = "cache" if "cache" in names else "past_key_values"  # see `cache.cache_of`
         self.spent = _Spent(0, 0)
         for place, layer in enumerate(twin.layers):
             layer.register_forward_pre_hook(self._at(place))
@@ -169,10 +171,11 @@ class _Runs:
         self.spent = _Spent(self.n_layers, n_tokens)
         # types have values: layers pick tokens by them
         types = {name: torch.full((1, n_tokens), int(visual)) for name in self.types}
+        held = {self.cache_name: self.cache, "use_cache": True}
         with torch.no_grad(), self.spent:
             ids = torch.zeros(1, n_tokens, dtype=torch.long, device="meta")
             mask = torch.ones(1, n_keys, dtype=torch.long, device="meta")
-            self.twin(input_ids=ids, attention_mask=mask, past_key_values=self.cache, use_cache=True, **types)
+            self.twin(input_ids=ids, attention_mask=mask, **held, **types)
         return self.spent
 
 

@@ -147,7 +147,10 @@ def prompts(model: Mapping[str, Any], task: "Task") -> tuple[Path, list[Geometry
     _tell(task)
     config, image_token_id = model_config(folder, trusted)
     lengths = prompt_lengths(load_processor(folder, trusted), image_token_id, extremes(task.samples()))
-    decoder = geometry_by(config, trusted)
+    try:
+        decoder = geometry_by(config, trusted)
+    except ValueError as error:
+        raise ConfigError(f"model: {error}") from error
     return folder, [decoder.with_tokens(*pair) for pair in dict.fromkeys(lengths)]
 
 
