@@ -44,12 +44,13 @@ def attached(
 ) -> Iterator[Trace]:
     """See `Pruner.attach`; without `warn` a block in which nothing was pruned says nothing."""
     anatomy = Anatomy.of(plain(model))
-    _check_probe(pruner, anatomy.geometry.n_layers)
+    _check_probe(pruner, len(anatomy.layers))
     if pruner.positions == "compact":
         check_compact(anatomy)
     check_n_prompt(n_prompt)
     session = Session(anatomy, pruner, keep_indices, n_prompt)
     with _alone(anatomy.decoder), eager(anatomy), ExitStack() as undo:
+        _ = anatomy.geometry  # a decoder whose costs cannot be told is refused here, before anything is hooked
         _hook(session, undo)
         _guard_generate(session, undo)
         yield session.trace
