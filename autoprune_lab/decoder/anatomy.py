@@ -2,13 +2,17 @@
 
 import inspect
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import torch
 from torch import nn
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
 
+from autoprune_lab.decoder.costs import CostError, described
 from autoprune_lab.decoder.deepstack import adds_features, is_known
 from autoprune_lab.models.visual_tokens import visual_token_ids
+from autoprune_lab.schedule.geometry import Geometry
 
 _INNER_NAMES = ("language_model", "text_model", "model", "decoder", "backbone")
 _TOWER_NAMES = ("vision_tower", "visual", "vision_model")
@@ -44,6 +48,11 @@ class Anatomy:
         _check_supported(anatomy)
         return anatomy
 
+    @cached_property
+    def geometry(self) -> Geometry:
+        """What its layers cost, for an empty prompt; CostError for a decoder that cannot be described."""
+        return described(self.decoder)
+
     @property
     def implementation(self) -> str:
         """The decoder's attention implementation: sdpa, eager, flash_attention_2, ..."""
@@ -66,6 +75,27 @@ class Anatomy:
     def sees_all(self, layer: int) -> bool:
         """Does a token of this layer see everything before it?"""
         return self.window(layer) is None and self.chunk(layer) is None
+
+
+def geometry_of(model: PreTrainedModel) -> Geometry:
+    """`Anatomy.geometry` of a model that nobody attaches to."""
+    return described(_decoder(model))
+
+
+def geometry_by(config: PretrainedConfig, trust_remote_code: bool = False) -> Geometry:
+    """`geometry_of` the model that a *whole* config describes; no weights are made or read.
+
+    Raises CostError where the model cannot be made of its config alone: nothing is known of its costs then.
+    """
+    try:
+        with torch.device("meta"):
+            model: PreTrainedModel = AutoModelForImageTextToText.from_config(  # type: ignore[no-untyped-call]
+                config, attn_implementation="eager", trust_remote_code=trust_remote_code
+            )
+    except Exception as error:  # a stranger's numbers, anywhere in transformers
+        why = (str(error).splitlines() or [""])[0]
+        raise CostError(f"{type(config).__name__} makes no model whose costs can be told: {why}") from error
+    return geometry_of(model)
 
 
 def _decoder(model: PreTrainedModel) -> nn.Module:

@@ -51,6 +51,7 @@ def attached(
     check_n_prompt(n_prompt)
     session = Session(anatomy, pruner, keep_indices, n_prompt)
     with _alone(anatomy.decoder), eager(anatomy), ExitStack() as undo:
+        _ = anatomy.geometry  # a decoder whose costs cannot be told is refused here, before anything is hooked
         _hook(session, undo)
         _guard_generate(session, undo)
         yield session.trace

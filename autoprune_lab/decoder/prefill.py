@@ -41,7 +41,6 @@ class Prefill:
         self.tapped: Tapped | None = None
         self.armed = self._is_tapped(-1)
         self.geometries = _geometries(anatomy, prompt)
-        self.flops_of_one = scoring_flops(self.geometries[0], 1, 1)
         self.complexities = np.zeros(len(self.geometries))  # 0 bits without an image, or if nobody asks
         self.scoring_flops = np.zeros(len(self.geometries), dtype=np.int64)
 
@@ -117,7 +116,7 @@ class Prefill:
             bits = given.detach().double().cpu().numpy()
             self.complexities = np.where(sighted, bits, 0.0)
             refuse_nan(bool(np.isnan(self.complexities).any()), "complexity", self.pruner.complexity, evidence.layer)
-            self._charge(source, sighted)
+            self._charge(source, evidence.layer, sighted)
         self.plan = self.pruner.plan(self.complexities, self.geometries)
         self.uploaded = _upload(self.plan, self.samples.device)
 
@@ -127,7 +126,7 @@ class Prefill:
         scorer = self.pruner.scorer if opening_scorer is None else opening_scorer
         shape = source.vision.slots.shape
         scores = fit(scorer(evidence), "scores", scorer, shape, floating=True)
-        self._charge(source, kept < self.stage.n_vision)
+        self._charge(source, evidence.layer, kept < self.stage.n_vision)
         survivors = self.pruner.recovery(evidence, scores, *self._uploaded(layer))
         check_survivors(survivors, self.pruner.recovery, shape, hidden)
         self.checks.add(Cut(scorer, evidence.layer, scores, survivors.keep, self.stage.n_vision, kept + merged))
@@ -140,10 +139,10 @@ class Prefill:
         self.stage, slots = self.stage.narrow(survivors.keep, kept + merged)
         return hidden[self.samples, slots]
 
-    def _charge(self, source: DecoderSource, asked: Bool[np.ndarray, "batch"]) -> None:
-        """Write down what evidence cost the samples that asked for it (a batch computes it for all)."""
-        n_keys = self.stage.n_vision + self.prompt.n_text
-        self.scoring_flops += self.flops_of_one * source.take_scored_rows() * asked * n_keys
+    def _charge(self, source: DecoderSource, layer: int, asked: Bool[np.ndarray, "batch"]) -> None:
+        """Write down what evidence of `layer` cost the samples that asked for it (a batch computes it for all)."""
+        n_pairs = source.take_scored_rows() * (self.stage.n_vision + self.prompt.n_text)
+        self.scoring_flops += scoring_flops(self.geometries[0], 1, 1, layer) * n_pairs * asked
 
 
 def must_cut(falls: Bool[np.ndarray, "batch"]) -> bool:
@@ -152,9 +151,8 @@ def must_cut(falls: Bool[np.ndarray, "batch"]) -> bool:
 
 
 def _geometries(anatomy: Anatomy, prompt: Prompt) -> list[Geometry]:
-    decoder = Geometry.from_config(anatomy.config, 0, 0)
     lengths = zip(prompt.stage.n_vision, prompt.n_text, strict=True)
-    return [decoder.with_tokens(int(vision), int(text)) for vision, text in lengths]
+    return [anatomy.geometry.with_tokens(int(vision), int(text)) for vision, text in lengths]
 
 
 def _replace_visual(hidden: Tensor, visual: Tensor, source: DecoderSource) -> Tensor:

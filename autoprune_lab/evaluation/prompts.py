@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from autoprune_lab.decoder.anatomy import geometry_of
+from autoprune_lab.decoder.eager import plain
 from autoprune_lab.decoder.layout import Prompt
 from autoprune_lab.evaluation.features import VisionEncoder, n_bytes, refuse_another_count
 from autoprune_lab.models.checkpoint import VLM
@@ -108,12 +110,12 @@ def prepare(
         batches.append(Batch(tuple(places), maker, kept, 0 if blocks == 1 else int(labels[places[0]])))
     if left_out and not lengths and not may_be_empty:
         raise none_shown(task.name, list(left_out.values()))
-    config = vlm.model.config.get_text_config()
+    decoder = geometry_of(plain(vlm.model))
     shown = {place: i for i, place in enumerate(sorted(lengths))}
     return PreparedTask(
         task,
         tuple(samples[place] for place in shown),
-        tuple(Geometry.from_config(config, *lengths[place]) for place in shown),
+        tuple(decoder.with_tokens(*lengths[place]) for place in shown),
         tuple(replace(batch, places=tuple(shown[place] for place in batch.places)) for batch in batches),
         dict(sorted(left_out.items())),
     )

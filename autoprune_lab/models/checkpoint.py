@@ -113,15 +113,15 @@ def load_processor(path: str | Path, trust_remote_code: bool = False) -> "Proces
         return stock_processor(folder, trust_remote_code)
 
 
-def text_config(folder: Path, trust_remote_code: bool = False) -> "tuple[PretrainedConfig, tuple[int, ...]]":
-    """The decoder's config, and the ids of visual tokens. Raises CheckpointError where there is none."""
+def model_config(folder: Path, trust_remote_code: bool = False) -> "tuple[PretrainedConfig, tuple[int, ...]]":
+    """The model's config, and the ids of visual tokens. Raises CheckpointError where there is none."""
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     token = getattr(config, "image_token_id", None)
     if type(token) is not int or not 0 <= token < 2**31:
         raise CheckpointError(f"{folder / 'config.json'} names no image_token_id: this model cannot be pruned here")
-    return config.get_text_config(), visual_token_ids(config)
+    return config, visual_token_ids(config)
 
 
 def check_checkpoint(

@@ -1,6 +1,6 @@
 """Hands out whole tokens to layers, in the order in which a growing scale admits them, up to a cost.
 
-A layer may also stand for a stair: k layers of one count, at k times the cost.
+A layer may also stand for a stair: several layers of one count, at the sum of their costs.
 """
 
 import math
@@ -14,14 +14,14 @@ Column = Int[np.ndarray, "batch 1"]
 Counts = Int[np.ndarray, "batch layers"]
 Weights = Float[np.ndarray, "batch layers"]
 Scale = Float[np.ndarray, "batch 1"]
-Price = Int[np.ndarray, "batch #layers"]
+Price = Int[np.ndarray, "batch layers"]
 
 _LEAST_WEIGHT = 1e-290  # of the largest weight: below it a layer stays empty, and no scale can overflow
 
 
 @dataclass(frozen=True)
 class Cost:
-    """A layer of m = tokens + text costs linear * m + quadratic * m**2; their sum must not pass `bound`."""
+    """Layer l of m = tokens + text costs linear[l] * m + quadratic[l] * m**2; their sum must not pass `bound`."""
 
     linear: Price
     quadratic: Price
@@ -30,8 +30,12 @@ class Cost:
 
     def total(self, tokens: Counts) -> Column:
         """Cost of each sample's plan."""
+        return np.asarray(self.of_layers(tokens).sum(axis=1, keepdims=True))
+
+    def of_layers(self, tokens: Int[np.ndarray, "batch #layers"]) -> Counts:
+        """Cost of each layer of each sample's plan."""
         m = tokens + self.text
-        return np.asarray((m * (self.linear + self.quadratic * m)).sum(axis=1, keepdims=True))
+        return np.asarray(m * (self.linear + self.quadratic * m))
 
     def of(self, rows: Bool[np.ndarray, "batch"]) -> "Cost":
         """Of some of the samples."""

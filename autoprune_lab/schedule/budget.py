@@ -11,7 +11,7 @@ from jaxtyping import Bool, Int
 from autoprune_lab.schedule.allocation import Column, Cost, Counts, allocate, column
 from autoprune_lab.schedule.curve import Shape, whole_tokens
 from autoprune_lab.schedule.cuts import check_max_cuts, fewer_cuts_opened
-from autoprune_lab.schedule.flops import layer_terms, unpruned_flops
+from autoprune_lab.schedule.flops import fixed_flops, layer_terms, unpruned_flops
 from autoprune_lab.schedule.geometry import Geometry
 from autoprune_lab.schedule.opening import check_opening, check_room, left_open
 from autoprune_lab.schedule.plan import Plan, Split, keep_all
@@ -94,7 +94,11 @@ class Budget(Sizing):
         """The least bound that `fit` can reach, in the budget's own unit: every free layer empty."""
         _check(shape[None], [geometry], free_from, None, self.opening)
         held = np.where(_full(shape[None], free_from), self._entering([geometry])[1], 0)
-        return int(self._cost([geometry]).total(held)[0, 0]) / self._whole(geometry)
+        return (int(self._cost([geometry]).total(held)[0, 0]) + self._fixed(geometry)) / self._whole(geometry)
+
+    def _fixed(self, geometry: Geometry) -> int:
+        """What no plan changes."""
+        return 0 if self.flops_ratio is None else fixed_flops(geometry)
 
     def _whole(self, geometry: Geometry) -> int:
         """What a bound of 1 stands for: the unpruned FLOPs, or one token in every layer."""
@@ -106,15 +110,17 @@ class Budget(Sizing):
         return n_vision, left_open(self.opening, n_vision)
 
     def _cost(self, geometries: Sequence[Geometry]) -> Cost:
-        """Per sample, cost and bound in whole FLOPs, or in whole tokens summed over the layers."""
+        """Per sample and layer, cost in whole FLOPs or tokens; per sample, what of the bound is left to the layers."""
         if self.flops_ratio is None:
-            terms, text = [(1, 0) for _ in geometries], [0 for _ in geometries]
+            ones = np.ones((len(geometries), geometries[0].n_layers), dtype=np.int64)
+            linear, quadratic, text = ones, 0 * ones, [0 for _ in geometries]
         else:
-            terms, text = [layer_terms(g) for g in geometries], [g.n_text for g in geometries]
+            linear, quadratic = (np.stack(part) for part in zip(*map(layer_terms, geometries), strict=True))
+            text = [geometry.n_text for geometry in geometries]
         wholes = [self._whole(geometry) for geometry in geometries]
         bounds = _largest(float(self.flops_ratio or self.mean_tokens or 0), wholes)
-        linear, quadratic = zip(*terms, strict=True)
-        return Cost(column(linear), column(quadratic), column(text), column(bounds))
+        left = [bound - self._fixed(geometry) for bound, geometry in zip(bounds, geometries, strict=True)]
+        return Cost(linear, quadratic, column(text), column(left))
 
     def _refusal(self, shapes: Shapes, geometries: Sequence[Geometry], free_from: int) -> BudgetError:
         """Names the floor of the sample whose floor is highest."""

@@ -25,11 +25,10 @@ def fewer_cuts(counts: Counts, n_vision: Column, cost: Cost, max_cuts: int) -> C
     token of one stair is wasted. `counts` of few enough falls come out as they are, if they waste no more than
     `allocate` does. For the others, a larger bound may move the cuts, and so lower a layer.
     """
-    edges = nearest_staircase(counts, _first_ends(counts.shape[1], n_vision, cost), n_vision, max_cuts)
-    widths = np.diff(edges, axis=1, prepend=0)
-    means = np.diff(np.take_along_axis(_sums(counts), edges, axis=1), axis=1, prepend=0) / np.maximum(widths, 1)
+    edges = nearest_staircase(counts, _first_ends(n_vision, cost), n_vision, max_cuts)
+    means = _within(counts, edges) / np.maximum(np.diff(edges, axis=1, prepend=0), 1)
     first = np.arange(max_cuts + 1) == 0
-    priced = replace(cost, linear=cost.linear * widths, quadratic=cost.quadratic * widths)
+    priced = replace(cost, linear=_within(cost.linear, edges), quadratic=_within(cost.quadratic, edges))
     stairs = allocate(np.where(first, 0.0, means), np.where(first, n_vision, 0), n_vision, priced)
     stair_of = (edges[:, :, None] <= np.arange(counts.shape[1])).sum(axis=1)
     return np.take_along_axis(stairs, stair_of, axis=1)
@@ -44,10 +43,10 @@ def fewer_cuts_opened(counts: Counts, opened: Column, n_vision: Column, cost: Co
     return fewer
 
 
-def _first_ends(n_layers: int, n_vision: Column, cost: Cost) -> Reachable:
+def _first_ends(n_vision: Column, cost: Cost) -> Reachable:
     """How many layers can keep every token, the rest none, without passing the bound."""
-    empty = cost.total(np.zeros_like(n_vision))
-    return np.asarray(n_layers * empty + np.arange(n_layers + 1) * (cost.total(n_vision) - empty) <= cost.bound)
+    empty, whole = cost.of_layers(np.zeros_like(n_vision)), cost.of_layers(n_vision)
+    return np.asarray(empty.sum(axis=1, keepdims=True) + _sums(whole - empty) <= cost.bound)
 
 
 def nearest_staircase(counts: Counts, first_ends: Reachable, n_vision: Column, max_cuts: int) -> Edges:
@@ -79,6 +78,11 @@ def _spread(counts: Counts) -> Float[np.ndarray, "batch edges edges"]:
     spread /= -np.maximum(width, 1)
     spread[:, width < 0] = np.inf
     return np.asarray(spread)
+
+
+def _within(values: Counts, edges: Edges) -> Int[np.ndarray, "batch stairs"]:
+    """Sums of each row's values over the layers of each stair."""
+    return np.diff(np.take_along_axis(_sums(values), edges, axis=1), axis=1, prepend=0)
 
 
 def _sums(values: Counts) -> Int[np.ndarray, "batch edges"]:

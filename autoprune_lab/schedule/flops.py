@@ -1,7 +1,8 @@
 """What a prefill costs: real FLOPs (2 per multiply-add), cache bytes, and the papers' own conventions.
 
-Counted are the decoder's linear maps and its two attention products, every query against every key (causal
-skipping is not credited), exactly as `torch.utils.flop_counter.FlopCounterMode` counts them. Not counted:
+Counted are the decoder's linear maps and its two attention products, every query against every key (neither causal
+skipping nor a sliding window is credited), exactly as `torch.utils.flop_counter.FlopCounterMode` counts them. Of a
+mixture of experts the active ones count, and the router: pruned and unpruned alike, so in every ratio. Not counted:
 norms, softmax, rotary embedding, lm_head, vision tower (`SampleTrace.vision_flops`). `tokens` are always the
 *visual* tokens entering each layer; text comes from the geometry. Sums are int64: good to a million tokens in 80
 layers, 8192 wide.
@@ -13,52 +14,54 @@ from jaxtyping import Int
 from autoprune_lab.schedule.geometry import Geometry
 
 
-def layer_terms(geometry: Geometry) -> tuple[int, int]:
-    """(linear, quadratic): one layer on n tokens costs linear * n + quadratic * n**2 FLOPs."""
-    query, key = geometry.n_heads * geometry.head_dim, geometry.n_kv_heads * geometry.head_dim
-    linear = 2 * geometry.hidden * (2 * query + 2 * key + 3 * geometry.intermediate)
-    return linear, 4 * query
+def layer_terms(geometry: Geometry) -> tuple[Int[np.ndarray, "layers"], Int[np.ndarray, "layers"]]:
+    """(linear, quadratic): a layer that n tokens enter costs linear * n + quadratic * n**2 FLOPs; see `fixed_flops`."""
+    return geometry.terms[0], geometry.terms[1]
 
 
-def layer_flops(geometry: Geometry, n_tokens: Int[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
-    """FLOPs of one prefill layer on `n_tokens` (visual and text together), element by element."""
-    linear, quadratic = layer_terms(geometry)
-    n = n_tokens.astype(np.int64)
-    return np.asarray(n * (linear + quadratic * n))
+def fixed_flops(geometry: Geometry) -> int:
+    """FLOPs of a prefill that no plan changes, beside `layer_terms`; 0 for most decoders."""
+    text = sum(layer.text_extra for layer in geometry.each)
+    return text * geometry.n_text + geometry.outside * (geometry.n_vision + geometry.n_text)
 
 
 def prefill_flops(geometry: Geometry, tokens: Int[np.ndarray, "layers"]) -> int:
     """FLOPs of the decoder's prefill with `tokens` visual tokens entering each layer."""
-    return int(layer_flops(geometry, _entering(geometry, tokens)).sum())
+    linear, quadratic = layer_terms(geometry)
+    n = _entering(geometry, tokens)
+    return int((n * (linear + quadratic * n)).sum()) + fixed_flops(geometry)
 
 
 def unpruned_flops(geometry: Geometry) -> int:
     """FLOPs of the decoder's prefill with every visual token in every layer."""
-    linear, quadratic = layer_terms(geometry)
-    n = geometry.n_vision + geometry.n_text
-    return geometry.n_layers * n * (linear + quadratic * n)
+    return prefill_flops(geometry, np.full(geometry.n_layers, geometry.n_vision))
 
 
 def flops_ratio(geometry: Geometry, tokens: Int[np.ndarray, "layers"]) -> float:
-    """Pruned / unpruned prefill FLOPs of the decoder, text included; in (0, 1]."""
+    """Pruned / unpruned prefill FLOPs of the decoder, text included; in (0, 1]. Of experts, the active ones count."""
     return prefill_flops(geometry, tokens) / unpruned_flops(geometry)
 
 
 def decode_flops(geometry: Geometry, kv_lengths: Int[np.ndarray, "layers"]) -> int:
     """FLOPs of one new token; `kv_lengths` are the keys it sees in each layer, itself included."""
-    linear, quadratic = layer_terms(geometry)
-    return geometry.n_layers * linear + quadratic * int(kv_lengths.sum())
+    spent = geometry.outside
+    for layer, n_keys in zip(geometry.each, map(int, kv_lengths), strict=True):
+        spent += layer.per_token + layer.text_extra - layer.per_key + (layer.per_pair + layer.per_key) * n_keys
+    return spent
 
 
-def scoring_flops(geometry: Geometry, rows: int, keys: int) -> int:
+def scoring_flops(geometry: Geometry, rows: int, keys: int, layer: int = 0) -> int:
     """FLOPs of the attention logits of `rows` text rows against `keys` keys, all heads of one layer."""
-    return 2 * rows * keys * geometry.n_heads * geometry.head_dim
+    return rows * keys * geometry.each[layer].per_logit
 
 
 def kv_cache_bytes(geometry: Geometry, tokens: Int[np.ndarray, "layers"], bytes_per_value: int) -> int:
-    """Bytes of the keys and values that the prefill leaves in the cache (half precision: 2 a value)."""
-    values = 2 * geometry.n_kv_heads * geometry.head_dim * int(_entering(geometry, tokens).sum())
-    return values * bytes_per_value
+    """Bytes of the keys and values that the prefill leaves in the cache (half precision: 2 a value).
+
+    A sliding layer holds no more than its window; one that shares another's keys holds none.
+    """
+    entering = zip(map(int, _entering(geometry, tokens)), geometry.each, strict=True)
+    return bytes_per_value * sum(min(n, layer.window or n) * layer.kv_values for n, layer in entering)
 
 
 def macs_2ndm(geometry: Geometry, tokens: Int[np.ndarray, "layers"]) -> int:

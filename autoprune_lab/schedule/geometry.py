@@ -1,14 +1,43 @@
 """Geometry: the sizes that decide what the prefill of one prompt costs."""
 
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Int
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What one decoder layer costs, in FLOPs (2 per multiply-add) and in values that it leaves in the cache.
+
+    `per_token`: of a visual token beside its attention: projections, MLP, router, and the experts that are active for
+    it, not those that are there. `text_extra`: of a text token on top of that, where text has experts of its own.
+    `per_pair`: of one query against one key, both attention products, all heads; 0 without attention. `per_logit`:
+    the part of it that gives the logit. `kv_values`: what the cache holds of one token; 0 where another layer's is
+    shared. `per_key`: the part of `per_token` that makes keys and values of what the cache holds, where that is latent:
+    a decoded token pays it for every cached one. `window`: tokens that the cache holds at most; None: all. Prefill
+    computes every pair, within a window or not.
+    """
+
+    per_token: int
+    per_pair: int
+    per_logit: int
+    kv_values: int
+    text_extra: int = 0
+    per_key: int = 0
+    window: int | None = None
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Sizes of one decoder (with grouped-query attention) and of one prompt.
+    """Sizes of one decoder and of one prompt.
 
-    `n_kv_heads` <= `n_heads` is the number of key/value heads; `n_vision` counts the visual tokens before any
-    pruning, `n_text` all other prompt tokens. The MLP is gated: three matrices, as in Llama, Qwen and Gemma.
+    `n_vision` counts the visual tokens before any pruning, `n_text` all other prompt tokens. Without `layers` every
+    layer is plain: attention of `n_heads` heads, `n_kv_heads` <= `n_heads` of them with keys and values of their own,
+    and a gated MLP, three matrices, as in Llama, Qwen and Gemma. `layers` says what each one costs where they are not
+    (experts, unlike heads, latent or shared keys); the sizes then serve the papers' conventions only. `outside`: FLOPs
+    that the decoder spends between its layers and its input on each token of the whole prompt, pruned or not.
     """
 
     n_layers: int
@@ -19,17 +48,24 @@ class Geometry:
     head_dim: int
     n_vision: int
     n_text: int
+    layers: tuple[Layer, ...] | None = None
+    outside: int = 0
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a size below 1, or a token count below 0."""
+        """Raise ValueError for a size below 1, a count below 0, or another number of `layers` than `n_layers`."""
         for field in fields(self):
-            value, least = getattr(self, field.name), 0 if field.name in ("n_vision", "n_text") else 1
-            if value < least:
+            value, least = getattr(self, field.name), 0 if field.name in ("n_vision", "n_text", "outside") else 1
+            if field.name != "layers" and value < least:
                 raise ValueError(f"{field.name}={value} must be at least {least}")
+        if self.layers is not None and len(self.layers) != self.n_layers:
+            raise ValueError(f"{len(self.layers)} layers are described, n_layers={self.n_layers}: describe each one")
 
     @classmethod
     def from_config(cls, config: object, n_vision: int, n_text: int) -> "Geometry":
-        """Read the decoder's sizes from a Hugging Face *text* config; ValueError names what it lacks."""
+        """Read a *plain* decoder's sizes from a Hugging Face *text* config; ValueError names what it lacks.
+
+        A config does not say what its layers compute: `decoder.costs` asks them, and refuses to guess.
+        """
 
         def size(name: str, default: int | None = None) -> int:
             value = getattr(config, name, None)
@@ -49,6 +85,23 @@ class Geometry:
             n_vision=n_vision,
             n_text=n_text,
         )
+
+    @property
+    def each(self) -> tuple[Layer, ...]:
+        """What every layer costs, in order."""
+        return (self.plain,) * self.n_layers if self.layers is None else self.layers
+
+    @cached_property
+    def terms(self) -> Int[np.ndarray, "2 layers"]:
+        """`per_token` and `per_pair` of every layer; not to be written to."""
+        return np.array([(layer.per_token, layer.per_pair) for layer in self.each], dtype=np.int64).T
+
+    @property
+    def plain(self) -> Layer:
+        """A plain layer of these sizes."""
+        query, key = self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim
+        linear = 2 * self.hidden * (2 * query + 2 * key + 3 * self.intermediate)
+        return Layer(linear, per_pair=4 * query, per_logit=2 * query, kv_values=2 * key)
 
     def with_tokens(self, n_vision: int, n_text: int) -> "Geometry":
         """The same decoder with another prompt."""

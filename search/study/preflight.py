@@ -140,17 +140,22 @@ def prompts(model: Mapping[str, Any], task: "Task") -> tuple[Path, list[Geometry
 
     `model`: the arguments that load it. No weights are read.
     """
+    from autoprune_lab.decoder.anatomy import geometry_by
     from autoprune_lab.evaluation.prompts import extremes, prompt_lengths
-    from autoprune_lab.models.checkpoint import check_checkpoint, load_processor, text_config
+    from autoprune_lab.models.checkpoint import check_checkpoint, load_processor, model_config
     from autoprune_lab.models.placement import Placement
 
     Placement(**{field: model[field] for field in Placement.__dataclass_fields__ if field in model}).check()
     trusted, strict = bool(model.get("trust_remote_code")), bool(model.get("strict", True))
     folder = check_checkpoint(str(model["path"]), model.get("revision"), trusted, strict)
     _tell(task)
-    text, visual_ids = text_config(folder, trusted)
+    config, visual_ids = model_config(folder, trusted)
     lengths = prompt_lengths(load_processor(folder, trusted), visual_ids, extremes(task.samples()))
-    return folder, [Geometry.from_config(text, *pair) for pair in dict.fromkeys(lengths)]
+    try:
+        decoder = geometry_by(config, trusted)
+    except ValueError as error:
+        raise ConfigError(f"model: {error}") from error
+    return folder, [decoder.with_tokens(*pair) for pair in dict.fromkeys(lengths)]
 
 
 def _tell(task: "Task") -> None:

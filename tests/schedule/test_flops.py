@@ -124,8 +124,8 @@ def test_mean_tokens_entering_and_leaving_differ_by_what_the_first_layer_sees():
 
 
 def test_long_prompts_do_not_overflow_small_integers():
-    n = np.array([100_000], dtype=np.int32)
-    assert int(flops.layer_flops(LLAVA, n)[0]) == int(flops.layer_flops(LLAVA, n.astype(np.int64))[0]) > 2**31
+    tokens = np.full(32, 100_000, dtype=np.int32)
+    assert flops.prefill_flops(LLAVA, tokens) == flops.prefill_flops(LLAVA, tokens.astype(np.int64)) > 2**31
 
 
 def test_a_plan_for_another_decoder_is_refused():

@@ -1,0 +1,209 @@
+"""What each layer of a decoder costs: its own code is run on shapes alone, and torch's counter looks on.
+
+A twin of the decoder is made of its config on torch's meta device: no weights, no memory, no arithmetic. So a figure
+follows from what a layer computes, not from a list of what layers are known to compute: heads of unlike sizes, keys
+that are latent or another layer's, experts, per-layer inputs. What does not grow as tokens and pairs of tokens do is
+refused. A config alone gives the same twin, and the same figures.
+"""
+
+import copy
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils.flop_counter import flop_registry
+from transformers import DynamicCache
+
+from autoprune_lab.schedule.flops import decode_flops
+from autoprune_lab.schedule.geometry import Geometry, Layer
+
+_FEW, _SOME, _MANY = 5, 96, 2**21 + 1  # tokens; many: beyond any window, and no decoder's width
+_TYPES = "token_type_ids"  # in the name of an argument that tells visual tokens (1) from text (0)
+_OUTSIDE = -1
+
+_KNOWN: dict[tuple[type, str], Geometry] = {}
+"""By class and config: a process asks once."""
+
+
+class CostError(ValueError):
+    """A decoder whose costs cannot be told; one line."""
+
+
+def described(decoder: Any) -> Geometry:
+    """The decoder's geometry, of an empty prompt (0 visual tokens, 0 of text).
+
+    `decoder` owns `layers` and `config`. Exact where torch counts experts one by one (experts_implementation="eager");
+    its counter misses the kernels that take them together. Raises CostError for a decoder that cannot be described.
+    """
+    key = type(decoder), decoder.config.to_json_string(use_diff=False)
+    if key not in _KNOWN:
+        _KNOWN[key] = _described(decoder)
+    geometry = _KNOWN[key]
+    if len(decoder.layers) != geometry.n_layers:
+        raise CostError(
+            f"{key[0].__name__} has {len(decoder.layers)} layers, its config describes {geometry.n_layers}: "
+            "set config.num_hidden_layers to what is there"
+        )
+    return geometry
+
+
+def _described(decoder: Any) -> Geometry:
+    name = type(decoder).__name__
+    try:
+        with _disable_current_modes():  # nobody else's counter looks on
+            run = _Runs(_twin(decoder))
+            some, many, few = (run.prefill(n) for n in (_SOME, _MANY, _FEW))
+            steps = run.step(), run.step()
+            seen = run.prefill(_FEW, visual=True) if run.types else few
+    except Exception as error:  # whatever a decoder's own code does on shapes without values
+        why = (str(error).splitlines() or [""])[0]
+        raise CostError(f"{name} cannot be described: its layers do not run on shapes alone ({why})") from error
+    layers, outside = [], _terms(name, _OUTSIDE, few, some, many)[0]
+    for place in range(run.n_layers):
+        text, pair = _terms(name, place, few, some, many)
+        held, values = many.cached.get(place, (_MANY, 0))
+        visual = text + (seen.flops[place] - few.flops[place]) // _FEW
+        layer = Layer(
+            per_token=visual,
+            per_pair=pair,
+            per_logit=many.logits[place] // _MANY**2,
+            kv_values=values,
+            text_extra=text - visual,
+            per_key=steps[1].flops[place] - steps[0].flops[place] - pair,
+            window=held if held < _MANY else None,
+        )
+        layers.append(layer)
+    sizes = _sizes(decoder.config)
+    if outside or layers != [sizes.plain] * sizes.n_layers:
+        sizes = replace(sizes, layers=tuple(layers), outside=outside)
+    for n_keys, step in enumerate(steps, _FEW + 1):
+        if decode_flops(sizes, np.full(sizes.n_layers, n_keys)) != sum(step.flops.values()):
+            raise CostError(f"{name} cannot be described: a decoded token costs other FLOPs than one of the prompt")
+    return sizes
+
+
+def _sizes(config: Any) -> Geometry:
+    """The sizes that the papers' conventions know; where MLPs are of unlike widths, their mean."""
+    config = copy.copy(config)
+    config.allow_global_per_layer_attribute_access = True  # heads of unlike sizes are told by the layers, not here
+    widths = getattr(config, "intermediate_size", None)
+    if isinstance(widths, list | tuple):
+        config.intermediate_size = round(sum(widths) / len(widths))
+    return Geometry.from_config(config, 0, 0)
+
+
+def _terms(name: str, place: int, few: "_Spent", some: "_Spent", many: "_Spent") -> tuple[int, int]:
+    """FLOPs a token and FLOPs a pair of tokens, from three lengths; CostError where they do not give them."""
+    pairs, rest = divmod(some.flops[place] * _FEW - few.flops[place] * _SOME, _SOME * _FEW * (_SOME - _FEW))
+    token = few.flops[place] // _FEW - pairs * _FEW
+    if rest or any(spent.flops[place] != n * (token + pairs * n) for n, spent in ((_FEW, few), (_MANY, many))):
+        where = "what is outside its layers" if place == _OUTSIDE else f"layer {place}"
+        raise CostError(
+            f"{name} cannot be described: the FLOPs of {where} do not grow as tokens and pairs of tokens do "
+            f"({few.flops[place]} for {_FEW} tokens, {some.flops[place]} for {_SOME})"
+        )
+    return token, pairs
+
+
+class _Spent(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts FLOPs by the layer that runs; outside of all layers by `_OUTSIDE`."""
+
+    def __init__(self, n_layers: int, n_tokens: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.n_tokens, self.place = n_tokens, _OUTSIDE
+        self.flops = dict.fromkeys((_OUTSIDE, *range(n_layers)), 0)
+        self.logits = dict(self.flops)
+        self.cached: dict[int, tuple[int, int]] = {}  # tokens held, and values of each, by layer
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:
+            return torch.zeros((), dtype=args[0].dtype).item()  # "is any token padding?": none is
+        out = func(*args, **(kwargs or {}))
+        count = flop_registry.get(func._overloadpacket)
+        if count is not None:
+            flops = count(*args, **(kwargs or {}), out_val=out)
+            self.flops[self.place] += flops
+            if out.shape[-1] == self.n_tokens:  # nothing else is as wide as there are keys
+                self.logits[self.place] += flops
+        return out
+
+
+class _Runs:
+    """Runs a twin on prompts and decoded tokens that are shapes."""
+
+    def __init__(self, twin: Any) -> None:
+        self.twin, self.n_layers = twin, len(twin.layers)
+        names = inspect.signature(twin.forward).parameters
+        self.types = [name for name in names if _TYPES in name]
+        self.cache_name = "cache" if "cache" in names else "past_key_values"  # see `cache.cache_of`
+        self.spent = _Spent(0, 0)
+        for place, layer in enumerate(twin.layers):
+            layer.register_forward_pre_hook(self._at(place))
+            layer.register_forward_hook(self._at(_OUTSIDE))
+
+    def prefill(self, n_tokens: int, visual: bool = False) -> _Spent:
+        """A whole prompt, of text or of visual tokens."""
+        self.cache: Any = DynamicCache(config=self.twin.config)
+        spent = self._run(n_tokens, n_tokens, visual)
+        for place, layer in enumerate(self.cache.layers):
+            keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)
+            if keys is not None and values is not None and keys.numel():
+                held = keys.shape[-2]
+                spent.cached[place] = held, (keys.numel() + values.numel()) // held
+        return spent
+
+    def step(self) -> _Spent:
+        """One token behind the last prompt."""
+        return self._run(1, self.cache.get_seq_length() + 1)
+
+    def _at(self, place: int) -> Callable[..., None]:
+        def now(*args: Any) -> None:
+            self.spent.place = place
+
+        return now
+
+    def _run(self, n_tokens: int, n_keys: int, visual: bool = False) -> _Spent:
+        self.spent = _Spent(self.n_layers, n_tokens)
+        # types have values: layers pick tokens by them
+        types = {name: torch.full((1, n_tokens), int(visual)) for name in self.types}
+        held = {self.cache_name: self.cache, "use_cache": True}
+        with torch.no_grad(), self.spent:
+            ids = torch.zeros(1, n_tokens, dtype=torch.long, device="meta")
+            mask = torch.ones(1, n_keys, dtype=torch.long, device="meta")
+            self.twin(input_ids=ids, attention_mask=mask, **held, **types)
+        return self.spent
+
+
+def _twin(decoder: Any) -> Any:
+    """The decoder again, of its config, without weights: attention spelled out, experts by their shapes."""
+    config = copy.deepcopy(decoder.config)
+    config._attn_implementation = "eager"
+    with torch.device("meta"):
+        twin = type(decoder)(config).eval()
+    for module in twin.modules():
+        weights = [weight for weight in module._parameters.values() if weight is not None and weight.ndim == 3]
+        if weights:  # one matrix an expert
+            module.forward = _by_shape(module.forward, weights)
+    return twin
+
+
+def _by_shape(forward: Callable[..., Any], weights: Sequence[Tensor]) -> Callable[..., Any]:
+    """Experts' `forward(hidden, top_k_index, top_k_weights)` without looking at which tokens chose which expert.
+
+    Each token passes each matrix of each of the experts that it chose, whichever they are.
+    """
+
+    def forwarded(*args: Any, **kwargs: Any) -> Any:
+        hidden, chosen, *_ = *args, kwargs.get("top_k_index"), None
+        if not isinstance(chosen, Tensor) or chosen.is_floating_point() or chosen.shape[:1] != hidden.shape[:1]:
+            return forward(*args, **kwargs)
+        for weight in weights:
+            _ = hidden.new_empty(chosen.numel(), weight.shape[1]) @ hidden.new_empty(weight.shape[1:])
+        return torch.empty_like(hidden)
+
+    return forwarded
