@@ -5,7 +5,10 @@ decoder is made small, so that a type which a new release brings is built by the
 vision tower is built on torch's meta device and emptied, since pictures come as features made by hand.
 """
 
+import importlib
+import inspect
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import transformers as hf
@@ -14,7 +17,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 TYPES = tuple(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)
-IMAGE, VIDEO, OTHER, VOCAB = 63, 62, 61, 64
+IMAGE, VIDEO, OTHER, AUDIO, VOCAB = 63, 62, 61, 60, 64
 N_LAYERS, HIDDEN, N_EXPERTS = 6, 48, 4
 MANY = 200_000  # parameters of one tensor: towers have more, what stands around a small decoder less
 
@@ -44,15 +47,15 @@ SIZES: dict[str, Any] = {
 }  # fmt: skip
 """What a decoder's config may call its sizes; a size that it leaves unset stays unset."""
 
-_SIGLIP = {"vision_config": hf.SiglipVisionConfig(model_args={"embed_dim": 768})}  # in place of timm, which is not installed
 _PLAIN = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
 _ROPE = {"rope_type": "default", "rope_theta": 1e4}
-_INDEXER = {"indexer_budget": 8, "indexer_compress_ratio": 4, "indexer_head_dim": 16, "indexer_n_heads": 2}
+_INDEXER = {"indexer_budget": 8, "indexer_compress_ratio": 4, "indexer_head_dim": 16, "indexer_n_heads": 2, "indexer_kv_heads": 1}
 EXCEPTIONS: dict[str, dict[str, Any]] = {
     "aya_vision": {"vision_config.num_attention_heads": 16},
-    "chameleon": {"vocabulary_map": {"<image>": IMAGE}} | {name: SIZES[name] for name in _PLAIN},
+    "blip-2": {"image_token_index": IMAGE},
+    "chameleon": {"vocabulary_map": {"<image>": IMAGE}, "vq_config.base_channels": 32, "vq_config.num_embeddings": 64} | {name: SIZES[name] for name in _PLAIN},
     "cohere_compass": {"text_config.rope_parameters": {"full_attention": _ROPE | {"mrope_section": [2, 2, 2]}}},
-    "deepseek_ocr2": {"text_config.mlp_layer_types": ["dense", *["sparse"] * (N_LAYERS - 1)]},
+    "deepseek_ocr2": {"text_config.num_experts_per_tok": 2, "text_config.mlp_layer_types": ["dense", *["sparse"] * (N_LAYERS - 1)]},
     "diffusion_gemma": {"text_config.num_experts": 4, "text_config.top_k_experts": 2, "text_config.moe_intermediate_size": 40},
     "dots3_note": {
         "text_config.num_key_value_heads": 4,
@@ -64,19 +67,24 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
         "text_config.moe_intermediate_size": [40, 24],
         "text_config.rope_parameters": _ROPE | {"mrope_section": [2, 2, 2]},
     },
-    "fast_vlm": _SIGLIP,
-    "gemma3n": _SIGLIP,
+    "gemma3n": {"text_config.layer_types": ["sliding_attention", "full_attention"] * (N_LAYERS // 2)},
     "glm5_next": {"text_config.num_key_value_heads": 4, "text_config.index_kpool": 4},
-    "granite4_vision": {"deepstack_layer_map": [(-1, 0), (-2, 1)], "spatial_target_layers": [2, 3]},
+    "granite4_vision": {"downsample_rate": "1/2", "deepstack_layer_map": [(-1, 0), (-2, 1)], "spatial_target_layers": [2, 3]},
     "granite_docling": {"vision_config.out_hidden_size": HIDDEN},
     "hunyuan_vl": {"text_config.head_dim": 12},
     "inkling2": {"vision_config.text_hidden_size": HIDDEN},
     "muse_spark": {"audio_config.out_hidden_size": HIDDEN, "vision_config.out_hidden_size": HIDDEN},
     "molmo2": {"image_patch_id": IMAGE},
+    "instructblip": {"image_token_index": IMAGE},
+    "instructblipvideo": {"video_token_index": VIDEO},
+    "lfm2_vl": {"text_config.layer_types": ["conv", "full_attention"] * (N_LAYERS // 2)},
     "minicpm_ocr": {"image_token_id": IMAGE, "video_token_id": VIDEO},
     "minicpmv4_6": {"image_token_id": IMAGE, "video_token_id": VIDEO},
     "minicpmv4_7": {"image_token_id": IMAGE, "video_token_id": VIDEO},
-    "perception_lm": _SIGLIP,
+    "ovis2": {"visual_indicator_token_ids": [OTHER] * 5},
+    "qwen2_5_omni_thinker": {"vision_start_token_id": OTHER, "audio_start_token_id": 1},
+    "qwen3_omni_moe_thinker": {"vision_start_token_id": OTHER, "audio_start_token_id": 1},
+    "step3p7": {"text_config.sliding_window": 24},
     "qwen4_exp": {f"text_config.{name}": value for name, value in _INDEXER.items()},
 }
 """Model type -> what its config needs beside the walk; keys with a dot lie in a sub-config."""
@@ -98,12 +106,22 @@ def _small(config: PretrainedConfig, text: PretrainedConfig, own: dict[str, Any]
                 given[name] = _small(value, text, own, f"{path}{name}.")
         elif name in SIZES and config is text and value:
             given[name] = SIZES[name]
-        elif name == "rope_parameters" and config is text and isinstance(value, dict) and "mrope_section" in value:
-            given[name] = value | {"mrope_section": [2, 2, 2]}
+        elif name == "rope_parameters" and config is text and _has_planes(config):
+            given[name] = _ROPE | (value or {}) | {"mrope_section": [2, 2, 2]}
+        elif name in ("hidden_size", "vocab_size") and value and _holds(config, text):
+            given[name] = SIZES[name]
         elif config is not text and name.endswith(("_token_id", "_token_index")) and isinstance(value, int):
             given[name] = _token(name)
     given |= {name[len(path) :]: value for name, value in own.items() if name.rpartition(".")[0] == path.rstrip(".")}
+    if "qk_rope_head_dim" in given and "head_dim" in given:
+        given["head_dim"] = given["qk_rope_head_dim"]  # MLA calls the rotary part's size so, too
     return type(config)(**given | {"tie_word_embeddings": False})
+
+
+def _has_planes(text: PretrainedConfig) -> bool:
+    """Do visual tokens have positions in a plane (mrope)? Not every default config says so, the model's code does."""
+    module = importlib.import_module(type(text).__module__.replace(".configuration_", ".modeling_"))
+    return "mrope_section" in inspect.getsource(module)
 
 
 def _holds(config: PretrainedConfig, text: PretrainedConfig) -> bool:
@@ -113,22 +131,26 @@ def _holds(config: PretrainedConfig, text: PretrainedConfig) -> bool:
 def _token(name: str) -> int:
     """Names of places around pictures (start, end) are others."""
     what = name.rsplit("_token_", 1)[0]
-    return {"image": IMAGE, "video": VIDEO, "pad": 0, "bos": 1, "eos": 2}.get(what, OTHER)
+    return {"image": IMAGE, "video": VIDEO, "audio": AUDIO, "pad": 0, "bos": 1, "eos": 2}.get(what, OTHER)
 
 
-def tiny_model(model_type: str, attention: str = "sdpa", seed: int = 0) -> PreTrainedModel:
-    """The type's model, fp32: its decoder, and whatever small is around it, drawn at random; its tower empty."""
+def tiny_model(model_type: str, attention: str | None = None, seed: int = 0) -> PreTrainedModel:
+    """The type's model, fp32: its decoder, and whatever small is around it, drawn at random; its tower empty.
+
+    The same weights whatever the decoder's `attention`; None: as transformers chooses.
+    """
     torch.manual_seed(seed)
     config = tiny_config(model_type)
     for part in (config, *_parts(config)):
         part._experts_implementation = "eager"  # torch's counter does not see grouped kernels
-    with torch.device("meta"):
+    with torch.device("meta"), patch.object(hf.AutoModel, "from_config", staticmethod(_without_timm)):
         model = hf.AutoModelForImageTextToText.from_config(config).eval()
     old = model.get_decoder()
     path = next(name for name, module in model.named_modules() if module is old)
     if sum(weight.numel() for weight in old.parameters()) > 50 * MANY:
         raise ValueError(f"{model_type}: the decoder stayed large; name what sets its sizes in EXCEPTIONS")
-    old.config._attn_implementation = attention
+    if attention is not None:
+        old.config._attn_implementation = attention
     model.set_submodule(path, type(old)(old.config).eval())
     for module in model.modules():
         for name, weight in module.named_parameters(recurse=False):
@@ -138,6 +160,14 @@ def tiny_model(model_type: str, attention: str = "sdpa", seed: int = 0) -> PreTr
             if buffer.is_meta:
                 module.register_buffer(name, torch.zeros(buffer.shape if buffer.numel() < MANY else 0))
     return _drawn(model)
+
+
+_from_config = hf.AutoModel.from_config
+
+
+def _without_timm(config: PretrainedConfig, **given: Any) -> nn.Module:
+    """`AutoModel.from_config`, but for towers of the timm library, which is not installed."""
+    return nn.Identity() if config.model_type in ("timm_wrapper", "gemma3n_vision") else _from_config(config, **given)
 
 
 def _parts(config: PretrainedConfig) -> list[PretrainedConfig]:

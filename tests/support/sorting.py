@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from arms import ARMS
 from families import Sample
-from mapping import HIDDEN, IMAGE, OTHER, TYPES, VIDEO, tiny_model
+from mapping import AUDIO, HIDDEN, IMAGE, OTHER, TYPES, VIDEO, tiny_model
 from oracle import Oracle
 from torch import Tensor, nn
 from torch.nn.functional import pad
@@ -74,8 +74,9 @@ class Tiny:
 
     def __init__(self, model_type: str) -> None:
         self.model_type = model_type
+        self._listed = dict[str, bool]()
 
-    def build(self, attention: str = "sdpa") -> PreTrainedModel:
+    def build(self, attention: str | None = None) -> PreTrainedModel:
         """The model; the same weights whatever the attention."""
         return tiny_model(self.model_type, attention)
 
@@ -85,15 +86,15 @@ class Tiny:
         return self.build()
 
     def sample(self, size: str, tokens: Sequence[int] = (IMAGE,), seed: int = 0) -> Sample:
-        """4 text tokens, then for each of `tokens` a picture made of it, and the text behind."""
+        """3 text tokens, then for each of `tokens` the start of a picture, a picture made of it, and text behind."""
         generator = torch.Generator().manual_seed(seed)
         rows, columns = GRIDS[size]
-        text = lambda n: torch.randint(3, 60, (n,), generator=generator)  # noqa: E731
-        parts, given = [text(4)], {}
+        text = lambda n: torch.randint(3, AUDIO, (n,), generator=generator)  # noqa: E731
+        parts, given = [text(3)], {}
         for token in tokens:
-            parts += [torch.full((rows * columns,), token), text(TEXTS[size])]
+            parts += [torch.tensor([OTHER]), torch.full((rows * columns,), token), text(TEXTS[size])]
             given[KIND[token]] = torch.randn(rows * columns, HIDDEN, generator=generator)
-            given[f"{KIND[token]}_grid_thw"] = torch.tensor([[1, MERGE * rows, MERGE * columns]])
+            given[f"{KIND[token]}_grid_thw"] = torch.tensor([[self.frames if token == VIDEO else 1, MERGE * rows, MERGE * columns]])
         return Sample(torch.cat(parts), given)
 
     def batch(self, samples: list[Sample]) -> dict[str, Any]:
@@ -101,7 +102,8 @@ class Tiny:
         width = max(len(sample.ids) for sample in samples)
         rows = [(sample.ids, torch.ones_like(sample.ids)) for sample in samples]
         ids, mask = (torch.stack([pad(row[i], (width - len(row[i]), 0)) for row in rows]) for i in (0, 1))
-        inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "mm_encoder_outputs": {}}
+        inputs: dict[str, Any] = dict.fromkeys(name for name, p in self.parameters.items() if p.default is p.empty and p.kind is not p.VAR_KEYWORD)
+        inputs |= {"input_ids": ids, "attention_mask": mask, "mm_encoder_outputs": {}}
         if "mm_token_type_ids" in self.takes:
             inputs["mm_token_type_ids"] = (ids == IMAGE).long() + 2 * (ids == VIDEO).long()
         if "token_type_ids" in self.takes:
@@ -109,16 +111,16 @@ class Tiny:
         for kind in KIND.values():
             features = [sample.images[kind] for sample in samples if kind in sample.images]
             if features:
-                inputs["mm_encoder_outputs"][kind] = self.features(features)
+                inputs["mm_encoder_outputs"][kind] = self.features(kind, features)
                 name = f"{kind}_grid_thw"
                 if name in self.takes:
                     inputs[name] = torch.cat([s.images[name] for s in samples if name in s.images])
         return inputs
 
-    def features(self, features: list[Tensor]) -> BaseModelOutputWithPooling:
+    def features(self, kind: str, features: list[Tensor]) -> BaseModelOutputWithPooling:
         """What the tower would have given: one tensor a picture, or one for all where the type's forward wants that."""
         joined = torch.cat(features)
-        made = BaseModelOutputWithPooling(pooler_output=features if self.listed else joined[None])
+        made = BaseModelOutputWithPooling(pooler_output=features if self.listed(kind) else joined[None])
         made.last_hidden_state = joined[None]
         made.router_logits = made.visual_indicator_features = made.qformer_outputs = made.vision_outputs = None
         made.deepstack_features = None
@@ -134,21 +136,33 @@ class Tiny:
         return len(getattr(vision, "deepstack_visual_indexes", None) or ())
 
     @cached_property
-    def takes(self) -> set[str]:
-        """Names that the model's forward, or the one inside it, takes."""
-        inner = [self.model, getattr(self.model, "model", self.model)]
-        return {name for module in inner for name in inspect.signature(module.forward).parameters}
+    def frames(self) -> int:
+        """How many frames one row of a video's grid of tokens takes."""
+        return getattr(getattr(self.model.config, "vision_config", None), "temporal_merge_size", 1)
 
     @cached_property
-    def listed(self) -> bool:
-        """Does the type's forward want its features as a list, one tensor a picture?"""
-        self.__dict__["listed"] = True
-        try:
-            with torch.no_grad():
-                self.model(**self.batch([self.sample("short")]))
-        except (TypeError, AttributeError, RuntimeError):
-            return False
-        return True
+    def takes(self) -> set[str]:
+        """Names that the model's forward, or the one inside it, takes."""
+        return {*self.parameters, *inspect.signature(getattr(self.model, "model", self.model).forward).parameters}
+
+    @cached_property
+    def parameters(self) -> dict[str, inspect.Parameter]:
+        """Of the model's forward."""
+        return dict(inspect.signature(self.model.forward).parameters)
+
+    def listed(self, kind: str) -> bool:
+        """Does the type's forward want features of this kind as a list, one tensor a picture?"""
+        if kind not in self._listed:
+            self._listed[kind] = True
+            token = next(token for token, name in KIND.items() if name == kind)
+            try:
+                with torch.no_grad():
+                    self.model(**self.batch([self.sample("short", (token,))]))
+            except (TypeError, AttributeError) as error:
+                self._listed[kind] = "'list' object has no attribute" not in str(error)
+            except Exception:  # noqa: BLE001, S110 - told by the check that meets it
+                pass
+        return self._listed[kind]
 
 
 class TinyOracle(Oracle):
@@ -161,6 +175,12 @@ class TinyOracle(Oracle):
     def layers(self, model: PreTrainedModel) -> nn.ModuleList:
         """See `Oracle`."""
         return owner(model).layers
+
+    def _visible(self, layer: nn.Module, given: Tensor) -> Tensor:
+        """What transformers shows the whole sequence; a prompt does not see what was decoded, nor that what follows."""
+        row, n = torch.arange(given.shape[-1]), self.n_prompt
+        decoded = row >= n
+        return (given[0, 0] == 0) & ((row[:, None] >= row) | ~decoded[:, None] & ~decoded)
 
 
 def owner(model: PreTrainedModel) -> nn.Module:
@@ -264,7 +284,7 @@ def _check_steps(tiny: Tiny, samples: list[Sample], inputs: dict[str, Any]) -> N
     with pruner("stairs").attach(tiny.model) as trace:
         out = tiny.model.generate(
             **inputs, max_new_tokens=STEPS, min_new_tokens=STEPS, do_sample=False, return_dict_in_generate=True,
-            output_logits=True, suppress_tokens=[0, IMAGE, VIDEO, OTHER],
+            output_logits=True, suppress_tokens=[0, AUDIO, OTHER, VIDEO, IMAGE],
         )  # fmt: skip
     answers, logits = out.sequences[:, -STEPS:-1], torch.stack(out.logits, 1)
     for i, (sample, record) in enumerate(zip(samples, trace.samples, strict=True)):
