@@ -8,7 +8,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from autoprune_lab.decoder.deepstack import adds_features, is_known
 
-_INNER_NAMES = ("language_model", "text_model")
+_INNER_NAMES = ("language_model", "text_model", "model", "decoder", "backbone")
 _TOWER_NAMES = ("vision_tower", "visual", "vision_model")
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 
@@ -78,6 +78,12 @@ def _image_token_id(model: PreTrainedModel) -> int:
     raise ValueError(f"{type(model).__name__} is not supported: its config has no image_token_id")
 
 
+def _instead(anatomy: Anatomy, layers: list[int]) -> str:
+    """What such layers have, by the config, where it says so."""
+    kinds = sorted({anatomy.kind(layer) for layer in layers} - {_FULL, _SLIDING})
+    return f" but {', '.join(kinds)}: only attention is pruned" if kinds else ""
+
+
 def _check_supported(anatomy: Anatomy) -> None:
     """Refuse what would silently give another answer."""
     layers, config = anatomy.layers, anatomy.config
@@ -85,7 +91,11 @@ def _check_supported(anatomy: Anatomy) -> None:
     kinds = {anatomy.kind(i) for i in range(len(layers))}
     implementation = anatomy.implementation
     problem = (
-        f"decoder layers {lacks} have no `self_attn`"
+        "an encoder reads its pictures, no visual token is in its decoder's sequence"
+        if getattr(anatomy.model.config, "is_encoder_decoder", False)
+        else "it writes by block diffusion, reading a prompt more than once"
+        if hasattr(anatomy.model.config, "canvas_length")
+        else f"decoder layers {lacks} have no `self_attn`" + _instead(anatomy, lacks)
         if lacks
         else f"its decoder mixes in {sorted(kinds - {_FULL, _SLIDING})}, only full and sliding attention are supported"
         if kinds - {_FULL, _SLIDING}
