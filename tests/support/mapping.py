@@ -1,7 +1,7 @@
 """A tiny random model of any model type in transformers' image-text-to-text mapping.
 
-Nothing is listed but exceptions: the type's own config is walked, with its sub-configs, and whatever names a size of the
-decoder is made small, so that a type which a new release brings is built by the same walk. The decoder is real; the
+Nothing is listed but exceptions: the type's own config is walked, with its sub-configs, and whatever names a size of
+the decoder is made small, so that a type which a new release brings is built by the same walk. The decoder is real; the
 vision tower is built on torch's meta device and emptied, since pictures come as features made by hand.
 """
 
@@ -19,7 +19,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 TYPES = tuple(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)
 IMAGE, VIDEO, OTHER, AUDIO, VOCAB = 63, 62, 61, 60, 64
 N_LAYERS, HIDDEN, N_EXPERTS = 6, 48, 4
-MANY = 200_000  # parameters of one tensor: towers have more, what stands around a small decoder less
+MANY = 300_000  # parameters of one tensor: towers have more, what stands around a small decoder less
 
 SIZES: dict[str, Any] = {
     "vocab_size": VOCAB, "hidden_size": HIDDEN, "intermediate_size": 80, "num_hidden_layers": N_LAYERS,
@@ -47,18 +47,40 @@ SIZES: dict[str, Any] = {
 }  # fmt: skip
 """What a decoder's config may call its sizes; a size that it leaves unset stays unset."""
 
-_PLAIN = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+_PLAIN = list(SIZES)[:6]  # vocabulary, widths, layers, heads
 _ROPE = {"rope_type": "default", "rope_theta": 1e4}
-_INDEXER = {"indexer_budget": 8, "indexer_compress_ratio": 4, "indexer_head_dim": 16, "indexer_n_heads": 2, "indexer_kv_heads": 1}
+_INDEXER = {
+    "indexer_budget": 8,
+    "indexer_compress_ratio": 4,
+    "indexer_head_dim": 16,
+    "indexer_n_heads": 2,
+    "indexer_kv_heads": 1,
+}
 EXCEPTIONS: dict[str, dict[str, Any]] = {
     "aya_vision": {"vision_config.num_attention_heads": 16},
     "blip-2": {"image_token_index": IMAGE},
-    "chameleon": {"vocabulary_map": {"<image>": IMAGE}, "vq_config.base_channels": 32, "vq_config.num_embeddings": 64} | {name: SIZES[name] for name in _PLAIN},
+    "chameleon": {"vocabulary_map": {"<image>": IMAGE}, "vq_config.base_channels": 32, "vq_config.num_embeddings": 64}
+    | {name: SIZES[name] for name in _PLAIN},
     "cohere_compass": {"text_config.rope_parameters": {"full_attention": _ROPE | {"mrope_section": [2, 2, 2]}}},
-    "deepseek_ocr2": {"text_config.num_experts_per_tok": 2, "text_config.mlp_layer_types": ["dense", *["sparse"] * (N_LAYERS - 1)]},
-    "diffusion_gemma": {"text_config.num_experts": 4, "text_config.top_k_experts": 2, "text_config.moe_intermediate_size": 40},
+    "deepseek_ocr2": {
+        "text_config.num_experts_per_tok": 2,
+        "text_config.mlp_layer_types": ["dense", *["sparse"] * (N_LAYERS - 1)],
+    },
+    "diffusion_gemma": {
+        "text_config.num_experts": 4,
+        "text_config.top_k_experts": 2,
+        "text_config.moe_intermediate_size": 40,
+    },
     "dots3_note": {
         "text_config.num_key_value_heads": 4,
+        "text_config.head_dim": 24,
+        "text_config.swa_head_dim": 24,
+        "text_config.swa_qk_nope_head_dim": 16,
+        "text_config.swa_v_head_dim": 12,
+        "text_config.swa_q_lora_rank": 24,
+        "text_config.swa_kv_lora_rank": 16,
+        "text_config.swa_num_attention_heads": 4,
+        "text_config.swa_num_key_value_heads": 4,
         "vision_config.adapter_out_dim": HIDDEN,
         "audio_config.adapter_out_dim": HIDDEN,
     },
@@ -68,8 +90,13 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
         "text_config.rope_parameters": _ROPE | {"mrope_section": [2, 2, 2]},
     },
     "gemma3n": {"text_config.layer_types": ["sliding_attention", "full_attention"] * (N_LAYERS // 2)},
+    "glm4v_moe": {"text_config.rope_parameters": _ROPE | {"partial_rotary_factor": 0.5, "mrope_section": [1, 1, 1]}},
     "glm5_next": {"text_config.num_key_value_heads": 4, "text_config.index_kpool": 4},
-    "granite4_vision": {"downsample_rate": "1/2", "deepstack_layer_map": [(-1, 0), (-2, 1)], "spatial_target_layers": [2, 3]},
+    "granite4_vision": {
+        "downsample_rate": "1/2",
+        "deepstack_layer_map": [(-1, 0), (-2, 1)],
+        "spatial_target_layers": [2, 3],
+    },
     "granite_docling": {"vision_config.out_hidden_size": HIDDEN},
     "hunyuan_vl": {"text_config.head_dim": 12},
     "inkling2": {"vision_config.text_hidden_size": HIDDEN},
@@ -81,7 +108,9 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
     "minicpm_ocr": {"image_token_id": IMAGE, "video_token_id": VIDEO},
     "minicpmv4_6": {"image_token_id": IMAGE, "video_token_id": VIDEO},
     "minicpmv4_7": {"image_token_id": IMAGE, "video_token_id": VIDEO},
-    "ovis2": {"visual_indicator_token_ids": [OTHER] * 5},
+    "nemotron_h_omni": {"image_token_id": IMAGE, "video_token_id": VIDEO},
+    "ovis2": {"visual_indicator_token_ids": [1] * 5},
+    "perception_lm": {"vision_config": hf.TimmWrapperConfig(model_args={"embed_dim": 64})},
     "qwen2_5_omni_thinker": {"vision_start_token_id": OTHER, "audio_start_token_id": 1},
     "qwen3_omni_moe_thinker": {"vision_start_token_id": OTHER, "audio_start_token_id": 1},
     "step3p7": {"text_config.sliding_window": 24},
@@ -113,8 +142,11 @@ def _small(config: PretrainedConfig, text: PretrainedConfig, own: dict[str, Any]
         elif config is not text and name.endswith(("_token_id", "_token_index")) and isinstance(value, int):
             given[name] = _token(name)
     given |= {name[len(path) :]: value for name, value in own.items() if name.rpartition(".")[0] == path.rstrip(".")}
-    if "qk_rope_head_dim" in given and "head_dim" in given:
-        given["head_dim"] = given["qk_rope_head_dim"]  # MLA calls the rotary part's size so, too
+    if "qk_rope_head_dim" in given:
+        given["head_dim"] = given["qk_rope_head_dim"]
+        given["num_key_value_heads"] = given[
+            "num_attention_heads"
+        ]  # latent attention: the rotary part's size, every head its keys
     return type(config)(**given | {"tie_word_embeddings": False})
 
 
@@ -134,10 +166,10 @@ def _token(name: str) -> int:
     return {"image": IMAGE, "video": VIDEO, "audio": AUDIO, "pad": 0, "bos": 1, "eos": 2}.get(what, OTHER)
 
 
-def tiny_model(model_type: str, attention: str | None = None, seed: int = 0) -> PreTrainedModel:
+def tiny_model(model_type: str, attention: str | None = None, seed: int = 0, empty: bool = False) -> PreTrainedModel:
     """The type's model, fp32: its decoder, and whatever small is around it, drawn at random; its tower empty.
 
-    The same weights whatever the decoder's `attention`; None: as transformers chooses.
+    The same weights whatever the decoder's `attention`; None: as transformers chooses. `empty`: no weights at all.
     """
     torch.manual_seed(seed)
     config = tiny_config(model_type)
@@ -145,6 +177,8 @@ def tiny_model(model_type: str, attention: str | None = None, seed: int = 0) -> 
         part._experts_implementation = "eager"  # torch's counter does not see grouped kernels
     with torch.device("meta"), patch.object(hf.AutoModel, "from_config", staticmethod(_without_timm)):
         model = hf.AutoModelForImageTextToText.from_config(config).eval()
+    if empty:
+        return model
     old = model.get_decoder()
     path = next(name for name, module in model.named_modules() if module is old)
     if sum(weight.numel() for weight in old.parameters()) > 50 * MANY:
@@ -155,7 +189,7 @@ def tiny_model(model_type: str, attention: str | None = None, seed: int = 0) -> 
     for module in model.modules():
         for name, weight in module.named_parameters(recurse=False):
             if weight.is_meta:
-                module.register_parameter(name, nn.Parameter(torch.empty(weight.shape if weight.numel() < MANY else 0)))
+                module.register_parameter(name, nn.Parameter(torch.ones(weight.shape if weight.numel() < MANY else 0)))
         for name, buffer in module.named_buffers(recurse=False):
             if buffer.is_meta:
                 module.register_buffer(name, torch.zeros(buffer.shape if buffer.numel() < MANY else 0))

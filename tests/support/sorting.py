@@ -8,11 +8,10 @@ from functools import cached_property
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
 import torch
 from arms import ARMS
 from families import Sample
-from mapping import AUDIO, HIDDEN, IMAGE, OTHER, TYPES, VIDEO, tiny_model
+from mapping import AUDIO, HIDDEN, IMAGE, OTHER, VIDEO, tiny_model
 from oracle import Oracle
 from torch import Tensor, nn
 from torch.nn.functional import pad
@@ -42,9 +41,14 @@ NOT_APPLICABLE = {
 }
 """Types in which no decoder reads visual tokens in its own sequence."""
 
+STOCK = "stock model"  # keeping all is exact; the stock model's padded batch differs from its single prompts
+CELLS = ("image", "batch", "video", "mixed", "positions", "flops")
+FINE = ("exact", "-", "both", "original", STOCK)
 KEPT, CLOSE, STEPS = 1e-6, 1e-4, 4
 GRIDS = {"long": (5, 8), "short": (4, 4)}  # rows and columns of visual tokens
 TEXTS = {"long": 16, "short": 8}  # text tokens behind them; 4 before
+NEWLINES = ("hunyuan_vl",)  # every row of a picture ends in a token of its own
+FRAMES = ("glm46v", "glm4v", "glm4v_moe", "glm_ocr", "glmga")  # a video's frames carry the image token: pruned as such
 MERGE = 2  # patches a token, each way
 KIND = {IMAGE: "image", VIDEO: "video"}
 INNER = ("model", "decoder", "language_model", "text_model")
@@ -63,6 +67,11 @@ class Finding:
     mixed: str = "-"
     positions: str = "-"
     flops: str = "-"
+
+    @property
+    def faults(self) -> list[str]:
+        """Names of the cells in which something is wrong."""
+        return [name for name in CELLS if getattr(self, name) not in FINE]
 
 
 class Fault(Exception):  # noqa: N818 - a finding
@@ -92,9 +101,11 @@ class Tiny:
         text = lambda n: torch.randint(3, AUDIO, (n,), generator=generator)  # noqa: E731
         parts, given = [text(3)], {}
         for token in tokens:
-            parts += [torch.tensor([OTHER]), torch.full((rows * columns,), token), text(TEXTS[size])]
-            given[KIND[token]] = torch.randn(rows * columns, HIDDEN, generator=generator)
-            given[f"{KIND[token]}_grid_thw"] = torch.tensor([[self.frames if token == VIDEO else 1, MERGE * rows, MERGE * columns]])
+            n = rows * (columns + (self.model_type in NEWLINES))
+            parts += [torch.tensor([OTHER]), torch.full((n,), token), text(TEXTS[size])]
+            given[KIND[token]] = torch.randn(n, HIDDEN, generator=generator)
+            frames = self.frames if token == VIDEO else 1
+            given[f"{KIND[token]}_grid_thw"] = torch.tensor([[frames, MERGE * rows, MERGE * columns]])
         return Sample(torch.cat(parts), given)
 
     def batch(self, samples: list[Sample]) -> dict[str, Any]:
@@ -102,7 +113,7 @@ class Tiny:
         width = max(len(sample.ids) for sample in samples)
         rows = [(sample.ids, torch.ones_like(sample.ids)) for sample in samples]
         ids, mask = (torch.stack([pad(row[i], (width - len(row[i]), 0)) for row in rows]) for i in (0, 1))
-        inputs: dict[str, Any] = dict.fromkeys(name for name, p in self.parameters.items() if p.default is p.empty and p.kind is not p.VAR_KEYWORD)
+        inputs: dict[str, Any] = dict.fromkeys(self.required)
         inputs |= {"input_ids": ids, "attention_mask": mask, "mm_encoder_outputs": {}}
         if "mm_token_type_ids" in self.takes:
             inputs["mm_token_type_ids"] = (ids == IMAGE).long() + 2 * (ids == VIDEO).long()
@@ -113,6 +124,8 @@ class Tiny:
             if features:
                 inputs["mm_encoder_outputs"][kind] = self.features(kind, features)
                 name = f"{kind}_grid_thw"
+                if kind == "video" and "video_second_per_grid" in self.takes:
+                    inputs["video_second_per_grid"] = torch.ones(len(features))
                 if name in self.takes:
                     inputs[name] = torch.cat([s.images[name] for s in samples if name in s.images])
         return inputs
@@ -124,9 +137,10 @@ class Tiny:
         made.last_hidden_state = joined[None]
         made.router_logits = made.visual_indicator_features = made.qformer_outputs = made.vision_outputs = None
         made.deepstack_features = None
-        n_deep = self.n_deep
-        if n_deep:
-            made.deepstack_features = [joined * 0.5**i for i in range(1, n_deep + 1)]
+        if self.model_type == "granite4_vision":
+            made.deepstack_features = [(layer, features) for layer in range(4)]
+        elif self.n_deep:
+            made.deepstack_features = [[one * 0.5**i for one in features] for i in range(self.n_deep)]
         return made
 
     @cached_property
@@ -143,12 +157,14 @@ class Tiny:
     @cached_property
     def takes(self) -> set[str]:
         """Names that the model's forward, or the one inside it, takes."""
-        return {*self.parameters, *inspect.signature(getattr(self.model, "model", self.model).forward).parameters}
+        inner = self.model, getattr(self.model, "model", self.model)
+        return {name for module in inner for name in inspect.signature(module.forward).parameters}
 
-    @cached_property
-    def parameters(self) -> dict[str, inspect.Parameter]:
-        """Of the model's forward."""
-        return dict(inspect.signature(self.model.forward).parameters)
+    @property
+    def required(self) -> list[str]:
+        """What the model's forward must be given, be it None."""
+        parameters = inspect.signature(self.model.forward).parameters.values()
+        return [p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
 
     def listed(self, kind: str) -> bool:
         """Does the type's forward want features of this kind as a list, one tensor a picture?"""
@@ -160,7 +176,7 @@ class Tiny:
                     self.model(**self.batch([self.sample("short", (token,))]))
             except (TypeError, AttributeError) as error:
                 self._listed[kind] = "'list' object has no attribute" not in str(error)
-            except Exception:  # noqa: BLE001, S110 - told by the check that meets it
+            except Exception:
                 pass
         return self._listed[kind]
 
@@ -199,11 +215,12 @@ def is_visual(ids: Tensor) -> Tensor:
 def sort(model_type: str) -> Finding:
     """Run everything on the type."""
     if model_type in NOT_APPLICABLE:
-        return Finding(model_type, "not applicable", NOT_APPLICABLE[model_type])
+        attaches = _attaches(model_type)
+        return Finding(model_type, "broken" if attaches else "not applicable", attaches or NOT_APPLICABLE[model_type])
     try:
         tiny = Tiny(model_type)
         tiny.model  # noqa: B018 - built here
-    except Exception as error:  # noqa: BLE001 - any is a finding
+    except Exception as error:
         return Finding(model_type, "broken", f"not built: {_line(error)}")
     try:
         with warnings.catch_warnings():
@@ -212,20 +229,42 @@ def sort(model_type: str) -> Finding:
                 pass
     except ValueError as error:
         return Finding(model_type, "refused", _line(error))
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         return Finding(model_type, "broken", f"attach: {_line(error)}")
     cells = _cells(tiny)
-    faults = [f"{name}: {text}" for name, text in cells.items() if text not in ("exact", "-", "both", "original")]
-    return Finding(model_type, "broken" if faults else "exact", "; ".join(faults), **cells)
+    faults = Finding(model_type, "exact", **cells).faults
+    why = "; ".join(f"{name}: {cells[name]}" for name in faults)
+    return Finding(model_type, "broken" if faults else "exact", why, **cells)
+
+
+def _attaches(model_type: str) -> str:
+    """Empty where attaching to a type without visual tokens is refused, as it must be; else what happened."""
+    try:
+        model = tiny_model(model_type, empty=True)
+    except Exception:
+        return ""
+    try:
+        with pruner("stairs").attach(model):
+            return "attaches, though no decoder reads visual tokens"
+    except ValueError:
+        return ""
+    except Exception as error:
+        return f"attach: {_line(error)}"
+
+
+def takes_videos(tiny: Tiny) -> bool:
+    """Does the type take videos, by a token of their own?"""
+    own = getattr(tiny.model.config, "video_token_id", None) == VIDEO and "pixel_values_videos" in tiny.takes
+    return own and tiny.model_type not in FRAMES
 
 
 def _cells(tiny: Tiny) -> dict[str, str]:
     long, short = tiny.sample("long", seed=1), tiny.sample("short", seed=2)
     cells = {"image": tried(check, tiny, [long])}
-    if cells["image"].startswith("stock"):
+    if cells["image"].startswith("stock model:"):
         return cells
     cells["batch"] = tried(check, tiny, [long, short])
-    if getattr(tiny.model.config, "video_token_id", None) == VIDEO:
+    if takes_videos(tiny):
         film = tiny.sample("long", (VIDEO,), seed=3)
         cells["video"] = tried(check, tiny, [film, tiny.sample("short", (VIDEO,), seed=4)])
         cells["mixed"] = tried(check, tiny, [tiny.sample("short", (IMAGE, VIDEO), seed=5), film])
@@ -245,7 +284,7 @@ def tried(check: Callable[..., str], *args: Any) -> str:
         return str(fault)
     except UnprunedWarning as warning:
         return f"silent: {_line(warning)}"
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         return f"crash: {_line(error)}"
 
 
@@ -263,6 +302,8 @@ def check(tiny: Tiny, samples: list[Sample]) -> str:
         with Pruner(FixedPolicy(layer=2, keep=1.0)).attach(tiny.model):
             kept = tiny.model(**inputs()).logits
     _within(kept[real], stock[real], KEPT, "keep-all")
+    if len(samples) > 1 and _stock_differs(tiny, samples, stock):
+        return STOCK
     for arm in ("stairs", "adaptive", "entrance"):
         with pruner(arm).attach(tiny.model, keep_indices=True) as trace:
             logits = tiny.model(**inputs()).logits
@@ -278,6 +319,12 @@ def check(tiny: Tiny, samples: list[Sample]) -> str:
             raise Fault(f"{arm}: logits do not change")
     _check_steps(tiny, samples, inputs())
     return "exact"
+
+
+def _stock_differs(tiny: Tiny, samples: list[Sample], stock: Tensor) -> bool:
+    """Does the unpruned model itself answer a padded prompt otherwise than the prompt alone?"""
+    alone = [tiny.model(**tiny.batch([sample])).logits[0] for sample in samples]
+    return any((stock[i, -len(one) :] - one).abs().max() > CLOSE for i, one in enumerate(alone))
 
 
 def _check_steps(tiny: Tiny, samples: list[Sample], inputs: dict[str, Any]) -> None:
