@@ -142,11 +142,8 @@ def _small(config: PretrainedConfig, text: PretrainedConfig, own: dict[str, Any]
         elif config is not text and name.endswith(("_token_id", "_token_index")) and isinstance(value, int):
             given[name] = _token(name)
     given |= {name[len(path) :]: value for name, value in own.items() if name.rpartition(".")[0] == path.rstrip(".")}
-    if "qk_rope_head_dim" in given:
-        given["head_dim"] = given["qk_rope_head_dim"]
-        given["num_key_value_heads"] = given[
-            "num_attention_heads"
-        ]  # latent attention: the rotary part's size, every head its keys
+    if "qk_rope_head_dim" in given:  # latent attention: this is the rotary part's size, and every head has its keys
+        given |= {"head_dim": given["qk_rope_head_dim"], "num_key_value_heads": given["num_attention_heads"]}
     return type(config)(**given | {"tie_word_embeddings": False})
 
 

@@ -46,7 +46,7 @@ CELLS = ("image", "batch", "video", "mixed", "positions", "flops")
 FINE = ("exact", "-", "both", "original", STOCK)
 KEPT, CLOSE, STEPS = 1e-6, 1e-4, 4
 GRIDS = {"long": (5, 8), "short": (4, 4)}  # rows and columns of visual tokens
-TEXTS = {"long": 16, "short": 8}  # text tokens behind them; 4 before
+TEXTS = {"long": 16, "short": 8}  # text tokens behind them; 3 and a start before
 NEWLINES = ("hunyuan_vl",)  # every row of a picture ends in a token of its own
 FRAMES = ("glm46v", "glm4v", "glm4v_moe", "glm_ocr", "glmga")  # a video's frames carry the image token: pruned as such
 MERGE = 2  # patches a token, each way
@@ -176,7 +176,7 @@ class Tiny:
                     self.model(**self.batch([self.sample("short", (token,))]))
             except (TypeError, AttributeError) as error:
                 self._listed[kind] = "'list' object has no attribute" not in str(error)
-            except Exception:
+            except Exception:  # the check that meets it tells
                 pass
         return self._listed[kind]
 
@@ -241,7 +241,7 @@ def _attaches(model_type: str) -> str:
     """Empty where attaching to a type without visual tokens is refused, as it must be; else what happened."""
     try:
         model = tiny_model(model_type, empty=True)
-    except Exception:
+    except Exception:  # Evolla's auto class refuses its own config, T5Gemma 2 a small decoder: nothing to attach to
         return ""
     try:
         with pruner("stairs").attach(model):
