@@ -120,6 +120,12 @@ def _visual_ids(model: PreTrainedModel) -> tuple[int, ...]:
     raise ValueError(f"{type(model).__name__} is not supported: its config has no image_token_id or video_token_id")
 
 
+def _instead(anatomy: Anatomy, layers: list[int]) -> str:
+    """What such layers have, by the config, where it says so."""
+    kinds = sorted({anatomy.kind(layer) for layer in layers} - {_FULL, _SLIDING})
+    return f" but {', '.join(kinds)}: only attention is pruned" if kinds else ""
+
+
 def _check_supported(anatomy: Anatomy) -> None:
     """Refuse what would silently give another answer."""
     layers = anatomy.layers
@@ -127,9 +133,13 @@ def _check_supported(anatomy: Anatomy) -> None:
     kinds = {anatomy.kind(i) for i in range(len(layers))}
     others, implementation = sorted(kinds - {_FULL, _SLIDING, _CHUNKED}), anatomy.implementation
     problem = (
-        "its prompt goes through an encoder, and what it decodes holds no picture (encoder-decoder, block diffusion)"
+        "an encoder reads its pictures, no visual token is in its decoder's sequence"
+        if getattr(anatomy.model.config, "is_encoder_decoder", False)
+        else "it writes by block diffusion, reading a prompt more than once"
+        if hasattr(anatomy.model.config, "canvas_length")
+        else "its prompt goes through an encoder, and what it decodes holds no picture"
         if "decoder_input_ids" in inspect.signature(type(anatomy.model).forward).parameters
-        else f"decoder layers {lacks} have no `self_attn`"
+        else f"decoder layers {lacks} have no `self_attn`" + _instead(anatomy, lacks)
         if lacks
         else f"its decoder mixes in {others}, only full, sliding and chunked attention are supported"
         if others

@@ -73,7 +73,8 @@ def _names_positions(forward: Callable[..., Any]) -> bool:
 def check_compact(anatomy: Anatomy) -> None:
     """Raise ValueError for a model whose positions cannot be renumbered in one row."""
     name = type(anatomy.model).__name__
-    if "mrope_section" in (getattr(anatomy.config, "rope_parameters", None) or {}):
+    rope = getattr(anatomy.config, "rope_parameters", None) or {}
+    if any("mrope_section" in part for part in (rope, *rope.values()) if isinstance(part, dict)):  # or by kind of layer
         raise ValueError(
             f"positions='compact' would flatten the three position axes of {name} (mrope) even where nothing is "
             "pruned: use positions='original'"

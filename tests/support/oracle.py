@@ -47,6 +47,10 @@ class Oracle:
         self.kept: list[np.ndarray] = []
         self.attention: list[torch.Tensor] = []
 
+    def layers(self, model: PreTrainedModel) -> torch.nn.ModuleList:
+        """The decoder's."""
+        return model.get_decoder().layers
+
     @torch.no_grad()
     def logits(self, ids: torch.Tensor, counts: np.ndarray) -> torch.Tensor:
         """(tokens, vocabulary) for prompt + decoded `ids`; `counts` visual tokens enter each layer."""
@@ -54,7 +58,7 @@ class Oracle:
         self.alive = torch.ones(len(ids), dtype=torch.bool)
         model = eager(self.family)
         with ExitStack() as undo:
-            for layer, count in zip(model.get_decoder().layers, counts, strict=True):
+            for layer, count in zip(self.layers(model), counts, strict=True):
                 enter = layer.register_forward_pre_hook(partial(self._enter, int(count)), with_kwargs=True)
                 attend = layer.self_attn.register_forward_hook(lambda m, args, out: self.attention.append(out[1][0]))
                 undo.callback(enter.remove)

@@ -1,0 +1,81 @@
+"""Which vision-language models of transformers are pruned exactly, and what is with the others.
+
+    python -m benchmarks.families              # all: a minute of one CPU core; writes docs/models.md and the results
+    python -m benchmarks.families llava gemma3 # these, only printed
+
+A tiny random model of every type in transformers' image-text-to-text mapping is run: keeping every token against the
+unpruned model, three pruners and a few decoded tokens against an independent masked reference, FLOPs against torch's
+counter. See `tests/support/sorting.py`.
+"""
+
+import argparse
+import json
+import sys
+import warnings
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import transformers
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "support"))  # the models and their reference are the tests'
+from mapping import TYPES  # noqa: E402
+from sorting import CELLS, FINE, sort  # noqa: E402
+
+if TYPE_CHECKING:
+    from sorting import Finding
+
+PAGE, RESULTS = ROOT / "docs" / "models.md", ROOT / "benchmarks" / "results" / "families.json"
+BEGIN, END = "<!-- python -m benchmarks.families -->\n", "<!-- end -->\n"
+
+
+def table(findings: "list[Finding]") -> str:
+    """Markdown: how many of each sorting, then a row a type."""
+    counts = Counter(finding.sorting for finding in findings)
+    told = ", ".join(f"{n} {sorting}" for sorting, n in counts.most_common())
+    head = f"transformers {transformers.__version__}, {len(findings)} model types: {told}.\n\n"
+    rows = [("family", "sorted", *CELLS, "why"), ("---",) * (len(CELLS) + 3)]
+    rows += [(f.model_type, f.sorting, *(_cell(getattr(f, name)) for name in CELLS), _why(f)) for f in findings]
+    return head + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _cell(text: str) -> str:
+    """A cell says that something is wrong; what, says the last column."""
+    return text if text in FINE else "no"
+
+
+def _why(finding: "Finding") -> str:
+    text = finding.why.replace("|", "/")
+    return text if len(text) < 240 else f"{text[:240]} ..."
+
+
+def write(text: str) -> None:
+    """Put the table between the page's markers."""
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    PAGE.write_text(before + BEGIN + "\n" + text + "\n" + END + rest.partition(END)[2])
+
+
+def main() -> None:
+    """Print the table; of all types, write it too."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("types", nargs="*", metavar="TYPE", help="model types (default: all)")
+    types = parser.parse_args().types
+    if unknown := sorted(set(types) - set(TYPES)):
+        parser.error(f"not in transformers' image-text-to-text mapping: {', '.join(unknown)}")
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    warnings.simplefilter("ignore")
+    findings = [sort(model_type) for model_type in types or TYPES]
+    text = table(findings)
+    print(text, end="")
+    if not types:
+        write(text)
+        settings = {"torch": torch.__version__, "transformers": transformers.__version__}
+        RESULTS.write_text(json.dumps({"settings": settings, "families": list(map(asdict, findings))}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""Every model type of transformers' image-text-to-text mapping is sorted by running it, and as is known."""
+
+import re
+
+import pytest
+import torch
+from expected_sorting import EXPECTED, REPRESENTATIVES
+from mapping import N_LAYERS, TYPES, tiny_model
+from sorting import NOT_APPLICABLE, owner, pruner, sort
+
+RUN = [
+    pytest.param(model_type, marks=[] if model_type in REPRESENTATIVES else [pytest.mark.slow])
+    for model_type in TYPES
+    if model_type in EXPECTED
+]
+
+
+def test_every_type_that_transformers_has_is_known():
+    new = sorted(set(TYPES) - set(EXPECTED))
+    assert not new, f"transformers has new model types: run `python -m benchmarks.families {' '.join(new)}`"
+
+
+@pytest.mark.filterwarnings("ignore")  # transformers' own, about default configs
+@pytest.mark.parametrize("model_type", RUN)
+def test_a_type_is_sorted_as_is_known(model_type):
+    finding, (expected, _, told) = sort(model_type), EXPECTED[model_type].partition(": ")
+    assert finding.sorting == expected, finding
+    if expected == "refused":
+        assert told in finding.why
+    if expected == "broken":
+        assert finding.faults == told.split(), finding
+
+
+def test_whatever_is_not_applicable_has_a_reason():
+    assert set(NOT_APPLICABLE) == {model_type for model_type, sorted_as in EXPECTED.items() if "not app" in sorted_as}
+
+
+@pytest.mark.parametrize("model_type", ["llava", "deepseek_ocr2"])
+def test_a_tiny_model_is_the_type_s_own_with_a_small_decoder(model_type):
+    model, eager = tiny_model(model_type), tiny_model(model_type, "eager")
+    assert len(owner(model).layers) == N_LAYERS
+    assert sum(weight.numel() for weight in model.parameters()) < 2 * 10**6
+    assert owner(eager).config._attn_implementation == "eager"
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), eager.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("model_type", "reason"),
+    [
+        ("florence2", "an encoder reads its pictures"),
+        ("diffusion_gemma", "block diffusion"),
+        ("lfm3_vl", "have no `self_attn` but conv"),
+        ("llama4", "mixes in ['chunked_attention']"),
+        ("kosmos-2", "has no image_token_id"),
+    ],
+)
+def test_what_is_refused_is_refused_for_the_true_reason(model_type, reason):
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        pruner("stairs").attach(tiny_model(model_type, empty=True)).__enter__()
+
+
+def test_compact_positions_are_refused_where_a_plane_is_told_by_kind_of_layer():
+    with pytest.raises(ValueError, match="mrope"), pruner("stairs", "compact").attach(tiny_model("cohere_compass")):
+        pass

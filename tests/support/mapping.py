@@ -1,0 +1,219 @@
+"""A tiny random model of any model type in transformers' image-text-to-text mapping.
+
+Nothing is listed but exceptions: the type's own config is walked, with its sub-configs, and whatever names a size of
+the decoder is made small, so that a type which a new release brings is built by the same walk. The decoder is real; the
+vision tower is built on torch's meta device and emptied, since pictures come as features made by hand.
+"""
+
+import importlib
+import inspect
+from typing import Any
+from unittest.mock import patch
+
+import torch
+import transformers as hf
+from torch import nn
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
+TYPES = tuple(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)
+IMAGE, VIDEO, OTHER, AUDIO, VOCAB = 63, 62, 61, 60, 64
+N_LAYERS, HIDDEN, N_EXPERTS = 6, 48, 4
+MANY = 300_000  # parameters of one tensor: towers have more, what stands around a small decoder less
+
+SIZES: dict[str, Any] = {
+    "vocab_size": VOCAB, "hidden_size": HIDDEN, "intermediate_size": 80, "num_hidden_layers": N_LAYERS,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 12, "max_position_embeddings": 512,
+    "sliding_window": 24, "query_pre_attn_scalar": 20, "max_window_layers": N_LAYERS,
+    "num_experts": N_EXPERTS, "num_local_experts": N_EXPERTS, "n_routed_experts": N_EXPERTS,
+    "moe_num_experts": N_EXPERTS, "num_experts_per_tok": 2, "moe_topk": 2, "moe_k": 2, "top_k_experts": 2,
+    "n_group": 1, "topk_group": 1, "moe_intermediate_size": 40, "shared_expert_intermediate_size": 40,
+    "shared_experts_intermediate_size": 40, "shared_intermediate_size": 40, "dense_intermediate_size": 80,
+    "intermediate_size_mlp": 80, "moe_hidden_size": HIDDEN, "share_expert_dim": 40, "first_k_dense_replace": 1,
+    "q_lora_rank": 24, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 16, "v_head_dim": 12,
+    "qk_head_dim": 24, "index_head_dim": 16, "index_n_heads": 2, "index_topk": 8,
+    "linear_key_head_dim": 8, "linear_value_head_dim": 8, "linear_num_key_heads": 2, "linear_num_value_heads": 4,
+    "linear_head_dim": 8, "linear_num_heads": 4, "attention_chunk_size": 24, "floor_scale": 16,
+    "global_head_dim": 24, "num_global_key_value_heads": 1, "vocab_size_per_layer_input": VOCAB,
+    "hidden_size_per_layer_input": 8, "laurel_rank": 8, "num_kv_shared_layers": 2, "rotary_dim": 12,
+    "ffn_dim": 80, "word_embed_proj_dim": HIDDEN, "embed_dim": HIDDEN, "layers": N_LAYERS, "attention_heads": 4,
+    "d_model": HIDDEN, "d_ff": 80, "d_kv": 12, "num_layers": N_LAYERS, "num_decoder_layers": N_LAYERS, "num_heads": 4,
+    "encoder_layers": 2, "encoder_attention_heads": 4, "encoder_ffn_dim": 80,
+    "decoder_layers": N_LAYERS, "decoder_attention_heads": 4, "decoder_ffn_dim": 80,
+    "swa_num_attention_heads": 4, "swa_num_key_value_heads": 2, "swa_head_dim": 12, "sliding_window_size": 24,
+    "ssm_state_size": 8, "mamba_num_heads": 4, "mamba_head_dim": 12, "num_sliding_attention_heads": 4,
+    "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "ple_embed_dim": 8, "ngram_vocab_size_base": 64,
+    "hc_lowrank": 8, "d_rel": 4, "rel_extent": 32,
+}  # fmt: skip
+"""What a decoder's config may call its sizes; a size that it leaves unset stays unset."""
+
+_PLAIN = list(SIZES)[:6]  # vocabulary, widths, layers, heads
+_ROPE = {"rope_type": "default", "rope_theta": 1e4}
+_INDEXER = {
+    "indexer_budget": 8,
+    "indexer_compress_ratio": 4,
+    "indexer_head_dim": 16,
+    "indexer_n_heads": 2,
+    "indexer_kv_heads": 1,
+}
+EXCEPTIONS: dict[str, dict[str, Any]] = {
+    "aya_vision": {"vision_config.num_attention_heads": 16},
+    "blip-2": {"image_token_index": IMAGE},
+    "chameleon": {"vocabulary_map": {"<image>": IMAGE}, "vq_config.base_channels": 32, "vq_config.num_embeddings": 64}
+    | {name: SIZES[name] for name in _PLAIN},
+    "cohere_compass": {"text_config.rope_parameters": {"full_attention": _ROPE | {"mrope_section": [2, 2, 2]}}},
+    "deepseek_ocr2": {
+        "text_config.num_experts_per_tok": 2,
+        "text_config.mlp_layer_types": ["dense", *["sparse"] * (N_LAYERS - 1)],
+    },
+    "diffusion_gemma": {
+        "text_config.num_experts": 4,
+        "text_config.top_k_experts": 2,
+        "text_config.moe_intermediate_size": 40,
+    },
+    "dots3_note": {
+        "text_config.num_key_value_heads": 4,
+        "text_config.head_dim": 24,
+        "text_config.swa_head_dim": 24,
+        "text_config.swa_qk_nope_head_dim": 16,
+        "text_config.swa_v_head_dim": 12,
+        "text_config.swa_q_lora_rank": 24,
+        "text_config.swa_kv_lora_rank": 16,
+        "text_config.swa_num_attention_heads": 4,
+        "text_config.swa_num_key_value_heads": 4,
+        "vision_config.adapter_out_dim": HIDDEN,
+        "audio_config.adapter_out_dim": HIDDEN,
+    },
+    "emu3": {"vocabulary_map": {"<image>": IMAGE}},
+    "ernie4_5_vl_moe": {
+        "text_config.moe_intermediate_size": [40, 24],
+        "text_config.rope_parameters": _ROPE | {"mrope_section": [2, 2, 2]},
+    },
+    "gemma3n": {"text_config.layer_types": ["sliding_attention", "full_attention"] * (N_LAYERS // 2)},
+    "glm4v_moe": {"text_config.rope_parameters": _ROPE | {"partial_rotary_factor": 0.5, "mrope_section": [1, 1, 1]}},
+    "glm5_next": {"text_config.num_key_value_heads": 4, "text_config.index_kpool": 4},
+    "granite4_vision": {
+        "downsample_rate": "1/2",
+        "deepstack_layer_map": [(-1, 0), (-2, 1)],
+        "spatial_target_layers": [2, 3],
+    },
+    "granite_docling": {"vision_config.out_hidden_size": HIDDEN},
+    "hunyuan_vl": {"text_config.head_dim": 12},
+    "inkling2": {"vision_config.text_hidden_size": HIDDEN},
+    "muse_spark": {"audio_config.out_hidden_size": HIDDEN, "vision_config.out_hidden_size": HIDDEN},
+    "molmo2": {"image_patch_id": IMAGE},
+    "instructblip": {"image_token_index": IMAGE},
+    "instructblipvideo": {"video_token_index": VIDEO},
+    "lfm2_vl": {"text_config.layer_types": ["conv", "full_attention"] * (N_LAYERS // 2)},
+    "minicpm_ocr": {"image_token_id": IMAGE, "video_token_id": VIDEO},
+    "minicpmv4_6": {"image_token_id": IMAGE, "video_token_id": VIDEO},
+    "minicpmv4_7": {"image_token_id": IMAGE, "video_token_id": VIDEO},
+    "nemotron_h_omni": {"image_token_id": IMAGE, "video_token_id": VIDEO},
+    "ovis2": {"visual_indicator_token_ids": [1] * 5},
+    "perception_lm": {"vision_config": hf.TimmWrapperConfig(model_args={"embed_dim": 64})},
+    "qwen2_5_omni_thinker": {"vision_start_token_id": OTHER, "audio_start_token_id": 1},
+    "qwen3_omni_moe_thinker": {"vision_start_token_id": OTHER, "audio_start_token_id": 1},
+    "step3p7": {"text_config.sliding_window": 24},
+    "qwen4_exp": {f"text_config.{name}": value for name, value in _INDEXER.items()},
+}
+"""Model type -> what its config needs beside the walk; keys with a dot lie in a sub-config."""
+
+
+def tiny_config(model_type: str) -> PretrainedConfig:
+    """The type's default config with a small decoder and our token ids; the tower as it is."""
+    default = hf.AutoConfig.for_model(model_type)
+    own = EXCEPTIONS.get(model_type, {})
+    return _small(default, default.get_text_config(decoder=True), own, "")
+
+
+def _small(config: PretrainedConfig, text: PretrainedConfig, own: dict[str, Any], path: str) -> PretrainedConfig:
+    """`config` made anew: sizes if it is the decoder's, token ids wherever they stand, sub-configs likewise."""
+    given: dict[str, Any] = {}
+    for name, value in vars(config).items():
+        if isinstance(value, PretrainedConfig):
+            if value is text or _holds(value, text) or any(key.startswith(f"{path}{name}.") for key in own):
+                given[name] = _small(value, text, own, f"{path}{name}.")
+        elif name in SIZES and config is text and value:
+            given[name] = SIZES[name]
+        elif name == "rope_parameters" and config is text and _has_planes(config):
+            given[name] = _ROPE | (value or {}) | {"mrope_section": [2, 2, 2]}
+        elif name in ("hidden_size", "vocab_size") and value and _holds(config, text):
+            given[name] = SIZES[name]
+        elif config is not text and name.endswith(("_token_id", "_token_index")) and isinstance(value, int):
+            given[name] = _token(name)
+    given |= {name[len(path) :]: value for name, value in own.items() if name.rpartition(".")[0] == path.rstrip(".")}
+    if "qk_rope_head_dim" in given:  # latent attention: this is the rotary part's size, and every head has its keys
+        given |= {"head_dim": given["qk_rope_head_dim"], "num_key_value_heads": given["num_attention_heads"]}
+    return type(config)(**given | {"tie_word_embeddings": False})
+
+
+def _has_planes(text: PretrainedConfig) -> bool:
+    """Do visual tokens have positions in a plane (mrope)? Not every default config says so, the model's code does."""
+    module = importlib.import_module(type(text).__module__.replace(".configuration_", ".modeling_"))
+    return "mrope_section" in inspect.getsource(module)
+
+
+def _holds(config: PretrainedConfig, text: PretrainedConfig) -> bool:
+    return any(value is text for value in vars(config).values())
+
+
+def _token(name: str) -> int:
+    """Names of places around pictures (start, end) are others."""
+    what = name.rsplit("_token_", 1)[0]
+    return {"image": IMAGE, "video": VIDEO, "audio": AUDIO, "pad": 0, "bos": 1, "eos": 2}.get(what, OTHER)
+
+
+def tiny_model(model_type: str, attention: str | None = None, seed: int = 0, empty: bool = False) -> PreTrainedModel:
+    """The type's model, fp32: its decoder, and whatever small is around it, drawn at random; its tower empty.
+
+    The same weights whatever the decoder's `attention`; None: as transformers chooses. `empty`: no weights at all.
+    """
+    torch.manual_seed(seed)
+    config = tiny_config(model_type)
+    for part in (config, *_parts(config)):
+        part._experts_implementation = "eager"  # torch's counter does not see grouped kernels
+    with torch.device("meta"), patch.object(hf.AutoModel, "from_config", staticmethod(_without_timm)):
+        model = hf.AutoModelForImageTextToText.from_config(config).eval()
+    if empty:
+        return model
+    old = model.get_decoder()
+    path = next(name for name, module in model.named_modules() if module is old)
+    if sum(weight.numel() for weight in old.parameters()) > 50 * MANY:
+        raise ValueError(f"{model_type}: the decoder stayed large; name what sets its sizes in EXCEPTIONS")
+    if attention is not None:
+        old.config._attn_implementation = attention
+    model.set_submodule(path, type(old)(old.config).eval())
+    for module in model.modules():
+        for name, weight in module.named_parameters(recurse=False):
+            if weight.is_meta:
+                module.register_parameter(name, nn.Parameter(torch.ones(weight.shape if weight.numel() < MANY else 0)))
+        for name, buffer in module.named_buffers(recurse=False):
+            if buffer.is_meta:
+                module.register_buffer(name, torch.zeros(buffer.shape if buffer.numel() < MANY else 0))
+    return _drawn(model)
+
+
+_from_config = hf.AutoModel.from_config
+
+
+def _without_timm(config: PretrainedConfig, **given: Any) -> nn.Module:
+    """`AutoModel.from_config`, but for towers of the timm library, which is not installed."""
+    return nn.Identity() if config.model_type in ("timm_wrapper", "gemma3n_vision") else _from_config(config, **given)
+
+
+def _parts(config: PretrainedConfig) -> list[PretrainedConfig]:
+    own = [value for value in vars(config).values() if isinstance(value, PretrainedConfig)]
+    return own + [inner for part in own for inner in _parts(part)]
+
+
+def _drawn(model: PreTrainedModel) -> PreTrainedModel:
+    """Random weights, and peaked attention, so that the choice of tokens matters."""
+    with torch.no_grad():
+        for weight in (p for p in model.parameters() if p.ndim > 1):
+            weight.normal_(std=0.16)
+        for name, weight in model.get_decoder().named_parameters():
+            if name.endswith("q_norm.weight"):
+                weight.add_(1.5)
+            elif name.endswith("q_proj.weight"):
+                weight.mul_(2.5)
+    return model
