@@ -9,6 +9,7 @@ from search.config import arguments
 
 if TYPE_CHECKING:
     from search.config.compose import Settings
+    from search.config.experiment import Experiment
     from search.study.calibration import Calibration
 
 SUMMARY = "fit an estimator to what samples need, and write its numbers"
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The experiment, and where the fitted estimator is kept."""
     arguments.add_arguments(parser)
     parser.add_argument("--out", type=Path, metavar="FILE", help="DIR/complexity/NAME.yaml, a file of your own configs")
+    parser.add_argument("--dry-run", action="store_true", help="find what is wrong, say what would run, run nothing")
 
 
 def run(given: argparse.Namespace) -> int:
@@ -58,6 +60,9 @@ def run(given: argparse.Namespace) -> int:
     from search.study.model_evaluator import open_evaluator
 
     preflight.prompts(experiment.model_settings, experiment.task)
+    if given.dry_run:
+        print(described(experiment))
+        return 0
     evaluator = open_evaluator(experiment.model, experiment.task, experiment.typed, progress=sys.stderr.isatty())
     found = calibrate(evaluator, pruner, experiment.typed.calibration)
     print(f"{calibration_table(found)}\n\n{figures_table(found.estimator)}")
@@ -66,6 +71,15 @@ def run(given: argparse.Namespace) -> int:
         folder = given.out.resolve().parents[1]
         print(f"\nwritten  {given.out}\nuse it   {GROUP}={given.out.stem} --config-dir {folder}")
     return 0
+
+
+def described(experiment: "Experiment") -> str:
+    """What would run, in a line."""
+    asked = experiment.typed.calibration
+    return (
+        f"needs: {len(experiment.task.samples())} samples of {experiment.task.name}, along up to {asked.depths} depths and "
+        f"{len({*asked.fractions, 1.0})} token counts"
+    )
 
 
 def calibration_table(found: "Calibration") -> str:
