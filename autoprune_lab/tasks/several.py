@@ -124,5 +124,7 @@ def _told_as(name: str) -> Iterator[None]:
     try:
         yield
     except TaskError as error:
-        fields_of_it = re.sub(r"\btask\.(?=(path|images|annotations|images_outside)\b)", f"task.tasks.{name}.", str(error))
+        fields_of_it = re.sub(
+            r"\btask\.(?=(path|images|annotations|images_outside)\b)", f"task.tasks.{name}.", str(error)
+        )
         raise TaskError(f"{name}: {fields_of_it}") from error

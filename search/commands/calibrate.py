@@ -26,7 +26,8 @@ EXAMPLES = """\
   autoprune calibrate complexity=needed_depth pruner.probe_layer=2 --out mine/complexity/depth.yaml
   autoprune study complexity=depth --config-dir mine pruner.probe_layer=2 policy=staircase_table \\
     pruner.policy.edges=[4,8]
-  autoprune calibrate complexity=kind_of_need pruner.complexity.text=32 calibration.labels=false"""
+  autoprune calibrate complexity=kind_of_need pruner.complexity.text=32 calibration.labels=false
+  autoprune calibrate --dry-run experiment=adaptivity_real"""
 
 GROUP = "complexity"
 UNUSED = {
@@ -75,11 +76,9 @@ def run(given: argparse.Namespace) -> int:
 
 def described(experiment: "Experiment") -> str:
     """What would run, in a line."""
-    asked = experiment.typed.calibration
-    return (
-        f"needs: {len(experiment.task.samples())} samples of {experiment.task.name}, along up to {asked.depths} depths and "
-        f"{len({*asked.fractions, 1.0})} token counts"
-    )
+    asked, task = experiment.typed.calibration, experiment.task
+    curves = f"up to {asked.depths} depths and {len({*asked.fractions, 1.0})} token counts"
+    return f"needs: {len(task.samples())} samples of {task.name}, along {curves}"
 
 
 def calibration_table(found: "Calibration") -> str:

@@ -107,23 +107,24 @@ def _with_budget_group(overrides: Sequence[str]) -> list[str]:
 
 
 def _with_one_task(words: Sequence[str], folders: Sequence[Path]) -> list[str]:
-    """`task=A,B` as Hydra takes it: task=several, and of the benchmarks in it these alone."""
-    listed = next((word for word in words if key_of(word) == SEVERAL and names_several(word)), None)
-    if listed is None:
-        return list(words)
-    names, known = names_several(listed), [name for name in options_of(SEVERAL, folders) if name != "several"]
+    """`task=A,B` as Hydra takes it: task=several, and of the benchmarks in it these alone. The last choice counts."""
+    choices = [word for word in words if word.partition("=")[0] == SEVERAL]
+    names = names_several(choices[-1]) if choices else []
+    others = [word for word in words if word not in choices]
+    if not names:
+        return [*others, *choices[-1:]] if any(map(names_several, choices)) else list(words)
+    known = [name for name in options_of(SEVERAL, folders) if name != "several"]
     for name in names:
         if name not in known:
             raise ConfigError(f"unknown {SEVERAL} '{name}'{close(name, known)}; available: {', '.join(known)}")
         if names.count(name) > 1:
-            raise ConfigError(f"{listed} names {name} twice: name each once")
-    others = [word for word in words if word != listed and not is_below(key_of(word), f"{SEVERAL}.tasks")]
-    _, choices = _compose([*others, f"{SEVERAL}=several"], folders)
+            raise ConfigError(f"{choices[-1]} names {name} twice: name each once")
+    others.append(f"{SEVERAL}=several")
     place = f"{SEVERAL}@{SEVERAL}.tasks."
-    there = [key.removeprefix(place) for key in choices if key.startswith(place)]
+    _, found = _compose([word for word in others if not is_below(key_of(word), f"{SEVERAL}.tasks")], folders)
+    there = [key.removeprefix(place) for key in found if key.startswith(place)]
     more = [f"+{place}{name}={name}" for name in names if name not in there]
-    fewer = [f"~{place}{name}" for name in there if name not in names]
-    return [f"{SEVERAL}=several" if word == listed else word for word in words] + more + fewer
+    return [*others, *more, *(f"~{place}{name}" for name in there if name not in names)]
 
 
 def _share(config: DictConfig, words: Sequence[str]) -> None:
