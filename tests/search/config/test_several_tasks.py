@@ -8,6 +8,7 @@ from search.cli import main
 from search.config.compose import compose
 from search.config.errors import ConfigError
 from search.config.experiment import Experiment
+from search.config.trust import check_code, check_words, words_for_others
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,14 @@ def test_exactly_the_named_ones_are_one_task(words, names):
 
 def test_a_later_choice_of_one_benchmark_counts():
     assert compose(["task=pope,gqa", "task=mme"]).choices["task"] == "mme"
+
+
+def test_workers_of_a_study_are_told_all_of_them():
+    own = Experiment.compose(["task=pope,gqa", "study=s"])
+    told = words_for_others(own.settings)
+    assert told == ["task=pope,gqa"]
+    assert check_words(told, Experiment.compose()) == told
+    check_code(own, Experiment.compose())
 
 
 def test_split_and_number_are_those_of_the_task_and_of_the_report():
