@@ -77,7 +77,7 @@ class SeveralTask(Task):
 
     def notes(self) -> Sequence[str]:
         """Of all of them."""
-        told = []
+        told: list[str] = []
         for name, part in self._parts.items():
             with _told_as(name):
                 told += part.notes()
@@ -90,7 +90,7 @@ class SeveralTask(Task):
     @cached_property
     def _own(self) -> Mapping[str, tuple[str, Sample]]:
         """By id: the benchmark, and the sample as it has it."""
-        found = {}
+        found: dict[str, tuple[str, Sample]] = {}
         for name, part in self._parts.items():
             with _told_as(name):
                 found |= {f"{name}/{sample.id}": (name, sample) for sample in part.samples()}

@@ -130,14 +130,15 @@ def _with_one_task(words: Sequence[str], folders: Sequence[Path]) -> list[str]:
 def _share(config: DictConfig, words: Sequence[str]) -> None:
     """Take from the benchmarks of task=several what is said for all of them. ConfigError where it was typed for one."""
     parts = config.task.get("tasks") if OmegaConf.is_dict(config.task) else None
-    if not OmegaConf.is_dict(parts):
+    if not isinstance(parts, DictConfig):
         return
     for name, part in parts.items():
         for field in ("split", "per_kind"):
-            if f"task.tasks.{name}.{field}" in changed_keys(words):
-                raise ConfigError(f"task.tasks.{name}.{field}: benchmarks of one task share it: task.{field}=VALUE")
-            with open_dict(part):
-                part.pop(field, None)
+            if (key := f"task.tasks.{name!s}.{field}") in changed_keys(words):
+                raise ConfigError(f"{key}: benchmarks of one task share it: task.{field}=VALUE")
+            if isinstance(part, DictConfig):
+                with open_dict(part):
+                    part.pop(field, None)
 
 
 def _compose(overrides: Sequence[str], folders: Sequence[Path]) -> tuple[DictConfig, dict[str, str | None]]:
