@@ -23,6 +23,7 @@ HOP = ((7, 8), (10, 11), (13, 14))
 KNOWN = (ROUTE, *(layers[-1] for layers in HOP))  # after these the last row knows the station it has come to
 WATCHED = frozenset({0, *FIRST, *SECOND, ROUTE, *(layer for layers in HOP for layer in layers)})
 LOOKING_HEADS, GLANCE_HEAD = slice(0, 2), 3
+EVENLY = 0.3  # how much it counts that counted things are looked at alike
 NOUN, OTHER, LAST = 0, 1, 2  # rows of a segment
 OFFSET = (3, 9)  # the two dimensions of the place code that fall steadily with row and column
 SIDE_WORDS = ("left", "right", "above", "below")
@@ -87,13 +88,18 @@ def _miss(reading: Reading, layer: int, row: int, look: Tensor, asked: Tensor) -
 
 
 def _share(reading: Reading, layer: int, row: int, look: Tensor, asked: Tensor) -> Tensor:
-    """Divergence of the attention from the wanted shares, mean over the questions that are `asked`."""
+    """Divergence of the attention from the wanted shares, mean over the questions that are `asked`.
+
+    And the squared log of what each place gets against <s>, over what it should: a sum of ten needs every part.
+    """
     if not asked.any():
         return look.new_zeros(())
-    cross = (_places(reading, layer, row).clamp(min=TINY).log() * look[:, None]).sum(-1).transpose(1, 2)
-    entropy: Tensor = torch.special.entr(look).sum(-1)
-    missed: Tensor = -(cross + entropy[..., None])[asked].mean()
-    return missed
+    look, seen = look[asked][:, None], _places(reading, layer, row).transpose(1, 2)[asked].clamp(min=TINY).log()
+    divergence = torch.xlogy(look, look).sum(-1) - (seen * look).sum(-1)
+    places = look[..., :-1] > 0
+    off = (seen - seen[..., -1:])[..., :-1] - (look[..., :-1].clamp(min=TINY).log() - look[..., -1:].log())
+    loss: Tensor = divergence.mean() + EVENLY * off[places.expand_as(off)].square().sum() / places.sum().clamp(min=1)
+    return loss
 
 
 def routing_loss(reading: Reading, lessons: Lessons) -> Tensor:
