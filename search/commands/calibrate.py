@@ -77,7 +77,7 @@ def run(given: argparse.Namespace) -> int:
 
 def described(experiment: "Experiment") -> str:
     """What would run, in a line."""
-    asked, task = experiment.typed.calibration, experiment.task
+    asked, task = experiment.typed.calibration.filled(), experiment.task
     curves = f"up to {asked.depths} depths and {len({*asked.fractions, 1.0})} token counts"
     return f"needs: {len(task.samples())} samples of {task.name}, along {curves}"
 
