@@ -74,7 +74,6 @@ train: $(READY)  ## train the embedded models again, shapes and dense with seeds
 
 bench: $(READY)  ## the figures of docs/testbed.md and docs/driving.md, and the speed of the budget
 	$(BIN)/python -m benchmarks.testbed --out benchmarks/results/testbed-shapes-s0.json --pictures docs/pictures
-	$(BIN)/python -m benchmarks.testbed --world dense --out benchmarks/results/testbed-dense-s0.json --pictures docs/pictures
 	$(BIN)/python -m benchmarks.driving --out benchmarks/results/driving-s0.json --pictures docs/pictures
 	$(BIN)/python -m benchmarks.budget --out benchmarks/results/budget.json
 

@@ -97,6 +97,7 @@ from .tasks.mmbench import MMBenchTask as MMBenchTask
 from .tasks.mme import MMETask as MMETask
 from .tasks.pope import PopeTask as PopeTask
 from .tasks.scienceqa import ScienceQATask as ScienceQATask
+from .tasks.several import SeveralTask as SeveralTask
 from .tasks.shapes import ShapesTask as ShapesTask
 from .tasks.textvqa import TextVQATask as TextVQATask
 from .tasks.vizwiz import VizWizTask as VizWizTask

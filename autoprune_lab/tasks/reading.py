@@ -14,13 +14,16 @@ from autoprune_lab.tasks.selection import Where
 EXTRA = "cells beyond the header's columns"
 
 
-def find_data(path: str) -> Path:
-    """A file or folder, or the local copy of a dataset of the hub. Raises TaskError that says how to fetch it."""
+def find_data(path: str, field: str = "task.path") -> Path:
+    """A file or folder, or the local copy of a dataset of the hub. Raises TaskError that says how to fetch it.
+
+    `field`: where the path was typed, for the message.
+    """
     place = Path(path).expanduser()
     if place.exists():
         return place
     if place.is_absolute() or path.startswith((".", "~")) or path.count("/") != 1:
-        raise TaskError(f"task.path {path} does not exist")
+        raise TaskError(f"{field} {path} does not exist")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -28,7 +31,7 @@ def find_data(path: str) -> Path:
         return Path(snapshot_download(path, repo_type="dataset", local_files_only=True))
     except (LocalEntryNotFoundError, ValueError):
         raise TaskError(
-            f"task.path {path} is neither a file, a folder nor a dataset in the hub cache; "
+            f"{field} {path} is neither a file, a folder nor a dataset in the hub cache; "
             f"fetch it first: hf download --repo-type dataset {path}"
         ) from None
 

@@ -22,7 +22,8 @@ EXAMPLES = """\
   autoprune adaptivity search.n_trials=60
   autoprune adaptivity budget.flops_ratio=0.35
   autoprune adaptivity policy=complexity_spend budget=mean budget.mean_tokens=30 study=spend
-  autoprune adaptivity --dry-run model=llava_1_5_7b task=pope"""
+  autoprune adaptivity --dry-run model=llava_1_5_7b task=pope,gqa,textvqa
+  autoprune adaptivity experiment=adaptivity_real"""
 
 UNUSED = {
     "report.ratios": "arms are compared at the budget itself: budget.flops_ratio=RATIO",

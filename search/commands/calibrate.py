@@ -9,6 +9,7 @@ from search.config import arguments
 
 if TYPE_CHECKING:
     from search.config.compose import Settings
+    from search.config.experiment import Experiment
     from search.study.calibration import Calibration
 
 SUMMARY = "fit an estimator to what samples need, and write its numbers"
@@ -25,7 +26,8 @@ EXAMPLES = """\
   autoprune calibrate complexity=needed_depth pruner.probe_layer=2 --out mine/complexity/depth.yaml
   autoprune study complexity=depth --config-dir mine pruner.probe_layer=2 policy=staircase_table \\
     pruner.policy.edges=[4,8]
-  autoprune calibrate complexity=kind_of_need pruner.complexity.text=32 calibration.labels=false"""
+  autoprune calibrate complexity=kind_of_need pruner.complexity.text=32 calibration.labels=false
+  autoprune calibrate --dry-run experiment=adaptivity_real"""
 
 GROUP = "complexity"
 UNUSED = {
@@ -41,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The experiment, and where the fitted estimator is kept."""
     arguments.add_arguments(parser)
     parser.add_argument("--out", type=Path, metavar="FILE", help="DIR/complexity/NAME.yaml, a file of your own configs")
+    parser.add_argument("--dry-run", action="store_true", help="find what is wrong, say what would run, run nothing")
 
 
 def run(given: argparse.Namespace) -> int:
@@ -57,6 +60,9 @@ def run(given: argparse.Namespace) -> int:
     from search.study.model_evaluator import open_evaluator
 
     preflight.prompts(experiment.model_settings, experiment.task)
+    if given.dry_run:
+        print(described(experiment))
+        return 0
     evaluator = open_evaluator(experiment.model, experiment.task, experiment.typed, progress=sys.stderr.isatty())
     found = calibrate(evaluator, pruner, experiment.typed.calibration)
     print(calibration_table(found))
@@ -67,6 +73,13 @@ def run(given: argparse.Namespace) -> int:
         folder = given.out.resolve().parents[1]
         print(f"\nwritten  {given.out}\nuse it   {GROUP}={given.out.stem} --config-dir {folder}")
     return 0
+
+
+def described(experiment: "Experiment") -> str:
+    """What would run, in a line."""
+    asked, task = experiment.typed.calibration.filled(), experiment.task
+    curves = f"up to {asked.depths} depths and {len({*asked.fractions, 1.0})} token counts"
+    return f"needs: {len(task.samples())} samples of {task.name}, along {curves}"
 
 
 def calibration_table(found: "Calibration") -> str:

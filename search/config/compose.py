@@ -9,13 +9,13 @@ from typing import Any
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from autoprune_lab.plugins.renamed import renamed
 from search.config.errors import ConfigError, close, without_password
 from search.config.options import expand
-from search.config.overrides import is_below, key_of, quoted, spelled
+from search.config.overrides import SEVERAL, changed_keys, is_below, key_of, names_several, quoted, spelled
 from search.config.paths import leaves
 from search.config.pinned import pin
 from search.config.ranges import check
@@ -66,8 +66,10 @@ def compose(overrides: Sequence[str] = (), folders: Sequence[Path] = ()) -> Sett
     _check_folders(folders)
     for word in words:
         _check_group(word, folders)
+    words = _with_one_task(words, folders)
     config, choices = _compose(words, folders)
     expand(config, words, choices, lambda group: options_of(group, folders), lambda some: _compose(some, folders)[0])
+    _share(config, words)
     try:
         pin(config, words, choices)
         _fill_in(config, choices)
@@ -102,6 +104,41 @@ def _with_budget_group(overrides: Sequence[str]) -> list[str]:
     names = {key_of(word) for word in overrides}
     in_tokens = "budget.mean_tokens" in names and not names & {"budget", "budget.flops_ratio"}
     return [*overrides, "budget=tokens"] if in_tokens else list(overrides)
+
+
+def _with_one_task(words: Sequence[str], folders: Sequence[Path]) -> list[str]:
+    """`task=A,B` as Hydra takes it: task=several, and of the benchmarks in it these alone. The last choice counts."""
+    choices = [word for word in words if word.partition("=")[0] == SEVERAL]
+    names = names_several(choices[-1]) if choices else []
+    others = [word for word in words if word not in choices]
+    if not names:
+        return [*others, *choices[-1:]] if any(map(names_several, choices)) else list(words)
+    known = [name for name in options_of(SEVERAL, folders) if name != "several"]
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"unknown {SEVERAL} '{name}'{close(name, known)}; available: {', '.join(known)}")
+        if names.count(name) > 1:
+            raise ConfigError(f"{choices[-1]} names {name} twice: name each once")
+    others.append(f"{SEVERAL}=several")
+    place = f"{SEVERAL}@{SEVERAL}.tasks."
+    _, found = _compose([word for word in others if not is_below(key_of(word), f"{SEVERAL}.tasks")], folders)
+    there = [key.removeprefix(place) for key in found if key.startswith(place)]
+    more = [f"+{place}{name}={name}" for name in names if name not in there]
+    return [*others, *more, *(f"~{place}{name}" for name in there if name not in names)]
+
+
+def _share(config: DictConfig, words: Sequence[str]) -> None:
+    """Take from the benchmarks of task=several what is said for all of them. ConfigError where it was typed for one."""
+    parts = config.task.get("tasks") if OmegaConf.is_dict(config.task) else None
+    if not isinstance(parts, DictConfig):
+        return
+    for name, part in parts.items():
+        for field in ("split", "per_kind"):
+            if (key := f"task.tasks.{name!s}.{field}") in changed_keys(words):
+                raise ConfigError(f"{key}: benchmarks of one task share it: task.{field}=VALUE")
+            if isinstance(part, DictConfig):
+                with open_dict(part):
+                    part.pop(field, None)
 
 
 def _compose(overrides: Sequence[str], folders: Sequence[Path]) -> tuple[DictConfig, dict[str, str | None]]:
@@ -197,7 +234,7 @@ def _explain(error: Exception, overrides: Sequence[str], folders: Sequence[Path]
 def _unknown(key: str, config: DictConfig, choices: Mapping[str, str | None]) -> str:
     """That there is no such field, what is like it, and what is beside it."""
     known = [
-        *(name for name in choices if not name.startswith("hydra")),
+        *(name for name in choices if not name.startswith("hydra") and "@" not in name),
         *leaves(OmegaConf.to_container(config, resolve=False)),
     ]
     parent, _, _ = key.rpartition(".")

@@ -16,10 +16,15 @@ def check(experiment: Experiment) -> None:
     config = experiment.settings.config
     check_targets(config["pruner"]["policy"], "pruner.policy")
     _ = experiment.task  # built here, so that a mistake in it is told first
-    if (data := config["task"].get("path")) is not None:
+    parts = config["task"].get("tasks")
+    nodes = {f"task.tasks.{name}": part for name, part in parts.items()} if isinstance(parts, dict) else {}
+    given = {"task": config["task"], **nodes}
+    data = {key: node["path"] for key, node in given.items() if node.get("path") is not None}
+    if data:
         from autoprune_lab.tasks.reading import find_data
 
-        find_data(str(data))
+        for key, path in data.items():
+            find_data(str(path), f"{key}.path")
     model = config["model"].get("path")
     if model is None:
         raise ConfigError("model.path has no value: add model.path=DIR to the command")

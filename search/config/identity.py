@@ -16,8 +16,6 @@ FREE = (
     *("search.n_trials", "search.storage", "search.workers", "search.heartbeat", "search.patience"),
 )
 
-NEWER = "calibration."  # a study of before there was any had nothing to calibrate
-
 
 def is_free(path: str) -> bool:
     """May this setting differ between two runs of one study?"""
@@ -37,8 +35,7 @@ def made_of(settings: "Settings", weights: str = "") -> dict[str, Any]:
 
 def difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """'KEY was X, now Y' of the first two that differ, and how many more do; empty where none does."""
-    newer = {key for key in now if key not in then and key.startswith(NEWER)}
-    differing = sorted(key for key in {*then, *now} - newer if then.get(key) != now.get(key))
+    differing = sorted(key for key in {*then, *now} if then.get(key) != now.get(key))
     shown = "; ".join(f"{key} was {then.get(key)!r}, now {now.get(key)!r}" for key in differing[:2])
     return shown + (f" and {len(differing) - 2} more" if len(differing) > 2 else "")
 

@@ -18,6 +18,7 @@ from search.config.errors import ConfigError
 from search.config.schema import Schema, SearchSettings
 
 TEXTS = {"path", "images", "annotations", "revision", "split", "language", "uri", "experiment", "artifacts"}
+SEVERAL = "task"  # the group of which several options are one: task=several
 PLACES = ("folder", "cache", "out", "model.path", "task.images", "task.annotations")  # task.path: where it is read
 
 
@@ -68,10 +69,20 @@ def spelled(word: str) -> str:
     if _is_text(key_of(word)):
         plain = override.is_sweep_override() or not isinstance(override.value(), str | QuotedString | None)
         return f"{key}={quoted(value)}" if plain else word
+    if key == SEVERAL and names_several(word):
+        return word  # compose makes one task of them
     is_list = isinstance(override.value(), list) and word.partition(".")[0].partition("=")[1]
     if override.is_sweep_override() or is_list:
         raise ConfigError(_several(key, value))
     return word
+
+
+def names_several(word: str) -> list[str]:
+    """The options of GROUP=A,B; none for any other word."""
+    key, equals, value = word.partition("=")
+    names = [name.strip() for name in value.split(",")]
+    listed = equals and key.isidentifier() and len(names) > 1 and all(name.isidentifier() for name in names)
+    return names if listed else []
 
 
 def quoted(text: str) -> str:
@@ -116,7 +127,8 @@ def _several(key: str, value: str) -> str:
 def _is_text(key: str) -> bool:
     """Does the field hold a text? Of parts that the config names by `_target_`, the usual names are known."""
     parent, _, name = key.rpartition(".")
-    return key in _texts_of_schema() or (parent in ("model", "task", "report.task", "tracking") and name in TEXTS)
+    of_part = parent in ("model", "task", "report.task", "tracking") or parent.startswith("task.tasks.")
+    return key in _texts_of_schema() or (of_part and name in TEXTS)
 
 
 @cache

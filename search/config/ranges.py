@@ -20,12 +20,12 @@ def check(typed: Schema) -> None:
         "search.heartbeat": typed.search.heartbeat,
         "batch_size": typed.batch_size,
         "report.points": typed.report.points,
-        "calibration.depths": typed.calibration.depths,
+        "calibration.depths": typed.calibration.filled().depths,
     }
     for key, number in least.items():
         if number < 1:
             raise ConfigError(f"{key}={number} must be at least 1")
-    for fraction in typed.calibration.fractions:
+    for fraction in typed.calibration.filled().fractions:
         if not 0 < fraction <= 1:
             raise ConfigError(f"calibration.fractions: {fraction} is outside (0, 1]")
     finite = {

@@ -1,7 +1,7 @@
 """The types of config.yaml; what has a `_target_` is checked against the target's own signature instead."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 
 @dataclass
@@ -45,16 +45,33 @@ class ReportSettings:
     arms: dict[str, list[str]] = field(default_factory=dict)
 
 
+class Replayed(NamedTuple):
+    """`CalibrationSettings` with nothing unset."""
+
+    labels: bool
+    depths: int
+    fractions: list[float]
+
+
 @dataclass
 class CalibrationSettings:
     """How needs are measured: an answer survives while it is right (`labels`), or while it is the unpruned one's.
 
-    At most `depths` depths, and `fractions` of the visual tokens, in (0, 1], are tried.
+    At most `depths` depths, and `fractions` of the visual tokens, in (0, 1], are tried. None: as `filled` says; unset,
+    so that a study of before there was any is still the same study.
     """
 
-    labels: bool = True
-    depths: int = 33
-    fractions: list[float] = field(default_factory=list)
+    labels: bool | None = None
+    depths: int | None = None
+    fractions: list[float] | None = None
+
+    def filled(self) -> Replayed:
+        """Every setting that is unset at its default."""
+        return Replayed(
+            True if self.labels is None else self.labels,
+            33 if self.depths is None else self.depths,
+            [0.02, 0.04, 0.06, 0.08, 0.12, 0.16, 0.25, 0.5] if self.fractions is None else self.fractions,
+        )
 
 
 @dataclass

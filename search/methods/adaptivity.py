@@ -6,7 +6,7 @@ both searches are run as far as they are not there yet, and every arm answers th
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ from autoprune_lab.statistics.adaptivity import FIXED, MEAN, AdaptivityReport, a
 from autoprune_lab.statistics.needs import Needs, needs
 from autoprune_lab.statistics.replay import Curve, rectangles
 from autoprune_lab.tasks.base import Task
-from search.config.compose import Settings
+from search.config.compose import Settings, compose
 from search.config.errors import ConfigError
 from search.config.experiment import Experiment
 from search.config.overrides import changed_keys
@@ -192,6 +192,7 @@ class Bench:
         """Both searches, at so many mean visual tokens or at the budget that was typed."""
         folders = self.experiment.settings.folders
         words = twin_words(self.experiment.settings, tokens)
+        words[CONSTANT] += [f"~{ESTIMATOR[1]}{name}" for name in _foreign(compose(words[CONSTANT], folders))]
         twins = {name: Experiment.compose(said, folders) for name, said in words.items()}
         if idle := without_effect(twins[CONSTANT]):
             baselines = [
@@ -228,7 +229,7 @@ class Bench:
         return twin.stored_pruner(best.user_attrs.get(PRUNER), f"study {study.study_name}, trial {best.number}")
 
 
-def twin_words(settings: Settings, tokens: float | None = None) -> Mapping[str, list[str]]:
+def twin_words(settings: Settings, tokens: float | None = None) -> dict[str, list[str]]:
     """The command lines of both searches: at the budget itself, not below it; the fixed twin is told 0 bits of all.
 
     `tokens`: the budget in mean visual tokens, also part of the studies' names; None: what was typed.
@@ -246,6 +247,13 @@ def twin_words(settings: Settings, tokens: float | None = None) -> Mapping[str, 
         ADAPTIVE: [*words, *own, f"study={study}-{ADAPTIVE}"],
         CONSTANT: [*words, "complexity=constant", f"study={study}-{CONSTANT}"],
     }
+
+
+def _foreign(constant: Settings) -> list[str]:
+    """Fields that an experiment sets of its own estimator, which the constant number does not have."""
+    return [
+        name for name in select(constant.config, "pruner.complexity") if name not in ("_target_", "_partial_", "bits")
+    ]
 
 
 def without_effect(experiment: Experiment) -> list[str]:

@@ -79,16 +79,16 @@ def measure_needs(evaluator: ModelEvaluator, pruner: Pruner, settings: Calibrati
     A sample without visual tokens has none, nor has one whose answer is not right (or with `labels` off: never the
     unpruned one's) even with all of them. Layers up to the probe keep what the opening leaves.
     """
-    n_layers, free_from = evaluator.geometries[0].n_layers, pruner.probe_layer + 1
+    n_layers, free_from, asked = evaluator.geometries[0].n_layers, pruner.probe_layer + 1, settings.filled()
     n_vision = np.array([geometry.n_vision for geometry in evaluator.geometries])
     opened = pruner.opens(n_vision)
     left = n_vision if opened is None else opened.tokens
-    depths, fractions = depths_of(n_layers, free_from, settings.depths), [*sorted({*settings.fractions, 1.0})]
+    depths, fractions = depths_of(n_layers, free_from, asked.depths), [*sorted({*asked.fractions, 1.0})]
     deep = rectangles(depths, [1.0], n_layers, free_from)
     flat = rectangles([n_layers], fractions, n_layers, free_from)
     print(f"autoprune: calibrating: {len(n_vision)} samples along {len({*deep, *flat})} curves", file=sys.stderr)
     replayed = replay(evaluator, pruner, [*deep, *flat])
-    survives = replayed.right if settings.labels else replayed.agrees
+    survives = replayed.right if asked.labels else replayed.agrees
     levels = np.broadcast_to(np.array(depths, dtype=float), (len(left), len(depths)))
     depth = least_surviving(survives[:, : len(deep)], levels)
     tokens = least_surviving(survives[:, len(deep) :], left[:, None] * np.array(fractions))

@@ -353,3 +353,9 @@ def own_files(folder: Path) -> Path:
         {"image": f"{i}.jpg", "question": f"What is {i}?", "answers": ["a cat"], "kind": "ab"[i % 2]} for i in range(N)
     ]
     return jsonl(folder / "mine.jsonl", rows)
+
+
+def several_words(folder: Path) -> list[str]:
+    """Files of the three benchmarks of task=several, and the words that say where each is."""
+    writers = {"pope": pope_llava, "gqa": gqa_llava, "textvqa": textvqa_llava}
+    return [f"task.tasks.{name}.path={write(folder / name)}" for name, write in writers.items()]

@@ -19,7 +19,7 @@ from autoprune_lab.testbed.training.reader import NONE, read
 @pytest.fixture(scope="module")
 def lessons():
     rng = np.random.default_rng(3)
-    return collate([make_lesson(rng) for _ in range(6)])
+    return collate([make_lesson(rng) for _ in range(12)])
 
 
 @pytest.fixture(scope="module")

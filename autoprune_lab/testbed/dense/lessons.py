@@ -27,7 +27,7 @@ START = N_PATCHES  # column of <s> behind the patches: where a row looks that ha
 PREFIX = 2 + N_PATCHES  # <s> USER: and the picture
 ROWS = ("noun", "second", "last", "digit1", "digit2")  # the rows of a segment that training looks at
 COUNT_SHARE = 4  # of <s> against 1 of each counted thing: what it gets then tells 8 from 9
-WEIGHTS = {"exist": 1, "where": 0.7, "relation": 1.3, "few": 1.2, "many": 2.3, "read": 1, "trail": 5}
+WEIGHTS = {"exist": 1, "where": 0.7, "relation": 1.3, "few": 1.5, "many": 3, "read": 1, "trail": 5}
 HOP_WEIGHTS = (0.1, 0.2, 0.3, 0.4)  # of scenes by the hops of their trail: long ones are learned last
 LONGEST_FIRST = 2 / 3  # how often a scene is asked for the longest of its trails
 

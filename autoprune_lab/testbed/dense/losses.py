@@ -1,7 +1,7 @@
 """What training asks for beside the right answer. All of it is thrown away afterwards.
 
-The decoder learns to look in steps: layers 2 and 3 find the named thing, 4 and 5 the second one (and what is to be
-counted), 6 carries it to the last row, which goes on from there: 7 and 8 make the first hop of a trail (or read a
+The decoder learns to look in steps: layers 2 and 3 find the named thing, 4 and 5 the second one, 2 to 5 what is to
+be counted, 6 carries it to the last row, which goes on from there: 7 and 8 make the first hop of a trail (or read a
 digit), 10 and 11 the second, 13 and 14 the third. Meanwhile one head of the last row looks over all that may matter.
 """
 
@@ -23,6 +23,7 @@ HOP = ((7, 8), (10, 11), (13, 14))
 KNOWN = (ROUTE, *(layers[-1] for layers in HOP))  # after these the last row knows the station it has come to
 WATCHED = frozenset({0, *FIRST, *SECOND, ROUTE, *(layer for layers in HOP for layer in layers)})
 LOOKING_HEADS, GLANCE_HEAD = slice(0, 2), 3
+EVENLY = 0.5  # how much it counts that counted things are looked at alike
 NOUN, OTHER, LAST = 0, 1, 2  # rows of a segment
 OFFSET = (3, 9)  # the two dimensions of the place code that fall steadily with row and column
 SIDE_WORDS = ("left", "right", "above", "below")
@@ -64,6 +65,7 @@ def looking_loss(reading: Reading, lessons: Lessons) -> Tensor:
         loss = loss + _miss(reading, layer, NOUN, lessons.look[:, :, NOUN], ~counted & ~is_read)
     for layer in SECOND:
         loss = loss + _miss(reading, layer, OTHER, lessons.look[:, :, OTHER], lessons.kind == _RELATION)
+    for layer in FIRST + SECOND:  # the mean of what four layers see is nearer the number than that of two
         loss = loss + _share(reading, layer, NOUN, lessons.look[:, :, NOUN], counted)
     for hop, layers in enumerate(HOP):
         for layer in layers:
@@ -87,13 +89,18 @@ def _miss(reading: Reading, layer: int, row: int, look: Tensor, asked: Tensor) -
 
 
 def _share(reading: Reading, layer: int, row: int, look: Tensor, asked: Tensor) -> Tensor:
-    """Divergence of the attention from the wanted shares, mean over the questions that are `asked`."""
+    """Divergence of the attention from the wanted shares, mean over the questions that are `asked`.
+
+    And the squared log of what each place gets against <s>, over what it should: a sum of ten needs every part.
+    """
     if not asked.any():
         return look.new_zeros(())
-    cross = (_places(reading, layer, row).clamp(min=TINY).log() * look[:, None]).sum(-1).transpose(1, 2)
-    entropy: Tensor = torch.special.entr(look).sum(-1)
-    missed: Tensor = -(cross + entropy[..., None])[asked].mean()
-    return missed
+    look, seen = look[asked][:, None], _places(reading, layer, row).transpose(1, 2)[asked].clamp(min=TINY).log()
+    divergence = torch.xlogy(look, look).sum(-1) - (seen * look).sum(-1)
+    places = look[..., :-1] > 0
+    off = (seen - seen[..., -1:])[..., :-1] - (look[..., :-1].clamp(min=TINY).log() - look[..., -1:].log())
+    loss: Tensor = divergence.mean() + EVENLY * off[places.expand_as(off)].square().sum() / places.sum().clamp(min=1)
+    return loss
 
 
 def routing_loss(reading: Reading, lessons: Lessons) -> Tensor:

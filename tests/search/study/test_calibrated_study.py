@@ -20,7 +20,7 @@ from policies.staircase_table import StaircaseTablePolicy
 from search.cli import main
 from search.config.compose import compose
 from search.config.experiment import Experiment
-from search.config.identity import difference
+from search.config.identity import difference, made_of
 from search.config.schema import CalibrationSettings
 from search.results.folder import load_study
 from search.results.study_result import StudyResult
@@ -149,10 +149,11 @@ def test_each_probe_layer_and_opening_has_numbers_of_its_own(monkeypatch):
 
 
 def test_a_study_of_before_there_was_calibration_goes_on():
-    then = {"policy": 1}
-    now = then | {"calibration.labels": True, "calibration.depths": 33}
-    assert difference(then, now) == ""
-    assert difference(now, now | {"calibration.depths": 3}) == "calibration.depths was 33, now 3"
+    then = made_of(compose(["policy=fixed"]))
+    old = {key: value for key, value in then.items() if not key.startswith("calibration.")}
+    assert old != then
+    assert difference(old, then) == ""
+    assert difference(then, then | {"calibration.depths": 3}) == "calibration.depths was None, now 3"
 
 
 @pytest.mark.parametrize(
