@@ -104,6 +104,7 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
     "molmo2": {"image_patch_id": IMAGE},
     "instructblip": {"image_token_index": IMAGE},
     "instructblipvideo": {"video_token_index": VIDEO},
+    "llama4": {"vision_config.vision_output_dim": HIDDEN},
     "lfm2_vl": {"text_config.layer_types": ["conv", "full_attention"] * (N_LAYERS // 2)},
     "minicpm_ocr": {"image_token_id": IMAGE, "video_token_id": VIDEO},
     "minicpmv4_6": {"image_token_id": IMAGE, "video_token_id": VIDEO},
@@ -207,11 +208,18 @@ def _parts(config: PretrainedConfig) -> list[PretrainedConfig]:
 
 
 def _drawn(model: PreTrainedModel) -> PreTrainedModel:
-    """Random weights, and peaked attention, so that the choice of tokens matters."""
+    """Random weights, and peaked attention, so that the choice of tokens matters.
+
+    Logits that nothing scales down (Gemma 4, Granite) are peaked as they are; more would show rounding alone.
+    """
+    decoder = model.get_decoder()
+    peaked = tuple(f"{name}." for name, module in decoder.named_modules() if getattr(module, "scaling", None) == 1)
     with torch.no_grad():
         for weight in (p for p in model.parameters() if p.ndim > 1):
             weight.normal_(std=0.16)
-        for name, weight in model.get_decoder().named_parameters():
+        for name, weight in decoder.named_parameters():
+            if name.startswith(peaked):
+                continue
             if name.endswith("q_norm.weight"):
                 weight.add_(1.5)
             elif name.endswith("q_proj.weight"):

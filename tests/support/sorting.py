@@ -45,6 +45,7 @@ STOCK = "stock model"  # keeping all is exact; the stock model's padded batch di
 CELLS = ("image", "batch", "video", "mixed", "positions", "flops")
 FINE = ("exact", "-", "both", "original", STOCK)
 KEPT, CLOSE, STEPS = 1e-6, 1e-4, 4
+OTHERWISE = 1e-3  # beyond rounding: below it a batch is compared, and must be close
 GRIDS = {"long": (5, 8), "short": (4, 4)}  # rows and columns of visual tokens
 TEXTS = {"long": 16, "short": 8}  # text tokens behind them; 3 and a start before
 NEWLINES = ("hunyuan_vl",)  # every row of a picture ends in a token of its own
@@ -324,7 +325,7 @@ def check(tiny: Tiny, samples: list[Sample]) -> str:
 def _stock_differs(tiny: Tiny, samples: list[Sample], stock: Tensor) -> bool:
     """Does the unpruned model itself answer a padded prompt otherwise than the prompt alone?"""
     alone = [tiny.model(**tiny.batch([sample])).logits[0] for sample in samples]
-    return any((stock[i, -len(one) :] - one).abs().max() > CLOSE for i, one in enumerate(alone))
+    return any((stock[i, -len(one) :] - one).abs().max() > OTHERWISE for i, one in enumerate(alone))
 
 
 def _check_steps(tiny: Tiny, samples: list[Sample], inputs: dict[str, Any]) -> None:
