@@ -18,6 +18,15 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 TYPES = tuple(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)
 IMAGE, VIDEO, OTHER, AUDIO, VOCAB = 63, 62, 61, 60, 64
+VARIANTS: dict[str, dict[str, Any]] = {
+    "gemma4+shared": {"num_kv_shared_layers": 2},
+    "llava+qwen3_moe": {"model_type": "qwen3_moe"},
+    "mistral3+ministral3": {"model_type": "ministral3"},
+    "mistral3+mistral4": {"model_type": "mistral4"},
+    "paligemma+gemma2": {"model_type": "gemma2"},
+}
+"""A type with another decoder than its default one, as released models have it -> what its text config is given."""
+
 N_LAYERS, HIDDEN, N_EXPERTS = 6, 48, 4
 MANY = 300_000  # parameters of one tensor: towers have more, what stands around a small decoder less
 
@@ -90,6 +99,7 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
         "text_config.rope_parameters": _ROPE | {"mrope_section": [2, 2, 2]},
     },
     "gemma3n": {"text_config.layer_types": ["sliding_attention", "full_attention"] * (N_LAYERS // 2)},
+    "gemma4+shared": {"text_config.layer_types": ["sliding_attention", "full_attention"] * (N_LAYERS // 2)},
     "glm4v_moe": {"text_config.rope_parameters": _ROPE | {"partial_rotary_factor": 0.5, "mrope_section": [1, 1, 1]}},
     "glm5_next": {"text_config.num_key_value_heads": 4, "text_config.index_kpool": 4},
     "granite4_vision": {
@@ -120,9 +130,15 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
 """Model type -> what its config needs beside the walk; keys with a dot lie in a sub-config."""
 
 
+def base(model_type: str) -> str:
+    """A variant's type."""
+    return model_type.partition("+")[0]
+
+
 def tiny_config(model_type: str) -> PretrainedConfig:
-    """The type's default config with a small decoder and our token ids; the tower as it is."""
-    default = hf.AutoConfig.for_model(model_type)
+    """The type's (or variant's) default config with a small decoder and our token ids; the tower as it is."""
+    given = {"text_config": VARIANTS[model_type]} if model_type in VARIANTS else {}
+    default = hf.AutoConfig.for_model(base(model_type), **given)
     own = EXCEPTIONS.get(model_type, {})
     return _small(default, default.get_text_config(decoder=True), own, "")
 

@@ -11,7 +11,7 @@ from unittest.mock import patch
 import torch
 from arms import ARMS
 from families import Sample
-from mapping import AUDIO, HIDDEN, IMAGE, OTHER, VIDEO, tiny_model
+from mapping import AUDIO, HIDDEN, IMAGE, OTHER, VIDEO, base, tiny_model
 from oracle import Oracle
 from torch import Tensor, nn
 from torch.nn.functional import pad
@@ -118,8 +118,10 @@ class Tiny:
         inputs |= {"input_ids": ids, "attention_mask": mask, "mm_encoder_outputs": {}}
         if "mm_token_type_ids" in self.takes:
             inputs["mm_token_type_ids"] = (ids == IMAGE).long() + 2 * (ids == VIDEO).long()
+        if "moe_mm_token_type_ids" in self.takes:  # a picture's start is marked, too
+            inputs["moe_mm_token_type_ids"] = (ids >= OTHER).int()
         if "token_type_ids" in self.takes:
-            inputs["token_type_ids"] = (ids == IMAGE).long() * (self.model_type != "paligemma")
+            inputs["token_type_ids"] = (ids == IMAGE).long() * (base(self.model_type) != "paligemma")
         for kind in KIND.values():
             features = [sample.images[kind] for sample in samples if kind in sample.images]
             if features:
@@ -194,10 +196,17 @@ class TinyOracle(Oracle):
         return owner(model).layers
 
     def _visible(self, layer: nn.Module, given: Tensor) -> Tensor:
-        """What transformers shows the whole sequence; a prompt does not see what was decoded, nor that what follows."""
+        """What transformers shows the whole sequence; a prompt does not see what was decoded, nor that what follows.
+
+        A decoded token keeps to the layer's window, also where the mask of a whole prompt looks beyond it.
+        """
         row, n = torch.arange(given.shape[-1]), self.n_prompt
-        decoded = row >= n
-        return (given[0, 0] == 0) & ((row[:, None] >= row) | ~decoded[:, None] & ~decoded)
+        decoded, distance = row >= n, row[:, None] - row
+        own, place = layer.self_attn.config, layer.self_attn.layer_idx
+        sliding = (getattr(own, "layer_types", None) or {place: ""})[place] == "sliding_attention"
+        window = own.sliding_window if sliding else len(row)
+        prompt = ~decoded[:, None] & ~decoded
+        return (given[0, 0] == 0) & (prompt | (distance >= 0) & (distance < window))
 
 
 def owner(model: PreTrainedModel) -> nn.Module:
