@@ -13,6 +13,7 @@ import json
 import sys
 import warnings
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,24 +23,29 @@ import transformers
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "support"))  # the models and their reference are the tests'
-from mapping import TYPES  # noqa: E402
+from mapping import TYPES, VARIANTS  # noqa: E402
 from sorting import CELLS, FINE, sort  # noqa: E402
 
 if TYPE_CHECKING:
     from sorting import Finding
 
 PAGE, RESULTS = ROOT / "docs" / "models.md", ROOT / "benchmarks" / "results" / "families.json"
+KINDS: dict[str, Collection[str]] = {"model types": TYPES, "variants": VARIANTS}
 BEGIN, END = "<!-- python -m benchmarks.families -->\n", "<!-- end -->\n"
 
 
 def table(findings: "list[Finding]") -> str:
-    """Markdown: how many of each sorting, then a row a type."""
-    counts = Counter(finding.sorting for finding in findings)
-    told = ", ".join(f"{n} {sorting}" for sorting, n in counts.most_common())
-    head = f"transformers {transformers.__version__}, {len(findings)} model types: {told}.\n\n"
+    """Markdown: how many types of each sorting, then a row a type and a row a variant."""
+    told = [_counts(what, [f for f in findings if f.model_type in of]) for what, of in KINDS.items()]
+    head = f"transformers {transformers.__version__}, {'; '.join(filter(None, told))}.\n\n"
     rows = [("family", "sorted", *CELLS, "why"), ("---",) * (len(CELLS) + 3)]
     rows += [(f.model_type, f.sorting, *(_cell(getattr(f, name)) for name in CELLS), _why(f)) for f in findings]
     return head + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _counts(what: str, findings: "list[Finding]") -> str:
+    told = Counter(finding.sorting for finding in findings).most_common()
+    return f"{len(findings)} {what}: {', '.join(f'{n} {sorting}' for sorting, n in told)}" if told else ""
 
 
 def _cell(text: str) -> str:
@@ -61,14 +67,14 @@ def write(text: str) -> None:
 def main() -> None:
     """Print the table; of all types, write it too."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("types", nargs="*", metavar="TYPE", help="model types (default: all)")
+    parser.add_argument("types", nargs="*", metavar="TYPE", help="model types and variants (default: all)")
     types = parser.parse_args().types
-    if unknown := sorted(set(types) - set(TYPES)):
-        parser.error(f"not in transformers' image-text-to-text mapping: {', '.join(unknown)}")
+    if unknown := sorted(set(types) - {*TYPES, *VARIANTS}):
+        parser.error(f"not in transformers' image-text-to-text mapping, and no variant: {', '.join(unknown)}")
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     warnings.simplefilter("ignore")
-    findings = [sort(model_type) for model_type in types or TYPES]
+    findings = [sort(model_type) for model_type in types or (*TYPES, *VARIANTS)]
     text = table(findings)
     print(text, end="")
     if not types:

@@ -23,7 +23,7 @@ from autoprune_lab.schedule.flops import decode_flops
 from autoprune_lab.schedule.geometry import Geometry, Layer
 
 _FEW, _SOME, _MANY = 5, 96, 2**21 + 1  # tokens; many: beyond any window, and no decoder's width
-_TYPES = "token_type_ids"  # in the name of an argument that tells visual tokens (1) from text (0)
+_TYPES = "token_type_ids"  # see `type_names`
 _OUTSIDE = -1
 
 _KNOWN: dict[tuple[type, str], Geometry] = {}
@@ -50,6 +50,11 @@ def described(decoder: Any) -> Geometry:
             "set config.num_hidden_layers to what is there"
         )
     return geometry
+
+
+def type_names(decoder: Any) -> list[str]:
+    """Arguments of the decoder that tell visual tokens (not 0) from text (0)."""
+    return [name for name in inspect.signature(decoder.forward).parameters if _TYPES in name]
 
 
 def _described(decoder: Any) -> Geometry:
@@ -139,7 +144,7 @@ class _Runs:
     def __init__(self, twin: Any) -> None:
         self.twin, self.n_layers = twin, len(twin.layers)
         names = inspect.signature(twin.forward).parameters
-        self.types = [name for name in names if _TYPES in name]
+        self.types = type_names(twin)
         self.cache_name = "cache" if "cache" in names else "past_key_values"  # see `cache.cache_of`
         self.spent = _Spent(0, 0)
         for place, layer in enumerate(twin.layers):

@@ -26,9 +26,14 @@ Count = Int[np.ndarray, "batch"]
 
 
 class Prefill:
-    """State of one forward call over full prompts; `stages` grows by one entry a layer."""
+    """State of one forward call over full prompts; `stages` grows by one entry a layer.
 
-    def __init__(self, anatomy: Anatomy, pruner: PrunerLike, prompt: Prompt, cls_scores: Callable[[], Tensor]) -> None:
+    `marked`: text tokens of each sample that the decoder is told to be visual, see `marks.text_marked`.
+    """
+
+    def __init__(
+        self, anatomy: Anatomy, pruner: PrunerLike, prompt: Prompt, marked: Count, cls_scores: Callable[[], Tensor]
+    ) -> None:
         self.anatomy, self.pruner, self.prompt, self.cls_scores = anatomy, pruner, prompt, cls_scores
         self.stage, self.stages = prompt.stage, list[Stage]()
         self.samples = torch.arange(len(prompt.rows), device=prompt.rows.device)[:, None]
@@ -40,7 +45,7 @@ class Prefill:
         self.opening = pruner.opens(self.stage.n_vision)
         self.tapped: Tapped | None = None
         self.armed = self._is_tapped(-1)
-        self.geometries = _geometries(anatomy, prompt)
+        self.geometries = _geometries(anatomy, prompt, marked)
         self.complexities = np.zeros(len(self.geometries))  # 0 bits without an image, or if nobody asks
         self.scoring_flops = np.zeros(len(self.geometries), dtype=np.int64)
 
@@ -150,9 +155,9 @@ def must_cut(falls: Bool[np.ndarray, "batch"]) -> bool:
     return bool(falls.any())
 
 
-def _geometries(anatomy: Anatomy, prompt: Prompt) -> list[Geometry]:
-    lengths = zip(prompt.stage.n_vision, prompt.n_text, strict=True)
-    return [anatomy.geometry.with_tokens(int(vision), int(text)) for vision, text in lengths]
+def _geometries(anatomy: Anatomy, prompt: Prompt, marked: Count) -> list[Geometry]:
+    lengths = zip(prompt.stage.n_vision, prompt.n_text, marked, strict=True)
+    return [anatomy.geometry.with_tokens(*map(int, counts)) for counts in lengths]
 
 
 def _replace_visual(hidden: Tensor, visual: Tensor, source: DecoderSource) -> Tensor:

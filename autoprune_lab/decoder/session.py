@@ -20,6 +20,7 @@ from autoprune_lab.decoder.decode import Decode
 from autoprune_lab.decoder.extent import NPrompt, first_positions, first_tokens
 from autoprune_lab.decoder.labels import given_labels, ignore_lost, own_labels
 from autoprune_lab.decoder.layout import Prompt, Pruned, Stage, real_tokens, stands_for_picture
+from autoprune_lab.decoder.marks import text_marked
 from autoprune_lab.decoder.meter import Meter, cache_bytes, share
 from autoprune_lab.decoder.prefill import Prefill
 from autoprune_lab.decoder.repeat import First, Generating, Repeat
@@ -154,7 +155,7 @@ class Session:
         first = None if self.generating is None else self.generating.first(self.arguments["input_ids"])
         if first is not None:
             return Repeat(self.anatomy, self.pruner.positions, first, prompt)
-        return Prefill(self.anatomy, self.pruner, prompt, self._cls_scores)
+        return Prefill(self.anatomy, self.pruner, prompt, text_marked(self.anatomy, prompt, self.arguments), self._cls_scores)
 
     def _extent(self, real: Bool[Tensor, "batch positions"]) -> Bool[Tensor, "batch positions"] | None:
         """Where the prompts are, if this call may hold more."""

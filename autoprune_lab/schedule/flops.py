@@ -22,7 +22,7 @@ def layer_terms(geometry: Geometry) -> tuple[Int[np.ndarray, "layers"], Int[np.n
 def fixed_flops(geometry: Geometry) -> int:
     """FLOPs of a prefill that no plan changes, beside `layer_terms`; 0 for most decoders."""
     text = sum(layer.text_extra for layer in geometry.each)
-    return text * geometry.n_text + geometry.outside * (geometry.n_vision + geometry.n_text)
+    return text * (geometry.n_text - geometry.n_marked) + geometry.outside * (geometry.n_vision + geometry.n_text)
 
 
 def prefill_flops(geometry: Geometry, tokens: Int[np.ndarray, "layers"]) -> int:

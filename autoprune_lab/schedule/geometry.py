@@ -6,6 +6,8 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Int
 
+_MAY_BE_0 = ("n_vision", "n_text", "outside", "n_marked")
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -38,6 +40,8 @@ class Geometry:
     and a gated MLP, three matrices, as in Llama, Qwen and Gemma. `layers` says what each one costs where they are not
     (experts, unlike heads, latent or shared keys); the sizes then serve the papers' conventions only. `outside`: FLOPs
     that the decoder spends between its layers and its input on each token of the whole prompt, pruned or not.
+    `n_marked` of the `n_text` tokens cost what visual ones do: where text has experts of its own, the tokens around a
+    picture go to those of pictures.
     """
 
     n_layers: int
@@ -50,13 +54,16 @@ class Geometry:
     n_text: int
     layers: tuple[Layer, ...] | None = None
     outside: int = 0
+    n_marked: int = 0
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a size below 1, a count below 0, or another number of `layers` than `n_layers`."""
+        """Raise ValueError for a size below 1, a count below 0 or above what it is of, or another number of `layers`."""
         for field in fields(self):
-            value, least = getattr(self, field.name), 0 if field.name in ("n_vision", "n_text", "outside") else 1
+            value, least = getattr(self, field.name), 0 if field.name in _MAY_BE_0 else 1
             if field.name != "layers" and value < least:
                 raise ValueError(f"{field.name}={value} must be at least {least}")
+        if self.n_marked > self.n_text:
+            raise ValueError(f"n_marked={self.n_marked} must be at most n_text={self.n_text}: it counts some of them")
         if self.layers is not None and len(self.layers) != self.n_layers:
             raise ValueError(f"{len(self.layers)} layers are described, n_layers={self.n_layers}: describe each one")
 
@@ -103,6 +110,6 @@ class Geometry:
         linear = 2 * self.hidden * (2 * query + 2 * key + 3 * self.intermediate)
         return Layer(linear, per_pair=4 * query, per_logit=2 * query, kv_values=2 * key)
 
-    def with_tokens(self, n_vision: int, n_text: int) -> "Geometry":
+    def with_tokens(self, n_vision: int, n_text: int, n_marked: int = 0) -> "Geometry":
         """The same decoder with another prompt."""
-        return replace(self, n_vision=n_vision, n_text=n_text)
+        return replace(self, n_vision=n_vision, n_text=n_text, n_marked=n_marked)

@@ -18,6 +18,15 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 TYPES = tuple(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)
 IMAGE, VIDEO, OTHER, AUDIO, VOCAB = 63, 62, 61, 60, 64
+VARIANTS: dict[str, dict[str, Any]] = {
+    "gemma4+shared": {"num_kv_shared_layers": 2},
+    "llava+qwen3_moe": {"model_type": "qwen3_moe"},
+    "mistral3+ministral3": {"model_type": "ministral3"},
+    "mistral3+mistral4": {"model_type": "mistral4"},
+    "paligemma+gemma2": {"model_type": "gemma2"},
+}
+"""A type with another decoder than its default one, as released models have it -> what its text config is given."""
+
 N_LAYERS, HIDDEN, N_EXPERTS = 6, 48, 4
 MANY = 300_000  # parameters of one tensor: towers have more, what stands around a small decoder less
 
@@ -90,6 +99,7 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
         "text_config.rope_parameters": _ROPE | {"mrope_section": [2, 2, 2]},
     },
     "gemma3n": {"text_config.layer_types": ["sliding_attention", "full_attention"] * (N_LAYERS // 2)},
+    "gemma4+shared": {"text_config.layer_types": ["sliding_attention", "full_attention"] * (N_LAYERS // 2)},
     "glm4v_moe": {"text_config.rope_parameters": _ROPE | {"partial_rotary_factor": 0.5, "mrope_section": [1, 1, 1]}},
     "glm5_next": {"text_config.num_key_value_heads": 4, "text_config.index_kpool": 4},
     "granite4_vision": {
@@ -104,6 +114,7 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
     "molmo2": {"image_patch_id": IMAGE},
     "instructblip": {"image_token_index": IMAGE},
     "instructblipvideo": {"video_token_index": VIDEO},
+    "llama4": {"vision_config.vision_output_dim": HIDDEN},
     "lfm2_vl": {"text_config.layer_types": ["conv", "full_attention"] * (N_LAYERS // 2)},
     "minicpm_ocr": {"image_token_id": IMAGE, "video_token_id": VIDEO},
     "minicpmv4_6": {"image_token_id": IMAGE, "video_token_id": VIDEO},
@@ -119,9 +130,15 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
 """Model type -> what its config needs beside the walk; keys with a dot lie in a sub-config."""
 
 
+def base(model_type: str) -> str:
+    """A variant's type."""
+    return model_type.partition("+")[0]
+
+
 def tiny_config(model_type: str) -> PretrainedConfig:
-    """The type's default config with a small decoder and our token ids; the tower as it is."""
-    default = hf.AutoConfig.for_model(model_type)
+    """The type's (or variant's) default config with a small decoder and our token ids; the tower as it is."""
+    given = {"text_config": VARIANTS[model_type]} if model_type in VARIANTS else {}
+    default = hf.AutoConfig.for_model(base(model_type), **given)
     own = EXCEPTIONS.get(model_type, {})
     return _small(default, default.get_text_config(decoder=True), own, "")
 
@@ -207,11 +224,18 @@ def _parts(config: PretrainedConfig) -> list[PretrainedConfig]:
 
 
 def _drawn(model: PreTrainedModel) -> PreTrainedModel:
-    """Random weights, and peaked attention, so that the choice of tokens matters."""
+    """Random weights, and peaked attention, so that the choice of tokens matters.
+
+    Logits that nothing scales down (Gemma 4, Granite) are peaked as they are; more would show rounding alone.
+    """
+    decoder = model.get_decoder()
+    peaked = tuple(f"{name}." for name, module in decoder.named_modules() if getattr(module, "scaling", None) == 1)
     with torch.no_grad():
         for weight in (p for p in model.parameters() if p.ndim > 1):
             weight.normal_(std=0.16)
-        for name, weight in model.get_decoder().named_parameters():
+        for name, weight in decoder.named_parameters():
+            if name.startswith(peaked):
+                continue
             if name.endswith("q_norm.weight"):
                 weight.add_(1.5)
             elif name.endswith("q_proj.weight"):

@@ -11,7 +11,7 @@ from unittest.mock import patch
 import torch
 from arms import ARMS
 from families import Sample
-from mapping import AUDIO, HIDDEN, IMAGE, OTHER, VIDEO, tiny_model
+from mapping import AUDIO, HIDDEN, IMAGE, OTHER, VIDEO, base, tiny_model
 from oracle import Oracle
 from torch import Tensor, nn
 from torch.nn.functional import pad
@@ -45,6 +45,7 @@ STOCK = "stock model"  # keeping all is exact; the stock model's padded batch di
 CELLS = ("image", "batch", "video", "mixed", "positions", "flops")
 FINE = ("exact", "-", "both", "original", STOCK)
 KEPT, CLOSE, STEPS = 1e-6, 1e-4, 4
+OTHERWISE = 1e-3  # beyond rounding: below it a batch is compared, and must be close
 GRIDS = {"long": (5, 8), "short": (4, 4)}  # rows and columns of visual tokens
 TEXTS = {"long": 16, "short": 8}  # text tokens behind them; 3 and a start before
 NEWLINES = ("hunyuan_vl",)  # every row of a picture ends in a token of its own
@@ -117,8 +118,10 @@ class Tiny:
         inputs |= {"input_ids": ids, "attention_mask": mask, "mm_encoder_outputs": {}}
         if "mm_token_type_ids" in self.takes:
             inputs["mm_token_type_ids"] = (ids == IMAGE).long() + 2 * (ids == VIDEO).long()
+        if "moe_mm_token_type_ids" in self.takes:  # a picture's start is marked, too
+            inputs["moe_mm_token_type_ids"] = (ids >= OTHER).int()
         if "token_type_ids" in self.takes:
-            inputs["token_type_ids"] = (ids == IMAGE).long() * (self.model_type != "paligemma")
+            inputs["token_type_ids"] = (ids == IMAGE).long() * (base(self.model_type) != "paligemma")
         for kind in KIND.values():
             features = [sample.images[kind] for sample in samples if kind in sample.images]
             if features:
@@ -193,10 +196,17 @@ class TinyOracle(Oracle):
         return owner(model).layers
 
     def _visible(self, layer: nn.Module, given: Tensor) -> Tensor:
-        """What transformers shows the whole sequence; a prompt does not see what was decoded, nor that what follows."""
+        """What transformers shows the whole sequence; a prompt does not see what was decoded, nor that what follows.
+
+        A decoded token keeps to the layer's window, also where the mask of a whole prompt looks beyond it.
+        """
         row, n = torch.arange(given.shape[-1]), self.n_prompt
-        decoded = row >= n
-        return (given[0, 0] == 0) & ((row[:, None] >= row) | ~decoded[:, None] & ~decoded)
+        decoded, distance = row >= n, row[:, None] - row
+        own, place = layer.self_attn.config, layer.self_attn.layer_idx
+        sliding = (getattr(own, "layer_types", None) or {place: ""})[place] == "sliding_attention"
+        window = own.sliding_window if sliding else len(row)
+        prompt = ~decoded[:, None] & ~decoded
+        return (given[0, 0] == 0) & (prompt | (distance >= 0) & (distance < window))
 
 
 def owner(model: PreTrainedModel) -> nn.Module:
@@ -324,7 +334,7 @@ def check(tiny: Tiny, samples: list[Sample]) -> str:
 def _stock_differs(tiny: Tiny, samples: list[Sample], stock: Tensor) -> bool:
     """Does the unpruned model itself answer a padded prompt otherwise than the prompt alone?"""
     alone = [tiny.model(**tiny.batch([sample])).logits[0] for sample in samples]
-    return any((stock[i, -len(one) :] - one).abs().max() > CLOSE for i, one in enumerate(alone))
+    return any((stock[i, -len(one) :] - one).abs().max() > OTHERWISE for i, one in enumerate(alone))
 
 
 def _check_steps(tiny: Tiny, samples: list[Sample], inputs: dict[str, Any]) -> None:
