@@ -1,0 +1,148 @@
+"""Does a curve of its own for each sample pay? The claim of AutoPrune, measured in the crowded world.
+
+    python -m benchmarks.adaptivity                        # the shipped seeds, a budget of FLOPs ratio 0.25
+    python -m benchmarks.adaptivity --models runs/train/dense-s0 --trials 4 --per-kind 12 --out small.json
+
+For every model `autoprune adaptivity experiment=adaptivity` is run at the budget: both searches, the table that is
+filled from their pool, the oracle and hindsight. Beside them stand published methods, fitted to the same FLOPs. Curves,
+tables and estimators are chosen on tune, scores are of the report split, intervals are paired over the samples and
+pooled over the models. Gains are in points, the share is a fraction. All numbers are from embedded models.
+"""
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autoprune_lab.pruner import Pruner
+from autoprune_lab.schedule.flops import flops_ratio
+from autoprune_lab.statistics.adaptivity import ADAPTIVE, FIXED
+from autoprune_lab.statistics.contrast import Estimate
+from autoprune_lab.statistics.headroom import gain_of, score_of, share_of_headroom
+from search.config.experiment import Experiment
+from search.methods.adaptivity import Bench, Compared
+from search.methods.adaptivity_page import arms_text, needs_text, oracle_of
+from search.methods.ceiling import Arm
+from search.study.model_evaluator import ModelEvaluator
+from search.study.planned import planned
+
+SHIPPED = tuple(f"embedded:dense-s{seed}" for seed in range(3))
+METHODS = ("pdrop", "autoprune", "autoprune_official")
+HALVINGS = 12
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """One model's arms at one budget, those of published methods among them."""
+
+    model: str
+    compared: Compared
+    methods: dict[str, Arm]
+
+    def scores(self, name: str) -> np.ndarray:
+        """Every report sample's score."""
+        return self.methods[name].scores if name in self.methods else self.compared.arm(name).scores
+
+
+def tokens_at(evaluator: ModelEvaluator, ratio: float) -> float:
+    """The visual tokens that, entering every layer, cost this FLOPs ratio in the mean over the samples."""
+    low, high = 0.0, float(max(geometry.n_vision for geometry in evaluator.geometries))
+    for _ in range(40):
+        middle = (low + high) / 2
+        costs = [flops_ratio(g, np.full(g.n_layers, min(middle, g.n_vision))) for g in evaluator.geometries]
+        low, high = (middle, high) if np.mean(costs) <= ratio else (low, middle)
+    return round(low, 2)
+
+
+def method_at(name: str, words: list[str], evaluator: ModelEvaluator, tokens: float, ratio: float) -> Pruner:
+    """A published method at the budget; AutoPrune as coded counts otherwise, and is fitted to the FLOPs by halving."""
+    if name != "autoprune_official":
+        chosen = [*words, f"method={name}", "budget=tokens", f"budget.mean_tokens={tokens}"]
+        return Experiment.compose([*chosen, "pruner.budget.mean_tokens=${budget.mean_tokens}"]).pruner()
+    experiment = Experiment.compose([*words, f"method={name}"])
+    low, high = 0.0, tokens
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        pruner = experiment.pruner({"pruner.budget.mean_tokens": middle})
+        plan = planned(pruner, evaluator.complexities(pruner), evaluator.geometries)
+        low, high = (middle, high) if plan.flops_ratio <= ratio else (low, middle)
+    return experiment.pruner({"pruner.budget.mean_tokens": low})
+
+
+def answered(model: str, args: argparse.Namespace) -> Answered:
+    """Run what is missing of one model."""
+    name = Path(model.replace(":", "-")).name
+    words = [
+        *("experiment=adaptivity", "model=path", f"model.path={model}", "tracking=none"),
+        *(f"folder={args.folder}", f"study={name}", f"search.n_trials={args.trials}", *args.words),
+        *(f"task.per_kind={args.per_kind}", f"report.task.per_kind={2 * args.per_kind}"),
+    ]
+    bench = Bench(Experiment.compose(words), args.grid)
+    checkpoint = bench.check()
+    print(f"{model}\n\n{needs_text(bench.needs)}\n", flush=True)
+    tokens = args.tokens or tokens_at(bench.on_tune, args.ratio)
+    compared = bench.compare(tokens, checkpoint, args.shuffles)
+    own = [word for word in words if not word.startswith(("experiment=", "study=", "search."))] + ["task=dense"]
+    methods = {}
+    for method in METHODS:
+        pruner = method_at(method, own, bench.on_report, tokens, args.ratio)
+        methods[method] = Arm.of(method, [bench.on_report.run(pruner)])
+        print(f"{method}: {score_of(methods[method].scores, compared.kinds)} at {methods[method].flops_ratio:.3f}")
+    print(f"\n{arms_text(compared)}\n", flush=True)
+    return Answered(model, compared, methods)
+
+
+def pooled(several: list[Answered]) -> dict[str, Any]:
+    """Every arm over all models, and what the adaptive one gains."""
+    kinds = [f"{one.model} {kind}" for one in several for kind in one.compared.kinds]
+
+    def scores(name: str) -> np.ndarray:
+        return np.concatenate([one.scores(name) for one in several])
+
+    first = several[0].compared
+    share = share_of_headroom(scores(ADAPTIVE), scores(FIXED), scores(oracle_of(first)), kinds)
+    names = [*(arm.name for arm in first.arms), *METHODS]
+    return {
+        "flops_ratio": float(np.mean([one.compared.arm(ADAPTIVE).flops_ratio for one in several])),
+        "gain_over_pdrop": _row(gain_of(scores(ADAPTIVE), scores("pdrop"), kinds)),
+        "gain_over_fixed": _row(gain_of(scores(ADAPTIVE), scores(FIXED), kinds)),
+        "share_of_headroom": None
+        if share is None
+        else [round(value, 3) for value in (share.value, share.low, share.high)],
+        "scores": {name: _row(score_of(scores(name), kinds)) for name in names},
+        "gains": {
+            name: _row(gain_of(scores(ADAPTIVE), scores(name), kinds)) for name in names if name not in (ADAPTIVE,)
+        },
+    }
+
+
+def _row(estimate: Estimate) -> list[float]:
+    return [round(100 * value, 2) for value in (estimate.value, estimate.low, estimate.high)]
+
+
+def main() -> None:
+    """Run every model, pool, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="changes to the experiment")
+    parser.add_argument("--models", nargs="+", default=SHIPPED)
+    parser.add_argument("--ratio", type=float, default=0.25, help="FLOPs ratio that the budget in tokens stands for")
+    parser.add_argument("--tokens", type=float, help="the budget itself, in mean visual tokens")
+    parser.add_argument("--trials", type=int, default=30)
+    parser.add_argument("--per-kind", type=int, default=40, help="tune samples a kind; twice as many report samples")
+    parser.add_argument("--grid", type=int, default=10)
+    parser.add_argument("--shuffles", type=int, default=3)
+    parser.add_argument("--folder", type=Path, default=Path("runs/adaptivity"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/adaptivity.json"))
+    args = parser.parse_args()
+    several = [answered(model, args) for model in args.models]
+    whole = {"seeds": list(args.models), **pooled(several)}
+    whole["by_seed"] = {one.model: pooled([one]) for one in several}
+    args.out.write_text(json.dumps(whole, indent=1) + "\n")
+    print(json.dumps({key: value for key, value in whole.items() if key != "by_seed"}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
