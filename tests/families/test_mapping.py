@@ -83,9 +83,9 @@ def test_pictures_that_are_not_told_to_their_experts_are_refused():
 
 def test_text_around_pictures_that_costs_what_they_do_is_counted():
     tiny = Tiny("ernie4_5_vl_moe")
-    sample = tiny.sample("short", (IMAGE, VIDEO))
+    inputs = tiny.batch([tiny.sample("short", (IMAGE, VIDEO)), tiny.sample("short")])
     with torch.no_grad(), pruner("stairs").attach(tiny.model) as trace:
-        tiny.model(**tiny.batch([sample, tiny.sample("short")]))
+        tiny.model(**inputs)
     assert [record.geometry.n_marked for record in trace.samples] == [2, 1]
 
 
