@@ -155,7 +155,9 @@ class Session:
         first = None if self.generating is None else self.generating.first(self.arguments["input_ids"])
         if first is not None:
             return Repeat(self.anatomy, self.pruner.positions, first, prompt)
-        return Prefill(self.anatomy, self.pruner, prompt, text_marked(self.anatomy, prompt, self.arguments), self._cls_scores)
+        return Prefill(
+            self.anatomy, self.pruner, prompt, text_marked(self.anatomy, prompt, self.arguments), self._cls_scores
+        )
 
     def _extent(self, real: Bool[Tensor, "batch positions"]) -> Bool[Tensor, "batch positions"] | None:
         """Where the prompts are, if this call may hold more."""

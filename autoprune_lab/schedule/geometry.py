@@ -57,7 +57,7 @@ class Geometry:
     n_marked: int = 0
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a size below 1, a count below 0 or above what it is of, or another number of `layers`."""
+        """Raise ValueError for a size below 1, a count below 0 or above its whole, or another number of `layers`."""
         for field in fields(self):
             value, least = getattr(self, field.name), 0 if field.name in _MAY_BE_0 else 1
             if field.name != "layers" and value < least:

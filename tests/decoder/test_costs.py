@@ -177,6 +177,9 @@ def test_text_may_have_experts_of_its_own():
     geometry = described(net).with_tokens(30, 8)
     counted = count(lambda: net(torch.randint(3, IMAGE, (1, 38)), moe_mm_token_type_ids=types))
     assert flops.unpruned_flops(geometry) == counted
+    types[0, [4, 35]] = 1  # the start and the end of the picture
+    counted = count(lambda: net(torch.randint(3, IMAGE, (1, 38)), moe_mm_token_type_ids=types))
+    assert flops.unpruned_flops(described(net).with_tokens(30, 8, n_marked=2)) == counted
     assert [layer.text_extra for layer in geometry.each] == [0, 2 * 2 * 3 * 48 * (40 - 24)] * 3
     for n_vision in (0, 12):
         tokens = np.full(N_LAYERS, n_vision)

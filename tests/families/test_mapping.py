@@ -5,12 +5,12 @@ import re
 import pytest
 import torch
 from expected_sorting import EXPECTED, REPRESENTATIVES
-from mapping import N_LAYERS, TYPES, tiny_model
-from sorting import NOT_APPLICABLE, owner, pruner, sort
+from mapping import IMAGE, N_LAYERS, TYPES, VARIANTS, VIDEO, tiny_model
+from sorting import NOT_APPLICABLE, Tiny, owner, pruner, sort
 
 RUN = [
     pytest.param(model_type, marks=[] if model_type in REPRESENTATIVES else [pytest.mark.slow])
-    for model_type in TYPES
+    for model_type in (*TYPES, *VARIANTS)
     if model_type in EXPECTED
 ]
 
@@ -50,13 +50,43 @@ def test_a_tiny_model_is_the_type_s_own_with_a_small_decoder(model_type):
         ("florence2", "an encoder reads its pictures"),
         ("diffusion_gemma", "block diffusion"),
         ("lfm3_vl", "have no `self_attn` but conv"),
-        ("llama4", "mixes in ['chunked_attention']"),
+        ("unlimited_ocr", "mixes in ['reference_sliding_attention']"),
         ("kosmos-2", "has no image_token_id"),
     ],
 )
 def test_what_is_refused_is_refused_for_the_true_reason(model_type, reason):
     with pytest.raises(ValueError, match=re.escape(reason)):
         pruner("stairs").attach(tiny_model(model_type, empty=True)).__enter__()
+
+
+@pytest.mark.filterwarnings("ignore::autoprune_lab.trace.trace.UnprunedWarning")
+def test_features_that_are_added_inline_leave_no_hook_behind():
+    model = tiny_model("granite4_vision", empty=True)
+    with pruner("stairs").attach(model):
+        assert len(owner(model)._forward_pre_hooks) == 2
+    assert not owner(model)._forward_pre_hooks
+
+
+def test_pictures_that_are_not_told_to_their_experts_are_refused():
+    tiny = Tiny("ernie4_5_vl_moe")
+    for name in ("left out", "half"):
+        inputs = tiny.batch([tiny.sample("short")])
+        told = inputs.pop("moe_mm_token_type_ids")
+        if name == "half":
+            inputs["moe_mm_token_type_ids"] = told * (torch.arange(told.shape[1]) % 2)
+        with (
+            pytest.raises(ValueError, match="moe_mm_token_type_ids does not mark"),
+            pruner("stairs").attach(tiny.model),
+        ):
+            tiny.model(**inputs)
+
+
+def test_text_around_pictures_that_costs_what_they_do_is_counted():
+    tiny = Tiny("ernie4_5_vl_moe")
+    inputs = tiny.batch([tiny.sample("short", (IMAGE, VIDEO)), tiny.sample("short")])
+    with torch.no_grad(), pruner("stairs").attach(tiny.model) as trace:
+        tiny.model(**inputs)
+    assert [record.geometry.n_marked for record in trace.samples] == [2, 1]
 
 
 def test_compact_positions_are_refused_where_a_plane_is_told_by_kind_of_layer():

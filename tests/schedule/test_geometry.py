@@ -34,12 +34,19 @@ def test_another_prompt_is_the_same_decoder():
     assert GEOMETRY.with_tokens(0, 7) == replace(GEOMETRY, n_vision=0, n_text=7)
 
 
+def test_marked_tokens_are_some_of_the_text_and_belong_to_a_prompt():
+    marked = GEOMETRY.with_tokens(9, 3, n_marked=3)
+    assert (marked.n_marked, marked.with_tokens(9, 3)) == (3, GEOMETRY)
+    with pytest.raises(ValueError, match="n_marked=4 must be at most n_text=3: it counts some of them"):
+        replace(marked, n_marked=4)
+
+
 @pytest.mark.parametrize("name", ["n_layers", "hidden", "intermediate", "n_heads", "n_kv_heads", "head_dim"])
 def test_a_size_is_at_least_1_and_a_number_of_tokens_at_least_0(name):
     assert getattr(replace(GEOMETRY, **{name: 1}), name) == 1
     with pytest.raises(ValueError, match=f"{name}=0 must be at least 1"):
         replace(GEOMETRY, **{name: 0})
-    for tokens in ("n_vision", "n_text"):
+    for tokens in ("n_vision", "n_text", "n_marked"):
         assert getattr(replace(GEOMETRY, **{tokens: 0}), tokens) == 0
         with pytest.raises(ValueError, match=f"{tokens}=-1 must be at least 0"):
             replace(GEOMETRY, **{tokens: -1})

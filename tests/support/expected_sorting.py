@@ -1,4 +1,4 @@
-"""What each type of the mapping is known to do: sorting -> types. Whoever mends or adds one moves its name.
+"""What each type of the mapping, and each variant, is known to do: sorting -> types. Who mends one moves its name.
 
 `exact`; `refused: ` and words of the reason; `not applicable` (why: `sorting.NOT_APPLICABLE`); `broken: ` and the
 columns that are at fault.
@@ -6,62 +6,57 @@ columns that are at fault.
 
 _SORTED = {
     "exact": """
-        aya_vision chameleon cohere2_vision deepseek_vl deepseek_vl_hybrid emu3 fast_vlm gemma3 glm46v glm4v glm_ocr
-        glmga got_ocr2 granite_docling hunyuan_vl idefics2 idefics3 internvl janus lighton_ocr llava llava_next
-        mistral3 molmo2 ovis2 paddleocr_vl paligemma pp_chart2table qianfan_ocr shieldgemma2 smolvlm vipllava
-    """,
-    "refused: linear_attention": """
-        minicpm_ocr minicpmv4_6 minicpmv4_7 nemotron_h_omni qwen3_5 qwen3_5_moe qwen4_exp
-    """,
-    "refused: indexed_attention": """
-        dots3_note glm5_next mistral_large4
-    """,
-    "refused: no image_token_id": """
-        instructblipvideo kosmos-2 kosmos-2.5
-    """,
-    "refused: hybrid": """
-        inkling2 inkling_mm_model
-    """,
-    "refused: conv": """
-        lfm2_vl lfm3_vl
+        aria aya_vision chameleon cohere2_vision cohere_compass cosmos3_edge cosmos3_omni deepseek_ocr2
+        deepseek_vl deepseek_vl_hybrid emu3 ernie4_5_vl_moe exaone4_5 fast_vlm fuyu gemma3 gemma4 gemma4_unified
+        glm46v glm4v glm4v_moe glm_ocr glmga got_ocr2 granite4_vision granite_docling hunyuan_vl
+        hyperclovax_vision_v2 idefics2 idefics3 internvl janus kimi_k25 lighton_ocr llama4 llava llava+qwen3_moe
+        llava_next llava_next_video llava_onevision minimax_m3_vl mistral3 mistral3+ministral3 mistral3+mistral4
+        molmo2 muse_glimmer muse_spark ovis2 paddleocr_vl paligemma paligemma+gemma2 perception_lm
+        pp_chart2table qianfan_ocr qwen2_5_omni_thinker qwen2_5_vl qwen2_vl qwen3_omni_moe_thinker qwen3_vl
+        qwen3_vl_moe shieldgemma2 smolvlm step3p7 video_llama_3 video_llava vipllava
     """,
     "refused: block diffusion": """
         diffusion_gemma
     """,
-    "refused: chunked_attention": """
-        llama4
+    "refused: conv": """
+        lfm2_vl lfm3_vl
+    """,
+    "refused: goes through an encoder": """
+        blip-2 instructblip instructblipvideo
+    """,
+    "refused: hybrid": """
+        inkling2 inkling_mm_model
+    """,
+    "refused: indexed_attention": """
+        dots3_note mistral_large4
+    """,
+    "refused: linear_attention": """
+        glm5_next minicpm_ocr minicpmv4_6 minicpmv4_7 nemotron_h_omni qwen3_5 qwen3_5_moe qwen4_exp
+    """,
+    "refused: no image_token_id": """
+        kosmos-2 kosmos-2.5
     """,
     "refused: reference_sliding_attention": """
         unlimited_ocr
+    """,
+    "refused: reuse the keys and values": """
+        gemma3n gemma4+shared
     """,
     "not applicable": """
         blip evolla florence2 git idefics mistral4 mllama pi0 pix2struct pp_formulanet t5gemma2 udop
         vision-encoder-decoder
     """,
-    "broken: video mixed": """
-        cohere_compass cosmos3_omni exaone4_5 hyperclovax_vision_v2 llava_next_video llava_onevision perception_lm
-        qwen2_5_omni_thinker qwen2_5_vl qwen2_vl qwen3_vl video_llama_3 video_llava
-    """,
-    "broken: video mixed flops": """
-        cosmos3_edge ernie4_5_vl_moe kimi_k25 minimax_m3_vl qwen3_omni_moe_thinker qwen3_vl_moe
-    """,
-    "broken: flops": """
-        aria deepseek_ocr2 fuyu glm4v_moe step3p7
-    """,
-    "broken: image batch flops": """
-        blip-2 instructblip
-    """,
-    "broken: image batch positions flops": """
-        gemma3n granite4_vision
-    """,
-    "broken: image batch video mixed positions flops": """
-        gemma4 gemma4_unified
-    """,
-    "broken: batch video mixed positions flops": """
-        muse_glimmer muse_spark
-    """,
 }
 
 EXPECTED = {model_type: sorting for sorting, types in _SORTED.items() for model_type in types.split()}
-REPRESENTATIVES = [types.split()[0] for types in _SORTED.values()]
+REPRESENTATIVES = [
+    *(types.split()[0] for types in _SORTED.values()),
+    "ernie4_5_vl_moe",  # experts of pictures, and of text
+    "gemma4",  # heads of unlike sizes, videos
+    "granite4_vision",  # features added inline
+    "llama4",  # chunks, and queries scaled by place
+    "muse_glimmer",  # layers without a rotary embedding
+    "paligemma+gemma2",  # windows behind a prefix, soft-capped logits
+    "qwen3_vl_moe",  # features added between layers, positions in a plane, experts
+]
 """One type of every cause: they run in the fast suite."""
