@@ -60,7 +60,8 @@ def type_names(decoder: Any) -> list[str]:
 def _described(decoder: Any) -> Geometry:
     name = type(decoder).__name__
     try:
-        with _disable_current_modes():  # nobody else's counter looks on
+        # Nobody else's counter looks on; in inference mode ours would see `linear` whole, and miss its product.
+        with _disable_current_modes(), torch.inference_mode(False):
             run = _Runs(_twin(decoder))
             some, many, few = (run.prefill(n) for n in (_SOME, _MANY, _FEW))
             steps = run.step(), run.step()
@@ -82,6 +83,8 @@ def _described(decoder: Any) -> Geometry:
             per_key=steps[1].flops[place] - steps[0].flops[place] - pair,
             window=held if held < _MANY else None,
         )
+        if not layer.per_token:
+            raise CostError(f"{name} cannot be described: torch's counter saw no FLOPs in layer {place}")
         layers.append(layer)
     sizes = _sizes(decoder.config)
     if outside or layers != [sizes.plain] * sizes.n_layers:

@@ -216,3 +216,10 @@ def test_a_config_that_makes_no_model_tells_no_costs():
     config.text_config.num_attention_heads = 0
     with pytest.raises(CostError, match="LlavaConfig makes no model whose costs can be told: "):
         geometry_by(config)
+
+
+def test_costs_are_the_same_in_inference_mode(monkeypatch):
+    outside = described(decoder("experts"))
+    monkeypatch.setattr(costs, "_KNOWN", {})
+    with torch.inference_mode():
+        assert described(decoder("experts")) == outside
