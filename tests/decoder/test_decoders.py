@@ -176,7 +176,7 @@ def encoder_decoder():
 REFUSED = {
     "2 of its 6 decoder layers reuse the keys and values of earlier ones": gemma4_that_shares,
     "several streams of hidden states": lambda: _with_text("gemma3n_text", num_kv_shared_layers=0, **GEMMA3N),
-    r"goes through an encoder.*block diffusion": encoder_decoder,
+    "its prompt goes through an encoder, and what it decodes holds no picture": encoder_decoder,
 }
 
 
