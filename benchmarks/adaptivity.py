@@ -1,6 +1,6 @@
 """Does a curve of its own for each sample pay? The claim of AutoPrune, measured in the crowded world.
 
-    python -m benchmarks.adaptivity                        # the shipped seeds, a budget of FLOPs ratio 0.25
+    python -m benchmarks.adaptivity                        # what `make train` made, at FLOPs ratio 0.25
     python -m benchmarks.adaptivity --models runs/train/dense-s0 --trials 4 --per-kind 12 --out small.json
 
 For every model `autoprune adaptivity experiment=adaptivity` is run at the budget: both searches, the table that is
@@ -29,7 +29,7 @@ from search.methods.ceiling import Arm
 from search.study.model_evaluator import ModelEvaluator
 from search.study.planned import planned
 
-SHIPPED = tuple(f"embedded:dense-s{seed}" for seed in range(3))
+TRAINED = tuple(f"runs/train/dense-s{seed}" for seed in range(3))  # by `make train`
 METHODS = ("pdrop", "autoprune", "autoprune_official")
 HALVINGS = 12
 
@@ -127,7 +127,7 @@ def main() -> None:
     """Run every model, pool, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="changes to the experiment")
-    parser.add_argument("--models", nargs="+", default=SHIPPED)
+    parser.add_argument("--models", nargs="+", default=TRAINED)
     parser.add_argument("--ratio", type=float, default=0.25, help="FLOPs ratio that the budget in tokens stands for")
     parser.add_argument("--tokens", type=float, help="the budget itself, in mean visual tokens")
     parser.add_argument("--trials", type=int, default=30)

@@ -11,6 +11,7 @@ from transformers import AutoModelForImageTextToText, PretrainedConfig, PreTrain
 
 from autoprune_lab.decoder.costs import CostError, described
 from autoprune_lab.decoder.deepstack import adds_features, is_known
+from autoprune_lab.models.errors import one_line
 from autoprune_lab.models.visual_tokens import visual_token_ids
 from autoprune_lab.schedule.geometry import Geometry
 
@@ -93,8 +94,7 @@ def geometry_by(config: PretrainedConfig, trust_remote_code: bool = False) -> Ge
                 config, attn_implementation="eager", trust_remote_code=trust_remote_code
             )
     except Exception as error:  # a stranger's numbers, anywhere in transformers
-        why = (str(error).splitlines() or [""])[0]
-        raise CostError(f"{type(config).__name__} makes no model whose costs can be told: {why}") from error
+        raise CostError(f"{type(config).__name__} makes no model whose costs can be told: {one_line(error)}") from error
     return geometry_of(model)
 
 

@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils.flop_counter import flop_registry
 from transformers import DynamicCache
 
+from autoprune_lab.models.errors import one_line
 from autoprune_lab.schedule.flops import decode_flops
 from autoprune_lab.schedule.geometry import Geometry, Layer
 
@@ -67,8 +68,9 @@ def _described(decoder: Any) -> Geometry:
             steps = run.step(), run.step()
             seen = run.prefill(_FEW, visual=True) if run.types else few
     except Exception as error:  # whatever a decoder's own code does on shapes without values
-        why = (str(error).splitlines() or [""])[0]
-        raise CostError(f"{name} cannot be described: its layers do not run on shapes alone ({why})") from error
+        raise CostError(
+            f"{name} cannot be described: its layers do not run on shapes alone ({one_line(error)})"
+        ) from error
     layers, outside = [], _terms(name, _OUTSIDE, few, some, many)[0]
     for place in range(run.n_layers):
         text, pair = _terms(name, place, few, some, many)

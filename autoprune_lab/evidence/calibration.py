@@ -4,7 +4,7 @@ The fit is scikit-learn's, imported here only when something is fitted; what it 
 a frozen dataclass, which stand in the pruner's file.
 """
 
-from collections.abc import Hashable, Sequence, Sized
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,7 +15,6 @@ from torch import Tensor
 
 from autoprune_lab.evidence.evidence import Evidence
 
-HELD_OUT = 3  # every third sample of a kind is left out of the fit
 STRENGTHS = np.logspace(-2, 4, 13)  # of the penalty on weights
 _LEAST_SPREAD = 1e-5  # of a figure, as a part of its mean: below it float32 rounds
 
@@ -77,16 +76,6 @@ def least_surviving(
     from_here_on = np.logical_and.accumulate(survives[:, ::-1], axis=1)[:, ::-1]
     least = levels[np.arange(len(levels)), from_here_on.argmax(axis=1)]
     return np.where(from_here_on[:, -1], least, np.nan)
-
-
-def held_out(kinds: Sequence[Hashable]) -> Bool[np.ndarray, "samples"]:
-    """Every third sample of each kind, in their order: the ones that no fit sees."""
-    seen: dict[Hashable, int] = {}
-    chosen = []
-    for kind in kinds:
-        seen[kind] = seen.get(kind, 0) + 1
-        chosen.append(seen[kind] % HELD_OUT == 0)
-    return np.array(chosen, dtype=bool)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from autoprune_lab.statistics.headroom import Choice, Scores, best_each, summed, weights, with_ties_broken
+from autoprune_lab.statistics.resampling import folds
 
 FOLDS = 3
 
@@ -33,7 +34,7 @@ def fit_bins(
     chosen on the samples of two, scored on those of the third, every third sample of a kind; of numbers of bins that
     score alike the smallest. ValueError where no curve is allowed.
     """
-    fold = _folds(kinds)
+    fold = folds(kinds, FOLDS)
     options = list(dict.fromkeys(_edges(numbers, n) for n in range(1, most + 1)))
     held_out = [
         sum(_scored(scores, costs, _bin(numbers, edges), kinds, allowed, fold != out, fold == out) for out in set(fold))
@@ -42,14 +43,6 @@ def fit_bins(
     edges = options[int(np.argmax(np.round(held_out, 9)))]
     everyone = np.ones(len(numbers), dtype=bool)
     return Bins(edges, _chosen(scores, costs, _bin(numbers, edges), kinds, allowed, everyone))
-
-
-def _folds(kinds: Sequence[str]) -> Int[np.ndarray, "samples"]:
-    """Every sample's fold, going round within its kind."""
-    labels, folds = np.asarray(kinds), np.zeros(len(kinds), dtype=int)
-    for kind in set(kinds):
-        folds[labels == kind] = np.arange((labels == kind).sum()) % FOLDS
-    return folds
 
 
 def _edges(numbers: np.ndarray, n: int) -> tuple[float, ...]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 DRAWS = 4000
 _NOUGHT = 1e-12  # sums of equal scores may differ by rounding
@@ -66,3 +66,12 @@ def difference(
     apart = left.mean(axis=0) - right.mean(axis=0)
     value = float(np.mean([apart[labels == name].mean() for name in names]))
     return Difference(value, *interval(gap), p=min(1.0, 2 * float(rarer + 1) / (draws + 1)))
+
+
+def folds(kinds: Sequence[str], n: int) -> Int[np.ndarray, "samples"]:
+    """Every sample's fold, 0 to `n` - 1, going round within its kind."""
+    labels, found = np.asarray(kinds), np.zeros(len(kinds), dtype=int)
+    for kind in set(kinds):
+        own = labels == kind
+        found[own] = np.arange(own.sum()) % n
+    return found

@@ -4,39 +4,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
-import numpy as np
-from PIL import Image
-
-from autoprune_lab.tasks.base import Sample, Task, check_choice
+from autoprune_lab.tasks.base import Sample
+from autoprune_lab.tasks.drawn import DrawnTask, drawn_sample
 from autoprune_lab.testbed.shapes.draw import draw
 from autoprune_lab.testbed.shapes.questions import ask
 from autoprune_lab.testbed.shapes.scene import make_scene
-from autoprune_lab.testbed.shapes.wording import ANSWERS, CHANCE, KINDS
-
-# First entry of every seed; training draws from single-number seeds of 1000 and more (testbed/training).
-SPLITS = {"tune": 3, "report": 4}
+from autoprune_lab.testbed.shapes.wording import ANSWERS, CHANCE
 
 
 @dataclass(frozen=True)
-class ShapesTask(Task):
+class ShapesTask(DrawnTask):
     """`per_kind` samples of each of the eight kinds; answers balanced, splits disjoint, all from seeds."""
 
-    split: str = "tune"
-    per_kind: int = 50
-
     name = "shapes"
-    max_new_tokens = 4  # three digits and the end token
 
-    def __post_init__(self) -> None:
-        check_choice(self.split, SPLITS, self.per_kind)
-
-    def samples(self) -> tuple[Sample, ...]:
-        """Kind by kind, `per_kind` each; sample i is the same whatever `per_kind`."""
-        return tuple(_sample(self.split, kind, i) for kind in KINDS for i in range(self.per_kind))
-
-    def score(self, prediction: str, sample: Sample) -> float:
-        """1 when the text equals the answer; spaces between digits do not count."""
-        return float("".join(prediction.split()) in sample.answers)
+    def sample(self, kind: str, i: int) -> Sample:
+        """Made once for all tasks."""
+        return _sample(self.split, kind, i)
 
     def chance(self) -> Mapping[str, float]:
         """See CHANCE in testbed/shapes/wording.py."""
@@ -45,12 +29,4 @@ class ShapesTask(Task):
 
 @cache
 def _sample(split: str, kind: str, i: int) -> Sample:
-    """Scenes are drawn until one allows the answer whose turn it is."""
-    rng = np.random.default_rng((SPLITS[split], KINDS.index(kind), i))
-    wanted = ANSWERS[kind][i % len(ANSWERS[kind])] if ANSWERS[kind] else None
-    question = None
-    while question is None:
-        scene = make_scene(rng)
-        question = ask(scene, kind, rng, wanted)
-    picture = Image.fromarray(draw(scene))
-    return Sample(f"{split}-{kind}-{i}", (picture,), question.text, (question.answer,), kind)
+    return drawn_sample(split, kind, i, ANSWERS, make_scene, ask, draw)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Bool
 
 from autoprune_lab.evaluation.evaluate import read_figures
 from autoprune_lab.evidence.calibration import (
@@ -12,7 +13,6 @@ from autoprune_lab.evidence.calibration import (
     CalibrationError,
     Quality,
     SampleNeeds,
-    held_out,
     least_surviving,
     quality,
 )
@@ -20,11 +20,13 @@ from autoprune_lab.evidence.kind_of_need import KindOfNeed
 from autoprune_lab.evidence.needed_depth import NeededDepth
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.statistics.replay import rectangles
+from autoprune_lab.statistics.resampling import folds
 from search.config.schema import CalibrationSettings
 from search.study.model_evaluator import ModelEvaluator
 from search.study.replay import replay
 
 BASELINE = ("mutual_information",)
+HELD_OUT = 3  # every third sample of a kind is left out of the fit
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +95,11 @@ def measure_needs(evaluator: ModelEvaluator, pruner: Pruner, settings: Calibrati
     depth = least_surviving(survives[:, : len(deep)], levels)
     tokens = least_surviving(survives[:, len(deep) :], left[:, None] * np.array(fractions))
     return SampleNeeds(np.where(n_vision > 0, depth, np.nan), np.where(n_vision > 0, tokens, np.nan), n_layers)
+
+
+def held_out(kinds: Sequence[str]) -> Bool[np.ndarray, "samples"]:
+    """Every third sample of each kind, in their order: the ones that no fit sees."""
+    return np.asarray(folds(kinds, HELD_OUT) == HELD_OUT - 1)
 
 
 def depths_of(n_layers: int, free_from: int, most: int) -> Sequence[int]:

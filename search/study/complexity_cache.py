@@ -51,11 +51,11 @@ class ComplexityCache:
             function, bound = type(function), repr(function)
         else:
             bound = str(sorted(getattr(pruner.complexity, "keywords", {}).items()))
-        module = inspect.getmodule(function)
-        source = inspect.getsource(module) if module is not None else ""
         asked = f"{function.__module__}.{function.__qualname__} {bound} {pruner.probe_layer}"
         opened = opening_of(pruner, self.prepared.geometries)
-        digest = hashlib.sha256("\n".join([self.common, asked, opened, source]).encode()).hexdigest()
+        digest = hashlib.sha256(
+            "\n".join([self.common, asked, opened, code_of(pruner.complexity)]).encode()
+        ).hexdigest()
         return self.folder / f"complexity-{digest[:32]}.npy"
 
     @cached_property
@@ -65,6 +65,13 @@ class ComplexityCache:
         for part in (_model_mark(self.vlm.model), _task_mark(self.prepared), _code_mark()):
             digest.update(part)
         return digest.hexdigest()
+
+
+def code_of(part: Any) -> str:
+    """The code of the module that a function, a partial one or an instance comes from."""
+    function = getattr(part, "func", part)
+    module = inspect.getmodule(function if inspect.isfunction(function) else type(function))
+    return inspect.getsource(module) if module is not None else ""
 
 
 def _model_mark(model: Any) -> bytes:

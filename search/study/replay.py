@@ -5,7 +5,6 @@ the task's rule. A replay that was interrupted goes on with the curve it was at.
 """
 
 import hashlib
-import inspect
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from autoprune_lab.schedule.flops import flops_ratio, mean_tokens_entering
 from autoprune_lab.schedule.mean_budget import MeanBudget
 from autoprune_lab.schedule.policy import Policy, Signal
 from autoprune_lab.statistics.replay import Curve, Replay, right
+from search.study.complexity_cache import code_of
 from search.study.model_evaluator import ModelEvaluator
 from search.study.planned import Planned, planned
 
@@ -123,16 +123,9 @@ def _file(evaluator: ModelEvaluator, pruner: Pruner | None, key: str) -> Path | 
     if evaluator.cache is None:
         return None
     parts: list[Any] = [] if pruner is None else [pruner.scorer, pruner.recovery, pruner.opening_scorer]
-    sources = [_source(part) for part in parts if part is not None]
+    sources = [code_of(part) for part in parts if part is not None]
     asked = [evaluator.cache.common, key, str(evaluator.prepared.task.max_new_tokens), *sources]
     return evaluator.cache.folder / f"answers-{hashlib.sha256(chr(0).join(asked).encode()).hexdigest()[:32]}.json"
-
-
-def _source(part: Any) -> str:
-    """The code of the module that a scorer or recovery comes from."""
-    function = getattr(part, "func", part)
-    module = inspect.getmodule(function if inspect.isfunction(function) else type(function))
-    return inspect.getsource(module) if module is not None else ""
 
 
 def _read(file: Path | None) -> list[str] | None:

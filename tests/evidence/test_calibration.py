@@ -10,7 +10,6 @@ from autoprune_lab.evidence.calibration import (
     Calibrated,
     CalibrationError,
     SampleNeeds,
-    held_out,
     least_surviving,
     quality,
     standard_of,
@@ -47,11 +46,6 @@ def test_the_need_is_the_level_from_which_on_the_answer_survives(survives, least
 def test_levels_may_differ_between_samples():
     survives = np.array([[False, True], [True, True]])
     assert least_surviving(survives, np.array([[1.0, 10.0], [2.0, 20.0]])).tolist() == [10.0, 2.0]
-
-
-def test_every_third_sample_of_a_kind_is_held_out():
-    assert held_out(list("aabababb")).tolist() == [False, False, False, True, False, False, True, False]
-    assert held_out([]).shape == (0,)
 
 
 def test_quality_by_hand():

@@ -24,3 +24,12 @@ def first_losses(course: Course, layout: Layout, lessons, steps: int) -> list[fl
         optimiser.step(loss)
         values.append(loss.item())
     return values
+
+
+def placed(look: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Attention rows like `like` that fall as `look` (B Q R P+1) wants: on patches, and in its last column on <s>."""
+    rows = torch.zeros_like(like)
+    share = look / look.sum(-1, keepdim=True).clamp(min=1e-9)
+    rows[..., 2 : 1 + look.shape[-1]] = share[:, None, ..., :-1]
+    rows[..., 0] = share[:, None, ..., -1]
+    return rows

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from seeing import first_losses
+from seeing import first_losses, placed
 
 from autoprune_lab.testbed.build import build_untrained
 from autoprune_lab.testbed.dense import lessons as lessons_of
@@ -59,26 +59,18 @@ def test_looking_and_glance_losses_fall_when_the_rows_look_right(reading, lesson
     """Replacing the attention of every watched layer by the wanted one brings both losses to (almost) zero."""
     before = float(losses.looking_loss(reading, lessons)), float(losses.glance_loss(reading, lessons))
     for layer in losses.FIRST + losses.SECOND:
-        reading.attention[layer] = _placed(lessons.look, reading.attention[layer])
+        reading.attention[layer] = placed(lessons.look, reading.attention[layer])
     for hop, layers in enumerate(losses.HOP):
         look = lessons.look.clone() if hop == 0 else torch.zeros_like(lessons.look)
         look[:, :, losses.LAST] += lessons.hop[:, :, hop]
         for layer in layers:
-            reading.attention[layer] = _placed(look, reading.attention[layer])
+            reading.attention[layer] = placed(look, reading.attention[layer])
     for layer in losses.GLANCE:
         glance = lessons.glance / lessons.glance.sum(-1, keepdim=True).clamp(min=1)
         reading.attention[layer][:, losses.GLANCE_HEAD, :, losses.LAST, 2:PREFIX] = glance
     assert min(before) > 1
     assert float(losses.looking_loss(reading, lessons)) < 0.01
     assert float(losses.glance_loss(reading, lessons)) < 0.01
-
-
-def _placed(look: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    rows = torch.zeros_like(like)
-    share = look / look.sum(-1, keepdim=True).clamp(min=1e-9)
-    rows[..., 2:PREFIX] = share[:, None, ..., :-1]
-    rows[..., 0] = share[:, None, ..., -1]
-    return rows
 
 
 def test_every_loss_is_finite_and_reaches_the_weights(lessons):

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from seeing import first_losses
+from seeing import first_losses, placed
 
 from autoprune_lab.evaluation.prompts import prompt_text
 from autoprune_lab.models.checkpoint import VLM, load_model
@@ -126,20 +126,12 @@ def test_looking_loss_falls_when_the_rows_look_right(vlm: VLM, lessons):
         perfect = wanted.clone()
         perfect[:, :, losses.LAST, :-1] += lessons.hop[:, :, hop]
         for same in (layer, layer + 1):
-            reading.attention[same] = _placed(perfect, reading.attention[same])
+            reading.attention[same] = placed(perfect, reading.attention[same])
     for layer in (2, 3, 4, 5):
-        reading.attention[layer] = _placed(wanted, reading.attention[layer])
+        reading.attention[layer] = placed(wanted, reading.attention[layer])
     after = float(losses.looking_loss(reading, lessons))
     assert before > 5
     assert after < 0.01
-
-
-def _placed(look: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    rows = torch.zeros_like(like)
-    share = look / look.sum(-1, keepdim=True).clamp(min=1e-9)
-    rows[..., 2:PREFIX] = share[:, None, ..., :-1]
-    rows[..., 0] = share[:, None, ..., -1]
-    return rows
 
 
 def test_a_few_steps_learn_to_see(lessons):

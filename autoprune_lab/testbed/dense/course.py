@@ -8,6 +8,7 @@ from autoprune_lab.testbed.dense.lessons import Lessons, make_lesson
 from autoprune_lab.testbed.dense.wording import KINDS
 from autoprune_lab.testbed.shapes.losses import answer_loss
 from autoprune_lab.testbed.training.contract import Course
+from autoprune_lab.testbed.training.looking import blind_start_loss
 from autoprune_lab.testbed.training.patch_labels import vision_loss
 from autoprune_lab.testbed.training.reader import Reading
 from autoprune_lab.testbed.training.tally import right_by_kind
@@ -22,7 +23,7 @@ def terms(probes: losses.Probes, reading: Reading, lessons: Lessons) -> dict[str
         "exit": 0.3 * losses.exit_loss(probes, reading, lessons),
         "relation": 1.0 * losses.relation_loss(probes, reading, lessons),
         "glance": 0.1 * losses.glance_loss(reading, lessons),
-        "blind": 0.03 * losses.blind_start_loss(reading),
+        "blind": 0.03 * blind_start_loss(reading, len(lessons.prefix)),
         "vision": 0.1 * vision_loss(probes, reading.projected, reading.cls, lessons)[0],
     }
 

@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autoprune_lab.testbed.build import ASSISTANT, BOS, EOS, IMAGE, USER
+from autoprune_lab.testbed.build import BOS, IMAGE, USER
 from autoprune_lab.testbed.dense.draw import draw, patch_things
 from autoprune_lab.testbed.dense.layout import vocabulary
 from autoprune_lab.testbed.dense.questions import ask
 from autoprune_lab.testbed.dense.scene import COLOURS, GRID, HOPS, SHAPES, SIZES, Scene, make_scene
 from autoprune_lab.testbed.dense.wording import ANSWERS, KINDS, LONGEST, TRAILS
 from autoprune_lab.testbed.shapes.questions import Question
+from autoprune_lab.testbed.shapes.segment import ROWS, encoded
 from autoprune_lab.testbed.training.reader import NONE
 
 QUESTIONS = 12
@@ -25,7 +26,6 @@ LENGTH = LONGEST + 5  # longest question with ASSISTANT:, three digits and the e
 N_PATCHES = GRID * GRID
 START = N_PATCHES  # column of <s> behind the patches: where a row looks that has nothing to look at
 PREFIX = 2 + N_PATCHES  # <s> USER: and the picture
-ROWS = ("noun", "second", "last", "digit1", "digit2")  # the rows of a segment that training looks at
 COUNT_SHARE = 4  # of <s> against 1 of each counted thing: what it gets then tells 8 from 9
 WEIGHTS = {"exist": 1, "where": 0.7, "relation": 1.3, "few": 1.5, "many": 3, "read": 1, "trail": 5}
 HOP_WEIGHTS = (0.1, 0.2, 0.3, 0.4)  # of scenes by the hops of their trail: long ones are learned last
@@ -91,19 +91,10 @@ def _trails(rng: np.random.Generator) -> Sequence[str]:
 
 
 def _segment(scene: Scene, owner: np.ndarray, question: Question) -> tuple[Tensor, ...]:
-    words = question.text.split()
-    answer = list(question.answer) if question.answer.isdigit() else [question.answer]
-    ids = [_WORDS[word] for word in (*words, ASSISTANT, *answer, EOS)]
-    tokens = torch.zeros(LENGTH, dtype=torch.long)
-    tokens[: len(ids)] = torch.tensor(ids)
-    targets = torch.full((LENGTH,), NONE)
-    last = len(words)
-    targets[last : len(ids) - 1] = tokens[last + 1 : len(ids)]
-    nouns = [noun.word for noun in question.nouns] + [0, 0]
-    digits = (last + 1, last + 2) if question.kind == "read" else (0, 0)
+    tokens, targets, rows = encoded(question, _WORDS, LENGTH)
     look, hop = _look(scene, owner, question), _hop(owner, question)
     glance = _glance(scene, owner, question)
-    return tokens, targets, torch.tensor([*nouns[:2], last, *digits]), look, hop, glance, _stations(scene, question)
+    return tokens, targets, rows, look, hop, glance, _stations(scene, question)
 
 
 def _look(scene: Scene, owner: np.ndarray, question: Question) -> Tensor:

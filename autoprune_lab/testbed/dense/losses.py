@@ -15,6 +15,8 @@ from autoprune_lab.testbed.dense.layout import vocabulary
 from autoprune_lab.testbed.dense.lessons import PREFIX, Lessons
 from autoprune_lab.testbed.dense.scene import COLOURS, GRID, SHAPES, SIZES
 from autoprune_lab.testbed.dense.wording import FEW, KINDS, MANY, TRAILS
+from autoprune_lab.testbed.shapes.losses import OFFSET, SIDE_WORDS
+from autoprune_lab.testbed.training.looking import places
 from autoprune_lab.testbed.training.reader import NONE, Reading
 from autoprune_lab.testbed.training.token_code import PLACE_CODE, TINY, place_code, unit
 
@@ -25,8 +27,6 @@ WATCHED = frozenset({0, *FIRST, *SECOND, ROUTE, *(layer for layers in HOP for la
 LOOKING_HEADS, GLANCE_HEAD = slice(0, 2), 3
 EVENLY = 0.5  # how much it counts that counted things are looked at alike
 NOUN, OTHER, LAST = 0, 1, 2  # rows of a segment
-OFFSET = (3, 9)  # the two dimensions of the place code that fall steadily with row and column
-SIDE_WORDS = ("left", "right", "above", "below")
 DENSE = (1 + len(SHAPES), 1 + len(COLOURS) * len(SIZES), 2, 3, 11, 4)
 _COUNTED = tuple(KINDS.index(kind) for kind in ("few", "many"))
 _READ, _RELATION = KINDS.index("read"), KINDS.index("relation")
@@ -79,7 +79,7 @@ def looking_loss(reading: Reading, lessons: Lessons) -> Tensor:
 def _places(reading: Reading, layer: int, row: int) -> Tensor:
     """Attention of the looking heads over the patches and, last, <s>: B heads Q P+1."""
     seen = reading.attention[layer][:, LOOKING_HEADS, :, row]
-    return torch.cat([seen[..., 2:PREFIX], seen[..., :1]], dim=-1)
+    return places(seen, PREFIX)
 
 
 def _miss(reading: Reading, layer: int, row: int, look: Tensor, asked: Tensor) -> Tensor:
@@ -121,11 +121,6 @@ def glance_loss(reading: Reading, lessons: Lessons) -> Tensor:
         mass = (reading.attention[layer][:, GLANCE_HEAD, :, LAST, 2:PREFIX] * lessons.glance).sum(-1)
         loss = loss - mass[asked].clamp(min=TINY).log().mean()
     return loss / len(GLANCE)
-
-
-def blind_start_loss(reading: Reading) -> Tensor:
-    """Visual mass of the text rows in layer 0, where no tool can prune."""
-    return reading.attention[0][..., 2:PREFIX].sum(-1).mean()
 
 
 def exit_loss(probes: Probes, reading: Reading, lessons: Lessons) -> Tensor:

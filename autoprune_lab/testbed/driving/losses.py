@@ -17,6 +17,7 @@ from autoprune_lab.testbed.driving.lessons import Lessons
 from autoprune_lab.testbed.driving.render import CLASSES, GRID, GROUND, VIEWS
 from autoprune_lab.testbed.driving.scene import KINDS
 from autoprune_lab.testbed.driving.wording import LONG, SIDE
+from autoprune_lab.testbed.training.looking import places
 from autoprune_lab.testbed.training.reader import Reading
 from autoprune_lab.testbed.training.token_code import PLACE_CODE, TINY, place_code, rms_loss, unit
 
@@ -113,8 +114,7 @@ def looking_loss(reading: Reading, lessons: Lessons) -> Tensor:
         wanted = lessons.look[:, None, :, hop] > 0
         for layer in layers:
             seen = reading.attention[layer][:, LOOKING_HEADS, :, 0]
-            places = torch.cat([seen[..., 2:n_prefix], seen[..., :1]], dim=-1)
-            loss = loss - (places * wanted).sum(-1).clamp(min=TINY).log().mean()
+            loss = loss - (places(seen, n_prefix) * wanted).sum(-1).clamp(min=TINY).log().mean()
     return loss / 4
 
 

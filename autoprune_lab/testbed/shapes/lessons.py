@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autoprune_lab.testbed.build import ASSISTANT, BOS, EOS, IMAGE, USER
+from autoprune_lab.testbed.build import BOS, IMAGE, USER
 from autoprune_lab.testbed.shapes.draw import draw, patch_things
 from autoprune_lab.testbed.shapes.layout import vocabulary
 from autoprune_lab.testbed.shapes.questions import Question, ask
 from autoprune_lab.testbed.shapes.scene import COLOURS, GRID, SHAPES, SIZES, Scene, make_scene
+from autoprune_lab.testbed.shapes.segment import ROWS, encoded
 from autoprune_lab.testbed.shapes.wording import ANSWERS, KINDS
 from autoprune_lab.testbed.training.reader import NONE
 
@@ -23,7 +24,6 @@ QUESTIONS = 12
 LENGTH = 36  # longest question with its answer, in tokens
 N_PATCHES = GRID * GRID
 PREFIX = 2 + N_PATCHES  # <s> USER: and the picture
-ROWS = ("noun", "second", "last", "digit1", "digit2")  # the rows of a segment that training looks at
 WEIGHTS = {
     "exist": 1,
     "attribute": 1.2,
@@ -82,17 +82,7 @@ def _question(scene: Scene, kind: str, rng: np.random.Generator) -> Question:
 
 
 def _segment(scene: Scene, owner: np.ndarray, question: Question) -> tuple[Tensor, ...]:
-    words = question.text.split()
-    answer = list(question.answer) if question.answer.isdigit() else [question.answer]
-    ids = [_WORDS[word] for word in (*words, ASSISTANT, *answer, EOS)]
-    tokens = torch.zeros(LENGTH, dtype=torch.long)
-    tokens[: len(ids)] = torch.tensor(ids)
-    targets = torch.full((LENGTH,), NONE)
-    last = len(words)
-    targets[last : len(ids) - 1] = tokens[last + 1 : len(ids)]
-    nouns = [noun.word for noun in question.nouns] + [0, 0]
-    digits = (last + 1, last + 2) if question.kind == "read" else (0, 0)
-    rows = torch.tensor([*nouns[:2], last, *digits])
+    tokens, targets, rows = encoded(question, _WORDS, LENGTH)
     return (
         tokens,
         targets,

@@ -14,6 +14,7 @@ from autoprune_lab.testbed.shapes.layout import vocabulary
 from autoprune_lab.testbed.shapes.lessons import PREFIX, Lessons
 from autoprune_lab.testbed.shapes.scene import COLOURS, GRID, SHAPES, SIZES
 from autoprune_lab.testbed.shapes.wording import KINDS
+from autoprune_lab.testbed.training.looking import places
 from autoprune_lab.testbed.training.reader import NONE, Reading
 from autoprune_lab.testbed.training.token_code import PLACE_CODE, TINY, place_code, unit
 
@@ -74,9 +75,9 @@ def looking_loss(reading: Reading, lessons: Lessons) -> Tensor:
 def _miss(reading: Reading, layer: int, look: Tensor, rows: Tensor, counting: Tensor) -> Tensor:
     """Minus log of the mass on the wanted places; for counting, cross-entropy against equal shares."""
     seen = reading.attention[layer][:, LOOKING_HEADS]
-    places = torch.cat([seen[..., 2:PREFIX], seen[..., :1]], dim=-1)
-    mass = (places * (look > 0)[:, None]).sum(-1).clamp(min=TINY).log()
-    share = (places.clamp(min=TINY).log() * look[:, None]).sum(-1)
+    at = places(seen, PREFIX)
+    mass = (at * (look > 0)[:, None]).sum(-1).clamp(min=TINY).log()
+    share = (at.clamp(min=TINY).log() * look[:, None]).sum(-1)
     value = torch.where(counting[:, None], share + _entropy(look)[:, None], mass)
     active = (rows & (look.sum(-1) > 0))[:, None].expand_as(value)
     return -value[active].mean()
@@ -107,11 +108,6 @@ def glance_loss(reading: Reading, lessons: Lessons) -> Tensor:
         mass = (reading.attention[layer][:, 3, :, LAST, 2:PREFIX] * painted).sum(-1)
         loss = loss - mass.clamp(min=TINY).log().mean()
     return loss / len(GLANCE)
-
-
-def blind_start_loss(reading: Reading) -> Tensor:
-    """Visual mass of the text rows in layer 0, where no tool can prune."""
-    return reading.attention[0][..., 2:PREFIX].sum(-1).mean()
 
 
 def exit_loss(probes: Probes, reading: Reading, lessons: Lessons) -> Tensor:

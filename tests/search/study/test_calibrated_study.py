@@ -173,3 +173,8 @@ def test_a_policy_that_reads_no_number_needs_none(checkpoint):
     pruner = Experiment(compose(["complexity=needed_depth", "policy=fixed"])).pruner()
     assert not pruner.complexity.ready
     assert pruner.plan(np.zeros(1), [SMALL]).tokens.shape == (1, 16)
+
+
+def test_every_third_sample_of_a_kind_is_held_out():
+    assert calibration.held_out(list("aabababb")).tolist() == [False, False, False, True, False, False, True, False]
+    assert calibration.held_out([]).shape == (0,)
