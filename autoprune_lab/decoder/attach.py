@@ -19,7 +19,9 @@ from autoprune_lab.decoder.positions import check_compact
 from autoprune_lab.decoder.session import Session
 from autoprune_lab.decoder.shadow import shadowed
 from autoprune_lab.decoder.tap import disarm
+from autoprune_lab.decoder.sight import KINDS
 from autoprune_lab.decoder.temperature import by_original_place, counts_places
+from autoprune_lab.decoder.tower import Tower, watch
 from autoprune_lab.trace.trace import Trace
 
 _ATTACHED: WeakSet[nn.Module] = WeakSet()
@@ -106,11 +108,32 @@ def _hook(session: Session, undo: ExitStack) -> None:
             undo.enter_context(by_original_place(layer, functools.partial(session.places, index)))
     if anatomy.tower is not None:
         undo.enter_context(session.meter.on(anatomy.tower))
-    if session.tower is not None:
-        after(session.tower.layer, lambda module, args, output: session.see(args[0], output))
+    for number in watched(session.pruner, session.tower):
+        undo.callback(watch(session.tower, number, functools.partial(session.see, number)).remove)
+    for kind in KINDS:
+        if (features := getattr(anatomy.model.base_model, f"get_{kind}_features", None)) is not None:
+            undo.enter_context(_shown(session, kind, anatomy.model.base_model, features))
     if adds_features(anatomy.decoder):
         undo.enter_context(following(anatomy.decoder, session.stage))
     after(anatomy.decoder, functools.partial(_leave, session))
+
+
+def watched(pruner: PrunerLike, tower: Tower | None) -> list[int]:
+    """Tower layers whose calls are kept: the one that the decoder reads, and those that a part names."""
+    if tower is None:
+        return []
+    parts = [pruner.scorer, pruner.opening_scorer, pruner.complexity, pruner.recovery]
+    inner = [getattr(part, "func", part) for part in parts]  # of functools.partial
+    named = [layer for part in inner for layer in getattr(part, "tower_layers", ())]
+    return sorted({tower.index, *map(tower.number, named)})
+
+
+def _shown(session: Session, kind: str, owner: Any, features: Callable[..., Any]) -> Any:
+    @functools.wraps(features)
+    def shown(*args: Any, **kwargs: Any) -> Any:
+        return session.show(kind, features, _named(features, args, kwargs))
+
+    return shadowed(owner, f"get_{kind}_features", shown)
 
 
 def _enter(
@@ -145,7 +168,7 @@ def _guard_generate(session: Session, undo: ExitStack) -> None:
 
     @functools.wraps(generate)
     def guarded(*args: Any, **kwargs: Any) -> Tensor | Any:
-        with session.generation(_width(args, kwargs)):
+        with session.generation(_width(args, kwargs), kwargs):
             configs = (kwargs.get("generation_config"), *args[1:2], model.generation_config)
             for name, reason in _UNSUPPORTED.items():
                 if any(value is not None for value in (kwargs.get(name), *(getattr(c, name, None) for c in configs))):

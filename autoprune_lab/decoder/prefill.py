@@ -1,6 +1,6 @@
 """One prefill: plans, then cuts visual tokens at the entrance of the layers where the planned count falls."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ from autoprune_lab.decoder.cache import cache_of
 from autoprune_lab.decoder.checks import Checks, Cut, check_survivors, fit, refuse_nan
 from autoprune_lab.decoder.contract import PrunerLike
 from autoprune_lab.decoder.layout import Prompt, Stage
-from autoprune_lab.decoder.source import DecoderSource, LiveEvidence
+from autoprune_lab.decoder.sight import Sight
+from autoprune_lab.decoder.source import DecoderSource, Entered, LiveEvidence
 from autoprune_lab.decoder.tap import Tapped, arm
 from autoprune_lab.decoder.view import View
 from autoprune_lab.evidence.evidence import Evidence
@@ -32,9 +33,9 @@ class Prefill:
     """
 
     def __init__(
-        self, anatomy: Anatomy, pruner: PrunerLike, prompt: Prompt, marked: Count, cls_scores: Callable[[], Tensor]
+        self, anatomy: Anatomy, pruner: PrunerLike, prompt: Prompt, marked: Count, sight: Sight
     ) -> None:
-        self.anatomy, self.pruner, self.prompt, self.cls_scores = anatomy, pruner, prompt, cls_scores
+        self.anatomy, self.pruner, self.prompt, self.sight = anatomy, pruner, prompt, sight
         self.stage, self.stages = prompt.stage, list[Stage]()
         self.samples = torch.arange(len(prompt.rows), device=prompt.rows.device)[:, None]
         self.view = View(anatomy, pruner.positions, self.samples)
@@ -44,6 +45,7 @@ class Prefill:
         self.uploaded: Sequence[tuple[Tensor, Tensor]] = ()  # the plan, layer by layer, on the device
         self.opening = pruner.opens(self.stage.n_vision)
         self.tapped: Tapped | None = None
+        self.entered: Entered | None = None  # what the tapped layer got
         self.armed = self._is_tapped(-1)
         self.geometries = _geometries(anatomy, prompt, marked)
         self.complexities = np.zeros(len(self.geometries))  # 0 bits without an image, or if nobody asks
@@ -56,9 +58,11 @@ class Prefill:
             hidden = self._look(layer, hidden)
         self.stages.append(self.stage)
         self.armed = self._is_tapped(layer)
+        kwargs = self.view.narrow(layer, kwargs, hidden, self.stage)
         if self.armed:
+            self.entered = Entered(self.anatomy.layers[layer], hidden, kwargs)
             arm(self.anatomy.layers[layer].self_attn, self._record)
-        return hidden, self.view.narrow(layer, kwargs, hidden, self.stage)
+        return hidden, kwargs
 
     def restore(self, hidden: Tensor) -> Tensor:
         """The decoder's output at full length: zeros where tokens were dropped."""
@@ -82,9 +86,9 @@ class Prefill:
                 f"{type(self.anatomy.model).__name__} is not supported: the attention of layer {layer - 1} "
                 "does not go through transformers' attention interface"
             )
-        source = DecoderSource(self.prompt, self.stage, self.tapped, hidden, self.cls_scores)
+        source = DecoderSource(self.prompt, self.stage, self.tapped, hidden, self.sight, self.entered)
         evidence = LiveEvidence(layer - 1, source)
-        self.tapped = None
+        self.tapped = self.entered = None
         if self.plan is None and layer == self.pruner.probe_layer + 1:
             self._plan(evidence, source)
         return self._cut(layer, hidden, evidence, source) if self._cuts(layer) else hidden
@@ -147,7 +151,8 @@ class Prefill:
     def _charge(self, source: DecoderSource, layer: int, asked: Bool[np.ndarray, "batch"]) -> None:
         """Write down what evidence of `layer` cost the samples that asked for it (a batch computes it for all)."""
         n_pairs = source.take_scored_rows() * (self.stage.n_vision + self.prompt.n_text)
-        self.scoring_flops += scoring_flops(self.geometries[0], 1, 1, layer) * n_pairs * asked
+        spent = scoring_flops(self.geometries[0], 1, 1, layer) * n_pairs + source.take_flops() + self.sight.take_flops()
+        self.scoring_flops += spent * asked
 
 
 def must_cut(falls: Bool[np.ndarray, "batch"]) -> bool:

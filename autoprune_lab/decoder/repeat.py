@@ -36,11 +36,12 @@ class Generating:
     """One call of `generate`, whose prompts are `width` positions wide, None where they are not known.
 
     Without a cache a prompt is computed with every token: `firsts` tell how it was pruned, and so was the negative
-    prompt of classifier-free guidance; `entered` gathers what the layers got that cut.
+    prompt of classifier-free guidance; `entered` gathers what the layers got that cut. `given` are its arguments, of which
+    the model is not told all.
     """
 
-    def __init__(self, width: int | None) -> None:
-        self.width, self.entered = width, dict[int, Tensor]()
+    def __init__(self, width: int | None, given: dict[str, Any]) -> None:
+        self.width, self.given, self.entered = width, given, dict[int, Tensor]()
         self.firsts = list[First]()
 
     def first(self, input_ids: Tensor) -> First | None:

@@ -22,9 +22,11 @@ from autoprune_lab.decoder.labels import given_labels, ignore_lost, own_labels
 from autoprune_lab.decoder.layout import Prompt, Pruned, Stage, real_tokens, stands_for_picture
 from autoprune_lab.decoder.marks import text_marked
 from autoprune_lab.decoder.meter import Meter, cache_bytes, share
+from autoprune_lab.decoder.places import told
 from autoprune_lab.decoder.prefill import Prefill
 from autoprune_lab.decoder.repeat import First, Generating, Repeat
-from autoprune_lab.decoder.tower import Tower, per_beam
+from autoprune_lab.decoder.sight import KINDS, Shown, Sight
+from autoprune_lab.decoder.tower import Call, Tower
 from autoprune_lab.schedule.flops import prefill_flops
 from autoprune_lab.trace.sample import SampleTrace
 from autoprune_lab.trace.trace import Trace, UnprunedWarning
@@ -46,7 +48,8 @@ class Session:
         self.run: Prefill | Repeat | Decode | None = None
         self.prompt: Prompt | None = None
         self.generating: Generating | None = None
-        self.seen: tuple[Tensor, Tensor] | None = None  # the watched tower layer's last input and output
+        self.shown: dict[str, Shown] = {}  # what the tower was last shown, by kind
+        self._showing: str | None = None
         self.called = False
         self.continued = set[bool]()  # caches that were decoded on: were they pruned?
         self._turn = threading.RLock()
@@ -64,13 +67,14 @@ class Session:
             self._turn.release()
 
     @contextmanager
-    def generation(self, width: int | None) -> Iterator[None]:
+    def generation(self, width: int | None, given: dict[str, Any]) -> Iterator[None]:
         """A call of `generate`; its vision tower may run before the model is called."""
         self.called = True
         if self.n_prompt is not None:
             raise ValueError("n_prompt is for forward(prompt + answer); generate knows its prompt: attach without it")
         with self.turn():
-            outer, self.generating = self.generating, Generating(width)
+            outer, self.generating = self.generating, Generating(width, given)
+            self.shown = {}
             self.meter.take()
             try:
                 yield
@@ -89,17 +93,29 @@ class Session:
             self.prompt = self._read(arguments) if is_whole(cache_of(arguments)) else None
             _check_pictures(arguments, self.prompt, self.anatomy.visual_ids)
             if not arguments.get("mm_encoder_outputs"):  # otherwise `generate` has just run the tower for this call
-                self.seen = None
+                self.shown = {}
                 self.meter.take()
             self.arguments = own_labels(arguments)
             try:
                 return forward(**self.arguments)
             finally:
-                self.arguments, self.run, self.prompt, self.seen = {}, None, None, None
+                self.arguments, self.run, self.prompt, self.shown = {}, None, None, {}
 
-    def see(self, hidden: Tensor, output: Tensor) -> None:
-        """The vision tower ran the layer whose [CLS] attention may be wanted."""
-        self.seen = hidden, output
+    def show(self, kind: str, features: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+        """The model makes features of images or videos; videos may go the way of images."""
+        if self._showing is not None:
+            return features(**arguments)
+        self._showing, self.shown[kind] = kind, Shown(told(arguments))
+        try:
+            output = self.shown[kind].output = features(**arguments)
+        finally:
+            self._showing = None
+        return output
+
+    def see(self, layer: int, call: Call) -> None:
+        """The vision tower ran a layer that may be asked for."""
+        if self._showing is not None:
+            self.shown[self._showing].calls[layer] = call
 
     def begin(self, arguments: dict[str, Any]) -> None:
         """The decoder starts."""
@@ -155,9 +171,8 @@ class Session:
         first = None if self.generating is None else self.generating.first(self.arguments["input_ids"])
         if first is not None:
             return Repeat(self.anatomy, self.pruner.positions, first, prompt)
-        return Prefill(
-            self.anatomy, self.pruner, prompt, text_marked(self.anatomy, prompt, self.arguments), self._cls_scores
-        )
+        marked = text_marked(self.anatomy, prompt, self.arguments)
+        return Prefill(self.anatomy, self.pruner, prompt, marked, self._sight(prompt))
 
     def _extent(self, real: Bool[Tensor, "batch positions"]) -> Bool[Tensor, "batch positions"] | None:
         """Where the prompts are, if this call may hold more."""
@@ -221,29 +236,16 @@ class Session:
             raise ValueError(f"attention_mask is {form(mask)}, input_ids are {form(ids)}: give one flag a token")
         return Prompt.read(ids, mask, self.anatomy.visual_ids, self._extent(real_tokens(ids, mask)))
 
-    def _cls_scores(self) -> Tensor:
-        name = type(self.anatomy.model).__name__
-        if self.tower is None:
-            raise ValueError(f"cls_attention: the vision tower of {name} has no [CLS]; choose another scorer")
-        if self.arguments.get("pixel_values_videos") is not None or _features(self.arguments, "video") is not None:
-            raise ValueError(f"cls_attention: {name} pools the frames of videos; choose another scorer")
-        hidden = self._tower_hidden(self.tower.input_index)
-        if hidden is None:
-            raise ValueError("cls_attention: give pixel_values, or vision features made with output_hidden_states=True")
-        assert isinstance(self.run, Prefill)  # nothing else scores
-        return per_beam(self.tower.cls_attention(hidden), self.run.prompt.n_pictured, name)
-
-    def _tower_hidden(self, index: int) -> Tensor | None:
-        """The tower layer's input: of this call, of `generate` just before it, or kept with the features."""
-        features = _features(self.arguments, "image")
-        if features is None or self.arguments.get("pixel_values") is not None:
-            return self.seen and self.seen[0]
-        states: Sequence[Tensor] | None = getattr(features, "hidden_states", None)
-        if states is None:
-            return None
-        if self.seen is not None and states[index + 1] is self.seen[1]:
-            return self.seen[0]
-        return states[index]
+    def _sight(self, prompt: Prompt) -> Sight:
+        """What may be seen of the tower in this call; what it saw for other features is not of this call."""
+        features = {kind: given for kind in KINDS if (given := _features(self.arguments, kind)) is not None}
+        told_here = told(self.arguments if self.generating is None else self.generating.given | self.arguments)
+        shown = {}
+        for kind in KINDS:
+            seen = self.shown.get(kind, Shown())
+            ours = kind not in features or features[kind] is seen.output
+            shown[kind] = seen if ours and seen.given else Shown(told_here | features.get(kind, {}).get("told", {}))
+        return Sight(self.anatomy, self.tower, prompt, self.arguments["input_ids"], shown, features)
 
 
 def _check_pictures(arguments: dict[str, Any], prompt: Prompt | None, visual_ids: Sequence[int]) -> None:

@@ -1,6 +1,7 @@
 """Evidence from a live decoder: everything is computed on request, and its cost written down."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -10,8 +11,10 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from autoprune_lab.decoder.layout import Picks, Prompt, Stage, as_bytes, take
-from autoprune_lab.decoder.tap import Tapped, last_probabilities, probabilities, rows_at_once
-from autoprune_lab.evidence.evidence import Evidence, NoAttentionError
+from autoprune_lab.decoder.sight import Sight
+from autoprune_lab.decoder.tap import Counted, Tapped, calls_in, last_probabilities, probabilities, rows_at_once
+from autoprune_lab.decoder.view import is_pair
+from autoprune_lab.evidence.evidence import Evidence, NoAttentionError, Of
 
 
 class LiveEvidence(Evidence):
@@ -50,19 +53,30 @@ class LiveEvidence(Evidence):
             yield from self.source.attention_parts()
 
 
+@dataclass(frozen=True, eq=False)
+class Entered:
+    """What a decoder layer got: references, until its evidence has been looked at."""
+
+    layer: Any
+    hidden: Tensor
+    kwargs: dict[str, Any]
+
+
 class DecoderSource:
     """The `Source` behind one stage's evidence.
 
     `hidden` (batch, slots, width) leaves the tapped layer, or enters the decoder where none was `tapped`;
-    `cls_scores` gives the tower's [CLS] attention of all visual tokens of the batch, in reading order.
+    `sight` sees the vision tower.
     """
 
     def __init__(
-        self, prompt: Prompt, stage: Stage, tapped: Tapped | None, hidden: Tensor, cls_scores: Callable[[], Tensor]
+        self, prompt: Prompt, stage: Stage, tapped: Tapped | None, hidden: Tensor, sight: Sight,
+        entered: Entered | None = None,
     ) -> None:
         self.prompt, self.stage, self._tapped = prompt, stage, tapped
-        self.hidden_states, self.cls_scores = hidden, cls_scores
-        self._scored_rows = np.zeros_like(prompt.n_rows)
+        self.hidden_states, self.sight = hidden, sight
+        self.entered = entered
+        self._scored_rows, self._flops = np.zeros_like(prompt.n_rows), np.zeros_like(prompt.n_rows)
 
     @property
     def vision(self) -> Picks:
@@ -130,16 +144,63 @@ class DecoderSource:
         states = take(self.hidden_states, self.rows.slots[..., None], dim=1)
         return states.masked_fill_(~self.rows.real[..., None], 0.0) if self.rows.padded else states
 
-    def cls_attention(self) -> Tensor:
+    def grid(self) -> Tensor:
+        """(batch, vision, 4)."""
+        return self._of_pictures(self.sight.grid(), -1)
+
+    def tower_attention(self, layer: int | None) -> Tensor:
         """(batch, vision)."""
-        full = Picks.without(as_bytes(~self.prompt.pictured), self.prompt.n_pictured).real
-        scores = torch.zeros(full.shape, device=full.device).masked_scatter(full, self.cls_scores().float())
-        return scores.gather(1, self.index().clamp(min=0)) * self.vision.real
+        return self._of_pictures(self.sight.attention(layer).float()[:, None])[..., 0]
+
+    def tower_features(self, layer: int | None) -> Tensor:
+        """(batch, vision, width)."""
+        return self._of_pictures(self.sight.features_of(layer))
+
+    def tower_keys(self, layer: int | None) -> Tensor:
+        """(batch, vision, width)."""
+        return self._of_pictures(self.sight.keys(layer))
 
     def index(self) -> Tensor:
         """(batch, vision), -1 at padding."""
         index = self.stage.rank.gather(1, self.vision.slots)
         return index.masked_fill(~self.vision.real, -1) if self.vision.padded else index
+
+    def keys(self, of: Of, rotary: bool) -> Tensor:
+        """(batch, kv_heads, vision or rows, dim)."""
+        return self._at((self.tapped if rotary else self._unturned).key, of)
+
+    def queries(self, of: Of, rotary: bool) -> Tensor:
+        """(batch, heads, vision or rows, dim)."""
+        return self._at((self.tapped if rotary else self._unturned).query, of)
+
+    def _at(self, values: Tensor, of: Of) -> Tensor:
+        picks = self.vision if of == "vision" else self.rows
+        taken = take(values, picks.slots[:, None, :, None], dim=2)
+        return taken.masked_fill(~picks.real[:, None, :, None], 0.0) if picks.padded else taken
+
+    @cached_property
+    def _unturned(self) -> Tapped:
+        """The layer's queries and keys again, by a rotary embedding that turns nothing."""
+        _ = self.tapped  # says why there is none before layer 0
+        assert self.entered is not None  # what was tapped was entered
+        layer, kwargs = self.entered.layer, self.entered.kwargs
+        rotary = kwargs.get("position_embeddings")
+        if not is_pair(rotary):
+            raise ValueError(
+                f"{type(layer).__name__} does not take its rotary embedding as cosines and sines: queries and keys "
+                "before it are not known; take rotary=True"
+            )
+        still = {"position_embeddings": (torch.ones_like(rotary[0]), torch.zeros_like(rotary[1]))}
+        alone = {name: None for name in kwargs if "past_key_value" in name or "cache" in name}  # held once already
+        with Counted(layer) as counted:
+            calls = calls_in(layer.self_attn, lambda: layer.forward(self.entered.hidden, **kwargs | alone | still))
+        self._flops = self._flops + counted.flops // self.stage.index.numel() * self.stage.n_valid
+        return calls[0]
+
+    def take_flops(self) -> Int[np.ndarray, "batch"]:
+        """FLOPs per sample since the last call of this function, beside attention rows."""
+        flops, self._flops = self._flops, np.zeros_like(self._flops)
+        return flops
 
     def take_scored_rows(self) -> Int[np.ndarray, "batch"]:
         """Attention rows computed per sample since the last call of this function."""
@@ -149,6 +210,14 @@ class DecoderSource:
     def _last_slot(self) -> Int[Tensor, "batch 1"]:
         last = self.prompt.last.gather(1, self.stage.index) & self.stage.valid
         return last.byte().argmax(dim=1, keepdim=True)
+
+    def _of_pictures(self, values: Tensor, padding: int = 0) -> Tensor:
+        """Values of all tokens that stand for pictures, (tokens, c), -> of those that are left, (batch, vision, c)."""
+        full = Picks.without(as_bytes(~self.prompt.pictured), self.prompt.n_pictured).real
+        shape = *full.shape, values.shape[1]
+        at_home = values.new_zeros(shape, device=full.device).masked_scatter(full[..., None], values.to(full.device))
+        taken = take(at_home, self.index().clamp(min=0)[..., None], dim=1)
+        return taken.masked_fill(~self.vision.real[..., None], padding)
 
     @property
     def _ends_alike(self) -> bool:

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from autoprune_lab.decoder.layout import take
 
-_NAME = "autoprune_lab_tap"
+_NAME, _LOOK = "autoprune_lab_tap", "autoprune_lab_look"
 _FEW = 2**18  # logits: a megabyte
 
 
@@ -135,4 +135,70 @@ def _tapped_attention(
     return attended
 
 
+def calls_in(attention: nn.Module, run: Callable[[], Any]) -> list[Tapped]:
+    """Every attention call that `attention` makes while `run` runs; nothing is attended, and what follows never runs.
+
+    Some modules call once a picture, or once a window. The first module inside that is entered after a call ends it.
+    """
+    module: Any = attention
+    calls: list[Tapped] = []
+
+    def leave(*args: Any) -> None:
+        if calls:
+            raise _ReachedError
+
+    hooks = [part.register_forward_pre_hook(leave) for part in attention.modules() if part is not attention]
+    config, module.config = module.config, _Watched(module.config, calls.append)
+    try:
+        run()
+    except _ReachedError:
+        pass
+    finally:
+        module.config = config
+        for hook in hooks:
+            hook.remove()
+    return calls
+
+
+class Counted:
+    """Adds up the FLOPs of the linear maps that run in a module."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module, self.flops = module, 0
+
+    def __enter__(self) -> "Counted":
+        self._hooks = [
+            part.register_forward_hook(self._count) for part in self.module.modules() if isinstance(part, nn.Linear)
+        ]
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+    def _count(self, module: Any, args: Any, output: Tensor) -> None:
+        self.flops += 2 * output.numel() * module.in_features
+
+
+class _ReachedError(Exception):
+    """The calls were made."""
+
+
+class _Watched(_Armed):
+    """Stands in for as many calls as come."""
+
+    _attn_implementation = _LOOK
+
+
+def _watched_attention(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+) -> tuple[Tensor, Tensor | None]:
+    """Nothing but a tensor of the right shape."""
+    scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
+    causal = bool(getattr(module, "is_causal", True))
+    module.config.record(Tapped(query, key, attention_mask, scaling, causal, kwargs.get("softcap")))
+    return query.transpose(1, 2), None
+
+
 AttentionInterface.register(_NAME, _tapped_attention)
+AttentionInterface.register(_LOOK, _watched_attention)

@@ -1,81 +1,158 @@
-"""The vision tower's [CLS] attention, recomputed from one layer's input when a scorer asks for it."""
+"""The vision tower's attention, features and keys, recomputed from one layer's input when evidence asks for them."""
 
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from autoprune_lab.decoder.anatomy import Anatomy
-from autoprune_lab.decoder.tap import Tapped, arm, disarm, probabilities
+from autoprune_lab.decoder.tap import Counted, Tapped, calls_in, probabilities, rows_at_once
 
 _CLS_PARAMETERS = ("class_embedding", "cls_token")
+_ATTENTION_NAMES = ("self_attn", "attention", "attn")
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """What a tower layer got and gave: references, nothing is copied. `output` is None where only `hidden` was kept."""
+
+    hidden: Tensor
+    kwargs: Mapping[str, Any]
+    output: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """What was read off a tower layer, a value or more a patch, (pictures, patches, c), without [CLS]; its FLOPs."""
+
+    values: Tensor
+    flops: int
 
 
 @dataclass(frozen=True, eq=False)
 class Tower:
-    """The tower layer whose output becomes the visual tokens; its input is `hidden_states[input_index]`."""
+    """The layers of the vision tower; `index` is the one whose output becomes the visual tokens.
 
-    layer: nn.Module
-    input_index: int
+    `attention`: the name of a layer's attention module. `has_cls`: the first token of its sequence is [CLS].
+    """
+
+    layers: nn.ModuleList
+    attention: str
+    index: int
+    has_cls: bool
 
     @classmethod
     def of(cls, anatomy: Anatomy) -> "Tower | None":
-        """None where there is no tower of attention layers with a [CLS] token."""
+        """None where there is no tower of attention layers."""
         tower = anatomy.tower
-        if tower is None or not _has_cls(tower):
-            return None
-        stacks = [module for module in tower.modules() if isinstance(module, nn.ModuleList)]
-        layers = next((stack for stack in stacks if len(stack) and hasattr(stack[0], "self_attn")), None)
-        if layers is None:
-            return None
-        index = _input_index(anatomy.model.config, len(layers))
-        return cls(layers[index], index)
+        for stack in tower.modules() if tower is not None else ():
+            name = next((n for n in _ATTENTION_NAMES if isinstance(stack, nn.ModuleList) and _all_have(stack, n)), None)
+            if name is not None:
+                has_cls = any(n.rsplit(".", 1)[-1] in _CLS_PARAMETERS for n, _ in tower.named_parameters())
+                return cls(stack, name, _input_index(anatomy.model.config, len(stack)), has_cls)
+        return None
 
-    def cls_attention(self, hidden: Tensor) -> Tensor:
-        """[CLS] -> patch probabilities, mean over heads: (images * patches,), in the visual tokens' order.
+    @property
+    def layer(self) -> nn.Module:
+        """The layer whose output becomes the visual tokens."""
+        return self.layers[self.index]
 
-        `hidden` (images, 1 + patches, width) is the layer's input.
+    def number(self, layer: int | None) -> int:
+        """The layer's number from 0; None: `index`. IndexError outside of the tower."""
+        if layer is None:
+            return self.index
+        if not -len(self.layers) <= layer < len(self.layers):
+            raise IndexError(f"the vision tower has {len(self.layers)} layers: {layer} is none of them")
+        return layer % len(self.layers)
+
+    def call_of(self, hidden: Tensor, layer: int) -> Call:
+        """The call of a layer of which only its input was kept: a layer that is told nothing else."""
+        takes = inspect.signature(type(self.layers[layer]).forward).parameters
+        return Call(hidden, {"attention_mask": None} if "attention_mask" in takes else {})
+
+    def attention_of(self, call: Call, layer: int) -> Read:
+        """[CLS] -> patch probabilities; without [CLS] those that each patch receives, the mean over its picture's.
+
+        Mean over heads, (pictures, patches, 1). Where the layer looks through windows, the mean is over the window's
+        patches; patches that are padding ask for nothing. Rows are computed part by part.
         """
-        first = torch.zeros(len(hidden), 1, dtype=torch.long, device=hidden.device)
-        return probabilities(self._tap(hidden), first)[:, :, 0, 1:].mean(1).flatten()
+        calls, flops = self._calls(call, layer)
+        if not self.has_cls:
+            parts = [received(tapped) for tapped in calls]
+            flops += sum(2 * tapped.query.numel() * tapped.key.shape[2] for tapped in calls)
+            return Read(torch.cat(parts, dim=1)[..., None], flops)
+        (tapped,) = calls
+        first = torch.zeros(len(call.hidden), 1, dtype=torch.long, device=call.hidden.device)
+        rows = probabilities(tapped, first)
+        flops += 2 * tapped.query[:, :, 0].numel() * tapped.key.shape[2]
+        return Read(rows[:, :, 0, 1:].mean(1)[..., None], flops)
 
-    def _tap(self, hidden: Tensor) -> Tapped:
-        """Run the layer up to its queries and keys; leaving it there keeps every forward hook out of this."""
+    def keys_of(self, call: Call, layer: int) -> Read:
+        """The keys of all heads side by side, as the layer's attention compares them: (pictures, patches, width)."""
+        calls, flops = self._calls(call, layer)
+        keys = torch.cat([tapped.key for tapped in calls], dim=2)
+        return Read(keys.transpose(1, 2).flatten(2)[:, self.has_cls :], flops)
 
-        def leave(tapped: Tapped) -> None:
-            raise _Reached(tapped)
+    def features_of(self, call: Call, layer: int) -> Read:
+        """Hidden states that leave the layer, (pictures, patches, width), computed anew where they were not kept."""
+        output, flops = call.output, 0
+        if output is None:
+            with Counted(self.layers[layer]) as counted:
+                output = self.layers[layer].forward(call.hidden, **call.kwargs)
+            output = output[0] if isinstance(output, tuple) else output
+            n = call.hidden.shape[1]
+            flops = counted.flops + 4 * call.hidden.shape[0] * n * n * call.hidden.shape[2]
+        output = output if output.ndim > 2 else output[None]  # noqa: PLR2004 - one sequence of all pictures
+        return Read(output[:, self.has_cls :], flops)
 
-        arm(self.layer.self_attn, leave)
-        try:
-            self.layer(hidden, attention_mask=None)
-        except _Reached as reached:
-            return reached.tapped
-        finally:
-            disarm(self.layer.self_attn)
-        raise ValueError(f"{type(self.layer).__name__} did not call its self_attn: cls_attention is not supported")
-
-
-class _Reached(Exception):  # noqa: N818 - not an error
-    def __init__(self, tapped: Tapped) -> None:
-        self.tapped = tapped
-
-
-def per_beam(scores: Tensor, n_vision: np.ndarray, model: str) -> Tensor:
-    """One score a visual token: for beam search `generate` repeats the samples, not what the tower saw."""
-    beams, rest = divmod(int(n_vision.sum()), len(scores))
-    groups = n_vision.reshape(-1, max(beams, 1)) if rest == 0 and len(n_vision) % max(beams, 1) == 0 else None
-    if groups is None or (groups != groups[:, :1]).any():
-        raise ValueError(
-            f"cls_attention: {model} has {n_vision.sum()} visual tokens for {len(scores)} patches: "
-            "choose another scorer"
-        )
-    samples = torch.split(scores, groups[:, 0].tolist())
-    return torch.cat([sample for sample in samples for _ in range(beams)])
+    def _calls(self, call: Call, layer: int) -> tuple[list[Tapped], int]:
+        """The queries and keys of the layer, and what computing them again takes."""
+        module = self.layers[layer]
+        with Counted(module) as counted:
+            calls = calls_in(
+                getattr(module, self.attention), lambda: module.forward(call.hidden, **call.kwargs)
+            )  # `forward` itself: no hook of the layer's is to see this
+        if not calls:
+            raise ValueError(
+                f"{type(module).__name__} does not call transformers' attention interface: the vision tower's "
+                "attention cannot be read; choose another scorer"
+            )
+        return calls, counted.flops
 
 
-def _has_cls(tower: nn.Module) -> bool:
-    return any(name.rsplit(".", 1)[-1] in _CLS_PARAMETERS for name, _ in tower.named_parameters())
+def watch(tower: Tower, layer: int, see: Callable[[Call], None]) -> RemovableHandle:
+    """Let `see` know of each call of a layer, until the handle is removed."""
+
+    def seen(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
+        names = inspect.signature(type(module).forward).parameters
+        given = dict(zip(list(names)[1:], args, strict=False)) | kwargs
+        hidden = given.pop(list(names)[1])
+        see(Call(hidden, given, output[0] if isinstance(output, tuple) else output))
+
+    return tower.layers[layer].register_forward_hook(seen, with_kwargs=True)
+
+
+def received(tapped: Tapped) -> Tensor:
+    """Attention that each position receives, (batch, n): mean over heads and over all queries that are no padding."""
+    batch, _, n, _ = tapped.query.shape
+    mask = tapped.mask
+    if mask is None:
+        asks = torch.ones(batch, n, device=tapped.query.device)
+    else:  # padding is seen by nobody
+        asks = (mask if mask.dtype == torch.bool else mask == 0)[:, 0].any(1).expand(batch, n).float()
+    total = torch.zeros(batch, n, device=tapped.query.device)
+    for rows in torch.arange(n, device=tapped.query.device).split(rows_at_once(tapped)):
+        attention = probabilities(tapped, rows.expand(batch, -1)).mean(1)
+        total += (attention * asks[:, rows, None]).sum(1)
+    return total / asks.sum(1, keepdim=True).clamp(min=1)
+
+
+def _all_have(stack: nn.ModuleList, name: str) -> bool:
+    return len(stack) > 0 and all(hasattr(layer, name) for layer in stack)
 
 
 def _input_index(config: object, n_layers: int) -> int:

@@ -68,7 +68,7 @@ class View:
     def _rotary(self, layer: int, rotary: Any, hidden: Tensor, stage: Stage) -> Any:
         if self.positions == "compact":
             return rotary_at(self.anatomy, layer, hidden, compact_positions(stage))
-        if not _is_pair(rotary):
+        if not is_pair(rotary):
             return narrow_tokens("position_embeddings", rotary, stage, self.samples)
         table = _once(self._tables, "", rotary, lambda: rotary_table(rotary))
         return original_rotary(table, stage, self.samples)
@@ -94,6 +94,6 @@ def _once(made: _Made, name: str, source: Any, make: Callable[[], Any]) -> Any:
     return made[key][1]
 
 
-def _is_pair(rotary: Rotary | Any) -> bool:
+def is_pair(rotary: Rotary | Any) -> bool:
     """Is it (cos, sin), each (1 or batch, positions, width), as most families give it?"""
     return isinstance(rotary, tuple) and len(rotary) == 2 and all(isinstance(r, Tensor) and r.ndim == 3 for r in rotary)

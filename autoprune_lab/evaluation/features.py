@@ -6,7 +6,8 @@ from typing import Any
 import torch
 
 from autoprune_lab.decoder.anatomy import Anatomy
-from autoprune_lab.decoder.tower import Tower
+from autoprune_lab.decoder.places import UnknownPlacesError, places, told
+from autoprune_lab.decoder.tower import Call, Tower, watch
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.models.errors import CheckpointError, one_line
 
@@ -15,11 +16,16 @@ APART = "do preprocessor_config.json, processor_config.json and config.json belo
 
 
 class VisionEncoder:
-    """Replaces pixels by the features the decoder reads, and keeps the one tower layer that [CLS] scorers need."""
+    """Replaces pixels by the features the decoder reads, and keeps what scorers need of one tower layer.
+
+    Where the tower has [CLS] that is the layer's input; without, it would be larger than the features, and the attention
+    that each token receives is kept instead. `told` is kept too: how the pictures lie.
+    """
 
     def __init__(self, vlm: VLM) -> None:
         self.model, self.name = vlm.model, vlm.name
-        self.tower = Tower.of(Anatomy.of(vlm.model))
+        self.anatomy = Anatomy.of(vlm.model)
+        self.tower = Tower.of(self.anatomy)
         self.takes = set(inspect.signature(vlm.model.get_image_features).parameters)
 
     @torch.inference_mode()
@@ -28,15 +34,33 @@ class VisionEncoder:
         if "pixel_values" not in inputs:
             return inputs
         taken = {name: value for name, value in inputs.items() if name in self.takes}
-        seen = self._see(taken)
+        calls: list[Call] = []
+        hook = None if self.tower is None else watch(self.tower, self.tower.index, calls.append)
+        try:
+            seen = self._see(taken)
+        finally:
+            if hook is not None:
+                hook.remove()
         features = type(seen)(**{name: seen[name] for name in KEPT if name in seen})
-        if self.tower is not None and seen.hidden_states is not None:
-            wanted = self.tower.input_index
+        features["told"] = told(taken)
+        if self.tower is not None and self.tower.has_cls and seen.hidden_states is not None:
+            wanted = self.tower.index
             features["hidden_states"] = tuple(
                 state if i == wanted else None for i, state in enumerate(seen.hidden_states)
             )
+        elif self.tower is not None and calls:
+            self._keep_attention(self.tower, calls[0], features)
         rest = {name: value for name, value in inputs.items() if name != "pixel_values"}
         return rest | {"mm_encoder_outputs": {"image": features}}
+
+    def _keep_attention(self, tower: Tower, call: Call, features: Any) -> None:
+        """What `Sight` gives for it, and its FLOPs; nothing where the family's places are not known."""
+        try:
+            placed = places(self.anatomy, "image", features["told"], n_features(features))
+        except UnknownPlacesError:
+            return
+        read = tower.attention_of(call, tower.index)
+        features["tower_attention"] = placed.carry(read.values), read.flops
 
     def _see(self, taken: dict[str, Any]) -> Any:
         """Raises CheckpointError for pictures that the processor made in another size or layout."""
@@ -57,12 +81,17 @@ def refuse_another_count(name: str, n_tokens: int, inputs: dict[str, Any]) -> No
     """
     if "mm_encoder_outputs" not in inputs:
         return
-    seen = inputs["mm_encoder_outputs"]["image"]["pooler_output"]
-    n_features = sum(part.shape[:-1].numel() for part in (seen if isinstance(seen, list | tuple) else [seen]))
-    if n_features != n_tokens:
+    n_made = n_features(inputs["mm_encoder_outputs"]["image"])
+    if n_made != n_tokens:
         raise CheckpointError(
-            f"the processor of {name} puts {n_tokens} image tokens where the model makes {n_features} features; {APART}"
+            f"the processor of {name} puts {n_tokens} image tokens where the model makes {n_made} features; {APART}"
         )
+
+
+def n_features(features: Any) -> int:
+    """How many visual tokens the features are."""
+    seen = features["pooler_output"]
+    return sum(part.shape[:-1].numel() for part in (seen if isinstance(seen, list | tuple) else [seen]))
 
 
 def n_bytes(values: Any) -> int:

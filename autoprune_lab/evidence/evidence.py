@@ -3,12 +3,16 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, reduce
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+
+Of = Literal["vision", "text"]
+"""Visual tokens, or text rows."""
 
 
 class NoAttentionError(ValueError):
@@ -31,8 +35,23 @@ class Source(Protocol):
     def text(self) -> Tensor:
         """Hidden states of the text rows, (batch, rows, hidden)."""
 
-    def cls_attention(self) -> Tensor:
-        """The vision tower's [CLS] attention, (batch, vision)."""
+    def grid(self) -> Tensor:
+        """Places of the visual tokens, (batch, vision, 4)."""
+
+    def tower_attention(self, layer: int | None) -> Tensor:
+        """Attention in the vision tower, (batch, vision)."""
+
+    def tower_features(self, layer: int | None) -> Tensor:
+        """The vision tower's hidden states, (batch, vision, width)."""
+
+    def tower_keys(self, layer: int | None) -> Tensor:
+        """The vision tower's keys, (batch, vision, width)."""
+
+    def keys(self, of: Of, rotary: bool) -> Tensor:
+        """The decoder layer's keys, (batch, kv_heads, vision or rows, dim)."""
+
+    def queries(self, of: Of, rotary: bool) -> Tensor:
+        """The decoder layer's queries, (batch, heads, vision or rows, dim)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,12 +119,58 @@ class Evidence:
         return self.source.text()
 
     @cached_property
-    def cls_attention(self) -> Float[Tensor, "batch vision"]:
-        """[CLS] -> patch attention, mean over heads, at the tower layer whose output the decoder reads.
+    def grid(self) -> Int[Tensor, "batch vision 4"]:
+        """(picture, t, h, w) of each visual token, from 0; -1 at padding.
 
-        0 at padding. Raises ValueError for a vision tower without [CLS].
+        Images and videos of a prompt are numbered together, as they come; where a processor cuts an image into tiles that
+        the model takes for pictures (InternVL, SmolVLM) each tile is one. `t` is a video's step in time; where
+        tiles are put together (LLaVA-NeXT, LLaVA-OneVision) 0 for the overview and 1 for the tiled picture. `h` and
+        `w` count tokens after merging and unpadding. A token without a place, as a newline is, has h = w = -1 (and t = -1
+        behind a whole video). Raises UnknownPlacesError where a family's places are not known: none is guessed.
         """
-        return self.source.cls_attention()
+        return self.source.grid()
+
+    @cached_property
+    def cls_attention(self) -> Float[Tensor, "batch vision"]:
+        """`tower_attention` of the tower layer whose output the decoder reads."""
+        return self.tower_attention()
+
+    def tower_attention(self, layer: int | None = None) -> Float[Tensor, "batch vision"]:
+        """Attention that [CLS] pays to what a visual token is made of, mean over heads and patches, in [0, 1].
+
+        Where a vision tower has no [CLS]: attention received, the mean over all patches of its picture (of its window,
+        in a layer that looks through windows). 0 at padding, and where no patch stands behind a token. `layer` of
+        the tower, from 0, or from the end; None: the one whose output the decoder reads. Any other must be named
+        beforehand, in an attribute `tower_layers` of the scorer, estimator or recovery that asks. Raises ValueError
+        where there is nothing to read, or where it is not known which patches a token is made of.
+        """
+        return self.source.tower_attention(layer)
+
+    def tower_features(self, layer: int | None = None) -> Float[Tensor, "batch vision width"]:
+        """Hidden states that leave a tower layer, before final norm and projector, in the model's dtype.
+
+        The mean over the patches merged into a token; 0 and `layer` as in `tower_attention`.
+        """
+        return self.source.tower_features(layer)
+
+    def tower_keys(self, layer: int | None = None) -> Float[Tensor, "batch vision width"]:
+        """Keys of a tower layer, all heads side by side, as its attention compares them: after a rotary if it has one.
+
+        The mean over the patches merged into a token; 0 and `layer` as in `tower_attention`.
+        """
+        return self.source.tower_keys(layer)
+
+    def keys(self, of: Of = "vision", rotary: bool = True) -> Float[Tensor, "batch heads tokens dim"]:
+        """Keys of `layer`, of its own key heads, of visual tokens or of text rows; 0 at padding, NoAttentionError at -1.
+
+        After norms; before the rotary embedding without `rotary`, which computes them anew (ValueError where
+        that is not known). For queries the same.
+        """
+        return self.source.keys(of, rotary)
+
+    def queries(self, of: Of = "vision", rotary: bool = True) -> Float[Tensor, "batch heads tokens dim"]:
+        """Queries of `layer`, see `keys`; of text rows the last real one is the prompt's last token."""
+        return self.source.queries(of, rotary)
 
 
 Scorer = Callable[[Evidence], Float[Tensor, "batch vision"]]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from autoprune_lab.evidence.evidence import Evidence
+from autoprune_lab.evidence.evidence import Evidence, Of
 
 
 @dataclass
@@ -18,6 +18,10 @@ class PlainSource:
     text_: Tensor
     cls_: Tensor
     n_rows: Tensor
+    tower_: Tensor
+    keys_: Tensor
+    text_keys_: Tensor
+    grid_: Tensor
     asked: list[str] = field(default_factory=list)
 
     def attention(self) -> Tensor:
@@ -41,10 +45,37 @@ class PlainSource:
         self.asked.append("text")
         return self.text_
 
-    def cls_attention(self) -> Tensor:
-        """(batch, vision)."""
-        self.asked.append("cls_attention")
+    def grid(self) -> Tensor:
+        """(batch, vision, 4): one picture, a row of tokens."""
+        self.asked.append("grid")
+        return self.grid_
+
+    def tower_attention(self, layer: int | None) -> Tensor:
+        """(batch, vision), of every layer."""
+        self.asked.append("cls_attention" if layer is None else "tower_attention")
         return self.cls_
+
+    def tower_features(self, layer: int | None) -> Tensor:
+        """(batch, vision, width), of every layer."""
+        self.asked.append("tower_features")
+        return self.tower_
+
+    def tower_keys(self, layer: int | None) -> Tensor:
+        """(batch, vision, width): the features turned round."""
+        self.asked.append("tower_keys")
+        return self.tower_.flip(-1)
+
+    def keys(self, of: Of, rotary: bool) -> Tensor:
+        """(batch, 2, vision or rows, width): with a rotary embedding turned round."""
+        self.asked.append("keys")
+        values = self.keys_ if of == "vision" else self.text_keys_
+        return values.flip(-1) if rotary else values
+
+    def queries(self, of: Of, rotary: bool) -> Tensor:
+        """The keys, twice as large."""
+        self.asked.append("queries")
+        values = self.keys_ if of == "vision" else self.text_keys_
+        return 2 * (values.flip(-1) if rotary else values)
 
 
 def evidence_of(
@@ -56,7 +87,8 @@ def evidence_of(
 ) -> Evidence:
     """Evidence with this attention, (batch, heads, rows, vision); `n_vision` and `n_rows` per sample, default: all.
 
-    Hidden states of `width`, of visual tokens and of text rows, and the [CLS] attention are drawn with `seed`.
+    Hidden states of `width`, of visual tokens and of text rows, the tower's attention, features and keys, and the layer's
+    keys and queries are drawn with `seed`.
     """
     size, _, rows, vision = attention.shape
     vision_counts = torch.tensor(n_vision or [vision] * size)[:, None]
@@ -66,8 +98,13 @@ def evidence_of(
     draw = torch.Generator().manual_seed(seed)
     hidden = torch.randn(size, vision, width, generator=draw)
     text = torch.randn(size, rows, width, generator=draw) * text_mask[..., None]
-    source = PlainSource(attention * real, hidden, text, hidden[..., 0].abs() * vision_mask, row_counts[:, 0])
+    tower = torch.randn(size, vision, width, generator=draw) * vision_mask[..., None]
+    keys = torch.randn(size, 2, vision, width, generator=draw) * vision_mask[:, None, :, None]
+    text_keys = torch.randn(size, 2, rows, width, generator=draw) * text_mask[:, None, :, None]
     index = torch.arange(vision).expand(size, -1).masked_fill(~vision_mask, -1)
+    grid = torch.stack([0 * index, 0 * index, 0 * index, index], dim=-1).masked_fill(~vision_mask[..., None], -1)
+    cls = hidden[..., 0].abs() * vision_mask
+    source = PlainSource(attention * real, hidden, text, cls, row_counts[:, 0], tower, keys, text_keys, grid)
     return Evidence(1, vision_mask, text_mask, index, source)
 
 
@@ -80,6 +117,8 @@ def part_of(evidence: Evidence, sample: int, rows: Tensor, tokens: Tensor) -> Ev
         PlainSource(
             source.attention_[sample, None][:, :, rows][..., tokens], source.hidden_[sample, None, tokens],
             source.text_[sample, None, rows], source.cls_[sample, None, tokens], torch.tensor([len(rows)]),
+            source.tower_[sample, None, tokens], source.keys_[sample, None][:, :, tokens],
+            source.text_keys_[sample, None][:, :, rows], source.grid_[sample, None, tokens],
         ),
     )  # fmt: skip
 

@@ -15,6 +15,7 @@ def official_opening(evidence: Evidence, weight: float = 0.3) -> Float[Tensor, "
     number so small, and at times below 0, that [CLS] nearly always decides.
 
     Source: github.com/AutoLab-SAI-SJTU/AutoPrune at e4a9918.
+    Differs: where the vision tower has no [CLS], attention received takes its place, see `scorers.cls_attention`.
     """
     per_row = mutual_information_official(evidence) / evidence.text_mask.sum(1).clamp(min=1)
     return evidence.cls_attention + weight * per_row[:, None] * text_attention(evidence)

@@ -8,7 +8,7 @@ import torch
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from autoprune_lab.decoder.session import Session
+from autoprune_lab.decoder.sight import Sight
 from autoprune_lab.evidence.complexity import mutual_information_official
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.official_budget import OfficialBudget
@@ -76,7 +76,7 @@ def run(case, monkeypatch) -> Run:
     ids = torch.arange(len(text))
     image = torch.full((n_vis,), len(text))
     features = BaseModelOutputWithPooling(pooler_output=[embedded[n_sys : n_sys + n_vis]])
-    monkeypatch.setattr(Session, "_cls_scores", lambda session: saliency)
+    monkeypatch.setattr(Sight, "attention", lambda sight, layer: saliency)
     with torch.no_grad(), official(case).attach(model, keep_indices=True) as trace:
         prompt = torch.cat([ids[:n_sys], image, ids[n_sys:]])[None]
         last = model(input_ids=prompt, mm_encoder_outputs={"image": features}).logits[0, -1]
