@@ -18,8 +18,8 @@ from autoprune_lab.decoder.extent import NPrompt, check_n_prompt
 from autoprune_lab.decoder.positions import check_compact
 from autoprune_lab.decoder.session import Session
 from autoprune_lab.decoder.shadow import shadowed
-from autoprune_lab.decoder.tap import disarm
 from autoprune_lab.decoder.sight import KINDS
+from autoprune_lab.decoder.tap import disarm
 from autoprune_lab.decoder.temperature import by_original_place, counts_places
 from autoprune_lab.decoder.tower import Tower, watch
 from autoprune_lab.trace.trace import Trace
@@ -108,8 +108,9 @@ def _hook(session: Session, undo: ExitStack) -> None:
             undo.enter_context(by_original_place(layer, functools.partial(session.places, index)))
     if anatomy.tower is not None:
         undo.enter_context(session.meter.on(anatomy.tower))
-    for number in watched(session.pruner, session.tower):
-        undo.callback(watch(session.tower, number, functools.partial(session.see, number)).remove)
+    if (tower := session.tower) is not None:
+        for number in watched(session.pruner, tower):
+            undo.callback(watch(tower, number, functools.partial(session.see, number)).remove)
     for kind in KINDS:
         if (features := getattr(anatomy.model.base_model, f"get_{kind}_features", None)) is not None:
             undo.enter_context(_shown(session, kind, anatomy.model.base_model, features))
@@ -118,10 +119,8 @@ def _hook(session: Session, undo: ExitStack) -> None:
     after(anatomy.decoder, functools.partial(_leave, session))
 
 
-def watched(pruner: PrunerLike, tower: Tower | None) -> list[int]:
+def watched(pruner: PrunerLike, tower: Tower) -> list[int]:
     """Tower layers whose calls are kept: the one that the decoder reads, and those that a part names."""
-    if tower is None:
-        return []
     parts = [pruner.scorer, pruner.opening_scorer, pruner.complexity, pruner.recovery]
     inner = [getattr(part, "func", part) for part in parts]  # of functools.partial
     named = [layer for part in inner for layer in getattr(part, "tower_layers", ())]

@@ -91,8 +91,8 @@ def _blocks(
         raise _unknown(anatomy, f"how pictures of {n_side} x {n_side} tokens make {n_tokens}")
 
     def carry(values: Tensor) -> Tensor:
-        blocks = values.unflatten(1, (n_side, block, n_side, block))
-        return blocks.mean((2, 4)).flatten(0, 2)
+        n, _, width = values.shape
+        return values.view(n, n_side, block, n_side, block, width).mean((2, 4)).flatten(0, 2)
 
     return Places(_raster(torch.tensor([[frames, n_side, n_side]] * n_pictures).reshape(-1, 3)), carry)
 
@@ -107,7 +107,7 @@ def _grids(anatomy: Anatomy, given: Mapping[str, Any], n_tokens: int, name: str)
     order = _window_order(tower, grids)
 
     def carry(values: Tensor) -> Tensor:
-        tokens = values.flatten(0, 1).unflatten(0, (-1, side**2)).mean(1)
+        tokens = values.reshape(-1, side**2, values.shape[-1]).mean(1)
         return tokens if order is None else torch.empty_like(tokens).index_copy(0, order.to(tokens.device), tokens)
 
     return Places(_raster(grids // torch.tensor([1, side, side])), carry)
@@ -158,7 +158,7 @@ def _packed(anatomy: Anatomy, given: Mapping[str, Any], n_tokens: int) -> Places
     for i, (tiles, picture) in enumerate(zip(n_tiles, pack(torch.ones(sum(n_tiles), n_patches, 1)), strict=True)):
         overview = _raster(torch.tensor([[1, per_side, per_side]]))
         overview[:, 0] = i
-        rest = picture[n_patches:, 0] < 0.5  # noqa: PLR2004 - True at newlines: 0 among ones
+        rest = picture[n_patches:, 0] < 0.5
         if tiles == 1:
             rows += [overview, torch.tensor([[i, 0, -1, -1]])]
             continue
@@ -179,11 +179,11 @@ def _pooled_frames(anatomy: Anatomy, given: Mapping[str, Any], n_tokens: int) ->
         raise _unknown(anatomy, "the number of frames of videos that were given as features (give pixel_values_videos)")
     n_videos, n_frames = shape[:2]
     side = -(-(tower.image_size // tower.patch_size) // 2)
-    frames = _raster(torch.tensor([[n_frames, side, side]] * n_videos).reshape(-1, 3)).unflatten(0, (n_videos, -1))
+    frames = _raster(torch.tensor([[n_frames, side, side]] * n_videos).reshape(-1, 3)).view(n_videos, -1, 4)
     ends = torch.tensor([[[i, -1, -1, -1]] for i in range(n_videos)])
 
     def carry(values: Tensor) -> Tensor:
-        pooled = base.apply_pooling(values).unflatten(0, (n_videos, n_frames)).flatten(1, 2)
+        pooled = base.apply_pooling(values).reshape(n_videos, -1, values.shape[-1])
         return torch.cat([pooled, torch.zeros_like(pooled[:, :1])], dim=1).flatten(0, 1)
 
     return Places(torch.cat([frames, ends], dim=1).flatten(0, 1), carry)
@@ -204,7 +204,8 @@ def _number(size: Any) -> int:
 
 
 def _kernel(anatomy: Anatomy) -> int:
-    return int(anatomy.model.base_model.multi_modal_projector.kernel_size)
+    base: Any = anatomy.model.base_model
+    return int(base.multi_modal_projector.kernel_size)
 
 
 def _shuffled(anatomy: Anatomy) -> int:

@@ -32,9 +32,7 @@ class Prefill:
     `marked`: text tokens of each sample that the decoder is told to be visual, see `marks.text_marked`.
     """
 
-    def __init__(
-        self, anatomy: Anatomy, pruner: PrunerLike, prompt: Prompt, marked: Count, sight: Sight
-    ) -> None:
+    def __init__(self, anatomy: Anatomy, pruner: PrunerLike, prompt: Prompt, marked: Count, sight: Sight) -> None:
         self.anatomy, self.pruner, self.prompt, self.sight = anatomy, pruner, prompt, sight
         self.stage, self.stages = prompt.stage, list[Stage]()
         self.samples = torch.arange(len(prompt.rows), device=prompt.rows.device)[:, None]

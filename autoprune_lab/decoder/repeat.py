@@ -36,8 +36,8 @@ class Generating:
     """One call of `generate`, whose prompts are `width` positions wide, None where they are not known.
 
     Without a cache a prompt is computed with every token: `firsts` tell how it was pruned, and so was the negative
-    prompt of classifier-free guidance; `entered` gathers what the layers got that cut. `given` are its arguments, of which
-    the model is not told all.
+    prompt of classifier-free guidance; `entered` gathers what the layers got that cut. `given` are its
+    arguments, of which the model is not told all.
     """
 
     def __init__(self, width: int | None, given: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Sight: what evidence may ask of the vision tower in one call, carried to the visual tokens; nothing before it is asked."""
+"""Sight: what evidence may ask of the vision tower in one call, carried to the visual tokens, once it is asked."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -85,8 +85,8 @@ class Sight:
         def of(kind: str) -> Tensor:
             kept = getattr(self._feature(kind), "tower_attention", None)
             if kept is not None and what == "attention" and layer is None and not self._calls(kind):
-                values, flops = kept
-                self._flops += flops
+                values: Tensor = kept[0]
+                self._flops += kept[1]
                 return values
             tower, number = self._tower(), self._number(layer)
             placed, call = self._placed(kind), self._call(kind, number)

@@ -70,7 +70,12 @@ class DecoderSource:
     """
 
     def __init__(
-        self, prompt: Prompt, stage: Stage, tapped: Tapped | None, hidden: Tensor, sight: Sight,
+        self,
+        prompt: Prompt,
+        stage: Stage,
+        tapped: Tapped | None,
+        hidden: Tensor,
+        sight: Sight,
         entered: Entered | None = None,
     ) -> None:
         self.prompt, self.stage, self._tapped = prompt, stage, tapped
@@ -183,9 +188,9 @@ class DecoderSource:
         """The layer's queries and keys again, by a rotary embedding that turns nothing."""
         _ = self.tapped  # says why there is none before layer 0
         assert self.entered is not None  # what was tapped was entered
-        layer, kwargs = self.entered.layer, self.entered.kwargs
+        layer, hidden, kwargs = self.entered.layer, self.entered.hidden, self.entered.kwargs
         rotary = kwargs.get("position_embeddings")
-        if not is_pair(rotary):
+        if rotary is None or not is_pair(rotary):
             raise ValueError(
                 f"{type(layer).__name__} does not take its rotary embedding as cosines and sines: queries and keys "
                 "before it are not known; take rotary=True"
@@ -193,7 +198,7 @@ class DecoderSource:
         still = {"position_embeddings": (torch.ones_like(rotary[0]), torch.zeros_like(rotary[1]))}
         alone = {name: None for name in kwargs if "past_key_value" in name or "cache" in name}  # held once already
         with Counted(layer) as counted:
-            calls = calls_in(layer.self_attn, lambda: layer.forward(self.entered.hidden, **kwargs | alone | still))
+            calls = calls_in(layer.self_attn, lambda: layer.forward(hidden, **kwargs | alone | still))
         self._flops = self._flops + counted.flops // self.stage.index.numel() * self.stage.n_valid
         return calls[0]
 

@@ -49,8 +49,12 @@ class Tower:
     def of(cls, anatomy: Anatomy) -> "Tower | None":
         """None where there is no tower of attention layers."""
         tower = anatomy.tower
-        for stack in tower.modules() if tower is not None else ():
-            name = next((n for n in _ATTENTION_NAMES if isinstance(stack, nn.ModuleList) and _all_have(stack, n)), None)
+        if tower is None:
+            return None
+        for stack in tower.modules():
+            if not isinstance(stack, nn.ModuleList):
+                continue
+            name = next((n for n in _ATTENTION_NAMES if _all_have(stack, n)), None)
             if name is not None:
                 has_cls = any(n.rsplit(".", 1)[-1] in _CLS_PARAMETERS for n, _ in tower.named_parameters())
                 return cls(stack, name, _input_index(anatomy.model.config, len(stack)), has_cls)
@@ -106,7 +110,7 @@ class Tower:
             output = output[0] if isinstance(output, tuple) else output
             n = call.hidden.shape[1]
             flops = counted.flops + 4 * call.hidden.shape[0] * n * n * call.hidden.shape[2]
-        output = output if output.ndim > 2 else output[None]  # noqa: PLR2004 - one sequence of all pictures
+        output = output if output.ndim > 2 else output[None]
         return Read(output[:, self.has_cls :], flops)
 
     def _calls(self, call: Call, layer: int) -> tuple[list[Tapped], int]:
@@ -145,7 +149,7 @@ def received(tapped: Tapped) -> Tensor:
     else:  # padding is seen by nobody
         asks = (mask if mask.dtype == torch.bool else mask == 0)[:, 0].any(1).expand(batch, n).float()
     total = torch.zeros(batch, n, device=tapped.query.device)
-    for rows in torch.arange(n, device=tapped.query.device).split(rows_at_once(tapped)):
+    for rows in torch.split(torch.arange(n, device=total.device), rows_at_once(tapped)):
         attention = probabilities(tapped, rows.expand(batch, -1)).mean(1)
         total += (attention * asks[:, rows, None]).sum(1)
     return total / asks.sum(1, keepdim=True).clamp(min=1)

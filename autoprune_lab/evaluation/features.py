@@ -18,8 +18,8 @@ APART = "do preprocessor_config.json, processor_config.json and config.json belo
 class VisionEncoder:
     """Replaces pixels by the features the decoder reads, and keeps what scorers need of one tower layer.
 
-    Where the tower has [CLS] that is the layer's input; without, it would be larger than the features, and the attention
-    that each token receives is kept instead. `told` is kept too: how the pictures lie.
+    Where the tower has [CLS] that is the layer's input; without, it would be larger than the features, and the
+    attention that each token receives is kept instead. `told` is kept too: how the pictures lie.
     """
 
     def __init__(self, vlm: VLM) -> None:

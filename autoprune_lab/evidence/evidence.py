@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-
 Of = Literal["vision", "text"]
 """Visual tokens, or text rows."""
 
@@ -122,11 +121,11 @@ class Evidence:
     def grid(self) -> Int[Tensor, "batch vision 4"]:
         """(picture, t, h, w) of each visual token, from 0; -1 at padding.
 
-        Images and videos of a prompt are numbered together, as they come; where a processor cuts an image into tiles that
-        the model takes for pictures (InternVL, SmolVLM) each tile is one. `t` is a video's step in time; where
-        tiles are put together (LLaVA-NeXT, LLaVA-OneVision) 0 for the overview and 1 for the tiled picture. `h` and
-        `w` count tokens after merging and unpadding. A token without a place, as a newline is, has h = w = -1 (and t = -1
-        behind a whole video). Raises UnknownPlacesError where a family's places are not known: none is guessed.
+        Images and videos of a prompt are numbered together, as they come; where a processor cuts an image into tiles
+        that the model takes for pictures (InternVL, SmolVLM) each tile is one. `t` is a video's step in time;
+        where tiles are put together (LLaVA-NeXT, LLaVA-OneVision) 0 for the overview and 1 for the tiled picture. `h`
+        and `w` count tokens after merging and unpadding. A token without a place, as a newline is, has h = w = -1 (and
+        t = -1 behind a whole video). Raises UnknownPlacesError where a family's places are not known: none is guessed.
         """
         return self.source.grid()
 
@@ -161,9 +160,9 @@ class Evidence:
         return self.source.tower_keys(layer)
 
     def keys(self, of: Of = "vision", rotary: bool = True) -> Float[Tensor, "batch heads tokens dim"]:
-        """Keys of `layer`, of its own key heads, of visual tokens or of text rows; 0 at padding, NoAttentionError at -1.
+        """Keys of `layer`, of its own key heads, of visual tokens or of text rows; 0 at padding.
 
-        After norms; before the rotary embedding without `rotary`, which computes them anew (ValueError where
+        NoAttentionError at layer -1. After norms; before the rotary embedding without `rotary`, which computes them anew (ValueError where
         that is not known). For queries the same.
         """
         return self.source.keys(of, rotary)

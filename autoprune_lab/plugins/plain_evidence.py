@@ -87,8 +87,8 @@ def evidence_of(
 ) -> Evidence:
     """Evidence with this attention, (batch, heads, rows, vision); `n_vision` and `n_rows` per sample, default: all.
 
-    Hidden states of `width`, of visual tokens and of text rows, the tower's attention, features and keys, and the layer's
-    keys and queries are drawn with `seed`.
+    Hidden states of `width`, of visual tokens and of text rows, the tower's attention, features and keys, and the
+    layer's keys and queries are drawn with `seed`.
     """
     size, _, rows, vision = attention.shape
     vision_counts = torch.tensor(n_vision or [vision] * size)[:, None]

@@ -24,7 +24,8 @@ class ContextualMerge:
 
     Source: arXiv 2412.04467 (VisionZip): 10 contextual tokens beside 54 dominant ones, 20 beside 108, 30 beside 162.
     Differs: VisionZip compares the vision tower's keys and merges before the projector, here both are done with
-    the hidden states; its dominant tokens include [CLS] itself, which the decoders here do not get.
+    the hidden states; its dominant tokens include [CLS] itself, which the decoders here do not get. Without a
+    [CLS] its scores are attention received, see `scorers.cls_attention`.
     Order: targets are spaced over the sequence.
     """
 

@@ -24,7 +24,8 @@ class KeepDistinct:
     `important`: part of the allowed tokens that the scores choose, rounded down, in [0, 1].
 
     Source: arXiv 2412.01818 (VisPruner); the split and the order of each round as in its official code.
-    Differs: VisPruner compares the vision tower's features before the projector, here the hidden states are compared.
+    Differs: VisPruner compares the vision tower's features before the projector, here the hidden states are compared;
+    without a [CLS] its scores are attention received, see `scorers.cls_attention`.
     """
 
     important: float = 0.5

@@ -53,9 +53,9 @@ def cls_attention(evidence: Evidence) -> Float[Tensor, "batch vision"]:
     """Attention that the vision tower's [CLS] pays each patch: mean over heads, in [0, 1]; ignores the text.
 
     Source: arXiv 2412.01818 (FasterVLM).
-    Differs: FasterVLM cuts before layer 0, here a cut is free from the layer after the probe on. It needs a [CLS]: where
-    the tower has none (Qwen-VL, SigLIP) this is attention received, the mean over all patches of the picture. Where
-    patches are merged into a token, their mean.
+    Differs: FasterVLM cuts before layer 0, here a cut is free from the layer after the probe on. It needs a
+    [CLS]: where the tower has none (Qwen-VL, SigLIP) this is attention received, the mean over all patches of the
+    picture. Where patches are merged into a token, their mean.
     """
     return evidence.cls_attention
 

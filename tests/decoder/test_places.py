@@ -136,7 +136,9 @@ def test_an_overview_and_tiles_put_together(name):
 
 
 def test_a_picture_that_is_not_tiled_ends_in_one_newline():
-    grid = grid_of(model("llava_onevision"), FAMILIES["llava_onevision"].batch([FAMILIES["llava_onevision"].sample(2, 2)]))
+    grid = grid_of(
+        model("llava_onevision"), FAMILIES["llava_onevision"].batch([FAMILIES["llava_onevision"].sample(2, 2)])
+    )
     assert grid[0].tolist() == [
         [i, 0, *place] for i in range(2) for place in [*np.ndindex(TILE, TILE), (-1, -1)] for place in [list(place)]
     ]
@@ -178,7 +180,9 @@ def test_a_family_whose_places_are_not_known_is_refused_by_name():
     net = FAMILIES["llava"].build()
     net.config.model_type = "another"
     inputs = FAMILIES["llava"].batch([FAMILIES["llava"].sample(1)])
-    with pytest.raises(UnknownPlacesError, match="LlavaForConditionalGeneration: how it lays out the patches of an image"):
+    with pytest.raises(
+        UnknownPlacesError, match="LlavaForConditionalGeneration: how it lays out the patches of an image"
+    ):
         grid_of(net, inputs)
 
 

@@ -152,7 +152,11 @@ def test_a_tower_without_cls_is_named():
     model.base_model.vision_tower = torch.nn.Identity()
     inputs = batch([sample(1, n_images=1)])
     inputs.pop("pixel_values")
-    with torch.no_grad(), CLS.attach(model), pytest.raises(ValueError, match=r"Llava.*no \[CLS\]"):
+    with (
+        torch.no_grad(),
+        CLS.attach(model),
+        pytest.raises(ValueError, match=r"Llava.*no vision tower of attention layers"),
+    ):
         model(**inputs)
 
 
