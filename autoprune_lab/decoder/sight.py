@@ -119,8 +119,11 @@ class Sight:
 
     @property
     def _there(self) -> tuple[bool, bool]:
+        n = int(self.prompt.n_pictured.sum())
+        if len(self.anatomy.visual_ids) == 1 or ("video" not in self.features and self._shown("video").output is None):
+            return n > 0, False  # the device is not waited for
         n_films = int(self._is_video.sum())
-        return int(self.prompt.n_pictured.sum()) > n_films, n_films > 0
+        return n > n_films, n_films > 0
 
     def _counts(self, kind: str) -> Int[np.ndarray, "batch"]:
         """Tokens of the kind, by sample."""

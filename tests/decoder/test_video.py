@@ -12,7 +12,6 @@ from videos import FILMED, VIDEO
 
 from autoprune_lab.decoder import prefill
 from autoprune_lab.pruner import Pruner
-from autoprune_lab.selection import scorers
 from policies.fixed import FixedPolicy
 
 pytestmark = pytest.mark.filterwarnings("ignore::autoprune_lab.trace.trace.UnprunedWarning")  # one prompt is text alone
@@ -112,13 +111,6 @@ def test_a_video_without_its_tokens_is_refused():
     inputs = FILMED["qwen2_5_vl"].batch([Sample(torch.arange(5, 12), film.images)])
     with pruner("stairs", "original").attach(model("qwen2_5_vl")), pytest.raises(ValueError, match=r"ids \(63, 64\)"):
         model("qwen2_5_vl")(**inputs)
-
-
-def test_cls_attention_of_a_video_is_refused():
-    own = Pruner(pruner("stairs", "original").policy, scorer=scorers.cls_attention)
-    inputs = FILMED["llava_next_video"].batch([FILMED["llava_next_video"].told(1, "tvt")])
-    with torch.no_grad(), own.attach(model("llava_next_video")), pytest.raises(ValueError, match="frames of videos"):
-        model("llava_next_video")(**inputs)
 
 
 @torch.no_grad()
