@@ -31,7 +31,7 @@ class Places:
     over the patches merged into a token; 0 for one that no patch stands behind.
     """
 
-    place: Int[Tensor, "tokens 4"]
+    place: Callable[[], Int[Tensor, "tokens 4"]]
     carry: Callable[[Tensor], Tensor]
 
 
@@ -94,7 +94,7 @@ def _blocks(
         n, _, width = values.shape
         return values.view(n, n_side, block, n_side, block, width).mean((2, 4)).flatten(0, 2)
 
-    return Places(_raster(torch.tensor([[frames, n_side, n_side]] * n_pictures).reshape(-1, 3)), carry)
+    return Places(lambda: _raster(torch.tensor([[frames, n_side, n_side]] * n_pictures).reshape(-1, 3)), carry)
 
 
 def _grids(anatomy: Anatomy, given: Mapping[str, Any], n_tokens: int, name: str) -> Places:
@@ -110,7 +110,7 @@ def _grids(anatomy: Anatomy, given: Mapping[str, Any], n_tokens: int, name: str)
         tokens = values.reshape(-1, side**2, values.shape[-1]).mean(1)
         return tokens if order is None else torch.empty_like(tokens).index_copy(0, order.to(tokens.device), tokens)
 
-    return Places(_raster(grids // torch.tensor([1, side, side])), carry)
+    return Places(lambda: _raster(grids // torch.tensor([1, side, side])), carry)
 
 
 def _window_order(tower: Any, grids: Tensor) -> Tensor | None:
@@ -168,7 +168,7 @@ def _packed(anatomy: Anatomy, given: Mapping[str, Any], n_tokens: int) -> Places
         place = torch.stack([torch.full_like(h, i), torch.ones_like(h), h, w], dim=1)
         place[rest, 2:] = -1
         rows += [overview, place]
-    return Places(torch.cat(rows), lambda values: torch.cat(pack(values)))
+    return Places(lambda: torch.cat(rows), lambda values: torch.cat(pack(values)))
 
 
 def _pooled_frames(anatomy: Anatomy, given: Mapping[str, Any], n_tokens: int) -> Places:
@@ -186,7 +186,7 @@ def _pooled_frames(anatomy: Anatomy, given: Mapping[str, Any], n_tokens: int) ->
         pooled = base.apply_pooling(values).reshape(n_videos, -1, values.shape[-1])
         return torch.cat([pooled, torch.zeros_like(pooled[:, :1])], dim=1).flatten(0, 1)
 
-    return Places(torch.cat([frames, ends], dim=1).flatten(0, 1), carry)
+    return Places(lambda: torch.cat([frames, ends], dim=1).flatten(0, 1), carry)
 
 
 def _raster(grids: Int[Tensor, "pictures 3"]) -> Int[Tensor, "tokens 4"]:

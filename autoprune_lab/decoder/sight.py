@@ -71,7 +71,7 @@ class Sight:
         return self._made[key]
 
     def _grid(self) -> Tensor:
-        place = self._joined(lambda kind: self._placed(kind).place)
+        place = self._joined(lambda kind: self._placed(kind).place())
         kind = self._is_video.cpu()
         picture = torch.stack([place[:, 0], kind], dim=1)
         change = (picture.diff(dim=0) != 0).any(1).long()

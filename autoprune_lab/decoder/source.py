@@ -220,7 +220,9 @@ class DecoderSource:
         """Values of all tokens that stand for pictures, (tokens, c), -> of those that are left, (batch, vision, c)."""
         full = Picks.without(as_bytes(~self.prompt.pictured), self.prompt.n_pictured).real
         shape = *full.shape, values.shape[1]
-        at_home = values.new_zeros(shape, device=full.device).masked_scatter(full[..., None], values.to(full.device))
+        if values.device != full.device:
+            values = values.to(full.device)
+        at_home = values.new_zeros(shape).masked_scatter(full[..., None], values)
         taken = take(at_home, self.index().clamp(min=0)[..., None], dim=1)
         return taken.masked_fill(~self.vision.real[..., None], padding)
 

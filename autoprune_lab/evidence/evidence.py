@@ -162,8 +162,8 @@ class Evidence:
     def keys(self, of: Of = "vision", rotary: bool = True) -> Float[Tensor, "batch heads tokens dim"]:
         """Keys of `layer`, of its own key heads, of visual tokens or of text rows; 0 at padding.
 
-        After norms; without `rotary` before the rotary embedding, which computes them anew (ValueError where that is not
-        known). NoAttentionError at layer -1.
+        After norms; without `rotary` before the rotary embedding, which computes them anew (ValueError where that is
+        not known). NoAttentionError at layer -1.
         """
         return self.source.keys(of, rotary)
 
