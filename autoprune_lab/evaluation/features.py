@@ -10,6 +10,7 @@ from autoprune_lab.decoder.tower import Tower
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.models.errors import CheckpointError, one_line
 
+PIXELS = {"image": "pixel_values", "video": "pixel_values_videos"}
 KEPT = ("pooler_output", "deepstack_features")
 APART = "do preprocessor_config.json, processor_config.json and config.json belong together?"
 
@@ -20,28 +21,35 @@ class VisionEncoder:
     def __init__(self, vlm: VLM) -> None:
         self.model, self.name = vlm.model, vlm.name
         self.tower = Tower.of(Anatomy.of(vlm.model))
-        self.takes = set(inspect.signature(vlm.model.get_image_features).parameters)
+        methods = {kind: getattr(vlm.model, f"get_{kind}_features", None) for kind in PIXELS}
+        self.methods = {kind: method for kind, method in methods.items() if method is not None}
 
     @torch.inference_mode()
     def __call__(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """The same inputs with `mm_encoder_outputs` for `pixel_values`; unchanged where there is no picture."""
-        if "pixel_values" not in inputs:
+        """The same inputs with `mm_encoder_outputs` for pixels; unchanged where there is no picture and no video."""
+        shown = [kind for kind, pixels in PIXELS.items() if pixels in inputs]
+        if not shown or not self.methods.keys() >= {*shown}:
             return inputs
-        taken = {name: value for name, value in inputs.items() if name in self.takes}
-        seen = self._see(taken)
+        made = {kind: self._features(kind, inputs) for kind in shown}
+        return {name: value for name, value in inputs.items() if name not in PIXELS.values()} | {
+            "mm_encoder_outputs": made
+        }
+
+    def _features(self, kind: str, inputs: dict[str, Any]) -> Any:
+        takes = inspect.signature(self.methods[kind]).parameters
+        seen = self._see(kind, {name: value for name, value in inputs.items() if name in takes})
         features = type(seen)(**{name: seen[name] for name in KEPT if name in seen})
-        if self.tower is not None and seen.hidden_states is not None:
+        if kind == "image" and self.tower is not None and seen.hidden_states is not None:
             wanted = self.tower.input_index
             features["hidden_states"] = tuple(
                 state if i == wanted else None for i, state in enumerate(seen.hidden_states)
             )
-        rest = {name: value for name, value in inputs.items() if name != "pixel_values"}
-        return rest | {"mm_encoder_outputs": {"image": features}}
+        return features
 
-    def _see(self, taken: dict[str, Any]) -> Any:
+    def _see(self, kind: str, taken: dict[str, Any]) -> Any:
         """Raises CheckpointError for pictures that the processor made in another size or layout."""
         try:
-            return self.model.get_image_features(**taken, return_dict=True, output_hidden_states=True)
+            return self.methods[kind](**taken, return_dict=True, output_hidden_states=True)
         except torch.OutOfMemoryError:
             raise
         except (ValueError, RuntimeError, IndexError) as error:
@@ -51,14 +59,15 @@ class VisionEncoder:
 
 
 def refuse_another_count(name: str, n_tokens: int, inputs: dict[str, Any]) -> None:
-    """Raise CheckpointError unless the model `name` made a feature for each image token of the prompts.
+    """Raise CheckpointError unless the model `name` made a feature for each visual token of the prompts.
 
     `inputs` are those that VisionEncoder gives.
     """
     if "mm_encoder_outputs" not in inputs:
         return
-    seen = inputs["mm_encoder_outputs"]["image"]["pooler_output"]
-    n_features = sum(part.shape[:-1].numel() for part in (seen if isinstance(seen, list | tuple) else [seen]))
+    made = [features["pooler_output"] for features in inputs["mm_encoder_outputs"].values()]
+    parts = [part for seen in made for part in (seen if isinstance(seen, list | tuple) else [seen])]
+    n_features = sum(part.shape[:-1].numel() for part in parts)
     if n_features != n_tokens:
         raise CheckpointError(
             f"the processor of {name} puts {n_tokens} image tokens where the model makes {n_features} features; {APART}"
