@@ -51,7 +51,7 @@ def refuse_videos(processor: Any) -> None:
     name = type(processor).__name__
     if "video_processor" in _parts_of(type(processor)):
         raise CheckpointError(
-            f"{name} shows videos only with torchvision, which is not installed: pip install 'autoprune-lab[video]'"
+            f"{name} shows videos only with torchvision, which is not installed: pip install torchvision"
         )
     raise CheckpointError(
         f"{name} takes no videos: give frames as a list of images, or take a model whose processor has a video part, "

@@ -24,7 +24,7 @@ class FilesTask(Benchmark):
     """
 
     frames: int = 8
-    fps: float = 1.0
+    fps: float | int = 1.0
 
     name = "files"
     max_new_tokens = 32
@@ -54,7 +54,7 @@ class FilesTask(Benchmark):
 
     def notes(self) -> Sequence[str]:
         """What was left out, and that frames of a folder were taken at the task's `fps`."""
-        return [*super().notes(), *self._told_fps()]
+        return (*super().notes(), *self._told_fps())
 
     def score(self, prediction: str, sample: Sample) -> float:
         """1 when the text is one of the answers, after the spelling rules of VQA (`normalise`)."""

@@ -45,7 +45,7 @@ class Video:
     """
 
     frames: "Sequence[Image] | UInt8[np.ndarray, 'time height width 3']"
-    fps: float
+    fps: float | int
     indices: tuple[int, ...] | None = None
     n_film: int | None = None
 
