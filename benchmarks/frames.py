@@ -72,7 +72,7 @@ def main() -> None:
     """Print a table and write the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, help="JSON file to write")
-    parser.add_argument("--per-kind", type=int, default=50)
+    parser.add_argument("--per-kind", type=int, default=25)
     arguments = parser.parse_args()
     vlm, whole = load_model("embedded:shapes-s0"), ShapesTask("report", arguments.per_kind)
     told, headed = {}, False

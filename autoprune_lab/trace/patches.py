@@ -43,7 +43,7 @@ def plot_patches(
 def plot_frames(
     record: SampleTrace,
     frames: Picture | Sequence[Picture],
-    times: Sequence[float],
+    times: Sequence[float | int],
     layers: Sequence[int] | None = None,
     grid: tuple[int, int] | None = None,
 ) -> Figure:

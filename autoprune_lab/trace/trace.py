@@ -33,7 +33,7 @@ class Trace:
         sample: int = 0,
         layers: Sequence[int] | None = None,
         grid: tuple[int, int] | None = None,
-        times: Sequence[float] | None = None,
+        times: Sequence[float | int] | None = None,
     ) -> "Figure":
         """Draw which patches of `samples[sample]` enter which layers: kept ones bright, dropped ones dark.
 

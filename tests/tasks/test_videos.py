@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import layouts
 import numpy as np
 import pytest
+from fake_evaluator import refused
 from PIL import Image
 
 from autoprune_lab.tasks.base import Sample, TaskError
@@ -214,3 +215,11 @@ def test_a_study_from_before_videos_is_made_of_the_same():
     assert is_as_before("task.tasks.files.fps", 1.0)
     assert not is_as_before("task.frames", 9)
     assert not is_as_before("model.frames", 8)
+
+
+def test_a_model_that_takes_no_videos_is_named_before_it_is_loaded(here, checkpoint, capsys, no_model):
+    folder_of(here / "film", 3)
+    layouts.jsonl(here / "mine.jsonl", [{"video": "film", "fps": 1, "question": "What?", "answers": "this"}])
+    words = ["task=files", "task.path=mine.jsonl", "task.split=all", f"model.path={checkpoint}"]
+    for command in ("evaluate", "study"):
+        refused([command, *words], ["LlavaProcessor takes no videos: give frames as a list of images"], capsys, here)
