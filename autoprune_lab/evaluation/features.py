@@ -11,6 +11,7 @@ from autoprune_lab.decoder.tower import Call, Tower, watch
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.models.errors import CheckpointError, one_line
 
+PIXELS = {"image": "pixel_values", "video": "pixel_values_videos"}
 KEPT = ("pooler_output", "deepstack_features")
 APART = "do preprocessor_config.json, processor_config.json and config.json belong together?"
 
@@ -26,18 +27,27 @@ class VisionEncoder:
         self.model, self.name = vlm.model, vlm.name
         self.anatomy = Anatomy.of(vlm.model)
         self.tower = Tower.of(self.anatomy)
-        self.takes = set(inspect.signature(vlm.model.get_image_features).parameters)
+        methods = {kind: getattr(vlm.model, f"get_{kind}_features", None) for kind in PIXELS}
+        self.methods = {kind: method for kind, method in methods.items() if method is not None}
 
     @torch.inference_mode()
     def __call__(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """The same inputs with `mm_encoder_outputs` for `pixel_values`; unchanged where there is no picture."""
-        if "pixel_values" not in inputs:
+        """The same inputs with `mm_encoder_outputs` for pixels; unchanged where there is no picture and no video."""
+        shown = [kind for kind, pixels in PIXELS.items() if pixels in inputs]
+        if not shown or not self.methods.keys() >= {*shown}:
             return inputs
-        taken = {name: value for name, value in inputs.items() if name in self.takes}
+        made = {kind: self._features(kind, inputs) for kind in shown}
+        return {name: value for name, value in inputs.items() if name not in PIXELS.values()} | {
+            "mm_encoder_outputs": made
+        }
+
+    def _features(self, kind: str, inputs: dict[str, Any]) -> Any:
+        takes = inspect.signature(self.methods[kind]).parameters
+        taken = {name: value for name, value in inputs.items() if name in takes}
         calls: list[Call] = []
         hook = None if self.tower is None else watch(self.tower, self.tower.index, calls.append)
         try:
-            seen = self._see(taken)
+            seen = self._see(kind, taken)
         finally:
             if hook is not None:
                 hook.remove()
@@ -49,23 +59,22 @@ class VisionEncoder:
                 state if i == wanted else None for i, state in enumerate(seen.hidden_states)
             )
         elif self.tower is not None and calls:
-            self._keep_attention(self.tower, calls[0], features)
-        rest = {name: value for name, value in inputs.items() if name != "pixel_values"}
-        return rest | {"mm_encoder_outputs": {"image": features}}
+            self._keep_attention(kind, self.tower, calls[0], features)
+        return features
 
-    def _keep_attention(self, tower: Tower, call: Call, features: Any) -> None:
+    def _keep_attention(self, kind: str, tower: Tower, call: Call, features: Any) -> None:
         """What `Sight` gives for it, and its FLOPs; nothing where the family's places are not known."""
         try:
-            placed = places(self.anatomy, "image", features["told"], n_features(features))
+            placed = places(self.anatomy, kind, features["told"], n_features(features))
         except UnknownPlacesError:
             return
         read = tower.attention_of(call, tower.index)
         features["tower_attention"] = placed.carry(read.values), read.flops
 
-    def _see(self, taken: dict[str, Any]) -> Any:
+    def _see(self, kind: str, taken: dict[str, Any]) -> Any:
         """Raises CheckpointError for pictures that the processor made in another size or layout."""
         try:
-            return self.model.get_image_features(**taken, return_dict=True, output_hidden_states=True)
+            return self.methods[kind](**taken, return_dict=True, output_hidden_states=True)
         except torch.OutOfMemoryError:
             raise
         except (ValueError, RuntimeError, IndexError) as error:
@@ -75,13 +84,13 @@ class VisionEncoder:
 
 
 def refuse_another_count(name: str, n_tokens: int, inputs: dict[str, Any]) -> None:
-    """Raise CheckpointError unless the model `name` made a feature for each image token of the prompts.
+    """Raise CheckpointError unless the model `name` made a feature for each visual token of the prompts.
 
     `inputs` are those that VisionEncoder gives.
     """
     if "mm_encoder_outputs" not in inputs:
         return
-    n_made = n_features(inputs["mm_encoder_outputs"]["image"])
+    n_made = sum(map(n_features, inputs["mm_encoder_outputs"].values()))
     if n_made != n_tokens:
         raise CheckpointError(
             f"the processor of {name} puts {n_tokens} image tokens where the model makes {n_made} features; {APART}"

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from autoprune_lab.decoder.layout import Prompt
 from autoprune_lab.evaluation.features import VisionEncoder, n_bytes, refuse_another_count
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.models.errors import CheckpointError, one_line
+from autoprune_lab.models.processor import refuse_videos
 from autoprune_lab.models.template import apply_template
 from autoprune_lab.models.visual_tokens import visual_token_ids
 from autoprune_lab.schedule.geometry import Geometry
@@ -122,17 +124,24 @@ def prepare(
 
 
 def by_length(processor: Any, samples: Sequence[Sample], labels: Sequence[str], size: int) -> list[list[int]]:
-    """Places of the samples in batches of one label and like lengths, at most `size` each; no picture is decoded."""
-    return list(_grouped(_order(processor, samples, labels), labels, size))
+    """Places of the samples in batches of one label and like lengths, at most `size` each; no picture is decoded.
+
+    Videos of one batch have equally many frames, and are not mixed with prompts that have none: some processors stack
+    all videos, and some call frames what they call pictures.
+    """
+    keys = [(label, _frames(sample)) for label, sample in zip(labels, samples, strict=True)]
+    return list(_grouped(_order(processor, samples, keys), keys, size))
 
 
 def prompt_text(processor: Any, sample: Sample) -> str:
     """The sample as the checkpoint's own chat template words it, up to where the answer starts.
 
-    Raises CheckpointError as `apply_template` does.
+    Raises CheckpointError as `apply_template` does, and for a video that the processor cannot show.
     """
-    content = [{"type": "image"} for _ in range(len(sample.images))] + [{"type": "text", "text": sample.question}]
-    return apply_template(processor, [{"role": "user", "content": content}])
+    if sample.videos:
+        refuse_videos(processor)
+    shown = [{"type": "image"} for _ in sample.images] + [{"type": "video"} for _ in sample.videos]
+    return apply_template(processor, [{"role": "user", "content": [*shown, {"type": "text", "text": sample.question}]}])
 
 
 def prompt_lengths(
@@ -144,8 +153,8 @@ def prompt_lengths(
     """
     lengths: list[tuple[int, int]] = []
     refused: list[LeftOut] = []
-    for start in range(0, len(samples), batch_size):
-        _, inputs, left_out = _usable(processor, samples[start : start + batch_size])
+    for places in _grouped(range(len(samples)), [_frames(sample) for sample in samples], batch_size):
+        _, inputs, left_out = _usable(processor, [samples[i] for i in places])
         lengths += _lengths(inputs, visual_ids) if inputs else []
         refused += left_out.values()
     if refused and not lengths:
@@ -163,7 +172,7 @@ def extremes(samples: Sequence[Sample], most: int = 64) -> list[Sample]:
     if len(closed) <= most:
         return list(samples)
     by_text = sorted(closed, key=lambda sample: -len(sample.question))
-    by_size = sorted(closed, key=lambda sample: sum(width * height for width, height in sizes(sample.images)))
+    by_size = sorted(closed, key=_n_pixels)
     picked = [*by_text[: most // 2], *by_size[: most // 4], *by_size[-(most // 4) :]]
     return opened + list({sample.id: sample for sample in picked}.values())
 
@@ -198,8 +207,8 @@ class _Maker:
     def _moved(self, inputs: dict[str, Any]) -> dict[str, Any]:
         model = self.vlm.model
         moved = {name: value.to(model.device) for name, value in inputs.items()}
-        if "pixel_values" in moved:
-            moved["pixel_values"] = moved["pixel_values"].to(model.dtype)
+        for name in {"pixel_values", "pixel_values_videos"} & moved.keys():
+            moved[name] = moved[name].to(model.dtype)
         return moved
 
 
@@ -208,11 +217,21 @@ def _room(vlm: VLM) -> int:
     return torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else 8 * GIB
 
 
-def _order(processor: Any, samples: Sequence[Sample], labels: Sequence[str]) -> list[int]:
-    """By label, then by what makes prompts long: the pictures' sizes, then the text."""
+def _order(processor: Any, samples: Sequence[Sample], labels: Sequence[Any]) -> list[int]:
+    """By label, then by what makes prompts long: the sizes of pictures and videos, then the text."""
     texts = [prompt_text(processor, sample) for sample in samples]
     ids = processor.tokenizer(texts)["input_ids"] if texts else []
-    return sorted(range(len(samples)), key=lambda i: (labels[i], sizes(samples[i].images), len(ids[i]), i))
+    shown = [(sizes(sample.images), tuple(video.shape for video in sample.videos)) for sample in samples]
+    return sorted(range(len(samples)), key=lambda i: (labels[i], shown[i], len(ids[i]), i))
+
+
+def _frames(sample: Sample) -> tuple[int, ...]:
+    """How many frames each of its videos has."""
+    return tuple(len(video.frames) for video in sample.videos)
+
+
+def _n_pixels(sample: Sample) -> int:
+    return sum(map(prod, sizes(sample.images))) + sum(prod(video.shape) for video in sample.videos if video.shape)
 
 
 def _blocks(samples: Sequence[Sample], n: int) -> list[str]:
@@ -225,7 +244,7 @@ def _blocks(samples: Sequence[Sample], n: int) -> list[str]:
     return blocks
 
 
-def _grouped(order: Sequence[int], labels: Sequence[str], size: int) -> Iterator[list[int]]:
+def _grouped(order: Sequence[int], labels: Sequence[Any], size: int) -> Iterator[list[int]]:
     """Runs of at most `size` samples of one label."""
     group: list[int] = []
     for i in order:
@@ -268,9 +287,30 @@ def _refusal(processor: Any, sample: Sample) -> LeftOut | None:
 def _tokenise(processor: Any, samples: Sequence[Sample]) -> dict[str, Any]:
     texts = [prompt_text(processor, sample) for sample in samples]
     images = [list(sample.images) for sample in samples]
+    videos = [video for sample in samples for video in sample.videos]
+    filmed = _filmed(processor, texts, samples) if videos else {}
     try:
-        inputs = processor(text=texts, images=images if any(images) else None, padding=True, return_tensors="pt")
+        inputs = processor(
+            text=texts, images=images if any(images) else None, padding=True, return_tensors="pt", **filmed
+        )
     except Exception as error:  # of any kind: every processor has its own for pictures it does not take
         names = ", ".join(sample.id for sample in samples)
         raise RefusedError(f"{type(processor).__name__} cannot read {names}: {one_line(error)}") from error
     return {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor) and name != "labels"}
+
+
+def _filmed(processor: Any, texts: Sequence[str], samples: Sequence[Sample]) -> dict[str, Any]:
+    """The videos as a processor of transformers takes them, in the order of the prompts, all of their frames shown.
+
+    Raises RefusedError where a prompt does not have one place for each: what has none would not be shown.
+    """
+    token = getattr(processor, "video_token", None)
+    for text, sample in zip(texts, samples, strict=True):
+        if token is not None and (n := text.count(token)) != len(sample.videos):
+            raise RefusedError(
+                f"the prompt of {sample.id} has {token} {n} times for {len(sample.videos)} videos: does "
+                "chat_template.jinja word videos, and is the token not in the question?"
+            )
+    videos = [video for sample in samples for video in sample.videos]
+    told = {"video_metadata": [video.metadata() for video in videos], "do_sample_frames": False}
+    return {"videos": [video.pixels() for video in videos], "videos_kwargs": told}

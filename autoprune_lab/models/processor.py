@@ -44,6 +44,21 @@ def stock_processor(folder: Path, trust_remote_code: bool = False) -> "Processor
     return processor
 
 
+def refuse_videos(processor: Any) -> None:
+    """Raise CheckpointError, naming the processor, where it has no part for videos or that part was not made."""
+    if getattr(processor, "video_processor", None) is not None:
+        return
+    name = type(processor).__name__
+    if "video_processor" in _parts_of(type(processor)):
+        raise CheckpointError(
+            f"{name} shows videos only with torchvision, which is not installed: pip install torchvision"
+        )
+    raise CheckpointError(
+        f"{name} takes no videos: give frames as a list of images, or take a model whose processor has a video part, "
+        "such as model=qwen2_5_vl_7b"
+    )
+
+
 def _complete(processor: "ProcessorMixin", folder: Path, trust_remote_code: bool) -> None:
     """Give a LLaVA processor what its own file leaves out and config.json knows; refuse what differs."""
     from transformers import AutoConfig

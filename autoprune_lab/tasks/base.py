@@ -5,25 +5,28 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from autoprune_lab.tasks.errors import TaskError as TaskError
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from autoprune_lab.statistics.records import Record
-
-
-class TaskError(ValueError):
-    """A benchmark's files are not as they should be; one line that names the file and the remedy."""
+    from autoprune_lab.tasks.videos import Video
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One question about zero or more pictures (which may be opened only when asked for); `kind` groups samples."""
+    """One question about zero or more pictures and videos (which may be opened only when asked for).
+
+    They are shown before the question, pictures first. `kind` groups samples.
+    """
 
     id: str
     images: Sequence["Image"]
     question: str
     answers: tuple[str, ...]
     kind: str
+    videos: Sequence["Video"] = ()
 
 
 def check_choice(split: str, splits: Collection[str], per_kind: int | None, may_be_all: bool = False) -> None:

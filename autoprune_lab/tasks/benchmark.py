@@ -18,6 +18,7 @@ from autoprune_lab.tasks.pictures import (
     PictureError,
 )
 from autoprune_lab.tasks.selection import SPLITS, Row, UnfitRow, Where, choose
+from autoprune_lab.tasks.videos import Footage, MissingVideoError, VideoError
 
 SHORT = "Answer the question using a single word or phrase."
 LETTER = "Answer with the option's letter from the given choices directly."
@@ -94,7 +95,9 @@ def _selected(task: Benchmark) -> _Selected:
     broken = _broken(chosen)
     lost = {row.group or row.id for row in chosen if row.id in broken}
     samples = [
-        Sample(row.id, Album(row.pictures), row.question, row.answers, row.kind)
+        Sample(
+            row.id, Album(row.pictures), row.question, row.answers, row.kind, tuple(one.video() for one in row.videos)
+        )
         for row in sorted(chosen, key=lambda row: row.kind)
         if (row.group or row.id) not in lost
     ]
@@ -128,15 +131,16 @@ def _with_ids_of_their_own(rows: Sequence[Row]) -> tuple[list[Row], dict[str, Ro
 
 
 def _broken(rows: Sequence[Row]) -> dict[str, PictureError]:
-    """By row id, what is wrong with its picture."""
-    known: dict[Picture, PictureError | None] = {}
-    for picture in dict.fromkeys(picture for row in rows for picture in row.pictures):
+    """By row id, what is wrong with its picture or video."""
+    known: dict[Picture | Footage, PictureError | None] = {}
+    shown: dict[str, tuple[Picture | Footage, ...]] = {row.id: (*row.pictures, *row.videos) for row in rows}
+    for picture in dict.fromkeys(one for several in shown.values() for one in several):
         try:
             picture.check()
             known[picture] = None
         except PictureError as error:
             known[picture] = error
-    found = {row.id: next((known[p] for p in row.pictures if known[p] is not None), None) for row in rows}
+    found = {name: next((known[p] for p in several if known[p] is not None), None) for name, several in shown.items()}
     return {name: error for name, error in found.items() if error is not None}
 
 
@@ -197,7 +201,12 @@ def _told_ids(renamed: dict[str, Row]) -> str:
 
 
 def _kind(error: PictureError) -> str:
-    kinds = {MissingPictureError: "a missing picture", OutsidePictureError: "a picture outside the folder"}
+    kinds = {
+        MissingPictureError: "a missing picture",
+        OutsidePictureError: "a picture outside the folder",
+        MissingVideoError: "a missing video",
+        VideoError: "a broken video",
+    }
     return kinds.get(type(error), "a broken picture")
 
 

@@ -1,25 +1,38 @@
-"""Questions of your own: one JSON line each, pictures as files."""
+"""Questions of your own: one JSON line each, pictures and videos as files."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from os.path import isdir
+from pathlib import Path
 
 from autoprune_lab.metrics.vqa import normalise
 from autoprune_lab.tasks.base import Sample, TaskError
 from autoprune_lab.tasks.benchmark import Benchmark
-from autoprune_lab.tasks.fields import Given, UnfitError, each, text
+from autoprune_lab.tasks.fields import Given, UnfitError, each, is_empty, text
 from autoprune_lab.tasks.reading import existing, find_data, read_jsonl
 from autoprune_lab.tasks.selection import Row, UnfitRow
+from autoprune_lab.tasks.videos import Footage, FrameFolder, VideoFile, check_fps, check_most
 
 
 @dataclass(frozen=True)
 class FilesTask(Benchmark):
-    """A jsonl file of `image` (a path or a list of paths), `question`, `answers` (one or a list), and perhaps `kind`.
+    """A jsonl file of `image` or `video` (a path or a list of paths), `question`, `answers`, and perhaps `kind`, `fps`.
 
-    Pictures are looked for beside the file, or in `images`. The question is asked as it stands.
+    Pictures and videos are looked for beside the file, or in `images`; a row may have both. A video is a file, which
+    PyAV decodes, or a folder of frames; `frames` of it are shown (`videos.spread`). A folder's frames follow each other
+    `fps` a second, of its row or else the task's. `answers` is one or a list. The question is asked as it stands.
     """
+
+    frames: int = 8
+    fps: float | int = 1.0
 
     name = "files"
     max_new_tokens = 32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_most(self.frames, "task.frames")
+        check_fps(self.fps, "task.fps")
 
     def rows(self) -> Iterator[Row | UnfitRow]:
         """See Benchmark."""
@@ -29,17 +42,48 @@ class FilesTask(Benchmark):
         folder = existing(self.images, file.parent, "images")
 
         def make(given: Given) -> Iterator[Row]:
-            named = given.values.get("image")
-            images = [text(name, "image") for name in (named if isinstance(named, list) else [named])]
-            if not images:
-                raise UnfitError("no image")
+            filmed = _paths(given, "video") if given.values.get("video") is not None else []
+            images = _paths(given, "image") if not filmed or given.values.get("image") is not None else []
             kind = given.label_of("kind", default=file.stem)
             pictures = tuple(self.picture(folder, image) for image in images)
-            name, question = str(given.order + 1), given.text("question")
-            yield Row(name, pictures, question, given.answers(), kind, "+".join(images))
+            videos = tuple(self._footage(folder, path, given) for path in filmed)
+            name, question, shown = str(given.order + 1), given.text("question"), "+".join([*images, *filmed])
+            yield Row(name, pictures, question, given.answers(), kind, shown, videos=videos)
 
         yield from each(read_jsonl(file), make)
+
+    def notes(self) -> Sequence[str]:
+        """What was left out, and that frames of a folder were taken at the task's `fps`."""
+        return (*super().notes(), *self._told_fps())
 
     def score(self, prediction: str, sample: Sample) -> float:
         """1 when the text is one of the answers, after the spelling rules of VQA (`normalise`)."""
         return float(normalise(prediction) in {normalise(answer) for answer in sample.answers})
+
+    def _footage(self, folder: Path, name: str, given: Given) -> Footage:
+        path, inside, fps = folder / name, None if self.images_outside else folder, given.values.get("fps")
+        if not isdir(path):
+            if not is_empty(fps):
+                raise UnfitError("fps beside a video file, which has its own")
+            return VideoFile(path, self.frames, inside)
+        if is_empty(fps):
+            return FrameFolder(path, self.fps, self.frames, inside, assumed=True)
+        try:
+            return FrameFolder(path, check_fps(fps, "fps"), self.frames, inside)
+        except ValueError:
+            raise UnfitError("fps that is no number above 0") from None
+
+    def _told_fps(self) -> list[str]:
+        videos = [video for row in self.rows() if isinstance(row, Row) for video in row.videos]
+        n = sum(isinstance(video, FrameFolder) and video.assumed for video in videos)
+        said = f"task {self.name}: {n} frame folders come without fps and count as {self.fps:g} a second (task.fps)"
+        return [said] if n else []
+
+
+def _paths(given: Given, name: str) -> list[str]:
+    """A path or a list of paths. Raises UnfitError, for none too."""
+    named = given.values.get(name)
+    paths = [text(path, name) for path in (named if isinstance(named, list) else [named])]
+    if not paths:
+        raise UnfitError(f"no {name}")
+    return paths

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from autoprune_lab.errors import one_line
-from autoprune_lab.tasks.base import TaskError
+from autoprune_lab.tasks.errors import TaskError
 from autoprune_lab.tasks.regular import is_inside, read_regular
 from autoprune_lab.tasks.shown import orientation, shown
 

@@ -7,6 +7,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from autoprune_lab.tasks.pictures import Picture
+from autoprune_lab.tasks.videos import Footage
 
 SPLITS = ("tune", "report", "all")
 
@@ -37,6 +38,7 @@ class Row:
     image_id: str
     group: str = ""
     where: Where | None = None
+    videos: tuple[Footage, ...] = ()
 
 
 @dataclass(frozen=True)

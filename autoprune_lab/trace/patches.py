@@ -14,6 +14,7 @@ from autoprune_lab.trace.sample import SampleTrace
 Picture = Image.Image | np.ndarray
 
 MOST_LAYERS = 5
+MOST_FRAMES = 8
 WIDTH = 2.1  # inches of one panel
 SHADE = 0.75  # opacity over a dropped patch
 
@@ -36,6 +37,35 @@ def plot_patches(
         for row, pixels in enumerate(pictures):
             _draw(panels[row, column], pixels, kept[row])
             panels[row, column].set_title(f"layer {layer}: {kept[row].sum()} of {kept[row].size}", fontsize=10)
+    return figure
+
+
+def plot_frames(
+    record: SampleTrace,
+    frames: Picture | Sequence[Picture],
+    times: Sequence[float | int],
+    layers: Sequence[int] | None = None,
+    grid: tuple[int, int] | None = None,
+) -> Figure:
+    """See `Trace.plot`."""
+    if isinstance(frames, Image.Image) or len(frames) != len(times):
+        n = 1 if isinstance(frames, Image.Image) else len(frames)
+        raise ValueError(f"{n} frames and {len(times)} times: give the frames of one video and the seconds of each")
+    layers = telling_layers(record.counts) if layers is None else layers
+    survivors = [_surviving_steps(record, layer, len(frames), grid) for layer in layers]
+    n_steps = len(survivors[0])
+    steps = np.linspace(0, n_steps - 1, min(n_steps, MOST_FRAMES)).round().astype(int).tolist()
+    first = {step: step * (len(frames) // n_steps) for step in steps}
+    pixels = {step: _pixels(frames[place]) for step, place in first.items()}
+    height, width = pixels[0].shape[:2]
+    size = WIDTH * len(steps), (WIDTH * height / width + 0.35) * len(layers)
+    figure = Figure(figsize=size, layout="compressed")
+    panels = figure.subplots(len(layers), len(steps), squeeze=False)
+    for row, layer, kept in zip(panels, layers, survivors, strict=True):
+        for axes, step in zip(row, steps, strict=True):
+            _draw(axes, pixels[step], kept[step])
+            told = f"{kept[step].sum()} of {kept[step].size}"
+            axes.set_title(f"layer {layer}, {times[first[step]]:.1f} s: {told}", fontsize=8)
     return figure
 
 
@@ -64,6 +94,26 @@ def surviving_patches(
     kept[record.kept[layer]] = True
     kept[record.geometry.n_vision :] = True  # a picture's token that ends the prompt always stays
     return kept.reshape(n_images, rows, columns)
+
+
+def _surviving_steps(
+    record: SampleTrace, layer: int, n_frames: int, grid: tuple[int, int] | None
+) -> Bool[np.ndarray, "steps rows columns"]:
+    """True where a patch of a step in time enters `layer`; a step is one frame, or as many as the model merges."""
+    if record.kept is None:
+        raise ValueError("the trace holds no kept indices: attach with keep_indices=True")
+    n_vision = record.geometry.n_vision + record.ends_in_picture
+    rows, columns = grid or (isqrt(n_vision // max(n_frames, 1)),) * 2
+    n_steps, n_more = divmod(n_vision, max(rows * columns, 1))
+    if not n_vision or not n_steps or n_more > 1 or n_frames % n_steps or (grid is None and n_steps != n_frames):
+        raise ValueError(
+            f"{n_vision} visual tokens are not {n_frames} frames, or equal groups of them, of {rows} x {columns} "
+            "patches: give all frames of the video, and the patches of one as grid=(rows, columns)"
+        )
+    kept = np.zeros(n_vision, dtype=bool)
+    kept[record.kept[layer]] = True
+    kept[record.geometry.n_vision :] = True
+    return kept[: n_vision - n_more].reshape(n_steps, rows, columns)
 
 
 def _pixels(image: Picture) -> np.ndarray:

@@ -33,6 +33,7 @@ class Trace:
         sample: int = 0,
         layers: Sequence[int] | None = None,
         grid: tuple[int, int] | None = None,
+        times: Sequence[float | int] | None = None,
     ) -> "Figure":
         """Draw which patches of `samples[sample]` enter which layers: kept ones bright, dropped ones dark.
 
@@ -40,7 +41,14 @@ class Trace:
         PIL image or an array (height, width[, 3]). One column a layer; by default the first layer and those
         where tokens fall, at most five of them. `grid` is the (rows, columns) of patches of one image; by
         default a square. Needs `attach(model, keep_indices=True)`; ValueError without, or for another grid.
-        """
-        from autoprune_lab.trace.patches import plot_patches  # here: tracing needs no matplotlib
 
-        return plot_patches(self.samples[sample], images, layers, grid)
+        With `times`, seconds of each, `images` are the frames of the prompt's one video (`Video.frames`,
+        `Video.times`): one row a layer, of at most eight frames. Where the model merges frames (Qwen-VL: two), the
+        first of each step is drawn and `grid` must be given; a token more than the grids hold is the newline that
+        LLaVA-OneVision ends a video with.
+        """
+        from autoprune_lab.trace import patches  # here: tracing needs no matplotlib
+
+        if times is not None:
+            return patches.plot_frames(self.samples[sample], images, times, layers, grid)
+        return patches.plot_patches(self.samples[sample], images, layers, grid)

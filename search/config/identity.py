@@ -16,10 +16,19 @@ FREE = (
     *("search.n_trials", "search.storage", "search.workers", "search.heartbeat", "search.patience"),
 )
 
+LATER = {"frames": 8, "fps": 1.0}
+"""Fields of tasks that came after studies were made, and the values that change nothing of what those are made of."""
+
 
 def is_free(path: str) -> bool:
     """May this setting differ between two runs of one study?"""
     return any(path == free or path.startswith(f"{free}.") for free in FREE)
+
+
+def is_as_before(path: str, value: object) -> bool:
+    """Is it a field of LATER that stands where it changes nothing? A folder from before then stays the same."""
+    group, *_, name = path.split(".")
+    return group == "task" and name in LATER and value == LATER[name]
 
 
 def made_of(settings: "Settings", weights: str = "") -> dict[str, Any]:
@@ -27,7 +36,7 @@ def made_of(settings: "Settings", weights: str = "") -> dict[str, Any]:
     kept = {
         path: value
         for path, value in leaves(settings.config).items()
-        if not path.startswith(("space.", "search.baselines.")) and not is_free(path)
+        if not path.startswith(("space.", "search.baselines.")) and not is_free(path) and not is_as_before(path, value)
     }
     kept |= {"search.baselines": settings.typed.search.baselines, "space": settings.config["space"]}
     return dict(json.loads(json.dumps(kept | {"model.weights": weights})))

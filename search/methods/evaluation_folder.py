@@ -19,7 +19,7 @@ from autoprune_lab.statistics.records import Records
 from autoprune_lab.tasks.base import Task
 from search.config.errors import ConfigError
 from search.config.experiment import Experiment
-from search.config.identity import difference
+from search.config.identity import difference, is_as_before
 from search.config.paths import leaves
 from search.methods import shards
 from search.results import provenance
@@ -112,7 +112,8 @@ class Evaluation:
         """All that the answers depend on, by path."""
         config = self.experiment.settings.config
         described = {"model": config["model"], "task": config["task"], "pruner": plain(self.pruner)}
-        flat = {path: value for path, value in leaves(described).items() if path not in FREE}
+        known = leaves(described).items()
+        flat = {path: value for path, value in known if path not in FREE and not is_as_before(path, value)}
         samples = self.experiment.task.samples()
         marks = {"weights": model_evaluator.weights_mark(checkpoint), "samples": provenance.fingerprint(samples)}
         return dict(json.loads(json.dumps(flat | marks)))

@@ -90,13 +90,16 @@ def _model_mark(model: Any) -> bytes:
 
 
 def _task_mark(prepared: PreparedTask) -> bytes:
-    """Every sample's words and pictures, and which samples run together."""
+    """Every sample's words, pictures and videos, and which samples run together."""
     digest = hashlib.sha256(repr([batch.places for batch in prepared.batches]).encode())
     for sample in prepared.samples:
         digest.update(repr((sample.id, sample.kind, sample.question)).encode())
         for picture in sample.images:
             digest.update(repr((picture.mode, picture.size)).encode())
             digest.update(picture.tobytes())
+        for video in sample.videos:
+            digest.update(repr((video.shape, video.metadata())).encode())
+            digest.update(video.pixels().tobytes())
     return digest.digest()
 
 

@@ -144,13 +144,17 @@ def prompts(model: Mapping[str, Any], task: "Task") -> tuple[Path, list[Geometry
     from autoprune_lab.evaluation.prompts import extremes, prompt_lengths
     from autoprune_lab.models.checkpoint import check_checkpoint, load_processor, model_config
     from autoprune_lab.models.placement import Placement
+    from autoprune_lab.models.processor import refuse_videos
 
     Placement(**{field: model[field] for field in Placement.__dataclass_fields__ if field in model}).check()
     trusted, strict = bool(model.get("trust_remote_code")), bool(model.get("strict", True))
     folder = check_checkpoint(str(model["path"]), model.get("revision"), trusted, strict)
     _tell(task)
     config, visual_ids = model_config(folder, trusted)
-    lengths = prompt_lengths(load_processor(folder, trusted), visual_ids, extremes(task.samples()))
+    processor, samples = load_processor(folder, trusted), task.samples()
+    if any(sample.videos for sample in samples):
+        refuse_videos(processor)
+    lengths = prompt_lengths(processor, visual_ids, extremes(samples))
     try:
         decoder = geometry_by(config, trusted)
     except ValueError as error:

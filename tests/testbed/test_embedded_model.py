@@ -11,6 +11,7 @@ from autoprune_lab.models.checkpoint import VLM, check_checkpoint, load_model
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.selection import scorers
 from autoprune_lab.tasks.shapes import ShapesTask
+from benchmarks import frames
 from policies.fixed import FixedPolicy
 
 
@@ -50,3 +51,16 @@ def test_choosing_well_matters(vlm: VLM, prepared):
     by_attention = evaluate(vlm, prepared, pruner).score
     by_chance = evaluate(vlm, prepared, dataclasses.replace(pruner, scorer=scorers.random)).score
     assert by_attention - by_chance > 0.1
+
+
+@pytest.mark.slow
+def test_four_frames_keep_their_answers_at_half_the_flops(vlm: VLM):
+    """As its single-picture twin does: docs/testbed.md, there on three times as many samples."""
+    whole = ShapesTask("report", 8)
+    told = {form: frames.measure(vlm, whole, form) for form in ("one picture", "grey, grey, grey, picture")}
+    for form, n_vision in zip(told, (144, 4 * 144), strict=True):
+        unpruned, pruned = told[form]["unpruned"], told[form]["pruned"]
+        assert unpruned["n_vision"] == n_vision
+        assert unpruned["mean"] > 0.75
+        assert abs(pruned["mean"] - unpruned["mean"]) <= 0.05
+        assert 0.48 < pruned["flops_ratio"] <= 0.5 < unpruned["flops_ratio"] == 1

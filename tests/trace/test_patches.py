@@ -101,3 +101,51 @@ def test_a_trace_without_indices_names_the_remedy(trace):
     bare = SampleTrace(record.geometry, record.planned, record.counts, 0, 0)
     with pytest.raises(ValueError, match="keep_indices=True"):
         Trace([bare]).plot(PICTURE)
+
+
+FILM = np.arange(4 * 4 * 4 * 3, dtype=np.uint8).reshape(4, 4, 4, 3)
+
+
+def test_frames_of_a_video_are_a_row_a_layer():
+    record = trace_of([[*range(16)], [0, 5, 6, 15]], 16)
+    figure = record.plot(FILM, times=(0, 0.5, 1, 1.5))
+    assert len(figure.axes) == 8
+    kept = np.zeros(16, dtype=bool)
+    kept[[0, 5, 6, 15]] = True
+    np.testing.assert_array_equal(np.array(shades(figure)[4:]) == 0, kept.reshape(4, 2, 2))
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles[1] == "layer 0, 0.5 s: 4 of 4"
+    assert [title.split(": ")[1] for title in titles[4:]] == ["1 of 4", "2 of 4", "0 of 4", "1 of 4"]
+    for axes, frame in zip(figure.axes, [*FILM, *FILM], strict=True):
+        np.testing.assert_array_equal(axes.images[0].get_array(), frame)
+
+
+def test_frames_that_the_model_merges_are_one_step_and_a_newline_is_no_patch():
+    record = trace_of([[*range(17)], [0, 9, 16]], 17)
+    figure = record.plot([Image.fromarray(frame) for frame in FILM], times=(0, 1, 2, 3), layers=[1], grid=(2, 4))
+    assert [axes.get_title() for axes in figure.axes] == ["layer 1, 0.0 s: 1 of 8", "layer 1, 2.0 s: 1 of 8"]
+    np.testing.assert_array_equal(figure.axes[1].images[0].get_array(), FILM[2])
+    assert (shades(figure)[1] == 0).sum() == 1
+
+
+def test_a_long_video_shows_eight_frames_from_the_first_to_the_last():
+    record = trace_of([[*range(20 * 4)]], 20 * 4)
+    figure = record.plot(np.zeros((20, 4, 4, 3), np.uint8), times=range(20), layers=[0])
+    assert [axes.get_title().split(", ")[1] for axes in figure.axes] == [
+        f"{second}.0 s: 4 of 4" for second in (0, 3, 5, 8, 11, 14, 16, 19)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("frames", "times", "grid", "message"),
+    [
+        (FILM[:3], (0, 1, 2), None, "16 visual tokens are not 3 frames"),
+        (FILM, (0, 1, 2, 3), (3, 3), "16 visual tokens are not 4 frames, or equal groups of them, of 3 x 3 patches"),
+        (FILM[:3], (0, 1, 2), (2, 4), "not 3 frames"),
+        (FILM, (0, 1), None, "4 frames and 2 times"),
+        (PICTURE, (0, 1), None, "1 frames and 2 times"),
+    ],
+)
+def test_a_video_that_the_patches_do_not_fill_is_refused(frames, times, grid, message):
+    with pytest.raises(ValueError, match=message):
+        trace_of([[*range(16)]], 16).plot(frames, times=times, grid=grid)
