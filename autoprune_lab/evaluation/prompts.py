@@ -140,7 +140,8 @@ def prompt_text(processor: Any, sample: Sample) -> str:
     """
     if sample.videos:
         refuse_videos(processor)
-    shown = [{"type": "image"} for _ in sample.images] + [{"type": "video"} for _ in sample.videos]
+    kinds = ["image"] * len(sample.images) + ["video"] * len(sample.videos)  # counted: iterating would decode them
+    shown = [{"type": kind} for kind in kinds]
     return apply_template(processor, [{"role": "user", "content": [*shown, {"type": "text", "text": sample.question}]}])
 
 
