@@ -72,18 +72,27 @@ def share(flops: int, n_vision: Sequence[int]) -> list[int]:
 
 
 def cache_bytes(cache: Cache | None, n_tokens: Int[np.ndarray, "batch layers"]) -> Int[np.ndarray, "batch"]:
-    """Bytes of each sample's keys and values, its padding left out; 0 without a cache.
+    """Bytes of each sample's keys, values and states, its padding left out; 0 without a cache.
 
-    `n_tokens` of a sample entered each layer. A sliding layer holds no more than its window.
+    `n_tokens` of a sample entered each layer. A sliding layer holds no more than its window; a state is of one size.
     """
     held = np.zeros(len(n_tokens), dtype=np.int64)
     if cache is None:
         return held
-    layers: Any = cache.layers  # of attention, all of them: others do not attach
+    layers: Any = cache.layers
     for layer, n in zip(layers, n_tokens.T, strict=True):
+        held += sum(state[:1].nbytes for state in states_of(layer))
+        if getattr(layer, "keys", None) is None:
+            continue
         one = layer.keys[:1, :, :1].nbytes + layer.values[:1, :, :1].nbytes
         held += one * np.minimum(n, layer.keys.shape[2])
     return held
+
+
+def states_of(layer: Any) -> Iterator[Tensor]:
+    """What a layer of a cache holds of all tokens at once: of convolutions, then of recurrences."""
+    for name in ("conv_states", "recurrent_states"):
+        yield from (state for state in getattr(layer, name, {}).values() if state is not None)
 
 
 def _trait(value: Tensor) -> tuple[Any, ...]:

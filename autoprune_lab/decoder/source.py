@@ -1,6 +1,7 @@
 """Evidence from a live decoder: everything is computed on request, and its cost written down."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -50,17 +51,41 @@ class LiveEvidence(Evidence):
             yield from self.source.attention_parts()
 
 
+@dataclass(frozen=True, eq=False)
+class Attended:
+    """One attention call: of which layer, the tokens that entered it, and what went in."""
+
+    layer: int
+    stage: Stage
+    tapped: Tapped
+
+
+def no_attention(layer: int, first: int) -> str:
+    """Why evidence of `layer` has no attention: the `first` layer that has some comes later."""
+    if layer < 0:
+        return (
+            "a cut before layer 0 has no attention to go by, nor has an estimator: choose another scorer (for an "
+            "opening: opening_scorer) or an estimator of the text, or let nothing go there: probe_layer >= 0, "
+            "no opening"
+        )
+    return (
+        f"layer {layer} has no attention to go by, nor has any below it: the first layer with attention is {first}; "
+        f"use probe_layer >= {first}, or a scorer and an estimator that read none"
+    )
+
+
 class DecoderSource:
     """The `Source` behind one stage's evidence.
 
-    `hidden` (batch, slots, width) leaves the tapped layer, or enters the decoder where none was `tapped`;
-    `cls_scores` gives the tower's [CLS] attention of all visual tokens of the batch, in reading order.
+    `attended` is the nearest attention call at or below the layer that is looked at, or says why there is none: tokens
+    may have gone since. `hidden` (batch, slots, width) leaves that layer, or enters the decoder; `cls_scores` gives the
+    tower's [CLS] attention of all visual tokens of the batch, in reading order.
     """
 
     def __init__(
-        self, prompt: Prompt, stage: Stage, tapped: Tapped | None, hidden: Tensor, cls_scores: Callable[[], Tensor]
+        self, prompt: Prompt, stage: Stage, attended: Attended | str, hidden: Tensor, cls_scores: Callable[[], Tensor]
     ) -> None:
-        self.prompt, self.stage, self._tapped = prompt, stage, tapped
+        self.prompt, self.stage, self._attended = prompt, stage, attended
         self.hidden_states, self.cls_scores = hidden, cls_scores
         self._scored_rows = np.zeros_like(prompt.n_rows)
 
@@ -76,15 +101,36 @@ class DecoderSource:
         return Picks.without(as_bytes(~(rows & self.stage.valid)), self.prompt.n_rows)
 
     @property
-    def tapped(self) -> Tapped:
+    def attended(self) -> Attended:
         """The attention call that evidence of it comes from; NoAttentionError where there was none."""
-        if self._tapped is None:
-            raise NoAttentionError(
-                "a cut before layer 0 has no attention to go by, nor has an estimator: choose another scorer (for an "
-                "opening: opening_scorer) or an estimator of the text, or let nothing go there: probe_layer >= 0, "
-                "no opening"
-            )
-        return self._tapped
+        if isinstance(self._attended, str):
+            raise NoAttentionError(self._attended)
+        return self._attended
+
+    @property
+    def tapped(self) -> Tapped:
+        """The same, without what entered it."""
+        return self.attended.tapped
+
+    @cached_property
+    def _columns(self) -> Int[Tensor, "batch vision"]:
+        """Where the visual tokens stood in the attention call, by their own numbers: recoveries may move them."""
+        then, slots = self.attended.stage, self.vision.slots
+        if then is self.stage:
+            return slots
+        n = self.prompt.rows.shape[1]
+        ranks = then.rank.gather(1, then.vision.slots).masked_fill(~then.vision.real, n)
+        where = torch.zeros_like(self.prompt.stage.index[:, :1]).expand(-1, n + 1)
+        return where.scatter(1, ranks, then.vision.slots).gather(1, self.index().clamp(min=0))
+
+    def _then(self, slots: Int[Tensor, "batch part"]) -> Int[Tensor, "batch part"]:
+        """Where tokens that are in `slots` now, none of them visual, stood in the attention call."""
+        then = self.attended.stage
+        if then is self.stage:
+            return slots
+        places = torch.arange(then.index.shape[1], device=slots.device).expand_as(then.index)
+        where = torch.zeros_like(self.prompt.stage.index).scatter(1, then.index, places)
+        return where.gather(1, self.stage.index.gather(1, slots))
 
     @property
     def rows_at_once(self) -> int:
@@ -102,7 +148,7 @@ class DecoderSource:
         self._scored_rows = self._scored_rows + self.prompt.n_rows
         for start in range(0, max(slots.shape[1], 1), size):
             part = slice(start, start + size)
-            attention = self._visual_columns(probabilities(self.tapped, slots[:, part]))
+            attention = self._visual_columns(probabilities(self.tapped, self._then(slots[:, part])))
             yield (
                 attention.masked_fill_(~real[:, None, part, None], 0.0) if self.rows.padded else attention,
                 real[:, part],
@@ -111,14 +157,14 @@ class DecoderSource:
     def last_row(self) -> Tensor:
         """(batch, heads, vision)."""
         self._scored_rows = self._scored_rows + 1
-        return self._visual_columns(probabilities(self.tapped, self._last_slot()))[:, :, 0]
+        return self._visual_columns(probabilities(self.tapped, self._then(self._last_slot())))[:, :, 0]
 
     def last_row_mean(self) -> Tensor:
         """(batch, vision)."""
         if not self._ends_alike:
             return self.last_row().mean(1)
         self._scored_rows = self._scored_rows + 1
-        columns = last_probabilities(self.tapped).gather(1, self.vision.slots)
+        columns = last_probabilities(self.tapped).gather(1, self._columns)
         return columns.masked_fill(~self.vision.real, 0.0) if self.vision.padded else columns
 
     def hidden(self) -> Tensor:
@@ -153,8 +199,8 @@ class DecoderSource:
     @property
     def _ends_alike(self) -> bool:
         """Is the last slot the last token of every prompt?"""
-        return self.stage.aligned and not self.prompt.goes_on
+        return self.attended.stage.aligned and not self.prompt.goes_on
 
     def _visual_columns(self, attention: Tensor) -> Tensor:
-        columns = take(attention, self.vision.slots[:, None, None], dim=3)
+        columns = take(attention, self._columns[:, None, None], dim=3)
         return columns.masked_fill_(~self.vision.real[:, None, None], 0.0) if self.vision.padded else columns

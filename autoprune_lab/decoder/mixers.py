@@ -1,0 +1,27 @@
+"""Mixers: which part of a decoder layer lets its tokens know of each other, and what other than attention may.
+
+Layers of linear attention, convolution or state spaces read the tokens in their order and carry a state along; MLPs and
+experts may be layers by themselves. Tokens that left the sequence are not in any of them.
+"""
+
+from typing import Any
+
+from torch import nn
+
+OTHERS = {"linear_attention", "conv", "mlp", "moe"}
+"""Kinds of layers without attention, as transformers' configs name them, that may simply get fewer tokens."""
+
+
+def attention_of(layer: nn.Module) -> Any:
+    """The attention module of a decoder layer; None where it has none."""
+    attention = getattr(layer, "self_attn", None)
+    mixer = getattr(layer, "mixer", None)  # Nemotron-H: whatever a layer does
+    return mixer if attention is None and hasattr(mixer, "is_causal") else attention
+
+
+def leaks(layer: nn.Module) -> bool:
+    """Would padding, whose hidden states a layer without attention zeroes first, still enter its state?"""
+    return attention_of(layer) is None and any(
+        name.rpartition(".")[2].startswith("in_proj") and getattr(module, "bias", None) is not None
+        for name, module in layer.named_modules()
+    )
