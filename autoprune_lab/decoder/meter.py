@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
 from transformers import Cache
 
+from autoprune_lab.decoder.mixers import STATES
 from autoprune_lab.decoder.shadow import shadowed
 
 _CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -91,7 +92,7 @@ def cache_bytes(cache: Cache | None, n_tokens: Int[np.ndarray, "batch layers"]) 
 
 def states_of(layer: Any) -> Iterator[Tensor]:
     """What a layer of a cache holds of all tokens at once: of convolutions, then of recurrences."""
-    for name in ("conv_states", "recurrent_states"):
+    for name in STATES:
         yield from (state for state in getattr(layer, name, {}).values() if state is not None)
 
 

@@ -11,6 +11,9 @@ from torch import nn
 OTHERS = {"linear_attention", "conv", "mlp", "moe"}
 """Kinds of layers without attention, as transformers' configs name them, that may simply get fewer tokens."""
 
+STATES = "conv_states", "recurrent_states"
+"""What the layers of transformers' caches call what they hold of all tokens at once; recurrences stay in float32."""
+
 
 def attention_of(layer: nn.Module) -> Any:
     """The attention module of a decoder layer; None where it has none."""

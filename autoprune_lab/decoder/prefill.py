@@ -58,10 +58,10 @@ class Prefill:
             hidden = self._look(layer, hidden)
         self.stages.append(self.stage)
         self.looks = self._is_looked_at(layer)
-        attention = self.anatomy.attention(layer)
-        if attention is not None or not self._is_read(layer):
+        attention, is_read = self.anatomy.attention(layer), self._is_read(layer)
+        if attention is not None or not is_read:
             self.tapped = None
-        if attention is not None and self._is_read(layer):
+        if attention is not None and is_read:
             arm(attention, functools.partial(self._record, layer, self.stage))
         return hidden, self.view.narrow(layer, kwargs, hidden, self.stage)
 

@@ -58,6 +58,7 @@ SIZES: dict[str, Any] = {
 
 _PLAIN = list(SIZES)[:6]  # vocabulary, widths, layers, heads
 _ROPE = {"rope_type": "default", "rope_theta": 1e4}
+_LINEAR = [f"{kind}_attention" for kind in ("linear", "full", "linear", "linear", "full", "linear")]
 _INDEXER = {
     "indexer_budget": 8,
     "indexer_compress_ratio": 4,
@@ -115,16 +116,28 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
     "instructblip": {"image_token_index": IMAGE},
     "instructblipvideo": {"video_token_index": VIDEO},
     "llama4": {"vision_config.vision_output_dim": HIDDEN},
-    "lfm2_vl": {"text_config.layer_types": ["conv", "full_attention"] * (N_LAYERS // 2)},
-    "minicpm_ocr": {"image_token_id": IMAGE, "video_token_id": VIDEO},
-    "minicpmv4_6": {"image_token_id": IMAGE, "video_token_id": VIDEO},
-    "minicpmv4_7": {"image_token_id": IMAGE, "video_token_id": VIDEO},
-    "nemotron_h_omni": {"image_token_id": IMAGE, "video_token_id": VIDEO},
+    "lfm2_vl": {"text_config.layer_types": ["conv", "full_attention", "conv"] * (N_LAYERS // 3)},
+    "lfm3_vl": {
+        "text_config.layer_types": ["conv", "full_attention", "conv", "sliding_attention", "conv", "conv"],
+        "text_config.sliding_window": 24,
+    },
+    "minicpm_ocr": {"image_token_id": IMAGE, "video_token_id": VIDEO, "text_config.layer_types": _LINEAR},
+    "minicpmv4_6": {"image_token_id": IMAGE, "video_token_id": VIDEO, "text_config.layer_types": _LINEAR},
+    "minicpmv4_7": {"image_token_id": IMAGE, "video_token_id": VIDEO, "text_config.layer_types": _LINEAR},
+    "nemotron_h_omni": {
+        "image_token_id": IMAGE,
+        "video_token_id": VIDEO,
+        "text_config.layers_block_type": [*_LINEAR[:3], "moe", "full_attention", "mlp"],
+        "text_config.n_groups": 2,
+        "text_config.moe_shared_expert_intermediate_size": 40,
+    },
     "ovis2": {"visual_indicator_token_ids": [1] * 5},
     "perception_lm": {"vision_config": hf.TimmWrapperConfig(model_args={"embed_dim": 64})},
     "qwen2_5_omni_thinker": {"vision_start_token_id": OTHER, "audio_start_token_id": 1},
     "qwen3_omni_moe_thinker": {"vision_start_token_id": OTHER, "audio_start_token_id": 1},
     "step3p7": {"text_config.sliding_window": 24},
+    "qwen3_5": {"text_config.layer_types": _LINEAR},
+    "qwen3_5_moe": {"text_config.layer_types": _LINEAR},
     "qwen4_exp": {f"text_config.{name}": value for name, value in _INDEXER.items()},
 }
 """Model type -> what its config needs beside the walk; keys with a dot lie in a sub-config."""
