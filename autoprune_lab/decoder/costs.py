@@ -27,8 +27,8 @@ from autoprune_lab.schedule.flops import decode_flops
 from autoprune_lab.schedule.geometry import Geometry, Layer
 
 _FEW, _SOME, _MANY = 5, 96, 2**21 + 1  # tokens; many: beyond any window, and no decoder's width
-_WITHIN = 6, 7  # tokens of one chunk, more than a convolution looks back
-_CHUNKS = tuple(2**i for i in range(3, 11))  # where the end of a chunk is looked for
+_WITHIN = 14, 15  # tokens of one chunk, more than a convolution looks back
+_CHUNKS = tuple(2**i for i in range(4, 11))  # where the end of a chunk is looked for
 _TYPES = "token_type_ids"  # see `type_names`
 _OUTSIDE = -1
 
@@ -134,7 +134,9 @@ def _ordered(run: "_Runs", place: int) -> Layer | None:
     if beyond is None:
         return Layer(token, per_pair=0, per_logit=0, kv_values=0, fixed=first)
     low, high = max(beyond // 2, one), beyond  # the first chunk ends at low, or behind it and before high
-    size = low if beside(low + 1) != first else bisect(range(high), 0, low + 1, high, key=lambda n: beside(n) != first) - 1
+    size = (
+        low if beside(low + 1) != first else bisect(range(high), 0, low + 1, high, key=lambda n: beside(n) != first) - 1
+    )
     second, third = beside(size + 1), beside(2 * size + 1)
     pair, odd = divmod(third - 2 * second + first, 2)
     chunk = second - first - 3 * pair
@@ -151,6 +153,9 @@ def _sizes(config: Any) -> Geometry:
     widths = getattr(config, "intermediate_size", None)
     if isinstance(widths, list | tuple):
         config.intermediate_size = round(sum(widths) / len(widths))
+    elif widths is None and hasattr(config, "num_experts_per_tok"):  # nothing but experts: what a token passes
+        shared = getattr(config, "shared_expert_intermediate_size", None) or 0
+        config.intermediate_size = config.num_experts_per_tok * config.moe_intermediate_size + shared
     return Geometry.from_config(config, 0, 0)
 
 

@@ -42,7 +42,9 @@ class Cost:
         """Cost of each layer of each sample's plan."""
         m = tokens + self.text
         whole = m * (self.linear + self.quadratic * m)
-        return np.asarray(sum((chunks_cost(m, size, *price) for size, price in self.chunks.items()), whole))
+        for size, price in self.chunks.items():
+            whole = whole + chunks_cost(m, size, *price)
+        return np.asarray(whole)
 
     def of(self, rows: Bool[np.ndarray, "batch"]) -> "Cost":
         """Of some of the samples."""
@@ -56,7 +58,7 @@ class Cost:
 
     def of_next(self, tokens: Counts) -> Counts:
         """What one more token would cost in each layer."""
-        return self.of_layers(tokens + 1) - self.of_layers(tokens)
+        return np.asarray(self.of_layers(tokens + 1) - self.of_layers(tokens))
 
 
 def allocate(weights: Weights, held: Counts, n_vision: Column, cost: Cost) -> Counts:

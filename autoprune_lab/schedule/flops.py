@@ -76,8 +76,8 @@ def scoring_flops(geometry: Geometry, rows: int, keys: int, layer: int = 0) -> i
 def kv_cache_bytes(geometry: Geometry, tokens: Int[np.ndarray, "layers"], bytes_per_value: int) -> int:
     """Bytes of the keys, values and states that the prefill leaves in the cache (half precision: 2 a value).
 
-    A sliding layer holds no more than its window; one that shares another's keys holds none; a layer of linear attention
-    or convolution holds its state, whatever the number of tokens.
+    A sliding layer holds no more than its window; one that shares another's keys holds none; a layer without attention
+    holds its state, whatever the number of tokens.
     """
     entering = zip(map(int, _entering(geometry, tokens)), geometry.each, strict=True)
     values = sum(min(n, layer.window or n) * layer.kv_values + layer.state for n, layer in entering)

@@ -117,7 +117,7 @@ class Geometry:
 
     @cached_property
     def chunked(self) -> dict[int, Int[np.ndarray, "2 layers"]]:
-        """By length of a chunk: `per_chunk` and `per_chunk_pair` of every layer, 0 where it has other chunks or none."""
+        """By length of a chunk: `per_chunk` and `per_chunk_pair` of every layer, 0 where it has no such chunks."""
         return {
             size: np.array(
                 [(one.per_chunk, one.per_chunk_pair) if one.chunk == size else (0, 0) for one in self.each],

@@ -28,7 +28,9 @@ class Shortened:
         layers, given = self.layers(model), []
         with ExitStack() as undo:
             for layer in layers:
-                told = layer.register_forward_pre_hook(lambda m, args, kwargs: given.append((args, kwargs)), with_kwargs=True)
+                told = layer.register_forward_pre_hook(
+                    lambda m, args, kwargs: given.append((args, kwargs)), with_kwargs=True
+                )
                 undo.callback(told.remove)
             undo.callback(layers[-1].register_forward_hook(lambda *_: self._run(layers, given, counts)).remove)
             for one in filter(None, map(attention_of, layers)):
