@@ -3,7 +3,8 @@
 A twin of the decoder is made of its config on torch's meta device: no weights, no memory, no arithmetic. So a figure
 follows from what a layer computes, not from a list of what layers are known to compute: heads of unlike sizes, keys
 that are latent or another layer's, experts, per-layer inputs. Attention and MLPs grow as tokens and pairs of tokens do;
-layers without attention also as the chunks that they compute at a time. What grows otherwise is refused. A config alone gives the same twin, and the same figures.
+layers without attention also as the chunks that they compute at a time. What grows otherwise is refused. A config
+alone gives the same twin, and the same figures. A prompt shorter than a convolution looks back may cost a little less.
 """
 
 import copy

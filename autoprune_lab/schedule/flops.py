@@ -2,10 +2,10 @@
 
 Counted are the decoder's linear maps and its two attention products, every query against every key (neither causal
 skipping nor a sliding window is credited), exactly as `torch.utils.flop_counter.FlopCounterMode` counts them, and of
-layers without attention their convolutions and the products of transformers' own chunked code. Of a mixture of experts the active ones count, and the router: pruned and unpruned alike, so in every ratio. Not counted:
-norms, softmax, rotary embedding, lm_head, vision tower (`SampleTrace.vision_flops`). `tokens` are always the
-*visual* tokens entering each layer; text comes from the geometry. Sums are int64: good to a million tokens in 80
-layers, 8192 wide.
+layers without attention their convolutions and the products of transformers' own chunked code. Of a mixture of
+experts the active ones count, and the router: pruned and unpruned alike, so in every ratio. Not counted: norms,
+softmax, rotary embedding, lm_head, vision tower (`SampleTrace.vision_flops`). `tokens` are always the *visual* tokens
+entering each layer; text comes from the geometry. Sums are int64: good to a million tokens in 80 layers, 8192 wide.
 """
 
 from typing import Any
