@@ -155,7 +155,7 @@ def _check_supported(anatomy: Anatomy) -> None:
         if lacks
         else "none of its decoder layers has attention"
         if not anatomy.attentive
-        else f"a bias in the input projection of its {sorted(kinds & OTHERS)} layers would carry padding into their state"
+        else f"a bias in the input projection of its {sorted(kinds & OTHERS)} layers would carry padding along"
         if any(map(leaks, layers))
         else "flash attention counts windows and chunks in pruned tokens; load it with attn_implementation='sdpa'"
         if "flash" in implementation and kinds & {_SLIDING, _CHUNKED}

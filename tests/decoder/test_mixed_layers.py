@@ -50,7 +50,7 @@ def test_a_layer_with_no_attention_below_is_refused_by_its_number(model_type):
     one, probing = tiny(model_type), replace(pruner("adaptive"), probe_layer=0)
     with (
         torch.no_grad(),
-        pytest.raises(NoAttentionError, match="layer 0 has no attention to go by.* first layer with attention is 1"),
+        pytest.raises(NoAttentionError, match=r"layer 0 has no attention to go by.* first layer with attention is 1"),
         probing.attach(one.model),
     ):
         one.model(**one.batch([one.sample("short")]))
