@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils.flop_counter import flop_registry
 from transformers import DynamicCache
 
-from autoprune_lab.decoder.mixers import STATES, attention_of
+from autoprune_lab.decoder.mixers import STATES, attention_of, states_of
 from autoprune_lab.models.errors import one_line
 from autoprune_lab.schedule.flops import decode_flops
 from autoprune_lab.schedule.geometry import Geometry, Layer
@@ -233,8 +233,12 @@ class _Runs:
 
     def states(self) -> list[tuple[int, int]]:
         """Values that each layer of the last prompt's cache holds of all tokens: of convolutions, of recurrences."""
-        held = ([getattr(layer, name, {}) for name in STATES] for layer in self.cache.layers)
-        return [tuple(sum(one.numel() for one in of.values() if one is not None) for of in pair) for pair in held]
+
+        def values(layer: Any, name: str) -> int:
+            return sum(one.numel() for one in states_of(layer, (name,)) if one is not None)
+
+        convolved, recurrent = STATES
+        return [(values(layer, convolved), values(layer, recurrent)) for layer in self.cache.layers]
 
     def step(self) -> _Spent:
         """One token behind the last prompt."""

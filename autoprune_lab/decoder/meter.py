@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
 from transformers import Cache
 
-from autoprune_lab.decoder.mixers import STATES
+from autoprune_lab.decoder.mixers import states_of
 from autoprune_lab.decoder.shadow import shadowed
 
 _CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -82,18 +82,12 @@ def cache_bytes(cache: Cache | None, n_tokens: Int[np.ndarray, "batch layers"]) 
         return held
     layers: Any = cache.layers
     for layer, n in zip(layers, n_tokens.T, strict=True):
-        held += sum(state[:1].nbytes for state in states_of(layer))
+        held += sum(state[:1].nbytes for state in states_of(layer) if state is not None)
         if getattr(layer, "keys", None) is None:
             continue
         one = layer.keys[:1, :, :1].nbytes + layer.values[:1, :, :1].nbytes
         held += one * np.minimum(n, layer.keys.shape[2])
     return held
-
-
-def states_of(layer: Any) -> Iterator[Tensor]:
-    """What a layer of a cache holds of all tokens at once: of convolutions, then of recurrences."""
-    for name in STATES:
-        yield from (state for state in getattr(layer, name, {}).values() if state is not None)
 
 
 def _trait(value: Tensor) -> tuple[Any, ...]:

@@ -4,15 +4,23 @@ Layers of linear attention, convolution or state spaces read the tokens in their
 experts may be layers by themselves. Tokens that left the sequence are not in any of them.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 OTHERS = {"linear_attention", "conv", "mlp", "moe"}
 """Kinds of layers without attention, as transformers' configs name them, that may simply get fewer tokens."""
 
 STATES = "conv_states", "recurrent_states"
 """What the layers of transformers' caches call what they hold of all tokens at once; recurrences stay in float32."""
+
+
+def states_of(layer: Any, names: Sequence[str] = STATES) -> Iterator[Tensor | None]:
+    """What a layer of a cache holds of all tokens at once: of convolutions, then of recurrences."""
+    for name in names:
+        held = getattr(layer, name, {})
+        yield from held.values() if isinstance(held, dict) else (held,)  # older transformers: one of each
 
 
 def attention_of(layer: nn.Module) -> Any:
