@@ -5,7 +5,7 @@ A layer may also stand for a stair: several layers of one count, at the sum of t
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -48,13 +48,13 @@ class Cost:
 
     def of(self, rows: Bool[np.ndarray, "batch"]) -> "Cost":
         """Of some of the samples."""
-        one = replace(self, text=self.text[rows], bound=self.bound[rows])
-        return one.priced(lambda price: price[rows])
+        chunks = {size: (each[rows], pair[rows]) for size, (each, pair) in self.chunks.items()}
+        return Cost(self.linear[rows], self.quadratic[rows], self.text[rows], self.bound[rows], chunks)
 
     def priced(self, change: Callable[[Price], Price]) -> "Cost":
         """With every price changed."""
         chunks = {size: (change(each), change(pair)) for size, (each, pair) in self.chunks.items()}
-        return replace(self, linear=change(self.linear), quadratic=change(self.quadratic), chunks=chunks)
+        return Cost(change(self.linear), change(self.quadratic), self.text, self.bound, chunks)
 
     def of_next(self, tokens: Counts) -> Counts:
         """What one more token would cost in each layer."""

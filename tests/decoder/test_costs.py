@@ -238,7 +238,7 @@ def test_what_a_layer_without_attention_remembers_does_not_grow(name):
 @pytest.mark.parametrize("name", UNATTENDED)
 def test_a_budget_holds_where_chunks_cost_what_whole_ones_do(name, max_cuts):
     geometry = described(mixed(name)).with_tokens(576, 60)
-    for bound in (0.4, 0.55, 0.9):
+    for bound in (0.55, 0.7, 0.8):
         kept = Budget(flops_ratio=bound).fit(np.array([1.0, 1, 0.8, 0.6, 0.4, 0.2]), geometry, 2, max_cuts)
         assert bound - 0.06 < flops.flops_ratio(geometry, kept) <= bound
 
