@@ -11,6 +11,7 @@ from transformers import AutoModelForImageTextToText, PretrainedConfig, PreTrain
 
 from autoprune_lab.decoder.costs import CostError, described
 from autoprune_lab.decoder.deepstack import adds_features, is_known
+from autoprune_lab.decoder.mixers import OTHERS, attention_of, leaks
 from autoprune_lab.models.errors import one_line
 from autoprune_lab.models.visual_tokens import visual_token_ids
 from autoprune_lab.schedule.geometry import Geometry
@@ -18,6 +19,7 @@ from autoprune_lab.schedule.geometry import Geometry
 _INNER_NAMES = ("language_model", "text_model", "model", "decoder", "backbone")
 _TOWER_NAMES = ("vision_tower", "visual", "vision_model")
 _FULL, _SLIDING, _CHUNKED = "full_attention", "sliding_attention", "chunked_attention"
+_ATTENTION = {_FULL, _SLIDING, _CHUNKED}
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +61,21 @@ class Anatomy:
         """The decoder's attention implementation: sdpa, eager, flash_attention_2, ..."""
         return self.config._attn_implementation or "eager"
 
+    def attention(self, layer: int) -> Any:
+        """The attention module of `layer`; None where it has none."""
+        return attention_of(self.layers[layer])
+
+    @cached_property
+    def attentive(self) -> tuple[int, ...]:
+        """Layers that have attention."""
+        return tuple(i for i in range(len(self.layers)) if self.attention(i) is not None)
+
+    def attention_below(self, layer: int) -> int | None:
+        """The nearest layer with attention, at or below `layer`."""
+        return max((i for i in self.attentive if i <= layer), default=None)
+
     def kind(self, layer: int) -> str:
-        """full_attention, sliding_attention or chunked_attention."""
+        """full_attention, sliding_attention or chunked_attention; of a layer without attention, see `mixers`."""
         kinds = getattr(self.config, "layer_types", None)
         windowed = getattr(self.config, "sliding_window", None) is not None
         return kinds[layer] if kinds else _SLIDING if windowed else _FULL
@@ -120,18 +135,12 @@ def _visual_ids(model: PreTrainedModel) -> tuple[int, ...]:
     raise ValueError(f"{type(model).__name__} is not supported: its config has no image_token_id or video_token_id")
 
 
-def _instead(anatomy: Anatomy, layers: list[int]) -> str:
-    """What such layers have, by the config, where it says so."""
-    kinds = sorted({anatomy.kind(layer) for layer in layers} - {_FULL, _SLIDING})
-    return f" but {', '.join(kinds)}: only attention is pruned" if kinds else ""
-
-
 def _check_supported(anatomy: Anatomy) -> None:
     """Refuse what would silently give another answer."""
     layers = anatomy.layers
-    lacks = [i for i, layer in enumerate(layers) if not hasattr(layer, "self_attn")]
     kinds = {anatomy.kind(i) for i in range(len(layers))}
-    others, implementation = sorted(kinds - {_FULL, _SLIDING, _CHUNKED}), anatomy.implementation
+    others, implementation = sorted(kinds - _ATTENTION - OTHERS), anatomy.implementation
+    lacks = [i for i in range(len(layers)) if anatomy.attention(i) is None and anatomy.kind(i) in _ATTENTION]
     problem = (
         "an encoder reads its pictures, no visual token is in its decoder's sequence"
         if getattr(anatomy.model.config, "is_encoder_decoder", False)
@@ -139,12 +148,17 @@ def _check_supported(anatomy: Anatomy) -> None:
         if hasattr(anatomy.model.config, "canvas_length")
         else "its prompt goes through an encoder, and what it decodes holds no picture"
         if "decoder_input_ids" in inspect.signature(type(anatomy.model).forward).parameters
-        else f"decoder layers {lacks} have no `self_attn`" + _instead(anatomy, lacks)
-        if lacks
-        else f"its decoder mixes in {others}, only full, sliding and chunked attention are supported"
+        else f"its decoder mixes in {others}, only full, sliding, chunked and linear attention and convolution are "
+        "supported"
         if others
+        else f"decoder layers {lacks} have no `self_attn`"
+        if lacks
+        else "none of its decoder layers has attention"
+        if not anatomy.attentive
+        else f"a bias in the input projection of its {sorted(kinds & OTHERS)} layers would carry padding along"
+        if any(map(leaks, layers))
         else "flash attention counts windows and chunks in pruned tokens; load it with attn_implementation='sdpa'"
-        if "flash" in implementation and kinds - {_FULL}
+        if "flash" in implementation and kinds & {_SLIDING, _CHUNKED}
         else f"{_shared(layers)} of its {len(layers)} decoder layers reuse the keys and values of earlier ones, which "
         "would still hold the tokens that were dropped in between"
         if _shared(layers)
@@ -162,4 +176,4 @@ def _check_supported(anatomy: Anatomy) -> None:
 
 def _shared(layers: nn.ModuleList) -> int:
     """How many layers make no keys and values of their own (Gemma 3n, Gemma 4's small ones)."""
-    return sum(bool(getattr(layer.self_attn, "is_kv_shared_layer", False)) for layer in layers)
+    return sum(bool(getattr(attention_of(layer), "is_kv_shared_layer", False)) for layer in layers)

@@ -103,7 +103,8 @@ def _hook(session: Session, undo: ExitStack) -> None:
     for index, layer in enumerate(anatomy.layers):
         _, *names = inspect.signature(type(layer).forward).parameters  # the class's own: an instance's may be a wrapper
         before(layer, functools.partial(_enter, session, index, names))
-        undo.callback(disarm, layer.self_attn)
+        if (attention := anatomy.attention(index)) is not None:
+            undo.callback(disarm, attention)
         if counts_places(layer):
             undo.enter_context(by_original_place(layer, functools.partial(session.places, index)))
     if anatomy.tower is not None:

@@ -24,24 +24,32 @@ def is_whole(cache: Cache | None) -> bool:
 
 
 def remember(cache: Cache, pruned: Pruned) -> None:
-    """Write on the cache how its prompt was pruned; a cut before layer 0 must not shorten what the model counts."""
+    """Write on the cache how its prompt was pruned; a cut before the first layer that counts must not shorten it."""
     setattr(cache, _PRUNED, pruned)
-    if pruned.is_cut(0):
+    if pruned.is_cut(_first_counting(cache)):
         vars(cache)["get_seq_length"] = functools.partial(_unpruned_length, cache)  # on this one cache
 
 
 def _unpruned_length(cache: Cache, layer_idx: int = 0) -> int:
-    """Tokens that were fed to the model, which positions follow, where layer 0 holds fewer."""
+    """Tokens that were fed to the model, which positions follow, where the layer that is asked holds fewer."""
     pruned = getattr(cache, _PRUNED)
     length = type(cache).get_seq_length(cache, layer_idx)
-    return length and length + pruned.width - pruned.stages[layer_idx].index.shape[1]
+    counting = layer_idx or _first_counting(cache)
+    return length and length + pruned.width - pruned.stages[counting].index.shape[1]
+
+
+def _first_counting(cache: Cache) -> int:
+    """The layer whose length is the cache's: the first one of attention, since a state has none."""
+    layers: Any = cache.layers
+    return next(i for i, layer in enumerate(layers) if hasattr(layer, "get_seq_length"))
 
 
 def pruned_of(cache: Cache) -> Pruned | None:
     """How the prompt in `cache` was pruned; None: it was not. ValueError if that was forgotten."""
     pruned = getattr(cache, _PRUNED, None)
     layers: Any = cache.layers
-    if pruned is None and len({layer.get_seq_length() for layer in layers}) > 1:
+    counted = {layer.get_seq_length() for layer in layers if hasattr(layer, "get_seq_length")}
+    if pruned is None and len(counted) > 1:
         raise ValueError("this cache was pruned, but not by an attached pruner: start again from the prompt")
     return pruned
 

@@ -2,12 +2,15 @@
 
 A twin of the decoder is made of its config on torch's meta device: no weights, no memory, no arithmetic. So a figure
 follows from what a layer computes, not from a list of what layers are known to compute: heads of unlike sizes, keys
-that are latent or another layer's, experts, per-layer inputs. What does not grow as tokens and pairs of tokens do is
-refused. A config alone gives the same twin, and the same figures.
+that are latent or another layer's, experts, per-layer inputs. Attention and MLPs grow as tokens and pairs of tokens do;
+layers without attention also as the chunks that they compute at a time. What grows otherwise is refused. A config
+alone gives the same twin, and the same figures. A prompt shorter than a convolution looks back may cost a little less.
 """
 
 import copy
+import functools
 import inspect
+from bisect import bisect
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,11 +22,14 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils.flop_counter import flop_registry
 from transformers import DynamicCache
 
+from autoprune_lab.decoder.mixers import STATES, attention_of, states_of
 from autoprune_lab.models.errors import one_line
 from autoprune_lab.schedule.flops import decode_flops
 from autoprune_lab.schedule.geometry import Geometry, Layer
 
 _FEW, _SOME, _MANY = 5, 96, 2**21 + 1  # tokens; many: beyond any window, and no decoder's width
+_WITHIN = 14, 15  # tokens of one chunk, more than a convolution looks back
+_CHUNKS = tuple(2**i for i in range(4, 11))  # where the end of a chunk is looked for
 _TYPES = "token_type_ids"  # see `type_names`
 _OUTSIDE = -1
 
@@ -65,17 +71,32 @@ def _described(decoder: Any) -> Geometry:
         with _disable_current_modes(), torch.inference_mode(False):
             run = _Runs(_twin(decoder))
             some, many, few = (run.prefill(n) for n in (_SOME, _MANY, _FEW))
+            states = run.states()
             steps = run.step(), run.step()
             seen = run.prefill(_FEW, visual=True) if run.types else few
+            unattended = {place: _ordered(run, place) for place in run.unattended}
     except Exception as error:  # whatever a decoder's own code does on shapes without values
         raise CostError(
             f"{name} cannot be described: its layers do not run on shapes alone ({one_line(error)})"
         ) from error
     layers, outside = [], _terms(name, _OUTSIDE, few, some, many)[0]
     for place in range(run.n_layers):
+        extra = (few.flops[place] - seen.flops[place]) // _FEW
+        if place in unattended:
+            found = unattended[place]
+            if found is None or steps[0].flops[place] != steps[1].flops[place]:
+                raise CostError(
+                    f"{name} cannot be described: the FLOPs of layer {place}, which has no attention, do not grow as "
+                    "tokens and chunks of tokens do"
+                )
+            own = {"text_extra": extra, "state": states[place][0], "state_float32": states[place][1]}
+            per_token = found.per_token - extra
+            per_step = None if found.per_token == steps[0].flops[place] else steps[0].flops[place]
+            layers.append(replace(found, per_token=per_token, per_step=per_step, **own))
+            continue
         text, pair = _terms(name, place, few, some, many)
         held, values = many.cached.get(place, (_MANY, 0))
-        visual = text + (seen.flops[place] - few.flops[place]) // _FEW
+        visual = text - extra
         layer = Layer(
             per_token=visual,
             per_pair=pair,
@@ -97,6 +118,35 @@ def _described(decoder: Any) -> Geometry:
     return sizes
 
 
+def _ordered(run: "_Runs", place: int) -> Layer | None:
+    """What a layer without attention costs; None where tokens, and chunks of them, do not tell it."""
+    one, two = _WITHIN
+
+    def spent(n_tokens: int) -> int:
+        return run.prefill_once(n_tokens).flops[place]
+
+    token = spent(two) - spent(one)
+
+    def beside(n_tokens: int) -> int:
+        return spent(n_tokens) - token * n_tokens
+
+    first = beside(one)
+    beyond = next((n for n in _CHUNKS if beside(n) != first), None)
+    if beyond is None:
+        return Layer(token, per_pair=0, per_logit=0, kv_values=0, fixed=first)
+    low, high = max(beyond // 2, one), beyond  # the first chunk ends at low, or behind it and before high
+    size = (
+        low if beside(low + 1) != first else bisect(range(high), 0, low + 1, high, key=lambda n: beside(n) != first) - 1
+    )
+    second, third = beside(size + 1), beside(2 * size + 1)
+    pair, odd = divmod(third - 2 * second + first, 2)
+    chunk = second - first - 3 * pair
+    fixed = first - chunk - pair
+    fits = all(beside(n) == fixed + m * (chunk + pair * m) for n, m in ((4 * size + 2, 5), (6 * size, 6)))
+    layer = Layer(token, 0, 0, 0, fixed=fixed, chunk=size, per_chunk=chunk, per_chunk_pair=pair)
+    return layer if fits and not odd and size > two else None
+
+
 def _sizes(config: Any) -> Geometry:
     """The sizes that the papers' conventions know; where MLPs are of unlike widths, their mean."""
     config = copy.copy(config)
@@ -104,6 +154,9 @@ def _sizes(config: Any) -> Geometry:
     widths = getattr(config, "intermediate_size", None)
     if isinstance(widths, list | tuple):
         config.intermediate_size = round(sum(widths) / len(widths))
+    elif widths is None and hasattr(config, "num_experts_per_tok"):  # nothing but experts: what a token passes
+        shared = getattr(config, "shared_expert_intermediate_size", None) or 0
+        config.intermediate_size = config.num_experts_per_tok * config.moe_intermediate_size + shared
     return Geometry.from_config(config, 0, 0)
 
 
@@ -152,6 +205,11 @@ class _Runs:
         self.types = type_names(twin)
         self.cache_name = "cache" if "cache" in names else "past_key_values"  # see `cache.cache_of`
         self.spent = _Spent(0, 0)
+        self.unattended = [place for place, layer in enumerate(twin.layers) if attention_of(layer) is None]
+        self.known: dict[int, _Spent] = {}
+        for place in self.unattended:
+            layer = twin.layers[place]
+            layer.forward = functools.partial(self._unless_many, layer.forward)
         for place, layer in enumerate(twin.layers):
             layer.register_forward_pre_hook(self._at(place))
             layer.register_forward_hook(self._at(_OUTSIDE))
@@ -167,9 +225,29 @@ class _Runs:
                 spent.cached[place] = held, (keys.numel() + values.numel()) // held
         return spent
 
+    def prefill_once(self, n_tokens: int) -> _Spent:
+        """The same, of text, remembered."""
+        if n_tokens not in self.known:
+            self.known[n_tokens] = self.prefill(n_tokens)
+        return self.known[n_tokens]
+
+    def states(self) -> list[tuple[int, int]]:
+        """Values that each layer of the last prompt's cache holds of all tokens: of convolutions, of recurrences."""
+
+        def values(layer: Any, name: str) -> int:
+            return sum(one.numel() for one in states_of(layer, (name,)) if one is not None)
+
+        convolved, recurrent = STATES
+        return [(values(layer, convolved), values(layer, recurrent)) for layer in self.cache.layers]
+
     def step(self) -> _Spent:
         """One token behind the last prompt."""
         return self._run(1, self.cache.get_seq_length() + 1)
+
+    def _unless_many(self, forward: Callable[..., Any], hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """What reads tokens chunk by chunk takes its time; where many are run, only attention is looked at."""
+        many = hidden_states.shape[1] == _MANY
+        return hidden_states if many else forward(hidden_states, *args, **kwargs)
 
     def _at(self, place: int) -> Callable[..., None]:
         def now(*args: Any) -> None:

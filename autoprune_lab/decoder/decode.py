@@ -32,8 +32,11 @@ class Decode:
     _masks: dict[Stage, Tensor] = field(default_factory=dict)
 
     def enter(self, layer: int, hidden: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
-        """What layer `layer` gets; an uncut layer gets what transformers made, which fits its cache."""
-        if self.pruned is None or not self.pruned.is_cut(layer):
+        """What layer `layer` gets; an uncut layer gets what transformers made, which fits its cache.
+
+        So does one without attention: its mask is of the new tokens only, its state has no length.
+        """
+        if self.pruned is None or not self.pruned.is_cut(layer) or self.anatomy.attention(layer) is None:
             return hidden, kwargs
         key = self.pruned.stages[layer], self.anatomy.kind(layer), kwargs.get("position_embeddings") is None
         if key not in self._given:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
 from transformers import Cache
 
+from autoprune_lab.decoder.mixers import states_of
 from autoprune_lab.decoder.shadow import shadowed
 
 _CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -72,15 +73,18 @@ def share(flops: int, n_vision: Sequence[int]) -> list[int]:
 
 
 def cache_bytes(cache: Cache | None, n_tokens: Int[np.ndarray, "batch layers"]) -> Int[np.ndarray, "batch"]:
-    """Bytes of each sample's keys and values, its padding left out; 0 without a cache.
+    """Bytes of each sample's keys, values and states, its padding left out; 0 without a cache.
 
-    `n_tokens` of a sample entered each layer. A sliding layer holds no more than its window.
+    `n_tokens` of a sample entered each layer. A sliding layer holds no more than its window; a state is of one size.
     """
     held = np.zeros(len(n_tokens), dtype=np.int64)
     if cache is None:
         return held
-    layers: Any = cache.layers  # of attention, all of them: others do not attach
+    layers: Any = cache.layers
     for layer, n in zip(layers, n_tokens.T, strict=True):
+        held += sum(state[:1].nbytes for state in states_of(layer) if state is not None)
+        if getattr(layer, "keys", None) is None:
+            continue
         one = layer.keys[:1, :, :1].nbytes + layer.values[:1, :, :1].nbytes
         held += one * np.minimum(n, layer.keys.shape[2])
     return held

@@ -11,6 +11,7 @@ from torch import Tensor
 from autoprune_lab.decoder.anatomy import Anatomy
 from autoprune_lab.decoder.checks import form
 from autoprune_lab.decoder.layout import Stage
+from autoprune_lab.decoder.mixers import attention_of
 from autoprune_lab.decoder.temperature import counts_places
 
 Rotary = tuple[Tensor, Tensor]
@@ -62,7 +63,8 @@ def reads_positions(layer: Any) -> bool:
 
     So it does where queries are scaled by position (Ministral 3, Mistral 4).
     """
-    return _names_positions(type(layer.self_attn).forward)
+    attention = attention_of(layer)
+    return attention is not None and _names_positions(type(attention).forward)
 
 
 @cache

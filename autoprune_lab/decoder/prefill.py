@@ -1,5 +1,6 @@
 """One prefill: plans, then cuts visual tokens at the entrance of the layers where the planned count falls."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from autoprune_lab.decoder.checks import Checks, Cut, check_survivors, fit, refu
 from autoprune_lab.decoder.contract import PrunerLike
 from autoprune_lab.decoder.layout import Prompt, Stage
 from autoprune_lab.decoder.sight import Sight
-from autoprune_lab.decoder.source import DecoderSource, Entered, LiveEvidence
+from autoprune_lab.decoder.source import Attended, DecoderSource, Entered, LiveEvidence, no_attention
 from autoprune_lab.decoder.tap import Tapped, arm
 from autoprune_lab.decoder.view import View
 from autoprune_lab.evidence.evidence import Evidence
@@ -42,24 +43,27 @@ class Prefill:
         self.plan: Plan | None = None
         self.uploaded: Sequence[tuple[Tensor, Tensor]] = ()  # the plan, layer by layer, on the device
         self.opening = pruner.opens(self.stage.n_vision)
-        self.tapped: Tapped | None = None
-        self.entered: Entered | None = None  # what the tapped layer got
-        self.armed = self._is_tapped(-1)
+        self.tapped: Attended | None = None
+        self.looks = self._is_looked_at(-1)
         self.geometries = _geometries(anatomy, prompt, marked)
         self.complexities = np.zeros(len(self.geometries))  # 0 bits without an image, or if nobody asks
         self.scoring_flops = np.zeros(len(self.geometries), dtype=np.int64)
+        self.attention_from = dict[int, int]()  # whose attention was read where evidence of a layer was asked
 
     def enter(self, layer: int, hidden: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
         """What layer `layer` gets instead of `hidden` (batch, slots, hidden) and `kwargs`."""
         self.cache = cache_of(kwargs)
-        if self.armed:
+        if self.looks:
             hidden = self._look(layer, hidden)
         self.stages.append(self.stage)
-        self.armed = self._is_tapped(layer)
+        self.looks = self._is_looked_at(layer)
+        attention, is_read = self.anatomy.attention(layer), self._is_read(layer)
+        if attention is not None or not is_read:
+            self.tapped = None
         kwargs = self.view.narrow(layer, kwargs, hidden, self.stage)
-        if self.armed:
-            self.entered = Entered(self.anatomy.layers[layer], hidden, kwargs)
-            arm(self.anatomy.layers[layer].self_attn, self._record)
+        if attention is not None and is_read:
+            entered = Entered(self.anatomy.layers[layer], attention, hidden, kwargs)
+            arm(attention, functools.partial(self._record, layer, self.stage, entered))
         return hidden, kwargs
 
     def restore(self, hidden: Tensor) -> Tensor:
@@ -74,24 +78,30 @@ class Prefill:
         self.checks.settle(self.pruner.recovery)
         return np.stack([stage.n_vision for stage in self.stages], axis=1)
 
-    def _record(self, tapped: Tapped) -> None:
-        self.tapped = tapped
+    def _record(self, layer: int, stage: Stage, entered: Entered, tapped: Tapped) -> None:
+        self.tapped = Attended(layer, stage, entered, tapped)
 
     def _look(self, layer: int, hidden: Tensor) -> Tensor:
-        """Plan and cut with the evidence of the layer before; the evidence is forgotten afterwards."""
-        if self.tapped is None and layer > 0:
+        """Plan and cut with the evidence of the layer before, its attention that of the nearest one that has some."""
+        below = self.anatomy.attention_below(layer - 1)
+        if self.tapped is None and below is not None:
             raise ValueError(
-                f"{type(self.anatomy.model).__name__} is not supported: the attention of layer {layer - 1} "
+                f"{type(self.anatomy.model).__name__} is not supported: the attention of layer {below} "
                 "does not go through transformers' attention interface"
             )
-        source = DecoderSource(self.prompt, self.stage, self.tapped, hidden, self.sight, self.entered)
+        absent = no_attention(layer - 1, self.anatomy.attentive[0])
+        source = DecoderSource(self.prompt, self.stage, self.tapped or absent, hidden, self.sight)
         evidence = LiveEvidence(layer - 1, source)
-        self.tapped = self.entered = None
         if self.plan is None and layer == self.pruner.probe_layer + 1:
             self._plan(evidence, source)
         return self._cut(layer, hidden, evidence, source) if self._cuts(layer) else hidden
 
-    def _is_tapped(self, layer: int) -> bool:
+    def _is_read(self, layer: int) -> bool:
+        """May the attention at or below `layer` be read from here on, before the next layer with attention?"""
+        following = next((i for i in self.anatomy.attentive if i > layer), len(self.anatomy.layers))
+        return any(map(self._is_looked_at, range(layer, following)))
+
+    def _is_looked_at(self, layer: int) -> bool:
         """Will the next layer look at this one? -1: at what enters the decoder."""
         if layer + 1 == len(self.anatomy.layers) or not self.stage.n_vision.any():
             return False
@@ -148,8 +158,12 @@ class Prefill:
 
     def _charge(self, source: DecoderSource, layer: int, asked: Bool[np.ndarray, "batch"]) -> None:
         """Write down what evidence of `layer` cost the samples that asked for it (a batch computes it for all)."""
-        n_pairs = source.take_scored_rows() * (self.stage.n_vision + self.prompt.n_text)
-        spent = scoring_flops(self.geometries[0], 1, 1, layer) * n_pairs + source.take_flops() + self.sight.take_flops()
+        rows, spent = source.take_scored_rows(), source.take_flops() + self.sight.take_flops()
+        if rows.any():
+            read = source.attended
+            self.attention_from[layer] = read.layer
+            n_pairs = rows * (read.stage.n_vision + self.prompt.n_text)
+            spent = spent + scoring_flops(self.geometries[0], 1, 1, read.layer) * n_pairs
         self.scoring_flops += spent * asked
 
 

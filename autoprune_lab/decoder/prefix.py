@@ -13,6 +13,7 @@ from transformers import Cache, PreTrainedModel
 from autoprune_lab.decoder.anatomy import Anatomy
 from autoprune_lab.decoder.cache import cache_of
 from autoprune_lab.decoder.deepstack import adds_features
+from autoprune_lab.decoder.mixers import attention_of
 from autoprune_lab.decoder.shadow import shadowed
 from autoprune_lab.decoder.tap import Tapped, arm, disarm, hand_over
 
@@ -41,7 +42,7 @@ class _Reached(Exception):  # noqa: N818 - not an error
 def read_prefix(model: PreTrainedModel, arguments: dict[str, Any], last: int) -> Prefix | None:
     """Run layers 0 to `last` on `generate`'s arguments, no pruner attached; None for a model that cannot be resumed."""
     anatomy = Anatomy.of(model)
-    whole = all(anatomy.sees_all(index) for index in range(last + 1))
+    whole = all(anatomy.sees_all(index) and index in anatomy.attentive for index in range(last + 1))
     if not whole or adds_features(anatomy.decoder):
         return None
 
@@ -50,7 +51,7 @@ def read_prefix(model: PreTrainedModel, arguments: dict[str, Any], last: int) ->
 
     layer, tapped = anatomy.layers[last], list[Tapped]()
     hook = layer.register_forward_hook(leave, with_kwargs=True)
-    arm(layer.self_attn, tapped.append)
+    arm(anatomy.attention(last), tapped.append)
     try:
         generate: Any = model.generate
         generate(**arguments, max_new_tokens=1, do_sample=False)
@@ -62,7 +63,7 @@ def read_prefix(model: PreTrainedModel, arguments: dict[str, Any], last: int) ->
         return Prefix(reached.output, held, tapped[0])
     finally:
         hook.remove()
-        disarm(layer.self_attn)
+        disarm(anatomy.attention(last))
     return None
 
 
@@ -92,5 +93,5 @@ def _replay(
     cache.update(*prefix.held[index], index)
     if index < len(prefix.held) - 1:
         return hidden_states  # nobody reads it
-    hand_over(layer.self_attn, prefix.tapped)
+    hand_over(attention_of(layer), prefix.tapped)
     return prefix.hidden

@@ -329,6 +329,7 @@ def _samples(run: Prefill, keep_indices: bool, vision_flops: int) -> list[Sample
             complexity=float(run.complexities[i]) if run.pruner.policy.adaptive else None,
             kept=kept[i],
             ends_in_picture=bool(run.prompt.ends_in_picture[i]),
+            attention_from=dict(run.attention_from),
         )
         for i, geometry in enumerate(run.geometries)
     ]

@@ -55,32 +55,49 @@ class LiveEvidence(Evidence):
 
 @dataclass(frozen=True, eq=False)
 class Entered:
-    """What a decoder layer got: references, until its evidence has been looked at."""
+    """What a decoder layer got, and its part that attends: references, until its evidence has been looked at."""
 
     layer: Any
+    attention: Any
     hidden: Tensor
     kwargs: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Attended:
+    """One attention call: of which layer, the tokens that entered it, what the layer got, and what went in."""
+
+    layer: int
+    stage: Stage
+    entered: Entered
+    tapped: Tapped
+
+
+def no_attention(layer: int, first: int) -> str:
+    """Why evidence of `layer` has no attention: the `first` layer that has some comes later."""
+    if layer < 0:
+        return (
+            "a cut before layer 0 has no attention to go by, nor has an estimator: choose another scorer (for an "
+            "opening: opening_scorer) or an estimator of the text, or let nothing go there: probe_layer >= 0, "
+            "no opening"
+        )
+    return (
+        f"layer {layer} has no attention to go by, nor has any below it: the first layer with attention is {first}; "
+        f"use probe_layer >= {first}, or a scorer and an estimator that read none"
+    )
 
 
 class DecoderSource:
     """The `Source` behind one stage's evidence.
 
-    `hidden` (batch, slots, width) leaves the tapped layer, or enters the decoder where none was `tapped`;
-    `sight` sees the vision tower.
+    `attended` is the nearest attention call at or below the layer that is looked at, or says why there is none: tokens
+    may have gone since. `hidden` (batch, slots, width) leaves the layer that is looked at, or enters the decoder; `sight`
+    sees the vision tower.
     """
 
-    def __init__(
-        self,
-        prompt: Prompt,
-        stage: Stage,
-        tapped: Tapped | None,
-        hidden: Tensor,
-        sight: Sight,
-        entered: Entered | None = None,
-    ) -> None:
-        self.prompt, self.stage, self._tapped = prompt, stage, tapped
+    def __init__(self, prompt: Prompt, stage: Stage, attended: Attended | str, hidden: Tensor, sight: Sight) -> None:
+        self.prompt, self.stage, self._attended = prompt, stage, attended
         self.hidden_states, self.sight = hidden, sight
-        self.entered = entered
         self._scored_rows, self._flops = np.zeros_like(prompt.n_rows), np.zeros_like(prompt.n_rows)
 
     @property
@@ -95,15 +112,36 @@ class DecoderSource:
         return Picks.without(as_bytes(~(rows & self.stage.valid)), self.prompt.n_rows)
 
     @property
-    def tapped(self) -> Tapped:
+    def attended(self) -> Attended:
         """The attention call that evidence of it comes from; NoAttentionError where there was none."""
-        if self._tapped is None:
-            raise NoAttentionError(
-                "a cut before layer 0 has no attention to go by, nor has an estimator: choose another scorer (for an "
-                "opening: opening_scorer) or an estimator of the text, or let nothing go there: probe_layer >= 0, "
-                "no opening"
-            )
-        return self._tapped
+        if isinstance(self._attended, str):
+            raise NoAttentionError(self._attended)
+        return self._attended
+
+    @property
+    def tapped(self) -> Tapped:
+        """The same, without what entered it."""
+        return self.attended.tapped
+
+    @cached_property
+    def _columns(self) -> Int[Tensor, "batch vision"]:
+        """Where the visual tokens stood in the attention call, by their own numbers: recoveries may move them."""
+        then, slots = self.attended.stage, self.vision.slots
+        if then is self.stage:
+            return slots
+        n = self.prompt.rows.shape[1]
+        ranks = then.rank.gather(1, then.vision.slots).masked_fill(~then.vision.real, n)
+        where = torch.zeros_like(self.prompt.stage.index[:, :1]).expand(-1, n + 1)
+        return where.scatter(1, ranks, then.vision.slots).gather(1, self.index().clamp(min=0))
+
+    def _then(self, slots: Int[Tensor, "batch part"]) -> Int[Tensor, "batch part"]:
+        """Where tokens that are in `slots` now, none of them visual, stood in the attention call."""
+        then = self.attended.stage
+        if then is self.stage:
+            return slots
+        places = torch.arange(then.index.shape[1], device=slots.device).expand_as(then.index)
+        where = torch.zeros_like(self.prompt.stage.index).scatter(1, then.index, places)
+        return where.gather(1, self.stage.index.gather(1, slots))
 
     @property
     def rows_at_once(self) -> int:
@@ -121,7 +159,7 @@ class DecoderSource:
         self._scored_rows = self._scored_rows + self.prompt.n_rows
         for start in range(0, max(slots.shape[1], 1), size):
             part = slice(start, start + size)
-            attention = self._visual_columns(probabilities(self.tapped, slots[:, part]))
+            attention = self._visual_columns(probabilities(self.tapped, self._then(slots[:, part])))
             yield (
                 attention.masked_fill_(~real[:, None, part, None], 0.0) if self.rows.padded else attention,
                 real[:, part],
@@ -130,14 +168,14 @@ class DecoderSource:
     def last_row(self) -> Tensor:
         """(batch, heads, vision)."""
         self._scored_rows = self._scored_rows + 1
-        return self._visual_columns(probabilities(self.tapped, self._last_slot()))[:, :, 0]
+        return self._visual_columns(probabilities(self.tapped, self._then(self._last_slot())))[:, :, 0]
 
     def last_row_mean(self) -> Tensor:
         """(batch, vision)."""
         if not self._ends_alike:
             return self.last_row().mean(1)
         self._scored_rows = self._scored_rows + 1
-        columns = last_probabilities(self.tapped).gather(1, self.vision.slots)
+        columns = last_probabilities(self.tapped).gather(1, self._columns)
         return columns.masked_fill(~self.vision.real, 0.0) if self.vision.padded else columns
 
     def hidden(self) -> Tensor:
@@ -180,15 +218,15 @@ class DecoderSource:
 
     def _at(self, values: Tensor, of: Of) -> Tensor:
         picks = self.vision if of == "vision" else self.rows
-        taken = take(values, picks.slots[:, None, :, None], dim=2)
+        slots = self._columns if of == "vision" else self._then(self.rows.slots)
+        taken = take(values, slots[:, None, :, None], dim=2)
         return taken.masked_fill(~picks.real[:, None, :, None], 0.0) if picks.padded else taken
 
     @cached_property
     def _unturned(self) -> Tapped:
         """The layer's queries and keys again, by a rotary embedding that turns nothing."""
-        _ = self.tapped  # says why there is none before layer 0
-        assert self.entered is not None  # what was tapped was entered
-        layer, hidden, kwargs = self.entered.layer, self.entered.hidden, self.entered.kwargs
+        entered, stage = self.attended.entered, self.attended.stage
+        layer, hidden, kwargs = entered.layer, entered.hidden, entered.kwargs
         rotary = kwargs.get("position_embeddings")
         if rotary is None or not is_pair(rotary):
             raise ValueError(
@@ -198,8 +236,8 @@ class DecoderSource:
         still = {"position_embeddings": (torch.ones_like(rotary[0]), torch.zeros_like(rotary[1]))}
         alone = {name: None for name in kwargs if "past_key_value" in name or "cache" in name}  # held once already
         with Counted(layer) as counted:
-            calls = calls_in(layer.self_attn, lambda: layer.forward(hidden, **kwargs | alone | still))
-        self._flops = self._flops + counted.flops // self.stage.index.numel() * self.stage.n_valid
+            calls = calls_in(entered.attention, lambda: layer.forward(hidden, **kwargs | alone | still))
+        self._flops = self._flops + counted.flops // stage.index.numel() * stage.n_valid
         return calls[0]
 
     def take_flops(self) -> Int[np.ndarray, "batch"]:
@@ -229,8 +267,8 @@ class DecoderSource:
     @property
     def _ends_alike(self) -> bool:
         """Is the last slot the last token of every prompt?"""
-        return self.stage.aligned and not self.prompt.goes_on
+        return self.attended.stage.aligned and not self.prompt.goes_on
 
     def _visual_columns(self, attention: Tensor) -> Tensor:
-        columns = take(attention, self.vision.slots[:, None, None], dim=3)
+        columns = take(attention, self._columns[:, None, None], dim=3)
         return columns.masked_fill_(~self.vision.real[:, None, None], 0.0) if self.vision.padded else columns

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from autoprune_lab.decoder.mixers import attention_of
 from autoprune_lab.decoder.shadow import shadowed
 
 _SWITCH = "attn_temperature_tuning"
@@ -17,7 +18,7 @@ _SWITCH = "attn_temperature_tuning"
 
 def counts_places(layer: nn.Module) -> bool:
     """Does this layer scale queries by a place that it counts itself?"""
-    attention: Any = layer.self_attn
+    attention = attention_of(layer)
     return bool(getattr(attention, _SWITCH, False)) and not getattr(attention, "use_rope", False)
 
 

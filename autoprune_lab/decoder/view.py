@@ -40,9 +40,12 @@ class View:
         if stage is not self._stage:
             self._stage, self._narrowed = stage, {}
         given = {"attention_mask": None} | kwargs
+        attends = self.anatomy.attention(layer) is not None
+        make = self._made if attends else self._made_unattended
 
         def made(name: str) -> Any:
-            return _once(self._narrowed, name, given[name], lambda: self._made(layer, name, given[name], hidden, stage))
+            key = name if attends else f"{name} of no attention"  # of one None other masks are made
+            return _once(self._narrowed, key, given[name], lambda: make(layer, name, given[name], hidden, stage))
 
         return {name: made(name) for name in given}
 
@@ -53,6 +56,13 @@ class View:
             return self._rotary(layer, value, hidden, stage)
         if name == "position_ids" and value is not None:
             return self._position_ids(layer, value, stage)
+        return narrow_tokens(name, value, stage, self.samples)
+
+    def _made_unattended(self, layer: int, name: str, value: Any, hidden: Tensor, stage: Stage) -> Any:
+        """For layers that read the tokens in their order: without padding they need no mask, else a 2-D one."""
+        if name == "attention_mask":
+            given = stage.valid if stage.ragged else None
+            return given if value is None else narrow_mask(value, stage, self.samples)
         return narrow_tokens(name, value, stage, self.samples)
 
     def _mask(self, mask: Any, hidden: Tensor, stage: Stage) -> Any:

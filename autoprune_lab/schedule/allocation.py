@@ -4,11 +4,13 @@ A layer may also stand for a stair: several layers of one count, at the sum of t
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+
+from autoprune_lab.schedule.flops import chunks_cost
 
 Column = Int[np.ndarray, "batch 1"]
 Counts = Int[np.ndarray, "batch layers"]
@@ -21,12 +23,16 @@ _LEAST_WEIGHT = 1e-290  # of the largest weight: below it a layer stays empty, a
 
 @dataclass(frozen=True)
 class Cost:
-    """Layer l of m = tokens + text costs linear[l] * m + quadratic[l] * m**2; their sum must not pass `bound`."""
+    """Layer l of m = tokens + text costs linear[l] * m + quadratic[l] * m**2; their sum must not pass `bound`.
+
+    `chunks`: by the length of a chunk, what each one costs, and each against each: see `flops.chunks_cost`.
+    """
 
     linear: Price
     quadratic: Price
     text: Column
     bound: Column
+    chunks: Mapping[int, tuple[Price, Price]] = field(default_factory=dict)
 
     def total(self, tokens: Counts) -> Column:
         """Cost of each sample's plan."""
@@ -35,15 +41,24 @@ class Cost:
     def of_layers(self, tokens: Int[np.ndarray, "batch #layers"]) -> Counts:
         """Cost of each layer of each sample's plan."""
         m = tokens + self.text
-        return np.asarray(m * (self.linear + self.quadratic * m))
+        whole = m * (self.linear + self.quadratic * m)
+        for size, price in self.chunks.items():
+            whole = whole + chunks_cost(m, size, *price)
+        return np.asarray(whole)
 
     def of(self, rows: Bool[np.ndarray, "batch"]) -> "Cost":
         """Of some of the samples."""
-        return Cost(self.linear[rows], self.quadratic[rows], self.text[rows], self.bound[rows])
+        chunks = {size: (each[rows], pair[rows]) for size, (each, pair) in self.chunks.items()}
+        return Cost(self.linear[rows], self.quadratic[rows], self.text[rows], self.bound[rows], chunks)
+
+    def priced(self, change: Callable[[Price], Price]) -> "Cost":
+        """With every price changed."""
+        chunks = {size: (change(each), change(pair)) for size, (each, pair) in self.chunks.items()}
+        return Cost(change(self.linear), change(self.quadratic), self.text, self.bound, chunks)
 
     def of_next(self, tokens: Counts) -> Counts:
         """What one more token would cost in each layer."""
-        return np.asarray(self.linear + self.quadratic * (2 * (tokens + self.text) + 1))
+        return np.asarray(self.of_layers(tokens + 1) - self.of_layers(tokens))
 
 
 def allocate(weights: Weights, held: Counts, n_vision: Column, cost: Cost) -> Counts:

@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 from jaxtyping import Bool, Int
 
-from autoprune_lab.schedule.allocation import Column, Cost, Counts, allocate, column
+from autoprune_lab.schedule.allocation import Column, Cost, Counts, Price, allocate, column
 from autoprune_lab.schedule.curve import Shape, whole_tokens
 from autoprune_lab.schedule.cuts import check_max_cuts, fewer_cuts_opened
 from autoprune_lab.schedule.flops import fixed_flops, layer_terms, unpruned_flops
@@ -113,14 +113,14 @@ class Budget(Sizing):
         """Per sample and layer, cost in whole FLOPs or tokens; per sample, what of the bound is left to the layers."""
         if self.flops_ratio is None:
             ones = np.ones((len(geometries), geometries[0].n_layers), dtype=np.int64)
-            linear, quadratic, text = ones, 0 * ones, [0 for _ in geometries]
+            linear, quadratic, text, chunks = ones, 0 * ones, [0 for _ in geometries], {}
         else:
             linear, quadratic = (np.stack(part) for part in zip(*map(layer_terms, geometries), strict=True))
-            text = [geometry.n_text for geometry in geometries]
+            text, chunks = [geometry.n_text for geometry in geometries], _chunks(geometries)
         wholes = [self._whole(geometry) for geometry in geometries]
         bounds = _largest(float(self.flops_ratio or self.mean_tokens or 0), wholes)
         left = [bound - self._fixed(geometry) for bound, geometry in zip(bounds, geometries, strict=True)]
-        return Cost(linear, quadratic, column(text), column(left))
+        return Cost(linear, quadratic, column(text), column(left), chunks)
 
     def _refusal(self, shapes: Shapes, geometries: Sequence[Geometry], free_from: int) -> BudgetError:
         """Names the floor of the sample whose floor is highest."""
@@ -164,6 +164,14 @@ def own_curve(
         cost = unit._cost(geometries)
         counts = fewer_cuts_opened(counts, opened, n_vision, replace(cost, bound=cost.total(counts)), max_cuts)
     return Plan.within(counts, opened[:, 0], split)
+
+
+def _chunks(geometries: Sequence[Geometry]) -> dict[int, tuple[Price, Price]]:
+    """By the length of a chunk, the prices of every sample's layers."""
+    none = np.zeros((2, geometries[0].n_layers), dtype=np.int64)
+    sizes = sorted({size for geometry in geometries for size in geometry.chunked})
+    priced = {size: np.stack([geometry.chunked.get(size, none) for geometry in geometries], axis=1) for size in sizes}
+    return {size: (each, pair) for size, (each, pair) in priced.items()}
 
 
 def _largest(bound: float, wholes: Sequence[int]) -> list[int]:

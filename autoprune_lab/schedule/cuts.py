@@ -1,7 +1,5 @@
 """Plans with at most so many cuts: a plan is snapped to a staircase, and the budget spent on its stairs."""
 
-from dataclasses import replace
-
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
@@ -28,7 +26,7 @@ def fewer_cuts(counts: Counts, n_vision: Column, cost: Cost, max_cuts: int) -> C
     edges = nearest_staircase(counts, _first_ends(n_vision, cost), n_vision, max_cuts)
     means = _within(counts, edges) / np.maximum(np.diff(edges, axis=1, prepend=0), 1)
     first = np.arange(max_cuts + 1) == 0
-    priced = replace(cost, linear=_within(cost.linear, edges), quadratic=_within(cost.quadratic, edges))
+    priced = cost.priced(lambda price: _within(price, edges))
     stairs = allocate(np.where(first, 0.0, means), np.where(first, n_vision, 0), n_vision, priced)
     stair_of = (edges[:, :, None] <= np.arange(counts.shape[1])).sum(axis=1)
     return np.take_along_axis(stairs, stair_of, axis=1)

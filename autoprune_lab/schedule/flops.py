@@ -1,35 +1,52 @@
 """What a prefill costs: real FLOPs (2 per multiply-add), cache bytes, and the papers' own conventions.
 
 Counted are the decoder's linear maps and its two attention products, every query against every key (neither causal
-skipping nor a sliding window is credited), exactly as `torch.utils.flop_counter.FlopCounterMode` counts them. Of a
-mixture of experts the active ones count, and the router: pruned and unpruned alike, so in every ratio. Not counted:
-norms, softmax, rotary embedding, lm_head, vision tower (`SampleTrace.vision_flops`). `tokens` are always the
-*visual* tokens entering each layer; text comes from the geometry. Sums are int64: good to a million tokens in 80
-layers, 8192 wide.
+skipping nor a sliding window is credited), exactly as `torch.utils.flop_counter.FlopCounterMode` counts them, and of
+layers without attention their convolutions and the products of transformers' own chunked code. Of a mixture of
+experts the active ones count, and the router: pruned and unpruned alike, so in every ratio. Not counted: norms,
+softmax, rotary embedding, lm_head, vision tower (`SampleTrace.vision_flops`). `tokens` are always the *visual* tokens
+entering each layer; text comes from the geometry. Sums are int64: good to a million tokens in 80 layers, 8192 wide.
 """
 
+from typing import Any
+
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from autoprune_lab.schedule.geometry import Geometry
 
 
 def layer_terms(geometry: Geometry) -> tuple[Int[np.ndarray, "layers"], Int[np.ndarray, "layers"]]:
-    """(linear, quadratic): a layer that n tokens enter costs linear * n + quadratic * n**2 FLOPs; see `fixed_flops`."""
+    """(linear, quadratic): a layer that n tokens enter costs linear * n + quadratic * n**2 FLOPs.
+
+    And what `fixed_flops` and `chunk_flops` say.
+    """
     return geometry.terms[0], geometry.terms[1]
+
+
+def chunk_flops(geometry: Geometry, entering: Float[np.ndarray, "layers"] | Int[np.ndarray, "layers"]) -> int:
+    """FLOPs of the chunks that so many tokens, text included, fill or begin in each layer; 0 for most decoders."""
+    return sum(int(chunks_cost(entering, size, *each).sum()) for size, each in geometry.chunked.items())
+
+
+def chunks_cost(entering: Any, size: int, per_chunk: Any, per_pair: Any) -> Any:
+    """What `entering` tokens cost in chunks of `size`, elementwise: a part of a chunk costs what a whole one does."""
+    n = -(-entering // size)
+    return n * (per_chunk + per_pair * n)
 
 
 def fixed_flops(geometry: Geometry) -> int:
     """FLOPs of a prefill that no plan changes, beside `layer_terms`; 0 for most decoders."""
     text = sum(layer.text_extra for layer in geometry.each)
-    return text * (geometry.n_text - geometry.n_marked) + geometry.outside * (geometry.n_vision + geometry.n_text)
+    tokens = text * (geometry.n_text - geometry.n_marked) + geometry.outside * (geometry.n_vision + geometry.n_text)
+    return tokens + sum(layer.fixed for layer in geometry.each)
 
 
 def prefill_flops(geometry: Geometry, tokens: Int[np.ndarray, "layers"]) -> int:
     """FLOPs of the decoder's prefill with `tokens` visual tokens entering each layer."""
     linear, quadratic = layer_terms(geometry)
     n = _entering(geometry, tokens)
-    return int((n * (linear + quadratic * n)).sum()) + fixed_flops(geometry)
+    return int((n * (linear + quadratic * n)).sum()) + chunk_flops(geometry, n) + fixed_flops(geometry)
 
 
 def unpruned_flops(geometry: Geometry) -> int:
@@ -43,10 +60,11 @@ def flops_ratio(geometry: Geometry, tokens: Int[np.ndarray, "layers"]) -> float:
 
 
 def decode_flops(geometry: Geometry, kv_lengths: Int[np.ndarray, "layers"]) -> int:
-    """FLOPs of one new token; `kv_lengths` are the keys it sees in each layer, itself included."""
+    """FLOPs of one new token; `kv_lengths` are the keys it sees in each layer, itself included (read of attention)."""
     spent = geometry.outside
     for layer, n_keys in zip(geometry.each, map(int, kv_lengths), strict=True):
-        spent += layer.per_token + layer.text_extra - layer.per_key + (layer.per_pair + layer.per_key) * n_keys
+        pairs = (layer.per_pair + layer.per_key) * n_keys - layer.per_key
+        spent += layer.per_token + layer.text_extra + pairs if layer.per_step is None else layer.per_step
     return spent
 
 
@@ -56,12 +74,14 @@ def scoring_flops(geometry: Geometry, rows: int, keys: int, layer: int = 0) -> i
 
 
 def kv_cache_bytes(geometry: Geometry, tokens: Int[np.ndarray, "layers"], bytes_per_value: int) -> int:
-    """Bytes of the keys and values that the prefill leaves in the cache (half precision: 2 a value).
+    """Bytes of the keys, values and states that the prefill leaves in the cache (half precision: 2 a value).
 
-    A sliding layer holds no more than its window; one that shares another's keys holds none.
+    A sliding layer holds no more than its window; one that shares another's keys holds none; a layer without attention
+    holds its state, whatever the number of tokens.
     """
     entering = zip(map(int, _entering(geometry, tokens)), geometry.each, strict=True)
-    return bytes_per_value * sum(min(n, layer.window or n) * layer.kv_values for n, layer in entering)
+    values = sum(min(n, layer.window or n) * layer.kv_values + layer.state for n, layer in entering)
+    return bytes_per_value * values + 4 * sum(layer.state_float32 for layer in geometry.each)
 
 
 def macs_2ndm(geometry: Geometry, tokens: Int[np.ndarray, "layers"]) -> int:

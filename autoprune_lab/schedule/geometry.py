@@ -20,6 +20,11 @@ class Layer:
     shared. `per_key`: the part of `per_token` that makes keys and values of what the cache holds, where that is latent:
     a decoded token pays it for every cached one. `window`: tokens that the cache holds at most; None: all. Prefill
     computes every pair, within a window or not.
+
+    Layers of convolution, linear attention and state spaces: `fixed` FLOPs a prefill, however long. Where tokens are
+    computed `chunk` at a time, a part of a chunk like a whole one, each costs `per_chunk`, and chunk against chunk
+    `per_chunk_pair`. `per_step`: of a decoded token, in all; None: what the others say. `state`: values that the cache
+    holds of all tokens at once, in the model's precision; `state_float32`: those that stay in float32.
     """
 
     per_token: int
@@ -29,6 +34,13 @@ class Layer:
     text_extra: int = 0
     per_key: int = 0
     window: int | None = None
+    fixed: int = 0
+    chunk: int | None = None
+    per_chunk: int = 0
+    per_chunk_pair: int = 0
+    per_step: int | None = None
+    state: int = 0
+    state_float32: int = 0
 
 
 @dataclass(frozen=True)
@@ -102,6 +114,17 @@ class Geometry:
     def terms(self) -> Int[np.ndarray, "2 layers"]:
         """`per_token` and `per_pair` of every layer; not to be written to."""
         return np.array([(layer.per_token, layer.per_pair) for layer in self.each], dtype=np.int64).T
+
+    @cached_property
+    def chunked(self) -> dict[int, Int[np.ndarray, "2 layers"]]:
+        """By length of a chunk: `per_chunk` and `per_chunk_pair` of every layer, 0 where it has no such chunks."""
+        return {
+            size: np.array(
+                [(one.per_chunk, one.per_chunk_pair) if one.chunk == size else (0, 0) for one in self.each],
+                dtype=np.int64,
+            ).T
+            for size in sorted({one.chunk for one in self.each if one.chunk is not None})
+        }
 
     @property
     def plain(self) -> Layer:

@@ -1,6 +1,6 @@
 """What really happened to one sample."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Int
@@ -18,6 +18,8 @@ class SampleTrace:
     cost on top of `decoder_flops`; `vision_flops` is the sample's share of the vision tower, by visual tokens,
     0 where the features came from elsewhere. `kv_cache_bytes` is what the prefill leaves in the cache, padding
     not counted. `kept`, if asked for: per layer the ascending indices, within the sample, of its visual tokens.
+    `attention_from`: where evidence of a layer was asked for attention, the layer whose attention it was: that one, or
+    in decoders that mix in linear attention, convolution or state spaces the nearest one below that has attention.
     The answer is read off a prompt's last token, so that one counts as text even where it `ends_in_picture`.
     """
 
@@ -31,6 +33,7 @@ class SampleTrace:
     complexity: float | None = None
     kept: list[Int[np.ndarray, "_"]] | None = None
     ends_in_picture: bool = False
+    attention_from: dict[int, int] = field(default_factory=dict)
 
     @property
     def flops_ratio(self) -> float:

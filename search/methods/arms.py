@@ -8,7 +8,7 @@ import numpy as np
 
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import BudgetError
-from autoprune_lab.schedule.flops import fixed_flops, layer_terms, unpruned_flops
+from autoprune_lab.schedule.flops import chunk_flops, fixed_flops, layer_terms, unpruned_flops
 from autoprune_lab.schedule.geometry import Geometry
 from search.config.compose import Settings, options_of
 from search.config.errors import ConfigError, close
@@ -54,7 +54,8 @@ def paper_ratio(tokens: float, geometry: Geometry) -> float:
     entering = geometry.n_vision * (tokens / OF + 1 / geometry.n_layers)
     n = min(entering, geometry.n_vision) + geometry.n_text
     linear, quadratic = (float(terms.mean()) for terms in layer_terms(geometry))
-    return (geometry.n_layers * n * (linear + quadratic * n) + fixed_flops(geometry)) / unpruned_flops(geometry)
+    spent = geometry.n_layers * n * (linear + quadratic * n) + fixed_flops(geometry)
+    return (spent + chunk_flops(geometry, np.full(geometry.n_layers, n))) / unpruned_flops(geometry)
 
 
 def method_arms(

@@ -12,7 +12,7 @@ from families import FAMILIES, IMAGE, KINDS, N_LAYERS, TEXT, WHOLE
 from autoprune_lab.decoder import costs
 from autoprune_lab.decoder.anatomy import Anatomy, geometry_by, geometry_of
 from autoprune_lab.decoder.costs import CostError, described
-from autoprune_lab.decoder.meter import flop_counter
+from autoprune_lab.decoder.meter import cache_bytes, flop_counter
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule import flops
 from autoprune_lab.schedule.budget import Budget
@@ -186,9 +186,68 @@ def test_text_may_have_experts_of_its_own():
         assert flops.prefill_flops(geometry, tokens) == flops.unpruned_flops(geometry.with_tokens(n_vision, 8))
 
 
-def test_what_does_not_grow_as_tokens_and_pairs_do_is_refused():
+UNATTENDED = {
+    "convolution": ("lfm2", {"layer_types": ["conv", "full_attention", "conv"] * 2}, 48, 0),
+    "linear attention": (
+        "qwen3_5_text",
+        {"layer_types": ["linear_attention", "full_attention", "linear_attention"] * 2, "linear_key_head_dim": 8}
+        | {"linear_value_head_dim": 6, "linear_num_key_heads": 2, "linear_num_value_heads": 4},
+        56, 4 * 8 * 6,
+    ),
+    "state space": (
+        "nemotron_h",
+        {"layers_block_type": ["linear_attention", "full_attention", "mlp"] * 2, "ssm_state_size": 8}
+        | {"mamba_num_heads": 4, "mamba_head_dim": 12, "n_groups": 2, "chunk_size": 48},
+        48 + 2 * 2 * 8, 4 * 12 * 8,
+    ),
+}  # fmt: skip
+
+
+@cache
+def mixed(name):
+    model_type, text, *_ = UNATTENDED[name]
+    torch.manual_seed(0)
+    config = hf.AutoConfig.for_model(model_type, **TEXT | text)
+    return hf.AutoModel.from_config(config, attn_implementation="eager").eval()
+
+
+@pytest.mark.parametrize("n_tokens", [20, 48, 64, 65, 300])
+@pytest.mark.parametrize("name", UNATTENDED)
+def test_layers_without_attention_cost_what_torch_counts(name, n_tokens):
+    net, held = mixed(name), hf.DynamicCache(config=mixed(name).config)
+    geometry = described(net).with_tokens(0, n_tokens)
+    ids = torch.randint(3, IMAGE, (1, n_tokens))
+    assert flops.unpruned_flops(geometry) == count(lambda: net(ids, past_key_values=held))
+    assert flops.kv_cache_bytes(geometry, np.zeros(N_LAYERS, dtype=int), 4) == cache_bytes(
+        held, np.full((1, N_LAYERS), n_tokens)
+    )
+    counted = count(lambda: net(torch.tensor([[7]]), past_key_values=held))
+    assert flops.decode_flops(geometry, np.full(N_LAYERS, n_tokens + 1)) == counted
+
+
+@pytest.mark.parametrize("name", UNATTENDED)
+def test_what_a_layer_without_attention_remembers_does_not_grow(name):
+    *_, channels, recurrent = UNATTENDED[name]
+    layer = described(mixed(name)).each[0]
+    kernel = {"convolution": mixed(name).config.__dict__.get("conv_L_cache")}.get(name) or 4
+    assert (layer.state, layer.state_float32, layer.kv_values) == (channels * kernel, recurrent, 0)
+    assert layer.chunk == {"convolution": None, "linear attention": 64, "state space": 48}[name]
+
+
+@pytest.mark.parametrize("max_cuts", [None, 2])
+@pytest.mark.parametrize("name", UNATTENDED)
+def test_a_budget_holds_where_chunks_cost_what_whole_ones_do(name, max_cuts):
+    geometry = described(mixed(name)).with_tokens(576, 60)
+    for bound in (0.55, 0.7, 0.8):
+        kept = Budget(flops_ratio=bound).fit(np.array([1.0, 1, 0.8, 0.6, 0.4, 0.2]), geometry, 2, max_cuts)
+        assert bound - 0.06 < flops.flops_ratio(geometry, kept) <= bound
+
+
+def test_what_grows_otherwise_is_refused(monkeypatch):
     config = hf.AutoConfig.for_model("lfm2", **TEXT | {"layer_types": ["conv", "full_attention"] * 3})
-    with pytest.raises(CostError, match="Lfm2Model cannot be described: "):
+    monkeypatch.setattr(costs, "_KNOWN", {})
+    monkeypatch.setattr(costs, "attention_of", lambda layer: layer)  # convolutions taken for attention
+    with pytest.raises(CostError, match="Lfm2Model cannot be described: the FLOPs of layer 0 do not grow as tokens"):
         described(hf.AutoModel.from_config(config))
 
 

@@ -56,7 +56,7 @@ def test_a_tiny_model_is_the_type_s_own_with_a_small_decoder(model_type):
     [
         ("florence2", "an encoder reads its pictures"),
         ("diffusion_gemma", "block diffusion"),
-        ("lfm3_vl", "have no `self_attn` but conv"),
+        ("qwen4_exp", "mixes in ['indexed_attention']"),
         ("unlimited_ocr", "mixes in ['reference_sliding_attention']"),
         ("kosmos-2", "has no image_token_id"),
     ],

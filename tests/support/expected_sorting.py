@@ -9,17 +9,15 @@ _SORTED = {
         aria aya_vision chameleon cohere2_vision cohere_compass cosmos3_edge cosmos3_omni deepseek_ocr2
         deepseek_vl deepseek_vl_hybrid emu3 ernie4_5_vl_moe exaone4_5 fast_vlm fuyu gemma3 gemma4 gemma4_unified
         glm46v glm4v glm4v_moe glm_ocr glmga got_ocr2 granite4_vision granite_docling hunyuan_vl
-        hyperclovax_vision_v2 idefics2 idefics3 internvl janus kimi_k25 lighton_ocr llama4 llava llava+qwen3_moe
-        llava_next llava_next_video llava_onevision minimax_m3_vl mistral3 mistral3+ministral3 mistral3+mistral4
-        molmo2 muse_glimmer muse_spark ovis2 paddleocr_vl paligemma paligemma+gemma2 perception_lm
-        pp_chart2table qianfan_ocr qwen2_5_omni_thinker qwen2_5_vl qwen2_vl qwen3_omni_moe_thinker qwen3_vl
-        qwen3_vl_moe shieldgemma2 smolvlm step3p7 video_llama_3 video_llava vipllava
+        hyperclovax_vision_v2 idefics2 idefics3 internvl janus kimi_k25 lfm2_vl lfm3_vl lighton_ocr llama4 llava
+        llava+qwen3_moe llava_next llava_next_video llava_onevision minicpm_ocr minicpmv4_6 minicpmv4_7
+        minimax_m3_vl mistral3 mistral3+ministral3 mistral3+mistral4 molmo2 muse_glimmer muse_spark
+        nemotron_h_omni ovis2 paddleocr_vl paligemma paligemma+gemma2 perception_lm pp_chart2table qianfan_ocr
+        qwen2_5_omni_thinker qwen2_5_vl qwen2_vl qwen3_5 qwen3_5_moe qwen3_omni_moe_thinker qwen3_vl qwen3_vl_moe
+        shieldgemma2 smolvlm step3p7 video_llama_3 video_llava vipllava
     """,
     "refused: block diffusion": """
         diffusion_gemma
-    """,
-    "refused: conv": """
-        lfm2_vl lfm3_vl
     """,
     "refused: goes through an encoder": """
         blip-2 instructblip instructblipvideo
@@ -28,10 +26,7 @@ _SORTED = {
         inkling2 inkling_mm_model
     """,
     "refused: indexed_attention": """
-        dots3_note mistral_large4
-    """,
-    "refused: linear_attention": """
-        glm5_next minicpm_ocr minicpmv4_6 minicpmv4_7 nemotron_h_omni qwen3_5 qwen3_5_moe qwen4_exp
+        dots3_note glm5_next mistral_large4 qwen4_exp
     """,
     "refused: no image_token_id": """
         kosmos-2 kosmos-2.5
@@ -54,9 +49,12 @@ REPRESENTATIVES = [
     "ernie4_5_vl_moe",  # experts of pictures, and of text
     "gemma4",  # heads of unlike sizes, videos
     "granite4_vision",  # features added inline
+    "lfm3_vl",  # layers of convolution, windows
     "llama4",  # chunks, and queries scaled by place
     "muse_glimmer",  # layers without a rotary embedding
+    "nemotron_h_omni",  # layers of a state space, of an MLP, of experts
     "paligemma+gemma2",  # windows behind a prefix, soft-capped logits
+    "qwen3_5",  # layers of linear attention
     "qwen3_vl_moe",  # features added between layers, positions in a plane, experts
 ]
 """One type of every cause: they run in the fast suite."""

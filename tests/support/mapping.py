@@ -41,7 +41,7 @@ SIZES: dict[str, Any] = {
     "intermediate_size_mlp": 80, "moe_hidden_size": HIDDEN, "share_expert_dim": 40, "first_k_dense_replace": 1,
     "q_lora_rank": 24, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 16, "v_head_dim": 12,
     "qk_head_dim": 24, "index_head_dim": 16, "index_n_heads": 2, "index_topk": 8,
-    "linear_key_head_dim": 8, "linear_value_head_dim": 8, "linear_num_key_heads": 2, "linear_num_value_heads": 4,
+    "linear_key_head_dim": 32, "linear_value_head_dim": 16, "linear_num_key_heads": 2, "linear_num_value_heads": 4,
     "linear_head_dim": 8, "linear_num_heads": 4, "attention_chunk_size": 24, "floor_scale": 16,
     "global_head_dim": 24, "num_global_key_value_heads": 1, "vocab_size_per_layer_input": VOCAB,
     "hidden_size_per_layer_input": 8, "laurel_rank": 8, "num_kv_shared_layers": 2, "rotary_dim": 12,
@@ -58,6 +58,9 @@ SIZES: dict[str, Any] = {
 
 _PLAIN = list(SIZES)[:6]  # vocabulary, widths, layers, heads
 _ROPE = {"rope_type": "default", "rope_theta": 1e4}
+_KINDS = [f"{kind}_attention" for kind in ("linear", "full", "linear", "linear", "full", "linear")]
+_LINEAR = {"text_config.layer_types": _KINDS, "text_config.rms_norm_eps": 0.1}
+"""The state's output is normed: where it is next to nothing, a small epsilon would show rounding alone."""
 _INDEXER = {
     "indexer_budget": 8,
     "indexer_compress_ratio": 4,
@@ -115,16 +118,28 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
     "instructblip": {"image_token_index": IMAGE},
     "instructblipvideo": {"video_token_index": VIDEO},
     "llama4": {"vision_config.vision_output_dim": HIDDEN},
-    "lfm2_vl": {"text_config.layer_types": ["conv", "full_attention"] * (N_LAYERS // 2)},
-    "minicpm_ocr": {"image_token_id": IMAGE, "video_token_id": VIDEO},
-    "minicpmv4_6": {"image_token_id": IMAGE, "video_token_id": VIDEO},
-    "minicpmv4_7": {"image_token_id": IMAGE, "video_token_id": VIDEO},
-    "nemotron_h_omni": {"image_token_id": IMAGE, "video_token_id": VIDEO},
+    "lfm2_vl": {"text_config.layer_types": ["conv", "full_attention", "conv"] * (N_LAYERS // 3)},
+    "lfm3_vl": {
+        "text_config.layer_types": ["conv", "full_attention", "conv", "sliding_attention", "conv", "conv"],
+        "text_config.sliding_window": 24,
+    },
+    "minicpm_ocr": {"image_token_id": IMAGE, "video_token_id": VIDEO} | _LINEAR,
+    "minicpmv4_6": {"image_token_id": IMAGE, "video_token_id": VIDEO} | _LINEAR,
+    "minicpmv4_7": {"image_token_id": IMAGE, "video_token_id": VIDEO} | _LINEAR,
+    "nemotron_h_omni": {
+        "image_token_id": IMAGE,
+        "video_token_id": VIDEO,
+        "text_config.layers_block_type": [*_KINDS[:3], "moe", "full_attention", "mlp"],
+        "text_config.n_groups": 2,
+        "text_config.moe_shared_expert_intermediate_size": 40,
+    },
     "ovis2": {"visual_indicator_token_ids": [1] * 5},
     "perception_lm": {"vision_config": hf.TimmWrapperConfig(model_args={"embed_dim": 64})},
     "qwen2_5_omni_thinker": {"vision_start_token_id": OTHER, "audio_start_token_id": 1},
     "qwen3_omni_moe_thinker": {"vision_start_token_id": OTHER, "audio_start_token_id": 1},
     "step3p7": {"text_config.sliding_window": 24},
+    "qwen3_5": _LINEAR,
+    "qwen3_5_moe": _LINEAR,
     "qwen4_exp": {f"text_config.{name}": value for name, value in _INDEXER.items()},
 }
 """Model type -> what its config needs beside the walk; keys with a dot lie in a sub-config."""

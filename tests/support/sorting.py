@@ -3,7 +3,7 @@
 import inspect
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 from unittest.mock import patch
@@ -13,6 +13,7 @@ from arms import ARMS
 from families import Sample
 from mapping import AUDIO, HIDDEN, IMAGE, OTHER, VIDEO, base, tiny_model
 from oracle import Oracle
+from short_oracle import Shortened
 from torch import Tensor, nn
 from torch.nn.functional import pad
 from transformers import PreTrainedModel
@@ -20,7 +21,9 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from autoprune_lab.decoder import prefill
 from autoprune_lab.decoder.meter import flop_counter
+from autoprune_lab.decoder.mixers import attention_of
 from autoprune_lab.pruner import Pruner
+from autoprune_lab.schedule.budget import Budget
 from autoprune_lab.trace.trace import UnprunedWarning
 from policies.fixed import FixedPolicy
 
@@ -49,7 +52,14 @@ OTHERWISE = 1e-3  # beyond rounding: below it a batch is compared, and must be c
 GRIDS = {"long": (5, 8), "short": (4, 4)}  # rows and columns of visual tokens
 TEXTS = {"long": 16, "short": 8}  # text tokens behind them; 3 and a start before
 NEWLINES = ("hunyuan_vl",)  # every row of a picture ends in a token of its own
-FRAMES = ("glm46v", "glm4v", "glm4v_moe", "glm_ocr", "glmga")  # a video's frames carry the image token: pruned as such
+FRAMES = (
+    "glm46v",
+    "glm4v",
+    "glm4v_moe",
+    "glm_ocr",
+    "glmga",
+    "nemotron_h_omni",
+)  # a video's frames carry the image token: pruned as such
 MERGE = 2  # patches a token, each way
 KIND = {IMAGE: "image", VIDEO: "video"}
 INNER = ("model", "decoder", "language_model", "text_model")
@@ -158,6 +168,16 @@ class Tiny:
         return getattr(getattr(self.model.config, "vision_config", None), "temporal_merge_size", 1)
 
     @cached_property
+    def first_attentive(self) -> int:
+        """The first layer with attention: none before it can be probed for any."""
+        return next(i for i, layer in enumerate(owner(self.model).layers) if attention_of(layer) is not None)
+
+    @property
+    def n_unattended(self) -> int:
+        """How many layers have no attention."""
+        return sum(attention_of(layer) is None for layer in owner(self.model).layers)
+
+    @cached_property
     def takes(self) -> set[str]:
         """Names that the model's forward, or the one inside it, takes."""
         inner = self.model, getattr(self.model, "model", self.model)
@@ -207,6 +227,15 @@ class TinyOracle(Oracle):
         window = own.sliding_window if sliding else len(row)
         prompt = ~decoded[:, None] & ~decoded
         return (given[0, 0] == 0) & (prompt | (distance >= 0) & (distance < window))
+
+
+class ShortOracle(Shortened, TinyOracle):
+    """The same, for decoders with layers that have no attention."""
+
+
+def oracle_of(tiny: Tiny, *args: Any) -> TinyOracle:
+    """The oracle that fits the type's layers."""
+    return (TinyOracle if tiny.first_attentive == 0 == tiny.n_unattended else ShortOracle)(tiny, *args)
 
 
 def owner(model: PreTrainedModel) -> nn.Module:
@@ -315,12 +344,12 @@ def check(tiny: Tiny, samples: list[Sample]) -> str:
     if len(samples) > 1 and _stock_differs(tiny, samples, stock):
         return STOCK
     for arm in ("stairs", "adaptive", "entrance"):
-        with pruner(arm).attach(tiny.model, keep_indices=True) as trace:
+        with pruner_for(tiny, arm).attach(tiny.model, keep_indices=True) as trace:
             logits = tiny.model(**inputs()).logits
         if len(trace.samples) != len(samples):
             raise Fault(f"{arm}: {len(trace.samples)} samples traced")
         for i, (sample, record) in enumerate(zip(samples, trace.samples, strict=True)):
-            oracle = TinyOracle(tiny, sample, ARMS[arm][1])
+            oracle = oracle_of(tiny, sample, ARMS[arm][1])
             if record.geometry.n_vision != len(oracle.visual):
                 raise Fault(f"silent: {record.geometry.n_vision} of {len(oracle.visual)} visual tokens seen")
             expected = oracle.logits(sample.ids, record.planned)
@@ -338,14 +367,14 @@ def _stock_differs(tiny: Tiny, samples: list[Sample], stock: Tensor) -> bool:
 
 
 def _check_steps(tiny: Tiny, samples: list[Sample], inputs: dict[str, Any]) -> None:
-    with pruner("stairs").attach(tiny.model) as trace:
+    with pruner_for(tiny, "stairs").attach(tiny.model) as trace:
         out = tiny.model.generate(
             **inputs, max_new_tokens=STEPS, min_new_tokens=STEPS, do_sample=False, return_dict_in_generate=True,
             output_logits=True, suppress_tokens=[0, AUDIO, OTHER, VIDEO, IMAGE],
         )  # fmt: skip
     answers, logits = out.sequences[:, -STEPS:-1], torch.stack(out.logits, 1)
     for i, (sample, record) in enumerate(zip(samples, trace.samples, strict=True)):
-        oracle = TinyOracle(tiny, sample, ARMS["stairs"][1])
+        oracle = oracle_of(tiny, sample, ARMS["stairs"][1])
         expected = oracle.logits(torch.cat([sample.ids, answers[i]]), record.planned)[-STEPS:]
         _within(logits[i], expected, CLOSE, "decoding")
 
@@ -353,13 +382,13 @@ def _check_steps(tiny: Tiny, samples: list[Sample], inputs: dict[str, Any]) -> N
 def check_compact(tiny: Tiny, sample: Sample) -> str:
     """`both`, or `original` where compact positions are refused."""
     try:
-        with pruner("stairs", "compact").attach(tiny.model) as trace:
+        with pruner_for(tiny, "stairs", "compact").attach(tiny.model) as trace:
             logits = tiny.model(**tiny.batch([sample])).logits[0]
     except ValueError as error:
         if "compact" in str(error):
             return "original"
         raise
-    oracle = TinyOracle(tiny, sample, ARMS["stairs"][1], "compact")
+    oracle = oracle_of(tiny, sample, ARMS["stairs"][1], "compact")
     text = ~is_visual(sample.ids)
     _within(logits[text], oracle.logits(sample.ids, trace.samples[0].planned)[text], CLOSE, "compact")
     return "both"
@@ -368,7 +397,7 @@ def check_compact(tiny: Tiny, sample: Sample) -> str:
 def check_flops(tiny: Tiny, sample: Sample) -> str:
     """FLOPs of the trace are what torch counts in the decoder."""
     names = {module: name for name, module in tiny.model.named_modules()}
-    with pruner("stairs").attach(tiny.model) as trace, flop_counter() as counter:
+    with pruner_for(tiny, "stairs").attach(tiny.model) as trace, flop_counter() as counter:
         tiny.model(**tiny.batch([sample]))
     record, counts = trace.samples[0], counter.get_flop_counts()
     counted = sum(counts[f"{type(tiny.model).__name__}.{names[owner(tiny.model)]}"].values())
@@ -381,6 +410,14 @@ def check_flops(tiny: Tiny, sample: Sample) -> str:
 def pruner(arm: str, positions: str = "original") -> Pruner:
     """An arm of `arms`."""
     return Pruner(**ARMS[arm][0], positions=positions)
+
+
+def pruner_for(tiny: Tiny, arm: str, positions: str = "original") -> Pruner:
+    """The same, probing no layer before the first one with attention; chunks that are begun make short prompts dear."""
+    one = pruner(arm, positions)
+    if tiny.n_unattended and one.budget is not None:
+        one = replace(one, budget=Budget(flops_ratio=0.93))
+    return one if one.probe_layer < 0 else replace(one, probe_layer=max(one.probe_layer, tiny.first_attentive))
 
 
 def _within(a: Tensor, b: Tensor, bound: float, what: str) -> None:

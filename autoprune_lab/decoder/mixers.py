@@ -1,0 +1,38 @@
+"""Mixers: which part of a decoder layer lets its tokens know of each other, and what other than attention may.
+
+Layers of linear attention, convolution or state spaces read the tokens in their order and carry a state along; MLPs and
+experts may be layers by themselves. Tokens that left the sequence are not in any of them.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+OTHERS = {"linear_attention", "conv", "mlp", "moe"}
+"""Kinds of layers without attention, as transformers' configs name them, that may simply get fewer tokens."""
+
+STATES = "conv_states", "recurrent_states"
+"""What the layers of transformers' caches call what they hold of all tokens at once; recurrences stay in float32."""
+
+
+def states_of(layer: Any, names: Sequence[str] = STATES) -> Iterator[Tensor | None]:
+    """What a layer of a cache holds of all tokens at once: of convolutions, then of recurrences."""
+    for name in names:
+        held = getattr(layer, name, {})
+        yield from held.values() if isinstance(held, dict) else (held,)  # older transformers: one of each
+
+
+def attention_of(layer: nn.Module) -> Any:
+    """The attention module of a decoder layer; None where it has none."""
+    attention = getattr(layer, "self_attn", None)
+    mixer = getattr(layer, "mixer", None)  # Nemotron-H: whatever a layer does
+    return mixer if attention is None and hasattr(mixer, "is_causal") else attention
+
+
+def leaks(layer: nn.Module) -> bool:
+    """Would padding, whose hidden states a layer without attention zeroes first, still enter its state?"""
+    return attention_of(layer) is None and any(
+        name.rpartition(".")[2].startswith("in_proj") and getattr(module, "bias", None) is not None
+        for name, module in layer.named_modules()
+    )
