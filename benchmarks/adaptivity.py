@@ -11,6 +11,7 @@ pooled over the models. Gains are in points, the share is a fraction. All number
 
 import argparse
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,13 +49,19 @@ class Answered:
 
 
 def tokens_at(evaluator: ModelEvaluator, ratio: float) -> float:
-    """The visual tokens that, entering every layer, cost this FLOPs ratio in the mean over the samples."""
+    """The mean visual tokens that no curve of an arm spends above this FLOPs ratio, in the mean over the samples.
+
+    Attention is quadratic in the tokens of a layer, so the dearest curve is all tokens in as few layers as they fill.
+    """
     low, high = 0.0, float(max(geometry.n_vision for geometry in evaluator.geometries))
     for _ in range(40):
         middle = (low + high) / 2
-        costs = [flops_ratio(g, np.full(g.n_layers, min(middle, g.n_vision))) for g in evaluator.geometries]
+        costs = [
+            flops_ratio(g, np.clip(middle * g.n_layers - g.n_vision * np.arange(g.n_layers), 0, g.n_vision))
+            for g in evaluator.geometries
+        ]
         low, high = (middle, high) if np.mean(costs) <= ratio else (low, middle)
-    return round(low, 2)
+    return math.floor(10 * low) / 10
 
 
 def method_at(name: str, words: list[str], evaluator: ModelEvaluator, tokens: float, ratio: float) -> Pruner:

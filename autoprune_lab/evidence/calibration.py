@@ -28,16 +28,36 @@ class SampleNeeds:
     """What samples need, as it was measured; `n_layers` of the decoder.
 
     `depth`: the least number of layers that every visual token must enter, none the others, for the answer to survive.
-    `tokens`: the least number of visual tokens that must enter every layer.
+    `tokens`: the least number of visual tokens that must enter every layer. `kinds`: of the task, "" where it has none;
+    empty where nobody asked.
     """
 
     depth: Float[np.ndarray, "samples"]
     tokens: Float[np.ndarray, "samples"]
     n_layers: int
+    kinds: tuple[str, ...] = ()
 
     def part(self, chosen: Bool[np.ndarray, "samples"] | Int[np.ndarray, "part"]) -> "SampleNeeds":
         """Those of some samples, by a mask or by their places."""
-        return SampleNeeds(self.depth[chosen], self.tokens[chosen], self.n_layers)
+        kinds = tuple(np.array(self.kinds, dtype=object)[chosen].tolist()) if self.kinds else ()
+        return SampleNeeds(self.depth[chosen], self.tokens[chosen], self.n_layers, kinds)
+
+    def averaged(self) -> "SampleNeeds":
+        """The same, but that every known need is the mean of its kind's: luck in single answers evens out.
+
+        Raises CalibrationError for a task of one kind, in which all would need alike.
+        """
+        if len({*self.kinds}) < 2:
+            raise CalibrationError(
+                "by_task_kind=true takes needs by the task's kinds, and there are not two of them here: set "
+                "pruner.complexity.by_task_kind=false"
+            )
+        kinds, depth, tokens = np.array(self.kinds), self.depth.copy(), self.tokens.copy()
+        for kind in {*self.kinds}:
+            own = (kinds == kind) & self.known
+            if own.any():
+                depth[own], tokens[own] = depth[own].mean(), tokens[own].mean()
+        return SampleNeeds(depth, tokens, self.n_layers, self.kinds)
 
     @property
     def known(self) -> Bool[np.ndarray, "samples"]:

@@ -25,8 +25,9 @@ class KindOfNeed:
     """The number of a sample's kind of need, 0, 1, ... in order of depth: a multinomial logistic regression.
 
     Kinds are what k-means makes, when it is calibrated, of needed depth and log2(1 + needed tokens): `kinds` of them,
-    fewer where fewer needs differ. A table of staircases takes their numbers with edges 0.5, 1.5, ... `figures` and
-    `text` as in `NeededDepth`. The rest are a calibration's numbers, unset before it: the `layer` that was read;
+    fewer where fewer needs differ. `by_task_kind`: a sample's need is the mean of its kind's of the task, so that kinds
+    are classes of the task's, and with enough `kinds` those themselves. A table of staircases takes their numbers with
+    edges 0.5, 1.5, ... `figures` and `text` as in `NeededDepth`. The rest are a calibration's numbers, unset before it: the `layer` that was read;
     `means` and `scales` of the figures, a kind's `weights` of the figures so standardised and its `offsets`; its
     `centres`, depth in layers and tokens; `spreads`, standard deviations of depth and log2(1 + tokens).
 
@@ -43,6 +44,7 @@ class KindOfNeed:
     offsets: tuple[float, ...] = ()
     centres: tuple[tuple[float, ...], ...] = ()
     spreads: tuple[float, ...] = ()
+    by_task_kind: bool = False
 
     def __post_init__(self) -> None:
         """Raise ValueError for unknown figures, for none, for less than two kinds, for numbers that do not fit."""

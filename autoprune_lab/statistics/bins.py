@@ -10,6 +10,7 @@ from autoprune_lab.statistics.headroom import Choice, Scores, best_each, summed,
 from autoprune_lab.statistics.resampling import folds
 
 FOLDS = 3
+CLASSES = 16  # at most so many numbers that are whole are taken for classes
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,12 +31,13 @@ def fit_bins(
 ) -> Bins:
     """The best curve of `allowed` for each bin, and as many bins, 1 to `most`, as are worth it on samples held out.
 
-    Bins hold about as many samples each, but equal numbers are never parted. How many is decided by folds: curves are
+    Bins hold about as many samples each, but equal numbers are never parted; where all numbers are whole and few, a bin
+    for each is tried, too. How many is decided by folds: curves are
     chosen on the samples of two, scored on those of the third, every third sample of a kind; of numbers of bins that
     score alike the smallest. ValueError where no curve is allowed.
     """
     fold = folds(kinds, FOLDS)
-    options = list(dict.fromkeys(_edges(numbers, n) for n in range(1, most + 1)))
+    options = list(dict.fromkeys([*(_edges(numbers, n) for n in range(1, most + 1)), *_classes(numbers)]))
     held_out = [
         sum(_scored(scores, costs, _bin(numbers, edges), kinds, allowed, fold != out, fold == out) for out in set(fold))
         for edges in options
@@ -52,6 +54,14 @@ def _edges(numbers: np.ndarray, n: int) -> tuple[float, ...]:
     if not len(middles):
         return ()
     return tuple(sorted({float(middles[abs(below - i / n).argmin()]) for i in range(1, n)}))
+
+
+def _classes(numbers: np.ndarray) -> list[tuple[float, ...]]:
+    """The edges that part all numbers, where they are those of classes."""
+    known = np.unique(numbers)
+    if len(known) > CLASSES or (known != known.round()).any():
+        return []
+    return [tuple(((known[1:] + known[:-1]) / 2).tolist())]
 
 
 def _bin(numbers: np.ndarray, edges: Sequence[float]) -> Int[np.ndarray, "samples"]:

@@ -54,6 +54,7 @@ def calibrate(evaluator: ModelEvaluator, pruner: Pruner, settings: CalibrationSe
     estimator = pruner.complexity
     assert isinstance(estimator, Calibrated)
     needs = measure_needs(evaluator, pruner, settings)
+    needs = needs.averaged() if getattr(estimator, "by_task_kind", False) else needs
     known = np.flatnonzero(needs.known)
     out = held_out([evaluator.prepared.samples[i].kind for i in known])
     fit, rest = known[~out], known[out]
@@ -94,7 +95,8 @@ def measure_needs(evaluator: ModelEvaluator, pruner: Pruner, settings: Calibrati
     levels = np.broadcast_to(np.array(depths, dtype=float), (len(left), len(depths)))
     depth = least_surviving(survives[:, : len(deep)], levels)
     tokens = least_surviving(survives[:, len(deep) :], left[:, None] * np.array(fractions))
-    return SampleNeeds(np.where(n_vision > 0, depth, np.nan), np.where(n_vision > 0, tokens, np.nan), n_layers)
+    kinds = tuple(sample.kind for sample in evaluator.prepared.samples)
+    return SampleNeeds(np.where(n_vision > 0, depth, np.nan), np.where(n_vision > 0, tokens, np.nan), n_layers, kinds)
 
 
 def held_out(kinds: Sequence[str]) -> Bool[np.ndarray, "samples"]:

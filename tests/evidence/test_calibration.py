@@ -118,6 +118,29 @@ def test_there_are_no_more_kinds_than_needs():
         KindOfNeed(TWO).calibrated(figures[::3], needs.part(kind == 0), layer=1)
 
 
+def test_needs_may_be_those_of_the_tasks_kinds():
+    """Single answers are luck: in two of three samples the need is another than their kind's mean."""
+    figures, needs, kind = clustered()
+    noisy = needs.depth + np.tile([0.0, 0.0, 0.0, 2.0, 2.0, 2.0, -2.0, -2.0, -2.0], 4)[:30]
+    known = SampleNeeds(np.where(np.arange(30) == 4, np.nan, noisy), needs.tokens, 16, tuple("xyz"[i] for i in kind))
+    averaged = known.averaged()
+    assert averaged.depth[0] == noisy[0::3].mean()
+    assert averaged.depth[1] == np.delete(noisy[1::3], 1).mean()
+    assert np.isnan(averaged.depth[4])
+    kept = averaged.known
+    fitted = KindOfNeed(TWO, kinds=9, by_task_kind=True).calibrated(
+        figures[torch.from_numpy(kept)], averaged.part(kept), layer=1
+    )
+    assert len(fitted.centres) == 3
+    assert fitted.predict(figures[torch.from_numpy(kept)]).tolist() == kind[kept].tolist()
+
+
+def test_one_kind_of_task_makes_no_classes():
+    needs = SampleNeeds(np.arange(3.0), np.arange(3.0), 16, ("x",) * 3)
+    with pytest.raises(CalibrationError, match="not two of them here: set pruner.complexity.by_task_kind=false"):
+        needs.averaged()
+
+
 def fitted_ones():
     figures, needs, _ = clustered()
     wide = torch.cat([figures, figures[:, :1] ** 2], dim=1)

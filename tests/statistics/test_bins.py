@@ -40,3 +40,13 @@ def test_equal_numbers_are_never_parted_and_one_number_has_one_bin():
 def test_of_curves_that_answer_alike_the_cheapest_is_taken():
     costs = np.tile([3.0, 1.0, 2.0], (120, 1))
     assert fit_bins(np.ones((120, 3)), costs, np.arange(120.0), KINDS, EVERY).choice.tolist() == [1]
+
+
+def test_classes_may_each_have_a_bin_of_their_own():
+    """Seven classes by turns like curves 0, 1, 2: at most five bins of about equal size would mix them."""
+    numbers = np.arange(120.0) % 7
+    scores = np.array([numbers % 3 == curve for curve in range(3)], dtype=float).T
+    found = fit_bins(scores, COSTS, numbers, KINDS, EVERY)
+    assert found.edges == (0.5, 1.5, 2.5, 3.5, 4.5, 5.5)
+    assert found.choice.tolist() == [0, 1, 2, 0, 1, 2, 0]
+    assert len(fit_bins(scores, COSTS, numbers + 0.25, KINDS, EVERY).edges) < 5
