@@ -91,8 +91,8 @@ class DecoderSource:
     """The `Source` behind one stage's evidence.
 
     `attended` is the nearest attention call at or below the layer that is looked at, or says why there is none: tokens
-    may have gone since. `hidden` (batch, slots, width) leaves the layer that is looked at, or enters the decoder; `sight`
-    sees the vision tower.
+    may have gone since. `hidden` (batch, slots, width) leaves the layer that is looked at, or enters the decoder;
+    `sight` sees the vision tower.
     """
 
     def __init__(self, prompt: Prompt, stage: Stage, attended: Attended | str, hidden: Tensor, sight: Sight) -> None:

@@ -27,9 +27,10 @@ class KindOfNeed:
     Kinds are what k-means makes, when it is calibrated, of needed depth and log2(1 + needed tokens): `kinds` of them,
     fewer where fewer needs differ. `by_task_kind`: a sample's need is the mean of its kind's of the task, so that kinds
     are classes of the task's, and with enough `kinds` those themselves. A table of staircases takes their numbers with
-    edges 0.5, 1.5, ... `figures` and `text` as in `NeededDepth`. The rest are a calibration's numbers, unset before it: the `layer` that was read;
-    `means` and `scales` of the figures, a kind's `weights` of the figures so standardised and its `offsets`; its
-    `centres`, depth in layers and tokens; `spreads`, standard deviations of depth and log2(1 + tokens).
+    edges 0.5, 1.5, ... `figures` and `text` as in `NeededDepth`. The rest are a calibration's numbers, unset before it:
+    the `layer` that was read; `means` and `scales` of the figures, a kind's `weights` of the figures so standardised
+    and its `offsets`; its `centres`, depth in layers and tokens; `spreads`, standard deviations of depth and
+    log2(1 + tokens).
 
     Source: ours; k-means and the regression are those of scikit-learn.
     """
