@@ -27,7 +27,7 @@ def is_free(path: str) -> bool:
 
 def is_as_before(path: str, value: object) -> bool:
     """Is it a field of LATER that stands where it changes nothing? A folder from before then stays the same."""
-    group, *_, name = path.split(".")
+    group, _, name = path.partition(".")
     return group == "task" and name in LATER and value == LATER[name]
 
 
