@@ -139,7 +139,8 @@ def _check_supported(anatomy: Anatomy) -> None:
     """Refuse what would silently give another answer."""
     layers = anatomy.layers
     kinds = {anatomy.kind(i) for i in range(len(layers))}
-    others, implementation = sorted(kinds - _ATTENTION - OTHERS), anatomy.implementation
+    implementation, attending = anatomy.implementation, {anatomy.kind(i) for i in anatomy.attentive}
+    others = sorted(kinds - _ATTENTION - OTHERS | attending - _ATTENTION)  # both in one layer is neither
     lacks = [i for i in range(len(layers)) if anatomy.attention(i) is None and anatomy.kind(i) in _ATTENTION]
     problem = (
         "an encoder reads its pictures, no visual token is in its decoder's sequence"
