@@ -33,6 +33,8 @@ def stock_processor(folder: Path, trust_remote_code: bool = False) -> "Processor
     except CheckpointError:
         raise
     except Exception as error:  # a stranger's files, some of them read by other languages' code
+        if kind is not None and isinstance(error, AttributeError):  # MiniCPM-V's asks its part for videos
+            raise CheckpointError(f"{kind.__name__} {NO_TORCHVISION}") from error
         if is_of_code(error, trust_remote_code):
             raise
         for file in sorted(folder.glob("*.json")):

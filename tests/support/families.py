@@ -80,7 +80,9 @@ class Family:
                 weight.normal_(std=0.16)
             decoder = model.get_decoder()
             for layer in getattr(decoder, "model", decoder).layers:
-                attend = layer.self_attn  # peaked, so that the choice of tokens matters
+                attend = getattr(layer, "self_attn", None)  # peaked, so that the choice of tokens matters
+                if attend is None:
+                    continue
                 query = getattr(attend, "q_proj", None) or attend.q_b_proj
                 attend.q_norm.weight.add_(1.5) if hasattr(attend, "q_norm") else query.weight.mul_(2.5)
         return model

@@ -24,6 +24,11 @@ LARGE = WINDOWED | {  # Gemma 4's large models: full layers have heads of their 
 }  # fmt: skip
 SOFT = {"video_token_id": 127, "audio_token_id": 126, "audio_config": None}  # ids that no word of the toys has
 PIXTRAL = VISION | {"model_type": "pixtral", "image_size": 8 * SIDE, "patch_size": 4, "head_dim": 8}
+LINEAR = {  # some layers have linear attention
+    "layer_types": [f"{kind}_attention" for kind in ("linear", "full", "linear", "linear", "full", "linear")],
+    "linear_key_head_dim": 32, "linear_value_head_dim": 16, "linear_num_key_heads": 2, "linear_num_value_heads": 4,
+    "rope_parameters": MROPE["rope_parameters"] | {"partial_rotary_factor": 0.5, "mrope_section": [1, 1, 1]},
+}  # fmt: skip
 
 
 def _sized(n: int, generator: Generator) -> tuple[list[int], dict[str, Tensor]]:
@@ -31,6 +36,13 @@ def _sized(n: int, generator: Generator) -> tuple[list[int], dict[str, Tensor]]:
     side = 8 * SIDE
     pixels = torch.randn(n, 3, side, side, generator=generator)
     return [PATCHES] * n, {"pixel_values": pixels, "image_sizes": torch.tensor([[side, side]] * n)}
+
+
+def _sliced(n: int, generator: Generator) -> tuple[list[int], dict[str, Tensor]]:
+    """Square images without slices, their patches side by side, 4 x 4 patches a token."""
+    side = 4 * SIDE  # in patches
+    pixels = torch.randn(1, 3, 4, n * 4 * side * side, generator=generator)
+    return [PATCHES] * n, {"pixel_values": pixels, "target_sizes": torch.tensor([[side, side]] * n, dtype=torch.int32)}
 
 
 def _tile(n: int, generator: Generator) -> tuple[list[int], dict[str, Tensor]]:
@@ -64,6 +76,12 @@ POPULAR = {
     ),
     "ministral3": Family(
         "mistral3", _sized, {"model_type": "ministral3", "rope_parameters": YARN}, PIXTRAL, {"spatial_merge_size": 2}
+    ),
+    "qwen3_5": Family("qwen3_5", grids, LINEAR, DEEP),
+    "qwen3_5_moe": Family("qwen3_5_moe", grids, LINEAR | EXPERTS | {"shared_expert_intermediate_size": 40}, DEEP),
+    "minicpm_v_4_6": Family(
+        "minicpmv4_6", _sliced, LINEAR | {"model_type": "qwen3_5_text"},
+        VISION | {"image_size": 16 * SIDE, "patch_size": 4}, {"insert_layer_id": 1, "video_token_id": 127},
     ),
     "llama4": Family(
         "llama4", _tile,

@@ -47,9 +47,11 @@ NAMED = {
     "glm4_6v": {"image_token": "<|image|>", "video_token": "<|video|>"},
     "mistral_small": {"image_token": "[IMG]"},
     "llama4": {"image_token": "<|patch|>"},
+    "minicpm_v_4_6": {"image_token": "<|image_pad|>"},
 }
 LIKE = {  # whose entry a family has in a table where it has none of its own
     "idefics3": "smolvlm", "qwen2_5_vl": "qwen2_vl", "qwen3_vl": "qwen2_vl", "qwen3_vl_moe": "qwen2_vl",
+    "qwen3_5": "qwen2_vl", "qwen3_5_moe": "qwen2_vl",
     "gemma4_moe": "gemma4", "internvl3_5": "internvl", "internvl3_5_moe": "internvl", "glm4_6v_moe": "glm4_6v",
     "ministral3": "mistral_small",
 }  # fmt: skip
@@ -121,6 +123,7 @@ def _images(family: str) -> Any:
             size={"longest_edge": side}, max_image_size={"longest_edge": side}
         ),
         "mistral_small": lambda: hf.PixtralImageProcessor(patch_size=8, size={"longest_edge": 2 * side}),
+        "minicpm_v_4_6": lambda: hf.MiniCPMV4_6ImageProcessor(patch_size=4, scale_resolution=4 * side),
         "gemma4": lambda: hf.Gemma4ImageProcessor(patch_size=4, max_soft_tokens=70),
         "glm4_6v": lambda: hf.Glm46VImageProcessor(
             patch_size=4, size={"shortest_edge": 2 * 8 * 8 * 12, "longest_edge": 2 * 8 * 8 * 24}
@@ -137,7 +140,8 @@ CLASSES = {
     "qwen3_vl": "Qwen3VLProcessor", "smolvlm": "SmolVLMProcessor", "idefics3": "Idefics3Processor",
     "gemma3": "Gemma3Processor", "paligemma": "PaliGemmaProcessor", "qwen3_vl_moe": "Qwen3VLProcessor",
     "gemma4": "Gemma4Processor", "glm4_6v": "Glm46VProcessor", "mistral_small": "PixtralProcessor",
-    "llama4": "Llama4Processor",
+    "llama4": "Llama4Processor", "qwen3_5": "Qwen3VLProcessor", "qwen3_5_moe": "Qwen3VLProcessor",
+    "minicpm_v_4_6": "MiniCPMV4_6Processor",
 }  # fmt: skip
 SETTINGS = {
     "llava": {"patch_size": 4, "num_additional_image_tokens": 1, "vision_feature_select_strategy": "default"},
