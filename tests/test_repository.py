@@ -30,6 +30,14 @@ def test_what_a_page_names_exists(page: Path) -> None:
     assert not gone | targets
 
 
+def test_the_readme_counts_model_types_as_the_table_does() -> None:
+    told = r"(\d+) model types: (\d+) exact, (\d+) refused, (\d+) not applicable"
+    types, exact, refused, not_applicable = re.search(told, (ROOT / "docs" / "models.md").read_text()).groups()
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert f"{exact} of the {types} model types" in readme
+    assert f"{refused} are refused with the reason, in {not_applicable} no decoder reads visual tokens" in readme
+
+
 def test_the_lowest_versions_are_the_bounds() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     pins = dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "constraints-lowest.txt").read_text(), re.MULTILINE))

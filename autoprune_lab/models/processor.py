@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 LLAVA = ("llava", "llava_next", "llava_next_video", "llava_onevision")
 OWN = "processor_config.json"
+NO_TORCHVISION = "needs torchvision, even for pictures, and it is not installed: pip install torchvision"
 CLASS_TOKENS = {"clip_vision_model": 1, "siglip_vision_model": 0}  # beside the patches
 
 
@@ -32,6 +33,8 @@ def stock_processor(folder: Path, trust_remote_code: bool = False) -> "Processor
     except CheckpointError:
         raise
     except Exception as error:  # a stranger's files, some of them read by other languages' code
+        if kind is not None and isinstance(error, AttributeError):  # MiniCPM-V's asks its part for videos
+            raise CheckpointError(f"{kind.__name__} {NO_TORCHVISION}") from error
         if is_of_code(error, trust_remote_code):
             raise
         for file in sorted(folder.glob("*.json")):
@@ -119,7 +122,10 @@ def _parts_of(kind: type["ProcessorMixin"]) -> list[str]:
 
 
 def _video_class(folder: Path) -> type["ProcessorMixin"] | None:
-    """The stock class of the folder's model type if it wants a video processor that cannot be made here."""
+    """The stock class of the folder's model type if it wants a video processor that cannot be made here.
+
+    Raises CheckpointError where the class itself needs torchvision.
+    """
     from transformers import AutoConfig
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES as NAMES  # type: ignore[attr-defined]
     from transformers.models.auto.processing_auto import processor_class_from_name
@@ -132,4 +138,7 @@ def _video_class(folder: Path) -> type["ProcessorMixin"] | None:
     except Exception:  # told where the config itself is checked, or of a model with its own code
         return None
     kind = processor_class_from_name(name) if name else None
-    return kind if kind is not None and "video_processor" in _parts_of(kind) else None
+    try:
+        return kind if kind is not None and "video_processor" in _parts_of(kind) else None
+    except ImportError as error:  # a class that stands in for one which cannot be imported
+        raise CheckpointError(f"{name} {NO_TORCHVISION}") from error

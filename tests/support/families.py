@@ -78,8 +78,11 @@ class Family:
         with torch.no_grad():
             for weight in (p for p in model.parameters() if p.ndim > 1):
                 weight.normal_(std=0.16)
-            for layer in model.get_decoder().layers:  # peaked attention, so that the choice of tokens matters
-                attend = layer.self_attn
+            decoder = model.get_decoder()
+            for layer in getattr(decoder, "model", decoder).layers:
+                attend = getattr(layer, "self_attn", None)  # peaked, so that the choice of tokens matters
+                if attend is None:
+                    continue
                 query = getattr(attend, "q_proj", None) or attend.q_b_proj
                 attend.q_norm.weight.add_(1.5) if hasattr(attend, "q_norm") else query.weight.mul_(2.5)
         return model

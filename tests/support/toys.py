@@ -7,6 +7,7 @@ from typing import Any
 
 import transformers as hf
 from families import FAMILIES, IMAGE, PATCHES, PINPOINTS, SIDE, TILE
+from popular import POPULAR
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 SIZE = 128  # of the vocabulary
@@ -35,20 +36,51 @@ NAMED = {
     },
     "gemma3": {"image_token": "<image_soft_token>", "boi_token": "<start_of_image>", "eoi_token": "<end_of_image>"},
     "paligemma": {"image_token": "<image>"},
+    "gemma4": {
+        "image_token": "<|image|>",
+        "boi_token": "<|image>",
+        "eoi_token": "<image|>",
+        "audio_token": "<|audio|>",
+        "boa_token": "<|audio>",
+        "eoa_token": "<audio|>",
+    },
+    "glm4_6v": {"image_token": "<|image|>", "video_token": "<|video|>"},
+    "mistral_small": {"image_token": "[IMG]"},
+    "llama4": {"image_token": "<|patch|>"},
+    "minicpm_v_4_6": {"image_token": "<|image_pad|>"},
 }
-NAMED |= {"qwen2_5_vl": NAMED["qwen2_vl"], "qwen3_vl": NAMED["qwen2_vl"], "idefics3": NAMED["smolvlm"]}
+LIKE = {  # whose entry a family has in a table where it has none of its own
+    "idefics3": "smolvlm", "qwen2_5_vl": "qwen2_vl", "qwen3_vl": "qwen2_vl", "qwen3_vl_moe": "qwen2_vl",
+    "qwen3_5": "qwen2_vl", "qwen3_5_moe": "qwen2_vl",
+    "gemma4_moe": "gemma4", "internvl3_5": "internvl", "internvl3_5_moe": "internvl", "glm4_6v_moe": "glm4_6v",
+    "ministral3": "mistral_small",
+}  # fmt: skip
 MORE = {  # special tokens that a family's own prompt needs beside the named ones
-    **{name: ["<|vision_start|>", "<|vision_end|>"] for name in ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")},
-    **{name: [f"<row_{i}_col_{j}>" for i in (1, 2) for j in (1, 2)] for name in ("smolvlm", "idefics3")},
+    "qwen2_vl": ["<|vision_start|>", "<|vision_end|>"],
+    "smolvlm": [f"<row_{i}_col_{j}>" for i in (1, 2) for j in (1, 2)],
+    "glm4_6v": ["<|begin_of_image|>", "<|end_of_image|>"],
+    "mistral_small": ["[IMG_BREAK]", "[IMG_END]"],
 }
-SHOWN = {"internvl": "<IMG_CONTEXT>", "gemma3": "<start_of_image>"}  # what the chat template puts for a picture
-QWEN = "<|vision_start|><|image_pad|><|vision_end|>"
-SHOWN |= dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen3_vl"), QWEN)
+SHOWN = {  # what the chat template puts for a picture
+    "internvl": "<IMG_CONTEXT>",
+    "qwen2_vl": "<|vision_start|><|image_pad|><|vision_end|>",
+    "gemma3": "<start_of_image>",
+    "gemma4": "<|image|>",
+    "glm4_6v": "<|begin_of_image|><|image|><|end_of_image|>",
+    "mistral_small": "[IMG]",
+    "llama4": "<|image|>",
+}
+
+
+def _of(table: dict[str, Any], family: str, default: Any = None) -> Any:
+    """The family's own entry, or that of the family whose processor it has."""
+    return table.get(family, table.get(LIKE.get(family, family), default))
 
 
 def tokenizer(family: str) -> hf.PreTrainedTokenizerFast:
     """A few whole words, <unk> for all others; the image token has the id that the family's config names."""
-    special = [*NAMED[family].values(), *MORE.get(family, [])]
+    named, more = _of(NAMED, family), _of(MORE, family, [])
+    special = [*named.values(), *more]
     words = list(dict.fromkeys(["<pad>", "<s>", "</s>", "<unk>", *WORDS, *LETTERS]))
     image = special.pop(0)
     words = [*words[:IMAGE], image, *words[IMAGE:], *special]
@@ -57,13 +89,13 @@ def tokenizer(family: str) -> hf.PreTrainedTokenizerFast:
     return hf.PreTrainedTokenizerFast(
         tokenizer_object=core,
         pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>",
-        extra_special_tokens=NAMED[family] | {f"more_{i}": word for i, word in enumerate(MORE.get(family, []))},
+        extra_special_tokens=named | {f"more_{i}": word for i, word in enumerate(more)},
         clean_up_tokenization_spaces=False,
     )  # fmt: skip
 
 
 def chat_template(family: str) -> str:
-    shown = SHOWN.get(family, "<image>")
+    shown = _of(SHOWN, family, "<image>")
     return (
         "{% for m in messages %}{{ m['role'] }}: {% for part in m['content'] %}{% if part['type'] == 'image' %}"
         + shown
@@ -90,18 +122,26 @@ def _images(family: str) -> Any:
         "idefics3": lambda: hf.Idefics3ImageProcessor(
             size={"longest_edge": side}, max_image_size={"longest_edge": side}
         ),
+        "mistral_small": lambda: hf.PixtralImageProcessor(patch_size=8, size={"longest_edge": 2 * side}),
+        "minicpm_v_4_6": lambda: hf.MiniCPMV4_6ImageProcessor(patch_size=4, scale_resolution=4 * side),
+        "gemma4": lambda: hf.Gemma4ImageProcessor(patch_size=4, max_soft_tokens=70),
+        "glm4_6v": lambda: hf.Glm46VImageProcessor(
+            patch_size=4, size={"shortest_edge": 2 * 8 * 8 * 12, "longest_edge": 2 * 8 * 8 * 24}
+        ),
         "gemma3": lambda: hf.Gemma3ImageProcessor(size=_square(side)),
         "paligemma": lambda: hf.SiglipImageProcessor(size=_square(side), image_seq_length=PATCHES),
     }
-    makers |= dict.fromkeys(("qwen2_5_vl", "qwen3_vl"), makers["qwen2_vl"])
-    return makers[family]()
+    return _of(makers, family)()
 
 
 CLASSES = {
     "llava": "LlavaProcessor", "llava_next": "LlavaNextProcessor", "llava_onevision": "LlavaOnevisionProcessor",
     "internvl": "InternVLProcessor", "qwen2_vl": "Qwen2VLProcessor", "qwen2_5_vl": "Qwen2_5_VLProcessor",
     "qwen3_vl": "Qwen3VLProcessor", "smolvlm": "SmolVLMProcessor", "idefics3": "Idefics3Processor",
-    "gemma3": "Gemma3Processor", "paligemma": "PaliGemmaProcessor",
+    "gemma3": "Gemma3Processor", "paligemma": "PaliGemmaProcessor", "qwen3_vl_moe": "Qwen3VLProcessor",
+    "gemma4": "Gemma4Processor", "glm4_6v": "Glm46VProcessor", "mistral_small": "PixtralProcessor",
+    "llama4": "Llama4Processor", "qwen3_5": "Qwen3VLProcessor", "qwen3_5_moe": "Qwen3VLProcessor",
+    "minicpm_v_4_6": "MiniCPMV4_6Processor",
 }  # fmt: skip
 SETTINGS = {
     "llava": {"patch_size": 4, "num_additional_image_tokens": 1, "vision_feature_select_strategy": "default"},
@@ -110,18 +150,23 @@ SETTINGS = {
     "smolvlm": {"image_seq_len": PATCHES},
     "idefics3": {"image_seq_len": PATCHES},
     "gemma3": {"image_seq_length": PATCHES},
+    "mistral_small": {"patch_size": 4, "spatial_merge_size": 2},
+    "llama4": {"patch_size": 4, "pixel_shuffle_ratio": 0.5},
 }
 SETTINGS["llava_next"] = SETTINGS["llava"]
 
 
 def save_toy(family: str, folder: Path, template: bool = True) -> Path:
     """Model, tokenizer, image processor and processor settings, in the files that hub snapshots have."""
-    model = FAMILIES[family].build(vocab_size=SIZE)
+    model = (FAMILIES | POPULAR)[family].build(vocab_size=SIZE)
     model.generation_config.eos_token_id, model.generation_config.pad_token_id = 2, 0
     model.save_pretrained(folder)
     tokenizer(family).save_pretrained(folder)
-    _images(family).save_pretrained(folder)
-    settings = {"processor_class": CLASSES[family]} | SETTINGS.get(family, {})
+    if family == "llama4":  # its class cannot be made without torchvision
+        (folder / "preprocessor_config.json").write_text('{"image_processor_type": "Llama4ImageProcessorFast"}')
+    else:
+        _images(family).save_pretrained(folder)
+    settings = {"processor_class": _of(CLASSES, family)} | _of(SETTINGS, family, {})
     (folder / "processor_config.json").write_text(json.dumps(settings))
     if template:
         (folder / "chat_template.jinja").write_text(chat_template(family))
