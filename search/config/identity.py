@@ -27,8 +27,8 @@ def is_free(path: str) -> bool:
 
 def is_as_before(path: str, value: object) -> bool:
     """Is it a field of LATER that stands where it changes nothing? A folder from before then stays the same."""
-    group, _, name = path.partition(".")
-    return group == "task" and name in LATER and value == LATER[name]
+    name = path.rpartition(".")[2]
+    return path.startswith("task.") and name in LATER and value == LATER[name]
 
 
 def made_of(settings: "Settings", weights: str = "") -> dict[str, Any]:
