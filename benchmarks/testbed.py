@@ -1,7 +1,7 @@
 """Is the embedded model a pruning testbed? Depth of need, selection, schedules and cuts, on the report split.
 
     python -m benchmarks.testbed --out benchmarks/results/testbed-shapes-s0.json --pictures docs/pictures
-    python -m benchmarks.testbed --world dense --model runs/train/dense-s0 --out testbed-dense-s0.json
+    python -m benchmarks.testbed --world dense --model embedded:dense-s0 --out benchmarks/results/testbed-dense-s0.json
 
 Prints one table per question and writes them as JSON; `--pictures` also draws one scene per kind, the depth-of-need
 figure and the patches that one question keeps. All numbers are from the embedded models.
