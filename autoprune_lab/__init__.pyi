@@ -87,10 +87,10 @@ from .statistics.resampling import Difference as Difference
 from .statistics.resampling import difference as difference
 from .tasks.base import Sample as Sample
 from .tasks.base import Task as Task
-from .tasks.base import TaskError as TaskError
 from .tasks.dense import DenseTask as DenseTask
 from .tasks.driving import DrivingTask as DrivingTask
 from .tasks.driving_files import DrivingFilesTask as DrivingFilesTask
+from .tasks.errors import TaskError as TaskError
 from .tasks.files import FilesTask as FilesTask
 from .tasks.gqa import GQATask as GQATask
 from .tasks.mmbench import MMBenchTask as MMBenchTask
@@ -100,6 +100,7 @@ from .tasks.scienceqa import ScienceQATask as ScienceQATask
 from .tasks.several import SeveralTask as SeveralTask
 from .tasks.shapes import ShapesTask as ShapesTask
 from .tasks.textvqa import TextVQATask as TextVQATask
+from .tasks.videos import Video as Video
 from .tasks.vizwiz import VizWizTask as VizWizTask
 from .tasks.vqav2 import VQAv2Task as VQAv2Task
 from .trace.patches import plot_patches as plot_patches

@@ -46,7 +46,9 @@ def needs(monkeypatch, right, agrees, n_vision, pruner=PRUNER, settings=SETTINGS
 
     monkeypatch.setattr(calibration, "replay", replay)
     geometries = [replace(SMALL, n_layers=n_layers, n_vision=n) for n in n_vision]
-    return calibration.measure_needs(SimpleNamespace(geometries=geometries), pruner, settings), asked
+    prepared = SimpleNamespace(samples=[SimpleNamespace(kind=f"kind{i}") for i in range(len(n_vision))])
+    evaluator = SimpleNamespace(geometries=geometries, prepared=prepared)
+    return calibration.measure_needs(evaluator, pruner, settings), asked
 
 
 def test_needs_are_the_least_depth_and_the_least_tokens(monkeypatch):
