@@ -288,8 +288,7 @@ def _refusal(processor: Any, sample: Sample) -> LeftOut | None:
 def _tokenise(processor: Any, samples: Sequence[Sample]) -> dict[str, Any]:
     texts = [prompt_text(processor, sample) for sample in samples]
     images = [list(sample.images) for sample in samples]
-    videos = [video for sample in samples for video in sample.videos]
-    filmed = _filmed(processor, texts, samples) if videos else {}
+    filmed = _filmed(processor, texts, samples)
     try:
         inputs = processor(
             text=texts, images=images if any(images) else None, padding=True, return_tensors="pt", **filmed
@@ -303,8 +302,12 @@ def _tokenise(processor: Any, samples: Sequence[Sample]) -> dict[str, Any]:
 def _filmed(processor: Any, texts: Sequence[str], samples: Sequence[Sample]) -> dict[str, Any]:
     """The videos as a processor of transformers takes them, in the order of the prompts, all of their frames shown.
 
-    Raises RefusedError where a prompt does not have one place for each: what has none would not be shown.
+    Empty where there are none. Raises RefusedError where a prompt does not have one place for each: what has none would
+    not be shown.
     """
+    videos = [video for sample in samples for video in sample.videos]
+    if not videos:
+        return {}
     token = getattr(processor, "video_token", None)
     for text, sample in zip(texts, samples, strict=True):
         if token is not None and (n := text.count(token)) != len(sample.videos):
@@ -312,6 +315,5 @@ def _filmed(processor: Any, texts: Sequence[str], samples: Sequence[Sample]) -> 
                 f"the prompt of {sample.id} has {token} {n} times for {len(sample.videos)} videos: does "
                 "chat_template.jinja word videos, and is the token not in the question?"
             )
-    videos = [video for sample in samples for video in sample.videos]
     told = {"video_metadata": [video.metadata() for video in videos], "do_sample_frames": False}
     return {"videos": [video.pixels() for video in videos], "videos_kwargs": told}

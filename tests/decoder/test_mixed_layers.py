@@ -7,7 +7,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
-import transformers
+from expected_sorting import OLDER
 from mapping import tiny_model
 from sorting import ARMS, Tiny, is_visual, oracle_of, pruner, pruner_for
 
@@ -17,7 +17,6 @@ from autoprune_lab.evidence.evidence import NoAttentionError
 from autoprune_lab.pruner import Pruner
 from policies.fixed import FixedPolicy
 
-OLDER = tuple(int(part) for part in transformers.__version__.split(".")[:2]) < (5, 23)
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # transformers' own, about default configs
     pytest.mark.skipif(OLDER, reason="older transformers lack some of these models"),

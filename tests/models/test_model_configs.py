@@ -6,11 +6,11 @@ from pathlib import Path
 import layouts
 import pytest
 import yaml
-from expected_sorting import EXPECTED
+from expected_sorting import EXPECTED, OLDER
 from families import FAMILIES
 from popular import POPULAR
 from toys import save_toy
-from transformers import AutoModelForImageTextToText, __version__
+from transformers import AutoModelForImageTextToText
 from transformers.utils.import_utils import is_torchvision_available
 
 from autoprune_lab.evaluation.evaluate import evaluate
@@ -59,14 +59,11 @@ NEW = [
     for toy in toys
     if toy in POPULAR and name not in TORCHVISION
 ]
-MADE_WITH = (5, 23)  # an older transformers may lack a type, or compute it otherwise
-current = pytest.mark.skipif(
-    tuple(int(part) for part in __version__.split(".")[:2]) < MADE_WITH, reason="made with transformers 5.23"
-)
+current = pytest.mark.skipif(OLDER, reason="made with transformers 5.23")
 HUB = {
     file.stem: settings["path"]
     for file in sorted((conf_dir() / "model").glob("*.yaml"))
-    if "/" in (settings := yaml.safe_load(file.read_text()))["path"] and not settings["path"].startswith("runs/")
+    if "/" in (settings := yaml.safe_load(file.read_text()))["path"]
 }
 
 

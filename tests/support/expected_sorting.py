@@ -4,6 +4,12 @@
 columns that are at fault.
 """
 
+import transformers
+
+MADE_WITH = (5, 23)
+OLDER = tuple(int(part) for part in transformers.__version__.split(".")[:2]) < MADE_WITH
+"""Does this transformers lack some of the types, or compute them otherwise than is known here?"""
+
 _SORTED = {
     "exact": """
         aria aya_vision chameleon cohere2_vision cohere_compass cosmos3_edge cosmos3_omni deepseek_ocr2

@@ -26,7 +26,7 @@ def test_it_is_small():
 
 
 def test_it_answers(vlm: VLM, prepared):
-    """docs/testbed.md has the figure, on ten times the samples; 90 % here leaves room for chance."""
+    """docs/testbed.md has the figure, on two and a half times the samples; 90 % here leaves room for chance."""
     assert evaluate(vlm, prepared).score > 0.9
 
 
