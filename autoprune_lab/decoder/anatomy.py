@@ -1,6 +1,7 @@
 """Anatomy: where a transformers vision-language model keeps the parts that pruning touches."""
 
 import inspect
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -72,6 +73,23 @@ class Anatomy:
     def chunk(self, layer: int) -> int | None:
         """How long the stretches of the prompt are that a token of this layer sees one of; None: it sees all."""
         return self.config.attention_chunk_size if self.kind(layer) == _CHUNKED else None
+
+    @cached_property
+    def shares(self) -> bool:
+        """Are there layers that make no keys and values of their own?"""
+        return any(map(_is_shared, self.layers))
+
+    def source(self, layer: int) -> int:
+        """The layer whose keys and values this one attends to: itself, or the last one of its kind that makes some."""
+        if not _is_shared(self.layers[layer]):
+            return layer
+        kind, before = self.kind(layer), range(layer)
+        return max(i for i in before if self.kind(i) == kind and not _is_shared(self.layers[i]))
+
+    @property
+    def streams(self) -> int:
+        """How many versions of a token's hidden state its layers take at once, see `streams`."""
+        return self.config.altup_num_inputs if hasattr(self.layers[0], "altup") else 1
 
     def sees_all(self, layer: int) -> bool:
         """Does a token of this layer see everything before it?"""
@@ -145,11 +163,8 @@ def _check_supported(anatomy: Anatomy) -> None:
         if others
         else "flash attention counts windows and chunks in pruned tokens; load it with attn_implementation='sdpa'"
         if "flash" in implementation and kinds - {_FULL}
-        else f"{_shared(layers)} of its {len(layers)} decoder layers reuse the keys and values of earlier ones, which "
-        "would still hold the tokens that were dropped in between"
-        if _shared(layers)
-        else "its decoder layers take several streams of hidden states at once"
-        if any(hasattr(layer, "altup") for layer in layers)
+        else "its decoder layers reuse the keys and values of earlier ones, and are not handed them as `shared_kv_states`"
+        if any(_is_shared(layer) and "shared_kv_states" not in _names(layer.self_attn) for layer in layers)
         else "its decoder adds image features between layers in a way that is not known"
         if adds_features(anatomy.decoder) and not is_known(anatomy.decoder)
         else "flex_attention has no 4-D masks; load it with attn_implementation='sdpa'"
@@ -160,6 +175,10 @@ def _check_supported(anatomy: Anatomy) -> None:
         raise ValueError(f"{type(anatomy.model).__name__} is not supported: {problem}")
 
 
-def _shared(layers: nn.ModuleList) -> int:
-    """How many layers make no keys and values of their own (Gemma 3n, Gemma 4's small ones)."""
-    return sum(bool(getattr(layer.self_attn, "is_kv_shared_layer", False)) for layer in layers)
+def _is_shared(layer: nn.Module) -> bool:
+    """Does it make no keys and values of its own (Gemma 3n, Gemma 4's small ones)?"""
+    return bool(getattr(getattr(layer, "self_attn", None), "is_kv_shared_layer", False))
+
+
+def _names(module: Any) -> Collection[str]:
+    return inspect.signature(type(module).forward).parameters

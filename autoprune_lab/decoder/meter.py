@@ -80,7 +80,9 @@ def cache_bytes(cache: Cache | None, n_tokens: Int[np.ndarray, "batch layers"]) 
     if cache is None:
         return held
     layers: Any = cache.layers  # of attention, all of them: others do not attach
-    for layer, n in zip(layers, n_tokens.T, strict=True):
+    for layer, n in zip(layers, n_tokens.T, strict=False):  # some make no list of layers that hold nothing
+        if getattr(layer, "keys", None) is None:  # of a layer that attends to an earlier one's
+            continue
         one = layer.keys[:1, :, :1].nbytes + layer.values[:1, :, :1].nbytes
         held += one * np.minimum(n, layer.keys.shape[2])
     return held

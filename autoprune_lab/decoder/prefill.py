@@ -15,6 +15,7 @@ from autoprune_lab.decoder.contract import PrunerLike
 from autoprune_lab.decoder.layout import Prompt, Stage
 from autoprune_lab.decoder.sight import Sight
 from autoprune_lab.decoder.source import DecoderSource, Entered, LiveEvidence
+from autoprune_lab.decoder.streams import parted
 from autoprune_lab.decoder.tap import Tapped, arm
 from autoprune_lab.decoder.view import View
 from autoprune_lab.evidence.evidence import Evidence
@@ -58,7 +59,7 @@ class Prefill:
         self.armed = self._is_tapped(layer)
         kwargs = self.view.narrow(layer, kwargs, hidden, self.stage)
         if self.armed:
-            self.entered = Entered(self.anatomy.layers[layer], hidden, kwargs)
+            self.entered = Entered(self.anatomy.layers[layer], parted(hidden, self.anatomy.streams), kwargs)
             arm(self.anatomy.layers[layer].self_attn, self._record)
         return hidden, kwargs
 
