@@ -163,7 +163,7 @@ def _check_supported(anatomy: Anatomy) -> None:
         if others
         else "flash attention counts windows and chunks in pruned tokens; load it with attn_implementation='sdpa'"
         if "flash" in implementation and kinds - {_FULL}
-        else "its decoder layers reuse the keys and values of earlier ones, and are not handed them as `shared_kv_states`"
+        else "decoder layers reuse the keys and values of earlier ones, and are not handed them as `shared_kv_states`"
         if any(_is_shared(layer) and "shared_kv_states" not in _names(layer.self_attn) for layer in layers)
         else "its decoder adds image features between layers in a way that is not known"
         if adds_features(anatomy.decoder) and not is_known(anatomy.decoder)

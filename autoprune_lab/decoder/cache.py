@@ -41,7 +41,8 @@ def pruned_of(cache: Cache) -> Pruned | None:
     """How the prompt in `cache` was pruned; None: it was not. ValueError if that was forgotten."""
     pruned = getattr(cache, _PRUNED, None)
     layers: Any = cache.layers
-    if pruned is None and len({n for layer in layers if (n := layer.get_seq_length())}) > 1:  # 0: another's keys
+    counted = {layer.get_seq_length() for layer in layers if hasattr(layer, "get_seq_length")}
+    if pruned is None and len(counted) > 1:
         raise ValueError("this cache was pruned, but not by an attached pruner: start again from the prompt")
     return pruned
 
