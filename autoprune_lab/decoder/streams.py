@@ -13,4 +13,6 @@ def joined(hidden: Tensor, n_streams: int) -> Tensor:
 
 def parted(hidden: Tensor, n_streams: int) -> Tensor:
     """The way back."""
-    return hidden if n_streams == 1 else hidden.unflatten(2, (n_streams, -1)).permute(2, 0, 1, 3).contiguous()
+    return (
+        hidden if n_streams == 1 else hidden.reshape(*hidden.shape[:2], n_streams, -1).permute(2, 0, 1, 3).contiguous()
+    )
