@@ -1,6 +1,7 @@
 """Anatomy: where a transformers vision-language model keeps the parts that pruning touches."""
 
 import inspect
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,6 +21,9 @@ _INNER_NAMES = ("language_model", "text_model", "model", "decoder", "backbone")
 _TOWER_NAMES = ("vision_tower", "visual", "vision_model")
 _FULL, _SLIDING, _CHUNKED = "full_attention", "sliding_attention", "chunked_attention"
 _ATTENTION = {_FULL, _SLIDING, _CHUNKED}
+
+SHARED = "shared_kv_states"
+"""The argument in which layers hand on keys and values, by kind of layer; once by the layer that made them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +92,23 @@ class Anatomy:
         """How long the stretches of the prompt are that a token of this layer sees one of; None: it sees all."""
         return self.config.attention_chunk_size if self.kind(layer) == _CHUNKED else None
 
+    @cached_property
+    def shares(self) -> bool:
+        """Are there layers that make no keys and values of their own?"""
+        return any(map(_is_shared, self.layers))
+
+    def source(self, layer: int) -> int:
+        """The layer whose keys and values this one attends to: itself, or the last one of its kind that makes some."""
+        if not _is_shared(self.layers[layer]):
+            return layer
+        kind, before = self.kind(layer), range(layer)
+        return max(i for i in before if self.kind(i) == kind and not _is_shared(self.layers[i]))
+
+    @property
+    def streams(self) -> int:
+        """How many versions of a token's hidden state its layers take at once, see `streams`."""
+        return self.config.altup_num_inputs if hasattr(self.layers[0], "altup") else 1
+
     def sees_all(self, layer: int) -> bool:
         """Does a token of this layer see everything before it?"""
         return self.window(layer) is None and self.chunk(layer) is None
@@ -137,44 +158,48 @@ def _visual_ids(model: PreTrainedModel) -> tuple[int, ...]:
 
 def _check_supported(anatomy: Anatomy) -> None:
     """Refuse what would silently give another answer."""
-    layers = anatomy.layers
-    kinds = {anatomy.kind(i) for i in range(len(layers))}
-    implementation, attending = anatomy.implementation, {anatomy.kind(i) for i in anatomy.attentive}
-    others = sorted(kinds - _ATTENTION - OTHERS | attending - _ATTENTION)  # both in one layer is neither
-    lacks = [i for i in range(len(layers)) if anatomy.attention(i) is None and anatomy.kind(i) in _ATTENTION]
-    problem = (
-        "an encoder reads its pictures, no visual token is in its decoder's sequence"
-        if getattr(anatomy.model.config, "is_encoder_decoder", False)
-        else "it writes by block diffusion, reading a prompt more than once"
-        if hasattr(anatomy.model.config, "canvas_length")
-        else "its prompt goes through an encoder, and what it decodes holds no picture"
-        if "decoder_input_ids" in inspect.signature(type(anatomy.model).forward).parameters
-        else f"its decoder mixes in {others}, only full, sliding, chunked and linear attention and convolution are "
-        "supported"
-        if others
-        else f"decoder layers {lacks} have no `self_attn`"
-        if lacks
-        else "none of its decoder layers has attention"
-        if not anatomy.attentive
-        else f"a bias in the input projection of its {sorted(kinds & OTHERS)} layers would carry padding along"
-        if any(map(leaks, layers))
-        else "flash attention counts windows and chunks in pruned tokens; load it with attn_implementation='sdpa'"
-        if "flash" in implementation and kinds & {_SLIDING, _CHUNKED}
-        else f"{_shared(layers)} of its {len(layers)} decoder layers reuse the keys and values of earlier ones, which "
-        "would still hold the tokens that were dropped in between"
-        if _shared(layers)
-        else "its decoder layers take several streams of hidden states at once"
-        if any(hasattr(layer, "altup") for layer in layers)
-        else "its decoder adds image features between layers in a way that is not known"
-        if adds_features(anatomy.decoder) and not is_known(anatomy.decoder)
-        else "flex_attention has no 4-D masks; load it with attn_implementation='sdpa'"
-        if implementation == "flex_attention"
-        else None
-    )
-    if problem:
+    problem = next(_problems(anatomy), None)
+    if problem is not None:
         raise ValueError(f"{type(anatomy.model).__name__} is not supported: {problem}")
 
 
-def _shared(layers: nn.ModuleList) -> int:
-    """How many layers make no keys and values of their own (Gemma 3n, Gemma 4's small ones)."""
-    return sum(bool(getattr(attention_of(layer), "is_kv_shared_layer", False)) for layer in layers)
+def _problems(anatomy: Anatomy) -> Iterator[str]:
+    """What speaks against it, the deepest cause first."""
+    config, layers, implementation = anatomy.model.config, anatomy.layers, anatomy.implementation
+    kinds = {anatomy.kind(i) for i in range(len(layers))}
+    if getattr(config, "is_encoder_decoder", False):
+        yield "an encoder reads its pictures, no visual token is in its decoder's sequence"
+    if hasattr(config, "canvas_length"):
+        yield "it writes by block diffusion, reading a prompt more than once"
+    if "decoder_input_ids" in _names(anatomy.model):
+        yield "its prompt goes through an encoder, and what it decodes holds no picture"
+    attending = {anatomy.kind(i) for i in anatomy.attentive}
+    if others := sorted(kinds - _ATTENTION - OTHERS | attending - _ATTENTION):  # both in one layer is neither
+        yield (
+            f"its decoder mixes in {others}, only full, sliding, chunked and linear attention and convolution are "
+            "supported"
+        )
+    if lacks := [i for i in range(len(layers)) if anatomy.attention(i) is None and anatomy.kind(i) in _ATTENTION]:
+        yield f"decoder layers {lacks} have no `self_attn`"
+    if not anatomy.attentive:
+        yield "none of its decoder layers has attention"
+    if any(map(leaks, layers)):
+        yield f"a bias in the input projection of its {sorted(kinds & OTHERS)} layers would carry padding along"
+    if "flash" in implementation and kinds & {_SLIDING, _CHUNKED}:
+        yield "flash attention counts windows and chunks in pruned tokens; load it with attn_implementation='sdpa'"
+    if any(_is_shared(layer) and SHARED not in _names(attention_of(layer)) for layer in layers):
+        yield f"decoder layers reuse the keys and values of earlier ones, and are not handed them as `{SHARED}`"
+    if adds_features(anatomy.decoder) and not is_known(anatomy.decoder):
+        yield "its decoder adds image features between layers in a way that is not known"
+    if implementation == "flex_attention":
+        yield "flex_attention has no 4-D masks; load it with attn_implementation='sdpa'"
+
+
+def _is_shared(layer: nn.Module) -> bool:
+    """Does it make no keys and values of its own (Gemma 3n, Gemma 4's small ones)?"""
+    return bool(getattr(attention_of(layer), "is_kv_shared_layer", False))
+
+
+def _names(module: Any) -> Collection[str]:
+    """The arguments of its class's forward."""
+    return inspect.signature(type(module).forward).parameters

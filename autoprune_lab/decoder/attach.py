@@ -18,7 +18,9 @@ from autoprune_lab.decoder.extent import NPrompt, check_n_prompt
 from autoprune_lab.decoder.positions import check_compact
 from autoprune_lab.decoder.session import Session
 from autoprune_lab.decoder.shadow import shadowed
+from autoprune_lab.decoder.sharing import SLICED, computes_last_only
 from autoprune_lab.decoder.sight import KINDS
+from autoprune_lab.decoder.streams import joined, parted
 from autoprune_lab.decoder.tap import disarm
 from autoprune_lab.decoder.temperature import by_original_place, counts_places
 from autoprune_lab.decoder.tower import Tower, watch
@@ -100,6 +102,8 @@ def _hook(session: Session, undo: ExitStack) -> None:
 
     undo.enter_context(shadowed(anatomy.model, name, called_eagerly(forward, called)))
     before(anatomy.decoder, lambda module, args, kwargs: session.begin(_named(module.forward, args, kwargs)))
+    if computes_last_only(anatomy):
+        before(anatomy.decoder, lambda module, args, kwargs: (args, kwargs | {SLICED: 0}))
     for index, layer in enumerate(anatomy.layers):
         _, *names = inspect.signature(type(layer).forward).parameters  # the class's own: an instance's may be a wrapper
         before(layer, functools.partial(_enter, session, index, names))
@@ -140,8 +144,10 @@ def _enter(
     session: Session, index: int, names: Sequence[str], module: nn.Module, args: Any, kwargs: Any
 ) -> tuple[Any, Any]:
     given = dict(zip(names, args, strict=False)) | kwargs
-    hidden, kwargs = session.enter(index, given.pop(names[0]), given)
-    return (hidden,), kwargs
+    own, n_streams = given.pop(names[0]), session.anatomy.streams
+    side_by_side = joined(own, n_streams)
+    hidden, kwargs = session.enter(index, side_by_side, given)
+    return (own if hidden is side_by_side else parted(hidden, n_streams),), kwargs
 
 
 def _leave(session: Session, module: nn.Module, args: Any, output: Any) -> Any:

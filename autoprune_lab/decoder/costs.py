@@ -212,7 +212,8 @@ class _Runs:
             layer.forward = functools.partial(self._unless_many, layer.forward)
         for place, layer in enumerate(twin.layers):
             layer.register_forward_pre_hook(self._at(place))
-            layer.register_forward_hook(self._at(_OUTSIDE))
+            if place + 1 < self.n_layers:  # what follows the last one is done for the tokens that leave it
+                layer.register_forward_hook(self._at(_OUTSIDE))
 
     def prefill(self, n_tokens: int, visual: bool = False) -> _Spent:
         """A whole prompt, of text or of visual tokens."""

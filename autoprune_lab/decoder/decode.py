@@ -8,11 +8,12 @@ from jaxtyping import Bool
 from torch import Tensor
 from transformers import Cache
 
-from autoprune_lab.decoder.anatomy import Anatomy
+from autoprune_lab.decoder.anatomy import SHARED, Anatomy
 from autoprune_lab.decoder.cache import cache_of
 from autoprune_lab.decoder.layout import Pruned, Stage
 from autoprune_lab.decoder.masks import Keys, causal_mask, keys_since, step_masks
 from autoprune_lab.decoder.positions import compact_positions_since, reads_positions, rotary_at
+from autoprune_lab.decoder.sharing import shared_by
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +51,7 @@ class Decode:
     def _give(self, layer: int, pruned: Pruned, hidden: Tensor, kwargs: dict[str, Any]) -> dict[str, Any]:
         """The arguments that every layer of the same stage and kind gets in place of its own."""
         stage, n_new, bounded = pruned.stages[layer], hidden.shape[1], not self.anatomy.sees_all(layer)
-        n_keys, n_forgotten = cache_of(kwargs).layers[layer].get_mask_sizes(n_new)
+        n_keys, n_forgotten = self._sizes(layer, n_new, kwargs)
         padded = self._may_be_padded(layer, pruned, kwargs.get("attention_mask"))
         reads = reads_positions(self.anatomy.layers[layer])
         given: dict[str, Any] = {"attention_mask": None} | ({} if reads else {"position_ids": None})
@@ -74,6 +75,15 @@ class Decode:
             if kwargs.get("position_embeddings") is not None:  # layers without a rotary get none
                 given["position_embeddings"] = rotary_at(self.anatomy, layer, hidden, positions)
         return given
+
+    def _sizes(self, layer: int, n_new: int, kwargs: dict[str, Any]) -> tuple[int, int]:
+        """How many keys the layer attends to, and how many before them were let go."""
+        held: Any = cache_of(kwargs).layers
+        if (source := self.anatomy.source(layer)) == layer:
+            n_keys, n_forgotten = held[layer].get_mask_sizes(n_new)
+            return n_keys, n_forgotten
+        _, (keys, _) = shared_by(self.anatomy, layer, kwargs[SHARED])  # the new tokens' are among them already
+        return keys.shape[2], held[source].get_seq_length() - keys.shape[2]
 
     def _mask_of_one(self, stage: Stage, pruned: Pruned, since: Tensor, padded: bool, hidden: Tensor) -> Tensor:
         """What one new token may see; made for all stages together."""

@@ -92,6 +92,17 @@ class Stage:
         ranks = self.ranks.scatter(1, self.index.gather(1, slots), self.vision.or_else(rank, self.rank))
         return replace(self, ranks=ranks)
 
+    def slots_of(self, later: "Stage") -> Int[Tensor, "batch later"]:
+        """Where the tokens of a later stage stand in this one."""
+        places = torch.arange(self.index.shape[1], device=self.index.device).expand_as(self.index)
+        return torch.zeros_like(self.ranks).scatter(1, self.index, places).gather(1, later.index)
+
+    def hiding_but(self, later: "Stage") -> "Stage":
+        """These slots, of which those alone are real that a later stage still has."""
+        there = as_bytes(torch.zeros_like(self.ranks, dtype=torch.bool)).scatter(1, later.index, as_bytes(later.valid))
+        real = there.gather(1, self.index).bool()
+        return replace(self, real=real, n_valid=later.n_valid, n_vision=later.n_vision, cut=True)
+
     @cached_property
     def _others(self) -> UInt8[Tensor, "batch slots"]:
         others = self.others.gather(1, self.index)

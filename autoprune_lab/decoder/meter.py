@@ -81,9 +81,9 @@ def cache_bytes(cache: Cache | None, n_tokens: Int[np.ndarray, "batch layers"]) 
     if cache is None:
         return held
     layers: Any = cache.layers
-    for layer, n in zip(layers, n_tokens.T, strict=True):
+    for layer, n in zip(layers, n_tokens.T, strict=False):  # some make no list of layers that hold nothing
         held += sum(state[:1].nbytes for state in states_of(layer) if state is not None)
-        if getattr(layer, "keys", None) is None:
+        if getattr(layer, "keys", None) is None:  # without attention, or attends to an earlier one's
             continue
         one = layer.keys[:1, :, :1].nbytes + layer.values[:1, :, :1].nbytes
         held += one * np.minimum(n, layer.keys.shape[2])

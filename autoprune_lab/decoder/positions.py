@@ -86,5 +86,10 @@ def check_compact(anatomy: Anatomy) -> None:
             f"positions='compact': layers of {name} scale attention by a token's place in the full prompt; "
             "use positions='original'"
         )
+    if anatomy.shares:
+        raise ValueError(
+            f"positions='compact': layers of {name} reuse keys of earlier ones, which stand where these had them; "
+            "use positions='original'"
+        )
     if not hasattr(anatomy.decoder, "rotary_emb"):
         raise ValueError(f"positions='compact': the decoder of {name} has no `rotary_emb`; use positions='original'")

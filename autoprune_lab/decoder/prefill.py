@@ -16,6 +16,7 @@ from autoprune_lab.decoder.contract import PrunerLike
 from autoprune_lab.decoder.layout import Prompt, Stage
 from autoprune_lab.decoder.sight import Sight
 from autoprune_lab.decoder.source import Attended, DecoderSource, Entered, LiveEvidence, no_attention
+from autoprune_lab.decoder.streams import parted
 from autoprune_lab.decoder.tap import Tapped, arm
 from autoprune_lab.decoder.view import View
 from autoprune_lab.evidence.evidence import Evidence
@@ -62,7 +63,7 @@ class Prefill:
             self.tapped = None
         kwargs = self.view.narrow(layer, kwargs, hidden, self.stage)
         if attention is not None and is_read:
-            entered = Entered(self.anatomy.layers[layer], attention, hidden, kwargs)
+            entered = Entered(self.anatomy.layers[layer], attention, parted(hidden, self.anatomy.streams), kwargs)
             arm(attention, functools.partial(self._record, layer, self.stage, entered))
         return hidden, kwargs
 

@@ -43,7 +43,7 @@ def read_prefix(model: PreTrainedModel, arguments: dict[str, Any], last: int) ->
     """Run layers 0 to `last` on `generate`'s arguments, no pruner attached; None for a model that cannot be resumed."""
     anatomy = Anatomy.of(model)
     whole = all(anatomy.sees_all(index) and index in anatomy.attentive for index in range(last + 1))
-    if not whole or adds_features(anatomy.decoder):
+    if not whole or adds_features(anatomy.decoder) or anatomy.shares:
         return None
 
     def leave(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:

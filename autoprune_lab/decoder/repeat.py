@@ -78,7 +78,7 @@ class Repeat:
         return self.prompt.spread(hidden, self.stage)
 
     def _cut(self, hidden: Tensor, stage: Stage, entered: Tensor) -> Tensor:
-        hidden = take(hidden, _slots(self.stage, stage, self.prompt)[..., None], dim=1)
+        hidden = take(hidden, self.stage.slots_of(stage)[..., None], dim=1)
         before = entered.shape[1]
         same = torch.where(stage.visual[:, :before, None], entered, hidden[:, :before])
         self.stage = stage
@@ -100,10 +100,3 @@ def _longer(stage: Stage, begun: Stage, now: Stage) -> Stage:
         ranks=joined(stage.ranks, now.ranks),
         n_valid=stage.n_valid + now.n_valid - begun.n_valid,
     )
-
-
-def _slots(before: Stage, after: Stage, prompt: Prompt) -> Tensor:
-    """Where the tokens of `after` stand in `before`, (batch, slots of `after`)."""
-    places = torch.arange(before.index.shape[1], device=before.index.device).expand_as(before.index)
-    where = torch.zeros_like(prompt.stage.index).scatter(1, before.index, places)
-    return where.gather(1, after.index)

@@ -25,6 +25,7 @@ from autoprune_lab.decoder.meter import Meter, cache_bytes, share
 from autoprune_lab.decoder.places import told
 from autoprune_lab.decoder.prefill import Prefill
 from autoprune_lab.decoder.repeat import First, Generating, Repeat
+from autoprune_lab.decoder.sharing import seen
 from autoprune_lab.decoder.sight import KINDS, Shown, Sight
 from autoprune_lab.decoder.tower import Call, Tower
 from autoprune_lab.schedule.flops import prefill_flops
@@ -204,7 +205,7 @@ class Session:
         self._tell_late(int(run.prompt.n_late.sum()))
         generating = self.generating
         if run.cache is not None:
-            pruned = Pruned(run.prompt.stage, run.stages, self.pruner.positions)
+            pruned = Pruned(run.prompt.stage, seen(self.anatomy, run.stages), self.pruner.positions)
             width = generating.width if generating is not None and generating.width else pruned.width
             remember(run.cache, pruned.without_end(max(pruned.width - width, 0)))  # candidates may be taken back
         elif generating is not None:

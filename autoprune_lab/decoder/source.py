@@ -1,5 +1,6 @@
 """Evidence from a live decoder: everything is computed on request, and its cost written down."""
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +11,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from autoprune_lab.decoder.anatomy import SHARED
 from autoprune_lab.decoder.layout import Picks, Prompt, Stage, as_bytes, take
 from autoprune_lab.decoder.sight import Sight
 from autoprune_lab.decoder.tap import Counted, Tapped, calls_in, last_probabilities, probabilities, rows_at_once
@@ -234,6 +236,13 @@ class DecoderSource:
                 "before it are not known; take rotary=True"
             )
         still = {"position_embeddings": (torch.ones_like(rotary[0]), torch.zeros_like(rotary[1]))}
+        if getattr(entered.attention, "is_kv_shared_layer", False):
+            raise ValueError(
+                f"{type(layer).__name__} takes an earlier layer's keys, rotated already: queries and keys before the "
+                "rotary embedding are not known; take rotary=True"
+            )
+        if SHARED in kwargs:  # what later layers are handed stays what it is
+            kwargs = kwargs | {SHARED: copy.copy(kwargs[SHARED])}
         alone = {name: None for name in kwargs if "past_key_value" in name or "cache" in name}  # held once already
         with Counted(layer) as counted:
             calls = calls_in(entered.attention, lambda: layer.forward(hidden, **kwargs | alone | still))

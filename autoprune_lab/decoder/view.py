@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from autoprune_lab.decoder.anatomy import Anatomy
+from autoprune_lab.decoder.anatomy import SHARED, Anatomy
 from autoprune_lab.decoder.layout import Stage
 from autoprune_lab.decoder.masks import causal_mask, narrow_mask, prompt_keys
 from autoprune_lab.decoder.per_token import narrow_tokens
@@ -17,6 +17,7 @@ from autoprune_lab.decoder.positions import (
     rotary_at,
     rotary_table,
 )
+from autoprune_lab.decoder.sharing import narrow_shared, shared_by
 
 
 class View:
@@ -27,6 +28,7 @@ class View:
         self._tables: _Made = {}
         self._narrowed: _Made = {}
         self._stage: Stage | None = None
+        self._stages: dict[int, Stage] = {}
 
     def narrow(self, layer: int, kwargs: dict[str, Any], hidden: Tensor, stage: Stage) -> dict[str, Any]:
         """`kwargs` of `layer`, as transformers built them for the full prompt -> as the stage needs them.
@@ -35,6 +37,7 @@ class View:
         stage by their meaning, anything else that holds a value per token by its shape; ValueError for what has the
         prompt's length and no known shape.
         """
+        self._stages[layer] = stage
         if not stage.cut:
             return kwargs
         if stage is not self._stage:
@@ -47,7 +50,16 @@ class View:
             key = name if attends else f"{name} of no attention"  # of one None other masks are made
             return _once(self._narrowed, key, given[name], lambda: make(layer, name, given[name], hidden, stage))
 
-        return {name: made(name) for name in given}
+        shared = {SHARED: self._shared(layer, given.pop(SHARED), stage)} if SHARED in given else {}
+        return {name: made(name) for name in given} | shared
+
+    def _shared(self, layer: int, shared: Any, stage: Stage) -> Any:
+        """Layers that make keys hand on all of them: these go to whoever has fewer tokens by then."""
+        before = self._stages[self.anatomy.source(layer)]
+        if before is stage:
+            return shared
+        key, pair = shared_by(self.anatomy, layer, shared)
+        return _once(self._narrowed, SHARED, pair, lambda: narrow_shared(key, pair, shared, before, stage))
 
     def _made(self, layer: int, name: str, value: Any, hidden: Tensor, stage: Stage) -> Any:
         if name == "attention_mask":

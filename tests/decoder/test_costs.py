@@ -113,7 +113,7 @@ def test_a_plain_decoder_has_the_geometry_that_its_config_says():
 
 PRUNED = (
     "dense", "experts in every second layer", "latent keys, a dense layer first", "windows",
-    "heads of unlike sizes", "heads of unlike sizes, experts",
+    "heads of unlike sizes", "heads of unlike sizes, experts", "two streams",
 )  # fmt: skip
 
 
@@ -159,7 +159,8 @@ def test_a_budget_holds_in_torch_s_count_and_so_does_a_decoded_token(name):
     assert unpruned == flops.unpruned_flops(record.geometry)
     assert 0.5 < (spent - record.scoring_flops) / unpruned == record.flops_ratio <= 0.55
     assert flops.kv_cache_bytes(record.geometry, record.counts, 4) == record.kv_cache_bytes == n_bytes
-    entered = zip(record.counts + record.geometry.n_text, record.geometry.each, strict=True)
+    counts = record.counts[[anatomy.source(i) for i in range(N_LAYERS)]]  # a step attends to all keys that are there
+    entered = zip(counts + record.geometry.n_text, record.geometry.each, strict=True)
     seen = [min(n, layer.window or n) + 1 for n, layer in entered]
     assert decoded == flops.decode_flops(record.geometry, np.array(seen))
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 import transformers as hf
 from arms import ARMS, CLOSE, pruner
-from decoders import DECODERS, LAST_FULL, LAYERED
-from families import FAMILIES, IMAGE, TEXT, WHOLE, WINDOW
+from decoders import DECODERS, LAYERED
+from families import FAMILIES, IMAGE, TEXT, WHOLE
 from oracle import Oracle
 from transformers.modeling_outputs import BaseModelOutput
 
@@ -17,13 +17,17 @@ from autoprune_lab.decoder import prefill
 from autoprune_lab.decoder.anatomy import Anatomy
 from autoprune_lab.decoder.positions import reads_positions
 from autoprune_lab.pruner import Pruner
+from autoprune_lab.selection.recovery import drop
 from policies.fixed import FixedPolicy
 
 pytestmark = pytest.mark.filterwarnings("ignore::autoprune_lab.trace.trace.UnprunedWarning")  # one prompt is text alone
 STEPS = 8
-LOOSE = {"gemma4": {"atol": 2e-4, "rtol": 0}}  # logits of attention are not scaled down there, so rounding grows
-CASES = [(name, "stairs", "original") for name in DECODERS if name != "llama4"] + [
-    (name, arm, "compact") for name, arm in (("ministral3", "stairs"), ("muse", "entrance"), ("gemma2", "adaptive"))
+# logits of attention are not scaled down there, so rounding grows
+LOOSE = {name: {"atol": 2e-4, "rtol": 0} for name in ("gemma4", "gemma3n")}
+CASES = [
+    *((name, "stairs", "original") for name in DECODERS if name != "llama4"),
+    *(("gemma3n", arm, "original") for arm in ("adaptive", "entrance")),
+    *((name, arm, "compact") for name, arm in (("ministral3", "stairs"), ("muse", "entrance"), ("gemma2", "adaptive"))),
 ]
 
 
@@ -95,13 +99,15 @@ def test_keep_all_through_the_gather_path_equals_the_unpruned_model(monkeypatch,
             assert torch.equal(model(name)(**inputs).logits[real], expected)
 
 
-def test_an_input_of_each_layer_follows_the_tokens():
-    net, samples = LAYERED.build(), prompts(LAYERED)
-    inputs = LAYERED.batch(samples, "right")
+@pytest.mark.parametrize("n_shared", [0, 2])  # 2: attend to keys of layer 1, with cuts behind it
+def test_an_input_of_each_layer_follows_the_tokens(n_shared):
+    layered = replace(LAYERED, text=LAYERED.text | {"num_kv_shared_layers": n_shared})
+    net, samples = layered.build(), prompts(layered)
+    inputs = layered.batch(samples, "right")
     with torch.no_grad(), pruner("stairs", "original").attach(net) as trace:
         logits = net(**inputs).logits
     for row, mask, one, record in zip(logits, inputs["attention_mask"].bool(), samples, trace.samples, strict=True):
-        expected = Oracle(LAYERED, one, "last").logits(one.ids, record.planned)
+        expected = Oracle(layered, one, "last").logits(one.ids, record.planned)
         text = one.ids != IMAGE
         torch.testing.assert_close(row[mask][text], expected[text], **LOOSE["gemma4"])
 
@@ -148,17 +154,10 @@ def _with_text(model_type, **text):
     return replace(FAMILIES["llava"], text={"model_type": model_type} | text).build()
 
 
-GEMMA3N = {
-    "layer_types": LAST_FULL, "hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": 64, "laurel_rank": 4,
-    "intermediate_size": [80] * 6, "activation_sparsity_pattern": [0.0] * 6,
-}  # fmt: skip
-
-
-def gemma4_that_shares():
-    return _with_text(
-        "gemma4_text", sliding_window=WINDOW, layer_types=LAST_FULL, global_head_dim=12, hidden_size_per_layer_input=0,
-        num_kv_shared_layers=2,
-    )  # fmt: skip
+def one_that_shares_in_its_own_way():
+    net = _with_text("llama")
+    net.get_decoder().layers[4].self_attn.is_kv_shared_layer = True
+    return net
 
 
 def encoder_decoder():
@@ -174,8 +173,7 @@ def encoder_decoder():
 
 
 REFUSED = {
-    "2 of its 6 decoder layers reuse the keys and values of earlier ones": gemma4_that_shares,
-    "several streams of hidden states": lambda: _with_text("gemma3n_text", num_kv_shared_layers=0, **GEMMA3N),
+    "and are not handed them as `shared_kv_states`": one_that_shares_in_its_own_way,
     "its prompt goes through an encoder, and what it decodes holds no picture": encoder_decoder,
 }
 
@@ -186,7 +184,85 @@ def test_a_decoder_that_would_not_be_exact_is_refused(reason):
         pass
 
 
-def test_compact_positions_are_refused_where_attention_goes_by_place():
+@pytest.mark.parametrize("name", ["llama4", "gemma3n"])
+def test_compact_positions_are_refused_where_places_are_not_the_layer_s_own(name):
     compact = pruner("stairs", "compact")
-    with pytest.raises(ValueError, match="use positions='original'"), compact.attach(model("llama4")):
+    with pytest.raises(ValueError, match="use positions='original'"), compact.attach(model(name)):
         pass
+
+
+def test_layers_name_those_whose_keys_they_attend_to():
+    assert [Anatomy.of(model("gemma3n")).source(i) for i in range(6)] == [0, 1, 2, 1, 2, 1]
+    assert not Anatomy.of(model("gemma4")).shares
+
+
+@torch.no_grad()
+def test_without_a_cache_keys_of_earlier_layers_are_those_of_the_tokens_left():
+    inputs = lambda: DECODERS["gemma3n"].batch(prompts(DECODERS["gemma3n"]))  # noqa: E731 - transformers changes them
+    given = {"max_new_tokens": 4, "min_new_tokens": 4, "suppress_tokens": [IMAGE], "do_sample": False}
+    told = {"return_dict_in_generate": True, "output_logits": True}
+    with pruner("stairs", "original").attach(model("gemma3n")):
+        cached = model("gemma3n").generate(**inputs(), **given, **told)
+        repeated = model("gemma3n").generate(**inputs(), **given, **told, use_cache=False)
+    assert torch.equal(cached.sequences, repeated.sequences)
+    torch.testing.assert_close(torch.stack(repeated.logits), torch.stack(cached.logits), **LOOSE["gemma3n"])
+
+
+@torch.no_grad()
+def test_a_second_turn_sees_of_earlier_layers_what_the_first_one_left():
+    family, net, new = DECODERS["gemma3n"], model("gemma3n"), torch.tensor([7, 8, 9, 10])
+    one = prompts(family)[1]
+    with pruner("stairs", "original").attach(net) as trace:
+        cached = net(**family.batch([one])).past_key_values
+        logits = net(input_ids=new[None], past_key_values=cached).logits[0]
+    expected = Oracle(family, one, "last").logits(torch.cat([one.ids, new]), trace.samples[0].planned)
+    torch.testing.assert_close(logits, expected[-len(new) :], **LOOSE["gemma3n"])
+
+
+@torch.no_grad()
+def test_an_unpruned_cache_that_lacks_the_sharing_layers_goes_on():
+    net, inputs = model("gemma3n"), DECODERS["gemma3n"].batch(prompts(DECODERS["gemma3n"])[:1])
+    step = {"input_ids": torch.tensor([[7]])}
+    expected = net(**step, past_key_values=net(**inputs).past_key_values).logits
+    cached = net(**inputs).past_key_values
+    with pruner("stairs", "original").attach(net):
+        assert torch.equal(net(**step, past_key_values=cached).logits, expected)
+
+
+def looking(evidence):
+    """Reads keys as they are before the rotary embedding, and goes by something else."""
+    evidence.keys("vision", rotary=False)
+    return evidence.last_row_mean
+
+
+def by_last_row(evidence):
+    return evidence.last_row_mean
+
+
+@torch.no_grad()
+def test_looking_at_keys_before_the_rotary_leaves_those_that_are_handed_on():
+    inputs = DECODERS["gemma3n"].batch(prompts(DECODERS["gemma3n"])[:2])
+    last = Anatomy.of(model("gemma3n")).source(5)
+    logits = []
+    for scorer in (by_last_row, looking):
+        with Pruner(FixedPolicy(layer=last + 1, keep=0.3), scorer=scorer, probe_layer=last).attach(model("gemma3n")):
+            logits.append(model("gemma3n")(**inputs).logits)
+    assert torch.equal(*logits)
+    late = Pruner(FixedPolicy(layer=5, keep=0.3), scorer=looking, probe_layer=4)
+    with pytest.raises(ValueError, match="rotated already"), late.attach(model("gemma3n")):
+        model("gemma3n")(**inputs)
+
+
+@torch.no_grad()
+def test_a_recovery_gives_back_every_stream():
+    net, inputs = model("gemma3n"), DECODERS["gemma3n"].batch(prompts(DECODERS["gemma3n"])[:2])
+
+    def unmerged(evidence, scores, kept, merged):
+        survivors = drop(evidence, scores, kept, merged)
+        return survivors._replace(hidden=evidence.hidden.clone())
+
+    logits = []
+    for recovery in (drop, unmerged):
+        with Pruner(FixedPolicy(layer=2, keep=0.5), recovery=recovery).attach(net):
+            logits.append(net(**inputs).logits)
+    assert torch.equal(*logits)

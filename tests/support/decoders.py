@@ -50,6 +50,11 @@ LAYERED = _around(
     hidden_size_per_layer_input=8, vocab_size_per_layer_input=VOCAB, num_kv_shared_layers=0,
 )  # fmt: skip
 
+STREAMS = {  # Gemma 3n's: four versions of every hidden state, an input of each layer
+    "hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": VOCAB, "laurel_rank": 4,
+    "intermediate_size": [80] * N_LAYERS, "activation_sparsity_pattern": [0.0] * N_LAYERS,
+}  # fmt: skip
+
 DECODERS = {
     "ministral3": _around("ministral3", rope_parameters=SCALED),  # queries scaled by position
     "mistral4": _around(
@@ -69,6 +74,10 @@ DECODERS = {
     "gemma4": _around(
         "gemma4_text", sliding_window=WINDOW, layer_types=LAST_FULL, global_head_dim=12,
         hidden_size_per_layer_input=0, num_kv_shared_layers=0,
+    ),
+    "gemma3n": _around(  # keys of layers 1 and 2, cuts before, at and behind them
+        "gemma3n_text", sliding_window=WINDOW, layer_types=["sliding_attention", "full_attention"] * 3,
+        num_kv_shared_layers=3, **STREAMS,
     ),
     "ernie": _Typed(
         "ernie4_5_vl_moe", _flat_grids,

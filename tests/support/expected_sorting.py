@@ -13,7 +13,8 @@ OLDER = tuple(int(part) for part in transformers.__version__.split(".")[:2]) < M
 _SORTED = {
     "exact": """
         aria aya_vision chameleon cohere2_vision cohere_compass cosmos3_edge cosmos3_omni deepseek_ocr2
-        deepseek_vl deepseek_vl_hybrid emu3 ernie4_5_vl_moe exaone4_5 fast_vlm fuyu gemma3 gemma4 gemma4_unified
+        deepseek_vl deepseek_vl_hybrid emu3 ernie4_5_vl_moe exaone4_5 fast_vlm fuyu gemma3 gemma3n gemma4
+        gemma4+shared gemma4_unified
         glm46v glm4v glm4v_moe glm_ocr glmga got_ocr2 granite4_vision granite_docling hunyuan_vl
         hyperclovax_vision_v2 idefics2 idefics3 internvl janus kimi_k25 lfm2_vl lfm3_vl lighton_ocr llama4 llava
         llava+qwen3_moe llava_next llava_next_video llava_onevision minicpm_ocr minicpmv4_6 minicpmv4_7
@@ -40,9 +41,6 @@ _SORTED = {
     "refused: reference_sliding_attention": """
         unlimited_ocr
     """,
-    "refused: reuse the keys and values": """
-        gemma3n gemma4+shared
-    """,
     "not applicable": """
         blip evolla florence2 git idefics mistral4 mllama pi0 pix2struct pp_formulanet t5gemma2 udop
         vision-encoder-decoder
@@ -53,7 +51,9 @@ EXPECTED = {model_type: sorting for sorting, types in _SORTED.items() for model_
 REPRESENTATIVES = [
     *(types.split()[0] for types in _SORTED.values()),
     "ernie4_5_vl_moe",  # experts of pictures, and of text
+    "gemma3n",  # keys of earlier layers, several streams of hidden states
     "gemma4",  # heads of unlike sizes, videos
+    "gemma4+shared",  # keys of earlier layers, inputs of each layer
     "granite4_vision",  # features added inline
     "lfm3_vl",  # layers of convolution, windows
     "llama4",  # chunks, and queries scaled by place

@@ -67,7 +67,7 @@ class Oracle:
 
     def _enter(self, count, layer, args, kwargs):
         if count < self.alive[self.visual].sum():
-            self._drop(count, args[0][0])
+            self._drop(count, args[0][0] if args[0].ndim == 3 else torch.cat(list(args[0][:, 0]), dim=-1))  # streams
         self.kept.append(np.flatnonzero(self.alive[self.visual].numpy()))
         allowed = self._visible(layer, kwargs["attention_mask"]) & (self.alive | torch.eye(len(self.alive)).bool())
         told = {"attention_mask": torch.zeros(allowed.shape).masked_fill(~allowed, torch.finfo().min)[None, None]}
