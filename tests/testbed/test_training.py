@@ -19,6 +19,7 @@ from autoprune_lab.testbed.shapes.layout import layout
 from autoprune_lab.testbed.shapes.lessons import PREFIX, make_lesson
 from autoprune_lab.testbed.training import run
 from autoprune_lab.testbed.training.batches import collate
+from autoprune_lab.testbed.training.contract import Polish
 from autoprune_lab.testbed.training.optim import Optimiser
 from autoprune_lab.testbed.training.progress import Checkpoint, recipe
 from autoprune_lab.testbed.training.reader import look_at_picture, read
@@ -203,6 +204,36 @@ def test_an_interrupted_training_goes_on_in_either_stage_and_a_finished_one_stay
         run.train(COURSE_OF_STEPS, tmp_path, seed=6, steps=3)
     assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
     assert stages == []
+
+
+def test_polishing_goes_on_where_it_stopped_and_saves_the_running_mean(tmp_path, monkeypatch, stages, capsys):
+    """Of three steps the first gives the mean, each later one a quarter of it."""
+    polished = replace(COURSE_OF_STEPS, polish=Polish(3, make_lesson, losses.answer_loss, rate=20.0, memory=0.75))
+    seen = []
+
+    class Watched(run.Optimiser):
+        def step(self, loss):
+            super().step(loss)
+            seen.append(self.parameters[0].detach().clone())
+
+    monkeypatch.setattr(run, "Optimiser", Watched)
+    with monkeypatch.context() as broken:
+        broken.setattr(run, "save", _fail)
+        with pytest.raises(InterruptedError):
+            run.train(polished, tmp_path, seed=5, steps=1)
+    assert stages == ["vision"] * 3 + ["whole"] * (1 + 3)
+    capsys.readouterr()
+    stages.clear()
+    seen_first = seen[-3:-1]  # the third step is run again, with other lessons
+    run.train(polished, tmp_path, seed=5, steps=1)
+    assert stages == ["whole"] * 2
+    assert "resumed polish from step 2" in capsys.readouterr().out
+    a, b, c = *seen_first, seen[-1]
+    mean = 0.75 * (0.75 * a + 0.25 * b) + 0.25 * c
+    saved = load_model(str(tmp_path)).model.model.language_model.layers[0].self_attn.q_proj.weight
+    assert mean.shape == saved.shape
+    torch.testing.assert_close(saved.float(), mean, atol=1e-4, rtol=1e-3)
+    assert (mean - c).abs().max() > 1e-3
 
 
 def _fail(*args: object) -> None:

@@ -1,13 +1,15 @@
 """How the `dense` model is trained."""
 
+from functools import partial
+
 import torch
 
 from autoprune_lab.testbed.dense import losses
 from autoprune_lab.testbed.dense.layout import layout
-from autoprune_lab.testbed.dense.lessons import Lessons, make_lesson
+from autoprune_lab.testbed.dense.lessons import COUNTING, Lessons, make_lesson
 from autoprune_lab.testbed.dense.wording import KINDS
 from autoprune_lab.testbed.shapes.losses import answer_loss
-from autoprune_lab.testbed.training.contract import Course
+from autoprune_lab.testbed.training.contract import Course, Polish
 from autoprune_lab.testbed.training.looking import blind_start_loss
 from autoprune_lab.testbed.training.patch_labels import vision_loss
 from autoprune_lab.testbed.training.reader import Reading
@@ -48,4 +50,5 @@ COURSE = Course(
     terms=terms,
     tally=tally,
     half=True,
+    polish=Polish(300, partial(make_lesson, weights=COUNTING), answer_loss),
 )

@@ -12,6 +12,22 @@ from autoprune_lab.testbed.training.reader import Reading
 
 
 @dataclass(frozen=True)
+class Polish:
+    """A last stage: answers alone, at a small learning rate, and the running mean of the weights is what is saved.
+
+    `rate`: of the learning rates of before, falling to 0. `memory`: part of the mean that a step leaves as it was.
+    Source: arXiv 1803.05407 (averaged weights).
+    Differs: the mean runs, older weights count less.
+    """
+
+    steps: int
+    make_lesson: Callable[[np.random.Generator], Any]
+    loss: Callable[[Reading], Tensor]
+    rate: float = 0.06
+    memory: float = 0.99
+
+
+@dataclass(frozen=True)
 class Course:
     """A world's model, lessons and losses; `lessons` below is a batch of what `make_lesson` makes.
 
@@ -34,3 +50,4 @@ class Course:
     tally: Callable[[Reading, Any], Tensor]  # reading, lessons
     figures: tuple[str, ...] = ("right",)
     half: bool = False
+    polish: Polish | None = None

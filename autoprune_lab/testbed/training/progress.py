@@ -35,6 +35,7 @@ def recipe(course: Course, seed: int, steps: int, processes: int) -> Recipe:
         "image_size": course.layout.image_size,
         "patch": course.layout.patch,
         "words": len(course.layout.words),
+        **({} if course.polish is None else {"polish_steps": course.polish.steps}),
     }
 
 
@@ -64,14 +65,17 @@ class Checkpoint:
     made_with: Recipe
     writes: bool
 
-    def keep(self, step: int, model: nn.Module, probes: nn.Module, optimiser: Optimiser) -> None:
-        """Write the state after `step` steps; a run that is killed meanwhile leaves the one before."""
+    def keep(self, step: int, model: nn.Module, beside: nn.Module, optimiser: Optimiser) -> None:
+        """Write the state after `step` steps; a run that is killed meanwhile leaves the one before.
+
+        `beside` the model: the probes, or what is averaged.
+        """
         if self.writes:
-            state = {"model": model.state_dict(), "probes": probes.state_dict(), "optimiser": optimiser.state()}
+            state = {"model": model.state_dict(), "beside": beside.state_dict(), "optimiser": optimiser.state()}
             with atomic_write(self.file) as half:
                 torch.save({**state, "step": step, "recipe": dict(self.made_with)}, half)
 
-    def resume(self, model: nn.Module, probes: nn.Module, optimiser: Optimiser) -> int:
+    def resume(self, model: nn.Module, beside: nn.Module, optimiser: Optimiser) -> int:
         """Load what was kept; the step to go on from, 0 where nothing was. CheckpointError where it does not fit."""
         if not self.file.exists():
             return 0
@@ -84,7 +88,7 @@ class Checkpoint:
             ) from error
         _compare(self.file, made_with, self.made_with)
         model.load_state_dict(state["model"])
-        probes.load_state_dict(state["probes"])
+        beside.load_state_dict(state["beside"])
         optimiser.load(state["optimiser"])
         return int(state["step"])
 

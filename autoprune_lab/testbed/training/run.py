@@ -1,4 +1,4 @@
-"""Trains an embedded model: first the eyes, then the whole. `make train` runs it."""
+"""Trains an embedded model: first the eyes, then the whole, which may be polished. `make train` runs it."""
 
 import json
 import time
@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import LlavaForConditionalGeneration
 
 from autoprune_lab.testbed.build import Layout, build_processor, build_untrained
 from autoprune_lab.testbed.training.batches import lesson_batches
-from autoprune_lab.testbed.training.contract import Course
+from autoprune_lab.testbed.training.contract import Course, Polish
 from autoprune_lab.testbed.training.optim import Optimiser
 from autoprune_lab.testbed.training.progress import Checkpoint, Recipe, is_finished, recipe, write_record
 from autoprune_lab.testbed.training.reader import Reading, look_at_picture, read
@@ -21,7 +22,12 @@ from autoprune_lab.testbed.training.token_code import place_code
 
 CHECKPOINT_EVERY = 100
 REPORT_EVERY = 50
-FIRST_LESSONS, APART, RESUMED = (1000, 2000), 1_000_000, 7919  # lesson seeds: of each stage, of ranks, of resumed runs
+MUON_LR, ADAM_LR, DECAY = 0.02, 3e-3, 0.6  # of the whole
+FIRST_LESSONS, APART, RESUMED = (
+    (1000, 2000, 3000),
+    1_000_000,
+    7919,
+)  # lesson seeds: of each stage, of ranks, of resumed runs
 
 
 def train(course: Course, out: Path, seed: int = 0, steps: int | None = None) -> None:
@@ -55,13 +61,16 @@ def _train(course: Course, out: Path, seed: int, steps: int, rank: int, made_wit
     config: Any = model.config
     probes = course.probes(config.text_config.hidden_size, config.vision_config.hidden_size)
     out.mkdir(parents=True, exist_ok=True)
-    eyes, both = (Checkpoint(out / name, made_with, rank == 0) for name in ("vision.pt", "whole.pt"))
-    train_vision(course, model, probes, seed + APART * rank, eyes)
-    train_whole(course, model, probes, seed + APART * rank, steps, both)
+    stages = [Checkpoint(out / f"{name}.pt", made_with, rank == 0) for name in ("vision", "whole", "polish")]
+    own = seed + APART * rank
+    train_vision(course, model, probes, own, stages[0])
+    train_whole(course, model, probes, own, steps, stages[1])
+    if course.polish is not None:
+        polish(course, course.polish, model, own, stages[2])
     if rank == 0:
         save(model, course.layout, out)
         write_record(out, made_with)
-        for stage in (eyes, both):
+        for stage in stages:
             stage.file.unlink(missing_ok=True)
 
 
@@ -109,14 +118,7 @@ def train_whole(
     checkpoint: Checkpoint,
 ) -> None:
     """Stage 2: decoder from scratch on answers, guided by where to look; the guidance fades from two thirds on."""
-    parts = [
-        (model.model.language_model, 1.0, True),
-        (model.lm_head, 1.0, False),
-        (probes, 1.0, False),
-        (model.model.vision_tower, 0.1, True),
-        (model.model.multi_modal_projector, 0.1, True),
-    ]
-    optimiser = Optimiser(parts, muon_lr=0.02, adam_lr=3e-3, decay=0.6, steps=steps)
+    optimiser = Optimiser([*_parts(model), (probes, 1.0, False)], MUON_LR, ADAM_LR, DECAY, steps)
     first = _resume(checkpoint, model, probes, optimiser)
     start, tally = time.time(), torch.zeros(len(course.figures) + 1, len(course.kinds))
     lessons_from = lesson_batches(course.make_lesson, FIRST_LESSONS[1] + seed + RESUMED * first, course.batch)
@@ -133,9 +135,43 @@ def train_whole(
             checkpoint.keep(step + 1, model, probes, optimiser)
 
 
-def _resume(checkpoint: Checkpoint, model: nn.Module, probes: nn.Module, optimiser: Optimiser) -> int:
+def polish(
+    course: Course, stage: Polish, model: LlavaForConditionalGeneration, seed: int, checkpoint: Checkpoint
+) -> None:
+    """Stage 3, see `Polish`; the model gets the mean weights at its end."""
+    optimiser = Optimiser(_parts(model), stage.rate * MUON_LR, stage.rate * ADAM_LR, DECAY, stage.steps)
+    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(stage.memory))  # type: ignore[no-untyped-call]
+    first = _resume(checkpoint, model, averaged, optimiser)
+    start, tally = time.time(), torch.zeros(len(course.figures) + 1, len(course.kinds))
+    lessons_from = lesson_batches(stage.make_lesson, FIRST_LESSONS[2] + seed + RESUMED * first, course.batch)
+    for step, lessons in zip(range(first, stage.steps), lessons_from, strict=False):
+        reading = read(model, lessons, frozenset(), course.half)
+        answer = stage.loss(reading)
+        optimiser.step(answer)
+        averaged.update_parameters(model)
+        tally += course.tally(reading, lessons)
+        if checkpoint.writes and (step % REPORT_EVERY == 0 or step == stage.steps - 1):
+            log = checkpoint.file.with_name("log.jsonl")
+            _report(course, step, time.time() - start, {"answer": answer}, tally, reading, log)
+            tally.zero_()
+        if (step + 1) % CHECKPOINT_EVERY == 0:
+            checkpoint.keep(step + 1, model, averaged, optimiser)
+    model.load_state_dict(averaged.module.state_dict())
+
+
+def _parts(model: LlavaForConditionalGeneration) -> list[tuple[nn.Module, float, bool]]:
+    """What is trained once the eyes are, see `Optimiser`."""
+    return [
+        (model.model.language_model, 1.0, True),
+        (model.lm_head, 1.0, False),
+        (model.model.vision_tower, 0.1, True),
+        (model.model.multi_modal_projector, 0.1, True),
+    ]
+
+
+def _resume(checkpoint: Checkpoint, model: nn.Module, beside: nn.Module, optimiser: Optimiser) -> int:
     """The step to go on from; a resumed run sees new lessons from there."""
-    step = checkpoint.resume(model, probes, optimiser)
+    step = checkpoint.resume(model, beside, optimiser)
     if step and checkpoint.writes:
         print(f"resumed {checkpoint.file.stem} from step {step}")
     return step
