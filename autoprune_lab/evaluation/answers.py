@@ -25,6 +25,7 @@ TYPES = {
 ROW = [(name, TYPES[hint]) for name, hint in get_type_hints(Record).items()]
 SCHEMA = pa.schema([("place", pa.int64()), *ROW, ("seconds", pa.float64())])
 PLACE = ["place"]
+LATER = ("confidence",)  # columns that parts written by earlier versions lack
 
 
 class AnswersError(ValueError):
@@ -119,9 +120,16 @@ def _read(file: Path, columns: list[str] | None = None) -> Any:
     try:
         with pq.ParquetFile(file) as source:
             table = source.read(columns)
-        return table if columns else table.cast(SCHEMA)
+        return table if columns else _completed(table).cast(SCHEMA)
     except (OSError, ValueError, KeyError) as error:
         raise _unreadable(file) from error
+
+
+def _completed(table: pa.Table) -> pa.Table:
+    """With empty cells in the columns that came later, in the schema's order."""
+    for name in set(LATER) - set(table.column_names):
+        table = table.append_column(name, pa.nulls(len(table)))
+    return table.select(SCHEMA.names) if set(SCHEMA.names) == set(table.column_names) else table
 
 
 def _unreadable(file: Path) -> AnswersError:

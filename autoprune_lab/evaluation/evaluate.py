@@ -19,7 +19,7 @@ from autoprune_lab.evaluation.prompts import Batch, PreparedTask
 from autoprune_lab.evidence.calibration import Calibrated, CalibrationError
 from autoprune_lab.evidence.evidence import Evidence
 from autoprune_lab.models.checkpoint import VLM
-from autoprune_lab.models.generation import greedily
+from autoprune_lab.models.generation import Certainty, greedily
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.flops import macs_3ndm, mean_tokens_entering, mean_tokens_leaving, unpruned_flops
 from autoprune_lab.schedule.geometry import Geometry
@@ -60,9 +60,9 @@ def evaluate(
     bar = tqdm(prepared.batches, desc="answering", unit="batch", disable=not progress, leave=False)
     for i, batch in enumerate(bar):
         told = pruner if pruner is None or complexities is None else _told(pruner, complexities[list(batch.places)])
-        answers, traces = _answer(vlm, prepared, batch, told, prefixes)
-        for place, answer, trace in zip(batch.places, answers, traces, strict=True):
-            rows[place] = _record(prepared, place, answer, trace)
+        answers, sure, traces = _answer(vlm, prepared, batch, told, prefixes)
+        for place, answer, confidence, trace in zip(batch.places, answers, sure, traces, strict=True):
+            rows[place] = _record(prepared, place, answer, confidence, trace)
         block += [rows[place] for place in batch.places]
         if after_block is not None and (i == last or prepared.batches[i + 1].block != batch.block):
             seconds = time.perf_counter() - start
@@ -141,17 +141,25 @@ def _at_probe(
 
 def _answer(
     vlm: VLM, prepared: PreparedTask, batch: Batch, pruner: Pruner | None, prefixes: Prefixes | None
-) -> tuple[list[str], Sequence[SampleTrace]]:
+) -> tuple[list[str], list[float], Sequence[SampleTrace]]:
+    """Each sample's answer, the model's probability of it, and what happened to its tokens."""
+    certainty = Certainty()
     arguments = batch.arguments()
     prefix = prefixes.of(batch, pruner) if prefixes is not None and pruner is not None else None
     begun = replayed(vlm.model, prefix) if prefix is not None else nullcontext()
     pruned = attached(pruner, vlm.model, warn=False) if pruner else nullcontext()
     with begun, torch.inference_mode(), greedily(vlm.model), pruned as trace:
-        tokens = vlm.model.generate(**arguments, max_new_tokens=prepared.task.max_new_tokens, do_sample=False)
+        tokens = vlm.model.generate(
+            **arguments,
+            max_new_tokens=prepared.task.max_new_tokens,
+            do_sample=False,
+            logits_processor=[certainty],
+        )
+        ends = vlm.model.generation_config.eos_token_id
     new = tokens[:, arguments["input_ids"].shape[1] :]
     answers = vlm.processor.batch_decode(new, skip_special_tokens=True)  # type: ignore[no-untyped-call]
     traces = trace.samples if trace is not None else [_unpruned(prepared.geometries[i]) for i in batch.places]
-    return answers, traces
+    return answers, certainty.of(new, ends), traces
 
 
 def _told(pruner: Pruner, bits: Float[np.ndarray, "batch"]) -> Pruner:
@@ -166,7 +174,7 @@ def _unpruned(geometry: Geometry) -> SampleTrace:
     return SampleTrace(geometry, everything, everything, unpruned_flops(geometry), 0)
 
 
-def _record(prepared: PreparedTask, place: int, answer: str, trace: SampleTrace) -> Record:
+def _record(prepared: PreparedTask, place: int, answer: str, confidence: float, trace: SampleTrace) -> Record:
     sample, geometry = prepared.samples[place], trace.geometry
     return Record(
         id=sample.id,
@@ -185,4 +193,5 @@ def _record(prepared: PreparedTask, place: int, answer: str, trace: SampleTrace)
         unpruned_macs=macs_3ndm(geometry, np.full(geometry.n_layers, geometry.n_vision)),
         mean_tokens_leaving=mean_tokens_leaving(trace.counts),
         tokens=tuple(trace.counts.tolist()),
+        confidence=confidence,
     )

@@ -10,6 +10,7 @@ from autoprune_lab.models.errors import CheckpointError, one_line
 from autoprune_lab.models.folder import read_json
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import GenerationConfig, PreTrainedModel
 
 FILE = "generation_config.json"
@@ -45,6 +46,33 @@ def greedily(model: "PreTrainedModel") -> Iterator[None]:
         yield
     finally:
         model.generation_config = own
+
+
+class Certainty:
+    """A logits processor that changes nothing: it keeps how probable the model holds the token that greedy takes next.
+
+    One number a sample and step: no second pass, and memory that does not grow with the vocabulary.
+    """
+
+    def __init__(self) -> None:
+        self.steps: list[Tensor] = []
+
+    def __call__(self, input_ids: "Tensor", scores: "Tensor") -> "Tensor":
+        """`scores` (batch, vocabulary), as they came."""
+        self.steps.append(scores.amax(-1) - scores.logsumexp(-1))
+        return scores
+
+    def of(self, new: "Tensor", ends: Any) -> list[float]:
+        """The probability of each answer, in [0, 1]: the product over its tokens, the one that ends it included.
+
+        `new` (batch, steps) are the generated ids, `ends` the id or ids that end an answer, or None.
+        """
+        import torch
+
+        ended = torch.isin(new, torch.as_tensor([] if ends is None else ends, device=new.device).to(new.dtype))
+        said = ended.cumsum(1) - ended.long() == 0  # padding follows the end
+        steps = torch.stack(self.steps, 1)
+        return [float(one) for one in torch.where(said, steps, torch.zeros_like(steps)).sum(1).exp()]
 
 
 def check_token_ids(folder: Path) -> None:

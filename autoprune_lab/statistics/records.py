@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _LISTS = ("answers", "tokens")  # of a record
+_MAY_LACK = ("complexity", "confidence")
 Z95 = float(norm.ppf(0.975))
 
 
@@ -21,7 +22,8 @@ class Record:
 
     FLOPs and MACs are those of the prefill: FLOPs as `flops` counts them, MACs as papers do (`flops.macs_3ndm`).
     `tokens` are the visual tokens entering each layer, `mean_tokens` and `mean_tokens_leaving` means over the layers;
-    complexity is in bits, None where the policy is not adaptive.
+    complexity is in bits, None where the policy is not adaptive. `confidence` is the model's probability of its own
+    answer, in [0, 1], None in records from before it was kept.
     """
 
     id: str
@@ -40,6 +42,7 @@ class Record:
     unpruned_macs: int
     mean_tokens_leaving: float
     tokens: tuple[int, ...]
+    confidence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -129,8 +132,8 @@ class Records:
         rows = []
         for row in frame.to_dict("records"):
             lists = {name: tuple(np.asarray(row[name]).tolist()) for name in _LISTS}
-            bits = None if pd.isna(row["complexity"]) else row["complexity"]
-            rows.append(Record(**{str(key): value for key, value in row.items()} | lists | {"complexity": bits}))
+            known = {name: None if pd.isna(value := row.get(name)) else value for name in _MAY_LACK}
+            rows.append(Record(**{str(key): value for key, value in row.items()} | lists | known))
         return cls(tuple(rows), seconds)
 
 

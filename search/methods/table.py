@@ -17,6 +17,7 @@ from autoprune_lab.pruner import Pruner
 from autoprune_lab.pruner_file import plain
 from autoprune_lab.statistics.contrast import Arms, Estimate
 from autoprune_lab.statistics.records import Records
+from autoprune_lab.statistics.reliability import reliability
 from search.methods.arms import UNPRUNED, Arm
 from search.study.model_evaluator import ModelEvaluator
 
@@ -85,7 +86,9 @@ def _row(name: str, method: str, tokens: float, arms: Arms, time_ratio: float) -
     }
     for kind in records.by_kind():
         row |= _columns(f"score/{kind}", arms.score(name, kind))
-    return row
+    row |= _columns("loyalty", arms.loyalty(name, UNPRUNED))
+    row["no_op"] = name != UNPRUNED and arms.is_no_op(name, UNPRUNED)
+    return row | reliability(records)
 
 
 def _columns(name: str, estimate: Estimate) -> dict[str, float]:

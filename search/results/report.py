@@ -14,7 +14,9 @@ import pandas as pd
 from autoprune_lab.fronts.front import ParetoFront
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import Budget, BudgetError
+from autoprune_lab.statistics.contrast import Arms
 from autoprune_lab.statistics.records import Records
+from autoprune_lab.statistics.reliability import reliability
 from search.config.experiment import Experiment
 from search.config.schema import ReportSettings
 from search.results.paired_answers import DIFFERENCE, TUNED_ARM, UNPRUNED, Arm, sample_rows, with_differences
@@ -70,8 +72,9 @@ def evaluate_report(
     if read_report_key(out) == made_of:
         return read_table(out / REPORT)
     evaluator = open_report_evaluator()
-    pairs = [(Arm(UNPRUNED, None, 1.0), None), *_tuned_arms(report, front, tuned), *_other_arms(report, arms)]
-    measured = [_measure(arm, pruner, evaluator) for arm, pruner in pairs]
+    unpruned, whole = Arm(UNPRUNED, None, 1.0), evaluator.run(None)
+    pairs = [*_tuned_arms(report, front, tuned), *_other_arms(report, arms)]
+    measured = [_measured(unpruned, whole, whole), *(_measure(arm, pruner, evaluator, whole) for arm, pruner in pairs)]
     samples = pd.concat([rows for _, rows in measured if rows is not None], ignore_index=True)
     frame = with_differences(pd.DataFrame([row for row, _ in measured]), samples, front)
     samples.to_parquet(out / RECORDS, index=False)
@@ -104,7 +107,17 @@ def report_table(report: pd.DataFrame) -> str:
         bound = None if row["arm"] == TUNED_ARM else float(row["bound"])
         rows.append((name, bound, float(row["flops_ratio"]), float(row["score"]), shown, *_against(row)))
     headers = ["arm", "bound", "FLOPs ratio", "score", "95 % interval", "minus", "difference", "95 % interval"]
-    return table(headers, rows)
+    if "loyalty" not in report:  # of an earlier version
+        return table(headers, rows)
+    loyal = [_loyalty(row) for row in report.to_dict("records")]
+    return table([*headers, "as unpruned"], [(*row, cell) for row, cell in zip(rows, loyal, strict=True)])
+
+
+def _loyalty(row: Mapping[Any, Any]) -> float | str:
+    """The share of answers that are the unpruned model's, or that nothing tells the arm from it."""
+    if row["arm"] == UNPRUNED:
+        return ""
+    return "no-op" if str(row.get("no_op")) == "True" else float(row["loyalty"])  # a column with gaps holds objects
 
 
 def _against(row: Mapping[Any, Any]) -> tuple[str, str, str]:
@@ -115,14 +128,12 @@ def _against(row: Mapping[Any, Any]) -> tuple[str, str, str]:
     return str(row["reference"]), value, f"[{low}, {high}]"
 
 
-def _tuned_arms(
-    report: ReportSettings, front: ParetoFront, tuned: Mapping[int, Pruner]
-) -> list[tuple[Arm, Pruner | None]]:
+def _tuned_arms(report: ReportSettings, front: ParetoFront, tuned: Mapping[int, Pruner]) -> list[tuple[Arm, Pruner]]:
     numbers = chosen(front, report.ratios, report.points)
     return [(Arm(TUNED_ARM, n, front.costs[front.labels.index(str(n))]), tuned[n]) for n in numbers]
 
 
-def _other_arms(report: ReportSettings, arms: Mapping[str, Pruner]) -> list[tuple[Arm, Pruner | None]]:
+def _other_arms(report: ReportSettings, arms: Mapping[str, Pruner]) -> list[tuple[Arm, Pruner]]:
     return [
         (Arm(name, None, ratio), replace(pruner, budget=Budget(flops_ratio=ratio, opening=pruner.opening)))
         for name, pruner in arms.items()
@@ -130,7 +141,9 @@ def _other_arms(report: ReportSettings, arms: Mapping[str, Pruner]) -> list[tupl
     ]
 
 
-def _measure(arm: Arm, pruner: Pruner | None, evaluator: ModelEvaluator) -> tuple[dict[str, Any], pd.DataFrame | None]:
+def _measure(
+    arm: Arm, pruner: Pruner, evaluator: ModelEvaluator, whole: Records
+) -> tuple[dict[str, Any], pd.DataFrame | None]:
     """An arm's row and its samples, or why it has none: this split may hold a longer prompt than the trials saw."""
     try:
         records = evaluator.run(pruner)
@@ -138,12 +151,15 @@ def _measure(arm: Arm, pruner: Pruner | None, evaluator: ModelEvaluator) -> tupl
         floor = str(error).partition("alone cost ")[2].partition(";")[0]
         none = dict.fromkeys(("flops_ratio", "mean_tokens", "score", "low", "high"), math.nan)
         return {**asdict(arm), **none, "note": f"unreachable, floor {floor}"}, None
-    return _row(arm, records), sample_rows(arm, records)
+    return _measured(arm, records, whole)
 
 
-def _row(arm: Arm, records: Records) -> dict[str, Any]:
+def _measured(arm: Arm, records: Records, whole: Records) -> tuple[dict[str, Any], pd.DataFrame]:
+    """An arm's row, beside what the unpruned model answered, and its samples."""
     low, high = records.interval()
-    return {
+    both = Arms({"own": records, "whole": whole})
+    loyalty = both.loyalty("own", "whole")
+    row = {
         **asdict(arm),
         "flops_ratio": records.flops_ratio,
         "mean_tokens": records.mean_tokens,
@@ -153,4 +169,10 @@ def _row(arm: Arm, records: Records) -> dict[str, Any]:
         "left_out": len(records.left_out),
         "note": "",
         **{f"score/{kind}": score for kind, score in records.by_kind().items()},
+        "loyalty": loyalty.value,
+        "loyalty_low": loyalty.low,
+        "loyalty_high": loyalty.high,
+        "no_op": arm.arm != UNPRUNED and both.is_no_op("own", "whole"),
+        **reliability(records),
     }
+    return row, sample_rows(arm, records)

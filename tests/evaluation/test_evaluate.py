@@ -6,6 +6,7 @@ from contextlib import nullcontext
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from answering import answering
 
 from autoprune_lab.evaluation.evaluate import evaluate, read_complexities
@@ -252,3 +253,27 @@ def test_told_complexities_take_the_place_of_the_estimators(vlm: VLM, prepared):
     assert [row.complexity for row in told.rows] == bits[::-1].tolist()
     plan = PRUNER.plan(bits[::-1], prepared.geometries).tokens
     assert [row.tokens for row in told.rows] == [tuple(row) for row in plan.tolist()]
+
+
+def test_confidence_is_the_probability_of_the_answer_that_was_given(vlm: VLM, prepared):
+    """Against a forward pass over the answer's tokens."""
+    records = evaluate(vlm, prepared)
+    batch = next(batch for batch in prepared.batches if len(batch.places) > 1)
+    inputs = batch.arguments()
+    start = inputs["input_ids"].shape[1]
+    told = vlm.model.generate(**inputs, max_new_tokens=TASK.max_new_tokens, do_sample=False)
+    (end,) = {vlm.model.generation_config.eos_token_id}
+    longer = batch.arguments() | {"input_ids": told, "attention_mask": torch.ones_like(told)}
+    longer["attention_mask"][:, :start] = inputs["attention_mask"]
+    with torch.inference_mode():
+        spoken = vlm.model(**longer).logits[:, start - 1 : -1].log_softmax(-1)
+    for row, new, odds in zip(batch.places, told[:, start:].tolist(), spoken, strict=True):
+        n = new.index(end) + 1 if end in new else len(new)
+        expected = float(odds[range(n), new[:n]].sum().exp())
+        assert records.rows[row].confidence == pytest.approx(expected, rel=1e-4)
+        assert 0 < records.rows[row].confidence <= 1
+
+
+def test_records_from_before_confidences_were_kept_are_read(vlm: VLM, prepared):
+    frame = evaluate(vlm, prepared).to_frame().drop(columns="confidence")
+    assert {row.confidence for row in Records.from_frame(frame, 1.0).rows} == {None}

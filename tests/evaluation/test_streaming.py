@@ -10,6 +10,7 @@ import weakref
 
 import layouts
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from answering import answering
 
@@ -273,3 +274,12 @@ def test_a_part_that_cannot_be_read_is_named(answers):
     part.write_bytes(part.read_bytes()[:-20])
     with pytest.raises(AnswersError, match=f"{part.name} cannot be read: delete it"):
         answers.places()
+
+
+def test_parts_from_before_confidences_were_kept_are_read(answers):
+    rows = [_record("a", 1.0), _record("b", 2.0)]
+    answers.add([Answer(0, rows[0], 0.5)])
+    (part,) = answers.folder.iterdir()
+    pq.write_table(pq.read_table(part).drop_columns(["confidence"]), part)
+    answers.add([Answer(1, rows[1], 0.5)])
+    assert answers.records().rows == tuple(rows)

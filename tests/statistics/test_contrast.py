@@ -109,3 +109,45 @@ def test_adaptivity_that_does_not_help_is_not():
     report = world(helps=False)
     assert not any(gain.clear for gain in (report.fixed, report.shuffled, report.mean))
     assert "not clearly other than itself with shuffled complexities" in report.answer
+
+
+def answered(words, scores=None, confidences=None):
+    scores, confidences = scores or [0.0] * len(words), confidences or [None] * len(words)
+    known = enumerate(zip(words, scores, confidences, strict=True))
+    return Records(tuple(replace(ROW, id=str(i), prediction=w, score=s, confidence=c) for i, (w, s, c) in known), 1.0)
+
+
+def test_loyalty_is_the_share_of_the_same_answers():
+    arms = Arms({"whole": answered(["yes"] * 100), "own": answered(["yes"] * 90 + ["no"] * 10)})
+    loyalty = arms.loyalty("own", "whole")
+    assert loyalty.value == 0.9
+    assert 0.8 < loyalty.low < 0.9 < loyalty.high < 0.97
+    assert arms.loyalty("whole", "whole") == Estimate(1.0, 1.0, 1.0)
+
+
+def test_an_arm_is_a_no_op_where_no_output_tells_it_from_another():
+    whole = answered(["yes", "no"], None, [0.9, 0.8])
+    others = {
+        "same": answered(["yes", "no"], None, [0.9, 0.8 + 1e-8]),
+        "less sure": answered(["yes", "no"], None, [0.9, 0.7]),
+        "another answer": answered(["yes", "yes"], None, [0.9, 0.8]),
+        "from before": answered(["yes", "no"]),
+    }
+    arms = Arms({"whole": whole} | others)
+    assert [name for name in others if arms.is_no_op(name, "whole")] == ["same", "from before"]
+
+
+def test_difficult_samples_are_those_that_shrinking_alone_makes_wrong():
+    words = ["a"] * 5
+    arms = Arms(
+        {
+            "whole": answered(words, [1.0, 1.0, 0.6, 0.0, 0.0]),
+            "small": answered(words, [1.0, 0.0, 0.3, 1.0, 0.0]),
+            "own": answered(words, [1.0, 1.0, 0.0, 1.0, 1.0]),
+        }
+    )
+    difficult, simple = arms.difficult("small", "whole")
+    assert difficult.tolist() == [False, True, True, False, False]
+    assert simple.tolist() == [True, False, False, False, False]
+    assert arms.score_among("own", difficult).value == 0.5
+    assert np.isnan(arms.score_among("own", np.zeros(5, dtype=bool)).value)

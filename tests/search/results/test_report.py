@@ -138,6 +138,26 @@ def test_every_answer_of_the_report_is_kept_and_arms_are_paired_with_their_refer
     table_of = report.report_table(study.report)
     assert "minus" in table_of
     assert "-0.000" not in table_of
+    assert "as unpruned" in table_of.splitlines()[0]
+
+
+def test_a_report_says_how_many_answers_are_the_unpruned_model_s(tmp_path):
+    class Loyal(Short):
+        def run(self, pruner):
+            if pruner is None:
+                return Records((record("one", 1.0), record("two", 0.0)), 1.0)
+            said = "" if pruner.budget.flops_ratio == 0.5 else "other"
+            return Records((record("one", 1.0), replace(record("two", 0.0), prediction=said)), 1.0)
+
+    given = settings(tmp_path, "report.ratios=[0.5,0.4]")
+    given.out.mkdir()
+    rows = report.evaluate_report(
+        given.out, given.typed.report, ParetoFront(), {}, {"fixed": Pruner(FixedPolicy())}, Loyal
+    )
+    assert rows["loyalty"].tolist() == [1.0, 1.0, 0.5]
+    assert rows["no_op"].tolist() == [False, True, False]
+    assert rows["loyalty_low"].tolist()[2] < 0.5 < rows["loyalty_high"].tolist()[2]
+    assert [line.split()[-1] for line in report.report_table(rows).splitlines()[3:]] == ["no-op", "0.500"]
 
 
 def test_an_arm_without_a_reference_is_left_alone(tmp_path):
