@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from autoprune_lab.fronts.front import ParetoFront, attained
+from autoprune_lab.fronts.styles import COLOURS, is_known, style_of
 
 COST_LABEL = "FLOPs ratio (pruned / unpruned prefill)"
 SCORE_LABEL = "score (fraction of 1)"
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito, 2008
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # another number than colours: pairs repeat late
 BOUND_STYLES = ("--", "-.", ":")
 
@@ -38,8 +38,8 @@ def plot_fronts(
 
     Several fronts under one name are seeds of one study: their median attainment surface (what at least half of them
     attain), and a band from the best to the worst. `measured` are points of the front of that name, dominated ones
-    too, with their intervals. Draws into `axes`, or into a new figure; writes it to `path` if given. The legend stands
-    beside the data.
+    too, with their intervals. Points named after a published method look as it does everywhere. Draws into `axes`, or
+    into a new figure; writes it to `path` if given. The legend stands beside the data.
     """
     axes = Figure(figsize=(7.5, 4.2), layout="constrained").subplots() if axes is None else axes
     others = {name: _array(group) for name, group in (points or {}).items()}
@@ -50,6 +50,8 @@ def plot_fronts(
         _draw_bars(axes, _array((measured or {}).get(name, ())), colour, marker)
         _draw_front(axes, name, front, colour, marker, until)
     for (name, group), (colour, marker) in zip(others.items(), styles, strict=False):
+        if is_known(method := name.removeprefix("arm ")):
+            colour, marker = style_of(method).colour, style_of(method).marker
         _draw_bars(axes, group, colour, "none")
         axes.plot(*group[:, :2].T, marker, label=name, color=colour, markerfacecolor="none", markersize=7)
     _draw_lines(axes, limits, levels or {})

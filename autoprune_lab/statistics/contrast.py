@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from autoprune_lab.statistics.records import Records
 from autoprune_lab.statistics.resampling import difference, interval, resampled
 
-_RIGHT = 0.5
 _SAME = 1e-6  # of two probabilities: what rounding may change where batches are cut alike
 
 
@@ -72,20 +71,8 @@ class Arms:
         Source: arXiv 2506.00479 (EffiVLM-Bench), its loyalty: predictions that agree with the uncompressed model's.
         """
         own, other = ([row.prediction for row in self.records[one].rows] for one in (name, to))
-        return _share(np.array([a == b for a, b in zip(own, other, strict=True)], dtype=float))
-
-    def difficult(self, filtered: str, whole: str) -> tuple[Bool[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
-        """Which samples are difficult to compress, and which simple: of those that the arm `whole` answers right, the
-        ones that `filtered`, the arm with shrunk pictures, answers wrong, and right. Half of the score is right.
-
-        Source: arXiv 2510.07143 (VTC-Bench), its groups A and B, made of what the unpruned model answers right.
-        """
-        right = {one: np.array([row.score >= _RIGHT for row in self.records[one].rows]) for one in (filtered, whole)}
-        return right[whole] & ~right[filtered], right[whole] & right[filtered]
-
-    def score_among(self, name: str, chosen: Bool[np.ndarray, "n"]) -> Estimate:
-        """One arm's mean score of the chosen samples, every one counting alike; NaN where none is chosen."""
-        return _share(np.array([row.score for row in self.records[name].rows], dtype=float)[chosen])
+        same = np.array([[a == b for a, b in zip(own, other, strict=True)]], dtype=float)
+        return Estimate(float(same.mean()), *interval(resampled(same, ["all"] * same.shape[1])[:, 0]))
 
     def is_no_op(self, name: str, to: str) -> bool:
         """Can one arm's outputs not be told from another's: every answer, and where kept its probability, the same?"""
@@ -100,10 +87,3 @@ class Arms:
         scores, kinds = self.scores([name, *others])
         gap = difference(scores[:1], scores[1:], kinds)
         return Estimate(gap.value, gap.low, gap.high)
-
-
-def _share(values: Float[np.ndarray, "n"]) -> Estimate:
-    """The mean of some samples' values, without strata."""
-    if not len(values):
-        return Estimate(np.nan, np.nan, np.nan)
-    return Estimate(float(values.mean()), *interval(resampled(values[None], ["all"] * len(values))[:, 0]))

@@ -11,7 +11,10 @@ DESCRIPTION = f"""\
 Run every method of conf/method (or those of --methods) at the same budgets on the report split, with the unpruned
 model and random and evenly spread tokens among them. Prints a Markdown table: accuracy with 95 % intervals (paired
 bootstrap over the samples), its share of the unpruned accuracy, FLOPs ratio in our count and in the papers', mean
-tokens entering and leaving a layer, measured prefill time ratio. Writes it with a CSV file and a picture.
+tokens entering and leaving a layer, measured prefill time ratio; how many answers are the unpruned model's, and what
+its confidence is worth (ECE, Brier, AURC). An arm that no output tells from the unpruned model is marked a no-op: it
+did nothing, or these samples cannot say. Writes it as Markdown, CSV and LaTeX, with a figure (PNG, PDF, SVG), a panel
+a family of methods, for the width of a page and (table_column) of a column.
 
 Budgets are given as papers do: mean tokens leaving a layer, of 576, scaled to the model's own number of visual tokens.
 Running the same command again runs only what is missing.
@@ -51,7 +54,7 @@ def run(given: argparse.Namespace) -> int:
     check_folder(given.out, "--out")
     from search.config.errors import ConfigError
     from search.config.overrides import changed_keys
-    from search.methods import arms, page, table
+    from search.methods import arms, figure, page, table
     from search.study import preflight
     from search.study.model_evaluator import fingerprint, open_evaluator, weights_mark
 
@@ -74,6 +77,8 @@ def run(given: argparse.Namespace) -> int:
     text = page.markdown(frame)
     (given.out / "table.md").write_text(text + "\n", encoding="utf-8")
     title = f"{settings.typed.model['path']}, {on_report.prepared.task.name}, report split"
-    page.draw(frame, given.out / "table.png", title)
-    print(text + f"\n\nwritten  {given.out}/table.md  {given.out}/table.csv  {given.out}/table.png")
+    (given.out / "table.tex").write_text(page.latex(frame) + "\n", encoding="utf-8")
+    figure.draw(frame, given.out / "table.png", title)
+    figure.draw(frame, given.out / "table_column.png", title, figure.COLUMN)
+    print(text + f"\n\nwritten  {given.out}/table.{{md,csv,tex}}  {given.out}/table{{,_column}}.{{png,pdf,svg}}")
     return 0

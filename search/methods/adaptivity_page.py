@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from autoprune_lab.fronts.plot import COLOURS, MARKERS
+from autoprune_lab.fronts.plot import MARKERS
+from autoprune_lab.fronts.styles import COLOURS
 from autoprune_lab.statistics.adaptivity import ADAPTIVE, FIXED
 from autoprune_lab.statistics.contrast import Estimate
 from autoprune_lab.statistics.headroom import gain_of, score_of, share_of_headroom

@@ -54,10 +54,11 @@ def run_arms(
         records[name] = cache.records(evaluator, pruner)
     times = dict(zip(ready, _time_ratios(evaluator, list(ready.values())), strict=True))
     answered = Arms(records)
-    rows = [_row(UNPRUNED, UNPRUNED, math.nan, answered, 1.0)]
+    official = {name: evaluator.prepared.task.summary(found.rows) for name, found in records.items()}
+    rows = [_row(UNPRUNED, UNPRUNED, math.nan, answered, 1.0, official[UNPRUNED])]
     for arm in arms:
         if arm.name in ready:
-            rows.append(_row(arm.name, arm.method, arm.tokens, answered, float(times[arm.name])))
+            rows.append(_row(arm.name, arm.method, arm.tokens, answered, float(times[arm.name]), official[arm.name]))
         else:
             rows.append({"method": arm.method, "tokens": arm.tokens, "note": arm.note})
     return pd.DataFrame(rows)
@@ -69,7 +70,9 @@ def _time_ratios(evaluator: ModelEvaluator, pruners: Sequence[Pruner]) -> Sequen
     return prefill_time_ratios(evaluator.vlm, batch, pruners).tolist() if pruners else []
 
 
-def _row(name: str, method: str, tokens: float, arms: Arms, time_ratio: float) -> dict[str, Any]:
+def _row(
+    name: str, method: str, tokens: float, arms: Arms, time_ratio: float, official: Mapping[str, float]
+) -> dict[str, Any]:
     records = arms.records[name]
     row: dict[str, Any] = {
         "method": method,
@@ -88,7 +91,7 @@ def _row(name: str, method: str, tokens: float, arms: Arms, time_ratio: float) -
         row |= _columns(f"score/{kind}", arms.score(name, kind))
     row |= _columns("loyalty", arms.loyalty(name, UNPRUNED))
     row["no_op"] = name != UNPRUNED and arms.is_no_op(name, UNPRUNED)
-    return row | reliability(records)
+    return row | reliability(records) | {f"official/{name}": value for name, value in official.items()}
 
 
 def _columns(name: str, estimate: Estimate) -> dict[str, float]:

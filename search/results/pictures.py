@@ -6,6 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from autoprune_lab.fronts.plot import plot_fronts
+from autoprune_lab.fronts.styles import save
 from search.config.goal import COSTS
 from search.results.front_page import dots_of, page
 from search.results.seeds import Contender
@@ -21,24 +22,27 @@ def cost_label(result: StudyResult) -> str:
 
 
 def draw(result: StudyResult) -> None:
-    """front.png, front.html: every trial within the bound and the front; report.png: front and arms, report split."""
+    """front.png, front.html: every trial within the bound and the front; report.png: front and arms, report split.
+
+    The pictures also as PDF and SVG.
+    """
     run = result.trials[result.trials["feasible"] & ~result.trials["front"]]
     others = {"other trials": list(zip(run[cost_column(run)], run["score"], strict=True))}
     title, xlabel, bounds = f"{result.name}, tune split\n{result.front.left_out}", cost_label(result), result.bounds
-    path = result.folder / PICTURE
-    plot_fronts({"front": result.front}, others, bounds=bounds, path=path, title=title, xlabel=xlabel)
+    figure = plot_fronts({"front": result.front}, others, bounds=bounds, title=title, xlabel=xlabel)
+    save(figure, result.folder / PICTURE, bbox_inches="tight")
     text = page(f"{result.name}, tune split", dots_of(result.trials), xlabel, "score")
     (result.folder / PAGE).write_text(text, encoding="utf-8")
     same = {"front on the tune split": result.front} if result.cost == "flops_ratio" else {}
-    plot_fronts(
+    figure = plot_fronts(
         {**same, "front on the report split": result.report_front},
         result.arms,
         {"front on the report split": result.report_points},
         bounds,
         result.unpruned,
-        path=result.folder / REPORT_PICTURE,
         title=f"{result.name}: other arms on the report split, 95 % intervals",
     )
+    save(figure, result.folder / REPORT_PICTURE, bbox_inches="tight")
 
 
 def overlay(

@@ -20,8 +20,8 @@ from autoprune_lab.statistics.reliability import reliability
 from search.config.experiment import Experiment
 from search.config.schema import ReportSettings
 from search.results.paired_answers import DIFFERENCE, TUNED_ARM, UNPRUNED, Arm, sample_rows, with_differences
-from search.results.study_result import RECORDS, REPORT, read_report_key, read_table
-from search.results.text_table import interval, table
+from search.results.study_result import RECORDS, REPORT, REPORT_LATEX, read_report_key, read_table
+from search.results.text_table import Cell, interval, latex_table, table
 from search.results.trial_table import left_out
 from search.study.model_evaluator import ModelEvaluator
 from search.study.objective import PRUNER
@@ -66,7 +66,8 @@ def evaluate_report(
 ) -> pd.DataFrame:
     """One row an arm and bound: score with its 95 % interval, and paired with its reference's (`with_differences`).
 
-    Every answer goes to report_records.parquet. All is read from the folder where nothing has changed.
+    Every answer goes to report_records.parquet, the table also to report.tex. All is read from the folder where
+    nothing has changed.
     """
     made_of = json.loads(json.dumps({"report": vars(report), "front": front.rows()}))
     if read_report_key(out) == made_of:
@@ -79,6 +80,7 @@ def evaluate_report(
     frame = with_differences(pd.DataFrame([row for row, _ in measured]), samples, front)
     samples.to_parquet(out / RECORDS, index=False)
     frame.to_csv(out / REPORT, index=False)
+    (out / REPORT_LATEX).write_text(latex_table(*_cells(frame)) + "\n", encoding="utf-8")
     text = json.dumps({"made_of": made_of, "rows": json.loads(frame.to_json(orient="records"))}, indent=2)
     (out / "report.json").write_text(text + "\n", encoding="utf-8")
     return frame
@@ -98,19 +100,26 @@ def trials_table(trials: pd.DataFrame, most: int = 100) -> str:
 
 
 def report_table(report: pd.DataFrame) -> str:
-    """The front beside the arms: 95 % intervals, and what each differs by from its reference on the same samples."""
-    rows = []
+    """The front beside the arms: 95 % intervals, and what each differs by from its reference on the same samples.
+
+    Last, where the report has it, the share of answers that are the unpruned model's.
+    """
+    return table(*_cells(report))
+
+
+def _cells(report: pd.DataFrame) -> tuple[list[str], list[list[Cell]]]:
+    """Headers and rows of the report's table."""
+    headers = ["arm", "bound", "FLOPs ratio", "score", "95 % interval", "minus", "difference", "95 % interval"]
+    is_loyal = "loyalty" in report  # not in those of earlier versions
+    rows: list[list[Cell]] = []
     for row in report.to_dict("records"):
         name = f"trial {int(row['trial'])}" if row["arm"] == TUNED_ARM else str(row["arm"])
         known = not math.isnan(row["score"])
         shown = interval(row["low"], row["high"]) if known else str(row["note"])
         bound = None if row["arm"] == TUNED_ARM else float(row["bound"])
-        rows.append((name, bound, float(row["flops_ratio"]), float(row["score"]), shown, *_against(row)))
-    headers = ["arm", "bound", "FLOPs ratio", "score", "95 % interval", "minus", "difference", "95 % interval"]
-    if "loyalty" not in report:  # of an earlier version
-        return table(headers, rows)
-    loyal = [_loyalty(row) for row in report.to_dict("records")]
-    return table([*headers, "as unpruned"], [(*row, cell) for row, cell in zip(rows, loyal, strict=True)])
+        loyal = [_loyalty(row)] if is_loyal else []
+        rows.append([name, bound, float(row["flops_ratio"]), float(row["score"]), shown, *_against(row), *loyal])
+    return [*headers, *(["as unpruned"] if is_loyal else [])], rows
 
 
 def _loyalty(row: Mapping[Any, Any]) -> float | str:

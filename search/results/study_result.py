@@ -25,6 +25,7 @@ from search.study.trials import feasible
 
 TRIALS, FRONT, REPORT = "trials.csv", "front.csv", "report.csv"
 RECORDS, IMPORTANCE, PRUNERS = "report_records.parquet", "importance.csv", "pruners.json"
+REPORT_LATEX = "report.tex"
 PICTURE, REPORT_PICTURE, PAGE = "front.png", "report.png", "front.html"
 
 
@@ -185,6 +186,8 @@ def artifacts(folder: Path) -> dict[str, Path]:
         RECORDS,
         "report.json",
         REPORT_PICTURE,
+        REPORT_LATEX,
+        *(f"{Path(name).stem}{suffix}" for name in (PICTURE, REPORT_PICTURE) for suffix in (".pdf", ".svg")),
     )
     files = [folder / name for name in names] + sorted(folder.glob("tuned/*.yaml"))
     return {file.relative_to(folder).as_posix(): file for file in files if file.is_file()}

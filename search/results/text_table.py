@@ -1,4 +1,4 @@
-"""Plain text tables."""
+"""Tables as plain text, and as LaTeX."""
 
 import math
 from collections.abc import Sequence
@@ -16,6 +16,22 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
     ]
     lines.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(line.rstrip() for line in lines)
+
+
+def latex_table(headers: Sequence[str], rows: Sequence[Sequence[Cell]], n_labels: int = 1) -> str:
+    """A tabular environment for booktabs, the first `n_labels` columns to the left, the others to the right."""
+    lines = [" & ".join(_escaped(_text(cell)) for cell in row) + r" \\" for row in (headers, *rows)]
+    columns = "l" * n_labels + "r" * (len(headers) - n_labels)
+    return "\n".join(
+        [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule",
+         r"\end{tabular}"]
+    )  # fmt: skip
+
+
+def _escaped(text: str) -> str:
+    """The text as LaTeX prints it; a bracket at a line's start would be an argument of the line break before it."""
+    told = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "[": "{[}"}
+    return "".join(told.get(one, f"\\{one}" if one in "&%$#_{}" else one) for one in text)
 
 
 def interval(low: float, high: float) -> str:

@@ -135,19 +135,3 @@ def test_an_arm_is_a_no_op_where_no_output_tells_it_from_another():
     }
     arms = Arms({"whole": whole} | others)
     assert [name for name in others if arms.is_no_op(name, "whole")] == ["same", "from before"]
-
-
-def test_difficult_samples_are_those_that_shrinking_alone_makes_wrong():
-    words = ["a"] * 5
-    arms = Arms(
-        {
-            "whole": answered(words, [1.0, 1.0, 0.6, 0.0, 0.0]),
-            "small": answered(words, [1.0, 0.0, 0.3, 1.0, 0.0]),
-            "own": answered(words, [1.0, 1.0, 0.0, 1.0, 1.0]),
-        }
-    )
-    difficult, simple = arms.difficult("small", "whole")
-    assert difficult.tolist() == [False, True, True, False, False]
-    assert simple.tolist() == [True, False, False, False, False]
-    assert arms.score_among("own", difficult).value == 0.5
-    assert np.isnan(arms.score_among("own", np.zeros(5, dtype=bool)).value)

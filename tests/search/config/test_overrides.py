@@ -8,8 +8,8 @@ import pytest
 
 from autoprune_lab.fronts.front import NotOnFront
 from search.config.identity import difference
-from search.methods.page import draw, markdown
-from search.results.text_table import interval, table
+from search.methods.page import latex, markdown
+from search.results.text_table import interval, latex_table, table
 from search.results.trial_table import left_out
 from search.study.progress import line
 
@@ -99,6 +99,31 @@ def test_a_table_of_methods_in_markdown():
     ]
 
 
-def test_a_table_of_methods_as_a_picture(tmp_path):
-    draw(TABLE, tmp_path / "p.png", "title")
-    assert (tmp_path / "p.png").read_bytes()[:4] == b"\x89PNG"
+def test_a_table_of_methods_says_which_arm_is_a_no_op():
+    loyal = TABLE.assign(no_op=[True, None], ece=0.125, brier=0.25, aurc=math.nan, **{"official/MME": 1234.5})
+    loyal = loyal.assign(**{"loyalty": 1.0, "loyalty:low": 1.0, "loyalty:high": 1.0})
+    grids = markdown(loyal).split("\n\n")
+    assert all(grid.splitlines()[2].startswith("| fastv (no-op) | 64 |") for grid in grids)
+    assert grids[2].splitlines() == [
+        "| method | tokens of 576 | answers as unpruned | ECE | Brier | AURC | MME |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| fastv (no-op) | 64 | 100.0 [100.0, 100.0] | 0.125 | 0.250 | - | 1234.500 |",
+    ]
+
+
+def test_a_table_of_methods_in_latex():
+    costs, scores = latex(TABLE).split("\n\n")
+    assert scores.splitlines() == [
+        r"\begin{tabular}{llr}",
+        r"\toprule",
+        r"method & tokens of 576 & where \\",
+        r"\midrule",
+        r"fastv & 64 & 25.0 {[}0.0, 50.0] \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    assert r"\% of unpruned" in costs
+
+
+def test_words_of_a_latex_table_are_escaped():
+    assert r"a\_b \& 50 \% {[}c\textbackslash{}] & - \\" in latex_table(["x", "y"], [("a_b & 50 % [c\\]", None)])

@@ -91,10 +91,22 @@ def test_answered_arms_are_not_run_again(tabled):
 
 def test_markdown_and_picture_are_written(tabled):
     text = (tabled[0] / "table.md").read_text()
-    costs, scores = text.split("\n\n")
+    costs, scores, trust = text.split("\n\n")
     assert {line.count("|") for line in costs.splitlines()} == {11}
     assert "chain" in scores.splitlines()[0]
-    assert (tabled[0] / "table.png").read_bytes()[:4] == b"\x89PNG"
+    assert "ECE" in trust.splitlines()[0]
+    assert (tabled[0] / "table.tex").read_text().count(r"\begin{tabular}") == 3
+    for name in ("table", "table_column"):
+        assert (tabled[0] / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+        assert {file.suffix for file in tabled[0].glob(f"{name}.*")} >= {".png", ".pdf", ".svg"}
+
+
+def test_every_arm_says_how_loyal_and_how_sure_it_is(tabled):
+    frame = pd.read_csv(tabled[0] / "table.csv").dropna(subset=["score"]).set_index("method")
+    assert frame.loc["none", "loyalty"] == 1.0
+    assert not frame.loc["none", "no_op"]
+    assert frame[["loyalty", "ece", "brier", "aurc"]].stack().between(0, 1).all()
+    assert frame["loyalty"].nunique() > 1
 
 
 @pytest.mark.parametrize(

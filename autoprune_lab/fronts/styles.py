@@ -1,0 +1,65 @@
+"""One colour and one marker for a method in every figure, and figures on disk as paper and screen want them."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+from zlib import crc32
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Source: M. Okabe and K. Ito, Color Universal Design (2008): told apart by colour-blind readers; without yellow."""
+BASELINES, OTHER = "baselines", "other"
+FAMILIES = {
+    "attention": ("fastv", "sparsevlm", "feather", "trim", "mustdrop"),
+    "vision-only": ("fastervlm", "vispruner", "hiprune", "holov", "vscan", "gprune", "vidcom2", "evs"),
+    "diversity": ("divprune", "dart", "cdpruner", "scope", "mmr", "dart_exact"),
+    "merging": (
+        "visionzip", "prumerge", "prumerge_plus", "tome", "pact", "ficoco_l", "framefusion",
+        "dycoke", "fastvid", "holitom", "ficoco",
+    ),
+    "depth": ("pdrop", "autoprune", "autoprune_official", "autoprune_spend", "vtw", "fitprune", "info_horizon"),
+    BASELINES: ("random", "uniform", "downsample", "pooling", "window_uniform"),
+}  # fmt: skip
+"""Which methods look alike: by what the text attends to, by the picture alone, by being unlike one another, by what is
+merged, by how many stay at which depth. A name keeps its place: a new one goes to its family's end."""
+_MARKERS = dict(zip((*FAMILIES, OTHER), ("o", "s", "^", "D", "v", "P", "X"), strict=True))
+_FORMATS: dict[str, dict[str, Any]] = {".png": {"dpi": 300}, ".pdf": {}, ".svg": {}}
+_SAME = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}  # the same picture, the same file
+_FONTS: Any = {"pdf.fonttype": 42, "svg.hashsalt": "autoprune"}  # a PDF's text stays text
+
+
+class Style(NamedTuple):
+    """How a method looks; a marker with `face` "none" is hollow."""
+
+    family: str
+    colour: str
+    marker: str
+    face: str
+
+
+def is_known(method: str) -> bool:
+    """Has the method a look of its own?"""
+    return any(method in names for names in FAMILIES.values())
+
+
+def style_of(method: str) -> Style:
+    """The look that goes with a method's name, whatever else is drawn.
+
+    The family is the marker, the place in the family the colour, hollow from the eighth on. A name that is not known
+    gets a colour by its letters, so that two of them may look alike: label them.
+    """
+    family = next((family for family, names in FAMILIES.items() if method in names), OTHER)
+    place = FAMILIES[family].index(method) if family in FAMILIES else crc32(method.encode()) % (2 * len(COLOURS))
+    palette = COLOURS[::-1] if family == BASELINES else COLOURS  # black is chance
+    colour = palette[place % len(palette)]
+    return Style(family, colour, _MARKERS[family], colour if place < len(palette) else "none")
+
+
+def save(figure: Figure, path: Path | str, **options: Any) -> list[Path]:
+    """Write the figure as PNG, PDF and SVG beside one another; `path` names one of them. Gives the files."""
+    files = [Path(path).with_suffix(suffix) for suffix in _FORMATS]
+    with rc_context(_FONTS):
+        for file in files:
+            figure.savefig(file, metadata=_SAME.get(file.suffix), **_FORMATS[file.suffix] | options)
+    return files
