@@ -145,14 +145,14 @@ def polish(
     start, tally = time.time(), torch.zeros(len(course.figures) + 1, len(course.kinds))
     lessons_from = lesson_batches(stage.make_lesson, FIRST_LESSONS[2] + seed + RESUMED * first, course.batch)
     for step, lessons in zip(range(first, stage.steps), lessons_from, strict=False):
-        reading = read(model, lessons, frozenset(), course.half)
-        answer = stage.loss(reading)
-        optimiser.step(answer)
+        reading = read(model, lessons, course.watched, course.half)
+        loss = stage.loss(reading, lessons)
+        optimiser.step(loss)
         averaged.update_parameters(model)
         tally += course.tally(reading, lessons)
         if checkpoint.writes and (step % REPORT_EVERY == 0 or step == stage.steps - 1):
             log = checkpoint.file.with_name("log.jsonl")
-            _report(course, step, time.time() - start, {"answer": answer}, tally, reading, log)
+            _report(course, step, time.time() - start, {"loss": loss}, tally, reading, log)
             tally.zero_()
         if (step + 1) % CHECKPOINT_EVERY == 0:
             checkpoint.keep(step + 1, model, averaged, optimiser)
