@@ -22,7 +22,7 @@ from autoprune_lab.testbed.training.batches import collate
 from autoprune_lab.testbed.training.contract import Polish
 from autoprune_lab.testbed.training.optim import Optimiser
 from autoprune_lab.testbed.training.progress import Checkpoint, recipe
-from autoprune_lab.testbed.training.reader import Reading, look_at_picture, read
+from autoprune_lab.testbed.training.reader import look_at_picture, read
 from search.cli import main
 
 
