@@ -84,6 +84,6 @@ def _round(
 
 
 def _cosines(evidence: Evidence, real: Bool[Tensor, "batch vision"]) -> Float[Tensor, "batch vision vision"]:
-    """In float32; of `real` tokens only."""
-    unit = normalize(evidence.hidden.float().masked_fill(~real[..., None], 0.0), dim=-1)
+    """Of `real` tokens only. In float64: which token goes first decides what is compared from then on."""
+    unit = normalize(evidence.hidden.double().masked_fill(~real[..., None], 0.0), dim=-1)
     return unit @ unit.mT

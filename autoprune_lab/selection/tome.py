@@ -124,6 +124,9 @@ def merge(
     target = torch.full_like(left.slots, width)  # padding goes to one place behind all
     target[:, 1::2] = behind.masked_fill(second >= (n // 2)[:, None], width)
     target[:, ::2] = torch.where(merged, behind.gather(1, into), place.masked_fill(~stays, width))
+    here = torch.arange(width, device=n.device)
+    here = here.masked_fill(here >= n[:, None], width)
+    target = torch.where((gone > 0)[:, None], target, here)  # a sample that is done keeps its order
     size = _summed(left.size[..., None], target)[..., 0]
     metric, tokens = (
         _summed(part * left.size[..., None], target) / size.clamp(min=1)[..., None] for part in left[:2]
