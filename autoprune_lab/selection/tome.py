@@ -66,10 +66,14 @@ class Tome:
         real = evidence.vision_mask[..., None]
         tokens = evidence.hidden.float().masked_fill(~real, 0.0)
         metric = tokens if self.compare == "hidden" else evidence.mean_keys().float().masked_fill(~real, 0.0)
-        left = Left(metric, tokens, real[..., 0].float(), torch.arange(real.shape[1], device=real.device).expand(keep.shape))
+        left = Left(
+            metric, tokens, real[..., 0].float(), torch.arange(real.shape[1], device=real.device).expand(keep.shape)
+        )
         n = np.where(n_made > 0, evidence.counts, 0)
         for gone in self._rounds(n, n_made):
-            left = merge(left, *(_upload(part, keep.device) for part in (n, gone)), self.class_token, self.distill_token)
+            left = merge(
+                left, *(_upload(part, keep.device) for part in (n, gone)), self.class_token, self.distill_token
+            )
             n = n - gone
         most = int(n_made.max())
         filled = torch.arange(most, device=keep.device) < merged[:, None]
@@ -128,9 +132,7 @@ def merge(
     here = here.masked_fill(here >= n[:, None], width)
     target = torch.where((gone > 0)[:, None], target, here)  # a sample that is done keeps its order
     size = _summed(left.size[..., None], target)[..., 0]
-    metric, tokens = (
-        _summed(part * left.size[..., None], target) / size.clamp(min=1)[..., None] for part in left[:2]
-    )
+    metric, tokens = (_summed(part * left.size[..., None], target) / size.clamp(min=1)[..., None] for part in left[:2])
     joined = torch.zeros_like(target, dtype=torch.bool)
     joined[:, ::2] = merged
     slots = torch.zeros_like(left.slots[:, :1]).repeat(1, width + 1)

@@ -41,7 +41,7 @@ def plain(single, scores, wanted, keep, cutoff, coef):
     unit = torch.nn.functional.normalize(keys, dim=-1)
     distance = (1 - unit @ unit.T).clamp(min=0)
     clustered = scores.argsort(descending=True)[: max(int(n * keep), wanted)].tolist()
-    density = {i: sum(float((-(distance[i, j] / 2) ** 2).exp()) for j in clustered) for i in clustered}
+    density = {i: sum(float((-((distance[i, j] / 2) ** 2)).exp()) for j in clustered) for i in clustered}
     centres = []
     for i in sorted(clustered, key=lambda i: -density[i]):
         if all(distance[i, j] > cutoff for j in centres):
@@ -91,7 +91,8 @@ def test_equal_tokens_are_one_cluster_and_as_many_as_planned():
 
 
 @pytest.mark.parametrize(
-    ("words", "problem"), [({"keep": 1.1}, "keep=1.1 is"), ({"cutoff": -0.1}, "cutoff=-0.1"), ({"coef": 0.5}, "coef=0.5")]
+    ("words", "problem"),
+    [({"keep": 1.1}, "keep=1.1 is"), ({"cutoff": -0.1}, "cutoff=-0.1"), ({"coef": 0.5}, "coef=0.5")],
 )
 def test_bad_settings_are_refused(words, problem):
     with pytest.raises(ValueError, match=problem):

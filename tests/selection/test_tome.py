@@ -85,7 +85,9 @@ def test_tokens_that_never_go_stay_alone(n):
     """Fewer are allowed than the two that nothing happens to: the first of them stay."""
     evidence = given_evidence(n, hidden=torch.eye(n), mean_keys=torch.randn(n, 4))
     wanted = max(n - 1, 1)
-    index, tokens = made(Tome(class_token=True, distill_token=True, in_place=False), evidence, torch.zeros(n), 0, wanted)
+    index, tokens = made(
+        Tome(class_token=True, distill_token=True, in_place=False), evidence, torch.zeros(n), 0, wanted
+    )
     assert len(index) == len(tokens) == wanted
     assert index[:2] == [0, 1][:wanted]
     assert tokens[0].tolist() == [1.0] + [0.0] * (n - 1)
