@@ -73,7 +73,7 @@ class PlainSource:
     def mean_keys(self, layer: int | None) -> Tensor:
         """(batch, vision, width / 2): of two heads."""
         self.asked.append("mean_keys")
-        return self.tower_.flip(-1).unflatten(-1, (2, -1)).mean(-2)
+        return torch.stack(self.tower_.flip(-1).chunk(2, dim=-1)).mean(0)
 
     def visual_rows(self) -> Tensor:
         """(batch, vision, vision + rows): the keys' first head asks itself, visual tokens and text alike."""

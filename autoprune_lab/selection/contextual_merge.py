@@ -20,7 +20,7 @@ class ContextualMerge:
 
     `share`: part of the allowed tokens that are merged ones, rounded down, in [0, 1). `in_place`: a merged token takes
     the place and position of the spaced one; otherwise merged tokens stand behind all kept ones, which needs compact
-    positions. `compare`: `hidden` states, or the vision tower's `keys` (their mean over heads). `added`: a target itself
+    positions. `compare`: `hidden` states, or the vision tower's `keys` (their mean over heads). `added`: a target
     plus the mean of those that join it, the target alone where none does; otherwise the mean of all of them.
 
     Source: arXiv 2412.04467 (VisionZip): 10 contextual tokens beside 54 dominant ones, 20 beside 108, 30 beside 162;

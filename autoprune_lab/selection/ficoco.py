@@ -34,8 +34,8 @@ class FicocoL:
 
     The bond of i to j is `direct` times i's attention to j, plus (1 - direct) times that over the text: the sum over
     text rows t of i's attention to t times t's to j. There are as many targets as bonds above the `quantile` of a
-    row, at least one: 2 of 576 tokens. The parts are the softmax over their bonds. What falls to a token that is dropped
-    itself is lost. Sums are not divided. Tokens that stay keep their places; a single token that goes leaves nothing.
+    row, at least one: 2 of 576 tokens. The parts are the softmax over their bonds. What falls to a token that is
+    dropped itself is lost. Sums are not divided. Tokens that stay keep their places; where none stays, none is made.
 
     Source: arXiv 2411.17686 (FiCoCo-L), github.com/kawhiiiileo/FiCoCo at 8995e93.
     Differs: there a fixed number goes in each layer, here the plan says how many; equal bonds at the quantile do not

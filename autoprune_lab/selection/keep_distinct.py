@@ -21,9 +21,9 @@ class KeepDistinct:
 
     The rest, the best scored first, is split into every other token and its neighbours; the `step` tokens of the
     first half most like any of the second half, by cosine, go; again, until as many are left as are needed.
-    `important`: part of the allowed tokens that the scores choose, rounded down, in [0, 1]. `double`: cosines in float64,
-    not float32, so that rounding does not choose between two that are all but equally alike: each choice decides what
-    is compared from then on.
+    `important`: part of the allowed tokens that the scores choose, rounded down, in [0, 1]. `double`: cosines in
+    float64, not float32, so that rounding does not choose between two that are all but equally alike: each choice
+    decides what is compared from then on.
 
     Source: arXiv 2412.01818 (VisPruner); the split and the order of each round as in its official code.
     Differs: VisPruner compares the vision tower's features before the projector, here the hidden states are compared;

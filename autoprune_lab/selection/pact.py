@@ -27,10 +27,10 @@ def mean_query_attention(evidence: Evidence, times_norm: bool = False) -> Float[
     queries, keys = (part("vision", rotary=False).float() for part in (evidence.queries, evidence.keys))
     real = evidence.vision_mask[:, None, :, None]
     mean = queries.masked_fill(~real, 0.0).sum(2) / evidence.vision_mask.sum(1).clamp(min=1)[:, None, None]
-    grouped = mean.unflatten(1, (keys.shape[1], -1))  # query heads by the key head that they share
+    grouped = mean.reshape(*keys.shape[:2], -1, keys.shape[-1])  # query heads by the key head that they share
     logits = (grouped @ keys.mT) * keys.shape[-1] ** -0.5
     hidden_away = logits.masked_fill(~real.mT, torch.finfo(logits.dtype).min)
-    scores = hidden_away.softmax(-1).mean((1, 2))
+    scores: Tensor = hidden_away.softmax(-1).mean((1, 2))
     return scores * evidence.hidden.float().norm(dim=-1) if times_norm else scores
 
 

@@ -23,8 +23,8 @@ class Tome:
 
     A round splits the tokens into every other one and its neighbours; those of the first half that are most like one
     of the second, by cosine, join it: at most half of all. `schedule`: at most so many go in each of the first rounds
-    (see `tome_schedule`), then as many as can. `compare`: the vision tower's `keys` (their mean over heads), or `hidden`
-    states. `class_token`: the first token is never merged, and those of the first half keep their order;
+    (see `tome_schedule`), then as many as can. `compare`: the vision tower's `keys` (their mean over heads), or
+    `hidden` states. `class_token`: the first token is never merged, and those of the first half keep their order;
     `distill_token`: nothing joins the second. `in_place`: a token stands where the one that was joined stood; otherwise
     in ToMe's order, which needs compact positions. Where the two tokens that never go are more than is allowed, the
     first in that order stay. Scores are not looked at.
@@ -71,9 +71,8 @@ class Tome:
         )
         n = np.where(n_made > 0, evidence.counts, 0)
         for gone in self._rounds(n, n_made):
-            left = merge(
-                left, *(_upload(part, keep.device) for part in (n, gone)), self.class_token, self.distill_token
-            )
+            before, going = (_upload(part, keep.device) for part in (n, gone))
+            left = merge(left, before, going, self.class_token, self.distill_token)
             n = n - gone
         most = int(n_made.max())
         filled = torch.arange(most, device=keep.device) < merged[:, None]
@@ -81,7 +80,8 @@ class Tome:
 
     def _rounds(self, n: Counts, wanted: Counts) -> list[Counts]:
         """How many of each sample's `n` tokens go in each round, until `wanted` are left or nothing can go."""
-        protected, rounds = self.class_token + self.distill_token, []
+        protected = self.class_token + self.distill_token
+        rounds: list[Counts] = []
         for most, last in chain(((r, False) for r in self.schedule), repeat((int(n.max()), True))):
             gone = np.minimum(np.minimum(most, n - wanted), (n - protected).clip(0) // 2)
             if last and not gone.any():

@@ -179,7 +179,7 @@ def test_what_visual_tokens_pay_is_eager_attention_also_in_a_padded_batch_and_pa
         got = together.visual_rows[i]
         torch.testing.assert_close(got[:n, :n], stock[visual][:, visual], **CLOSE)
         torch.testing.assert_close(got[:n, width : width + rows], stock[visual][:, text], **CLOSE)
-        assert not got[n:].any() and not got[:, n:width].any() and not got[:, width + rows :].any()
+        assert not any(part.any() for part in (got[n:], got[:, n:width], got[:, width + rows :]))
 
 
 def test_features_are_computed_again_where_only_the_layer_s_input_was_kept():

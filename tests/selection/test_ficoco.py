@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from tests.support.given_evidence import given_evidence, made, with_weights
-from tests.support.goldens import goldens
 
 from autoprune_lab.plugins.plain_evidence import alone, evidence_of, uneven_attention
 from autoprune_lab.selection.ficoco import FicocoL, ficoco_score
+from tests.support.given_evidence import given_evidence, made, with_weights
+from tests.support.goldens import goldens
 
 COUNTS, MADE = [60, 41, 12, 2, 1], torch.tensor([7, 30, 0, 1, 0])
 
@@ -70,5 +70,5 @@ def test_the_score_in_plain_loops():
 def test_bad_settings_are_refused(words):
     with pytest.raises(ValueError, match="is outside"):
         FicocoL(**words)
-    with pytest.raises(ValueError, match="visual=2.0 is outside"):
+    with pytest.raises(ValueError, match=r"visual=2\.0 is outside"):
         ficoco_score(evidence_of(uneven_attention(1, 1)), visual=2.0)

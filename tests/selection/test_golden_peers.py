@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from tests.support.given_evidence import given_evidence, made, with_weights
-from tests.support.goldens import goldens
 
 from autoprune_lab.selection.contextual_merge import ContextualMerge
 from autoprune_lab.selection.diversity import max_min_diversity
 from autoprune_lab.selection.keep_distinct import KeepDistinct
 from autoprune_lab.selection.recovery import drop
 from autoprune_lab.selection.scorers import cls_attention, last_token_attention
+from tests.support.given_evidence import given_evidence, made, with_weights
+from tests.support.goldens import goldens
 
 
 @pytest.mark.parametrize("golden", goldens("visionzip"), ids=str)

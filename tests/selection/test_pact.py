@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from tests.support.given_evidence import given_evidence, made, with_weights
-from tests.support.goldens import goldens
 
 from autoprune_lab.plugins.plain_evidence import alone, evidence_of, uneven_attention
 from autoprune_lab.selection.pact import Pact, mean_query_attention
+from tests.support.given_evidence import given_evidence, made, with_weights
+from tests.support.goldens import goldens
 
 COUNTS, MADE = [60, 41, 12, 2, 1], torch.tensor([7, 30, 0, 1, 0])
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from tests.support.given_evidence import given_evidence, made
-from tests.support.goldens import goldens
 
 from autoprune_lab.plugins.plain_evidence import alone, evidence_of, uneven_attention
 from autoprune_lab.schedule.plan import Plan
 from autoprune_lab.selection.prumerge import Prumerge, PrumergePlus, WideAttention, outliers
+from tests.support.given_evidence import given_evidence, made
+from tests.support.goldens import goldens
 
 OWN_COUNT = [g for g in goldens("prumerge_plus") if g.params["adaptive"]]  # training takes some tokens twice
 COUNTS, MADE = [60, 41, 12, 3, 1], torch.tensor([20, 9, 0, 2, 0])
