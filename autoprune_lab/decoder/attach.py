@@ -126,10 +126,14 @@ def _hook(session: Session, undo: ExitStack) -> None:
 
 def watched(pruner: PrunerLike, tower: Tower) -> list[int]:
     """Tower layers whose calls are kept: the one that the decoder reads, and those that a part names."""
+    return sorted({tower.index, *map(tower.number, named_layers(pruner))})
+
+
+def named_layers(pruner: PrunerLike) -> list[int]:
+    """Tower layers that a part of the pruner asks for by number: they are read off pixels only."""
     parts = [pruner.scorer, pruner.opening_scorer, pruner.complexity, pruner.recovery]
     inner = [getattr(part, "func", part) for part in parts]  # of functools.partial
-    named = [layer for part in inner for layer in getattr(part, "tower_layers", ())]
-    return sorted({tower.index, *map(tower.number, named)})
+    return [layer for part in inner for layer in getattr(part, "tower_layers", ())]
 
 
 def _shown(session: Session, kind: str, owner: Any, features: Callable[..., Any]) -> Any:

@@ -52,6 +52,10 @@ class Sight:
         """(tokens,): see `Evidence.tower_attention`."""
         return self._read("attention", layer)[:, 0]
 
+    def wide_attention(self, layer: int | None) -> Tensor:
+        """(tokens,): see `Evidence.wide_attention`."""
+        return self._read("wide_attention", layer)[:, 0]
+
     def features_of(self, layer: int | None) -> Tensor:
         """(tokens, width): see `Evidence.tower_features`."""
         return self._read("features", layer)
@@ -59,6 +63,10 @@ class Sight:
     def keys(self, layer: int | None) -> Tensor:
         """(tokens, width): see `Evidence.tower_keys`."""
         return self._read("keys", layer)
+
+    def mean_keys(self, layer: int | None) -> Tensor:
+        """(tokens, dim): see `Evidence.mean_keys`."""
+        return self._read("mean_keys", layer)
 
     def take_flops(self) -> Int[np.ndarray, "batch"]:
         """What was spent since the last call of this function, shared among samples by their visual tokens."""

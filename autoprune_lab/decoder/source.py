@@ -180,6 +180,17 @@ class DecoderSource:
         columns = last_probabilities(self.tapped).gather(1, self._columns)
         return columns.masked_fill(~self.vision.real, 0.0) if self.vision.padded else columns
 
+    def visual_rows(self) -> Tensor:
+        """(batch, vision, vision + rows); no more rows at once, of all heads, than elsewhere."""
+        self._scored_rows = self._scored_rows + self.stage.n_vision
+        columns = torch.cat([self._columns, self._then(self.rows.slots)], dim=1)[:, None]
+        parts = [
+            take(probabilities(self.tapped, rows).mean(1), columns, dim=2)
+            for rows in torch.split(self._columns, self.rows_at_once, dim=1)
+        ]
+        real = torch.cat([self.vision.real, self.rows.real], dim=1)[:, None] & self.vision.real[..., None]
+        return torch.cat(parts, dim=1).masked_fill_(~real, 0.0)
+
     def hidden(self) -> Tensor:
         """(batch, vision, hidden)."""
         return take(self.hidden_states, self.vision.slots[..., None], dim=1)
@@ -197,6 +208,10 @@ class DecoderSource:
         """(batch, vision)."""
         return self._of_pictures(self.sight.attention(layer).float()[:, None])[..., 0]
 
+    def wide_attention(self, layer: int | None) -> Tensor:
+        """(batch, vision)."""
+        return self._of_pictures(self.sight.wide_attention(layer).float()[:, None])[..., 0]
+
     def tower_features(self, layer: int | None) -> Tensor:
         """(batch, vision, width)."""
         return self._of_pictures(self.sight.features_of(layer))
@@ -204,6 +219,10 @@ class DecoderSource:
     def tower_keys(self, layer: int | None) -> Tensor:
         """(batch, vision, width)."""
         return self._of_pictures(self.sight.keys(layer))
+
+    def mean_keys(self, layer: int | None) -> Tensor:
+        """(batch, vision, dim)."""
+        return self._of_pictures(self.sight.mean_keys(layer))
 
     def index(self) -> Tensor:
         """(batch, vision), -1 at padding."""

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -84,7 +84,14 @@ class Tower:
         Mean over heads, (pictures, patches, 1). Where the layer looks through windows, the mean is over the window's
         patches; patches that are padding ask for nothing. Rows are computed part by part.
         """
+        return self._attention_of(call, *self._calls(call, layer))
+
+    def wide_attention_of(self, call: Call, layer: int) -> Read:
+        """The same, had the layer a single head as wide as all of its own side by side."""
         calls, flops = self._calls(call, layer)
+        return self._attention_of(call, [_one_head(tapped) for tapped in calls], flops)
+
+    def _attention_of(self, call: Call, calls: list[Tapped], flops: int) -> Read:
         if not self.has_cls:
             parts = [received(tapped) for tapped in calls]
             flops += sum(2 * tapped.query.numel() * tapped.key.shape[2] for tapped in calls)
@@ -100,6 +107,12 @@ class Tower:
         calls, flops = self._calls(call, layer)
         keys = torch.cat([tapped.key for tapped in calls], dim=2)
         return Read(keys.transpose(1, 2).flatten(2)[:, self.has_cls :], flops)
+
+    def mean_keys_of(self, call: Call, layer: int) -> Read:
+        """Their mean over heads: (pictures, patches, dim)."""
+        calls, flops = self._calls(call, layer)
+        keys = torch.cat([tapped.key for tapped in calls], dim=2)
+        return Read(keys.mean(1)[:, self.has_cls :], flops)
 
     def features_of(self, call: Call, layer: int) -> Read:
         """Hidden states that leave the layer, (pictures, patches, width), computed anew where they were not kept."""
@@ -153,6 +166,14 @@ def received(tapped: Tapped) -> Tensor:
         attention = probabilities(tapped, rows.expand(batch, -1)).mean(1)
         total += (attention * asks[:, rows, None]).sum(1)
     return total / asks.sum(1, keepdim=True).clamp(min=1)
+
+
+def _one_head(tapped: Tapped) -> Tapped:
+    """All heads side by side as a single one, its logits by the square root of the whole width."""
+    shared = tapped.query.shape[1] // tapped.key.shape[1]
+    key = tapped.key.repeat_interleave(shared, dim=1)
+    query, key = (part.transpose(1, 2).flatten(2)[:, None] for part in (tapped.query, key))
+    return replace(tapped, query=query, key=key, scaling=query.shape[-1] ** -0.5)
 
 
 def _all_have(stack: nn.ModuleList, name: str) -> bool:

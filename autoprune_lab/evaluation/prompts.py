@@ -44,9 +44,10 @@ class Batch:
         """The model's inputs for the samples."""
         return self.make() if self.kept is None else self.kept
 
-    def arguments(self) -> dict[str, Any]:
-        """Keyword arguments for `forward` and `generate`; the model may change them."""
-        return {name: dict(value) if isinstance(value, dict) else value for name, value in self.inputs.items()}
+    def arguments(self, pixels: bool = False) -> dict[str, Any]:
+        """Keyword arguments for `forward` and `generate`; the model may change them. With `pixels`, no features."""
+        inputs = self.make.tokenise() if pixels and isinstance(self.make, _Maker) else self.inputs
+        return {name: dict(value) if isinstance(value, dict) else value for name, value in inputs.items()}
 
 
 @dataclass(frozen=True, eq=False)

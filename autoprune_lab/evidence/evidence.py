@@ -40,11 +40,20 @@ class Source(Protocol):
     def tower_attention(self, layer: int | None) -> Tensor:
         """Attention in the vision tower, (batch, vision)."""
 
+    def wide_attention(self, layer: int | None) -> Tensor:
+        """Attention in the vision tower as one head pays it, (batch, vision)."""
+
     def tower_features(self, layer: int | None) -> Tensor:
         """The vision tower's hidden states, (batch, vision, width)."""
 
     def tower_keys(self, layer: int | None) -> Tensor:
         """The vision tower's keys, (batch, vision, width)."""
+
+    def mean_keys(self, layer: int | None) -> Tensor:
+        """Their mean over heads, (batch, vision, dim)."""
+
+    def visual_rows(self) -> Tensor:
+        """Attention of visual tokens to visual tokens and text rows, (batch, vision, vision + rows)."""
 
     def keys(self, of: Of, rotary: bool) -> Tensor:
         """The decoder layer's keys, (batch, kv_heads, vision or rows, dim)."""
@@ -145,6 +154,10 @@ class Evidence:
         """
         return self.source.tower_attention(layer)
 
+    def wide_attention(self, layer: int | None = None) -> Float[Tensor, "batch vision"]:
+        """`tower_attention`, were all heads one: softmax of the whole width's dot products by its square root."""
+        return self.source.wide_attention(layer)
+
     def tower_features(self, layer: int | None = None) -> Float[Tensor, "batch vision width"]:
         """Hidden states that leave a tower layer, before final norm and projector, in the model's dtype.
 
@@ -158,6 +171,18 @@ class Evidence:
         The mean over the patches merged into a token; 0 and `layer` as in `tower_attention`.
         """
         return self.source.tower_keys(layer)
+
+    def mean_keys(self, layer: int | None = None) -> Float[Tensor, "batch vision dim"]:
+        """The same, the mean over heads instead of all of them side by side."""
+        return self.source.mean_keys(layer)
+
+    @cached_property
+    def visual_rows(self) -> Float[Tensor, "batch vision keys"]:
+        """Attention that visual tokens pay: to each visual token, then to each text row; the mean over heads.
+
+        Float32, of a softmax over *all* visible keys as in `attention`; 0 at padding. It costs a row a visual token.
+        """
+        return self.source.visual_rows()
 
     def keys(self, of: Of = "vision", rotary: bool = True) -> Float[Tensor, "batch heads tokens dim"]:
         """Keys of `layer`, of its own key heads, of visual tokens or of text rows; 0 at padding.

@@ -55,6 +55,11 @@ class PlainSource:
         self.asked.append("cls_attention" if layer is None else "tower_attention")
         return self.cls_
 
+    def wide_attention(self, layer: int | None) -> Tensor:
+        """(batch, vision), of every layer: another than `tower_attention`."""
+        self.asked.append("wide_attention")
+        return self.tower_[..., 0].abs()
+
     def tower_features(self, layer: int | None) -> Tensor:
         """(batch, vision, width), of every layer."""
         self.asked.append("tower_features")
@@ -64,6 +69,21 @@ class PlainSource:
         """(batch, vision, width): the features turned round."""
         self.asked.append("tower_keys")
         return self.tower_.flip(-1)
+
+    def mean_keys(self, layer: int | None) -> Tensor:
+        """(batch, vision, width / 2): of two heads."""
+        self.asked.append("mean_keys")
+        return torch.stack(self.tower_.flip(-1).chunk(2, dim=-1)).mean(0)
+
+    def visual_rows(self) -> Tensor:
+        """(batch, vision, vision + rows): the keys' first head asks itself, visual tokens and text alike."""
+        self.asked.append("visual_rows")
+        seen = torch.cat([self.keys_, self.text_keys_], dim=2)[:, 0]
+        text = torch.arange(self.text_keys_.shape[2]) < self.n_rows[:, None]
+        vision = self.grid_[..., 0] >= 0
+        real = torch.cat([vision, text], dim=1)[:, None]
+        rows = (self.keys_[:, 0] @ seen.mT).masked_fill(~real, -torch.inf).softmax(-1)
+        return rows.masked_fill(~(real & vision[..., None]), 0.0)
 
     def keys(self, of: Of, rotary: bool) -> Tensor:
         """(batch, 2, vision or rows, width): with a rotary embedding turned round."""

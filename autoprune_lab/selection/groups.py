@@ -1,13 +1,19 @@
 """Groups of tokens: their means, and where these stand among the tokens that stay. What merging recoveries share."""
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from autoprune_lab.evidence.evidence import Evidence
+from autoprune_lab.schedule.plan import Counts
 from autoprune_lab.selection.recovery import Survivors
+
+Compared = Literal["hidden", "keys"]
+"""What tokens are compared by: hidden states, or the vision tower's keys, the mean over heads."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,12 +63,34 @@ def means(
 ) -> Float[Tensor, "batch groups hidden"]:
     """The mean of each group's points: a centre is in its own group, any other in that of the centre most like it.
 
-    Ties go to the first group. `points` are 0 where not `real`; `eps` is added to the number of members.
+    `points` are 0 where not `real`; `eps` is added to the number of members. See `members`.
     """
+    inside = members(real, likeness, centres, filled).to(points.dtype)
+    return inside @ points / (inside.sum(-1, keepdim=True).clamp(min=1) + eps)
+
+
+def members(
+    real: Bool[Tensor, "batch points"],
+    likeness: Float[Tensor, "batch groups points"],
+    centres: Int[Tensor, "batch groups"],
+    filled: Bool[Tensor, "batch groups"],
+) -> Bool[Tensor, "batch groups points"]:
+    """Which points each group has: its centre, and every `real` point most like that centre; ties: the first group."""
     n_groups, n_points = likeness.shape[1:]
     point, group = (torch.arange(n, device=centres.device) for n in (n_points, n_groups))
     own = (centres[..., None] == point) & filled[..., None]
     nearest = likeness.masked_fill(~filled[..., None], -torch.inf).argmax(1)
     chosen = (nearest[:, None] == group[:, None]) & real[:, None]
-    members = torch.where(own.any(1, keepdim=True), own, chosen).to(points.dtype)
-    return members @ points / (members.sum(-1, keepdim=True).clamp(min=1) + eps)
+    return torch.where(own.any(1, keepdim=True), own, chosen)
+
+
+def check_compared(compare: str) -> None:
+    """Raise ValueError for what is none of `Compared`."""
+    if compare not in get_args(Compared):
+        raise ValueError(f"compare={compare!r} must be one of {', '.join(get_args(Compared))}")
+
+
+def make_all(allowed: Counts, present: Counts) -> tuple[Counts, Counts]:
+    """The split of a recovery that changes every token that stays: all are made ones, unless nothing is dropped."""
+    cut = allowed < present
+    return np.where(cut, 0, allowed), np.where(cut, allowed, 0)

@@ -67,6 +67,11 @@ def test_every_method_keeps_within_a_budget_of_flops_and_of_tokens(method):
         ("fastervlm", {0: (144, 0)}),
         ("vispruner", {0: (64, 64)}),
         ("visionzip", {0: (54, 10)}),
+        ("prumerge", {0: (0, 41)}),
+        ("prumerge_plus", {0: (0, 144)}),
+        ("tome", {0: (0, 192)}),
+        ("pact", {0: (576, 0), 5: (0, 165)}),
+        ("ficoco_l", {0: (576, 0)} | {11 + i: (0, 534 - 42 * i) for i in range(13)}),
         ("divprune", {0: (56, 0)}),
         ("dart", {0: (576, 0), 2: (128, 0)}),
         ("sparsevlm", {0: (576, 0), 2: (291, 9), 6: (196, 4), 15: (107, 3)}),
@@ -85,10 +90,11 @@ def test_visionzip_has_its_published_split_at_each_of_its_budgets(mean, dominant
     assert (found.tokens == mean).all()
 
 
-@pytest.mark.parametrize("method", ["visionzip", "vispruner"])
+@pytest.mark.parametrize("method", ["visionzip", "vispruner", "prumerge", "prumerge_plus", "tome"])
 def test_what_is_split_before_layer_0_is_not_split_again(method):
     found = plan(method, flops_ratio=0.37)
     assert (found.merged[0, 1:] == 0).all()
+    assert (found.kept[0, 1:] == found.tokens[0, 0]).all()
     assert len(set(found.tokens[0].tolist())) == 1
 
 
