@@ -68,7 +68,12 @@ def test_every_method_keeps_within_a_budget_of_flops_and_of_tokens(method):
         ("vispruner", {0: (64, 64)}),
         ("visionzip", {0: (54, 10)}),
         ("divprune", {0: (56, 0)}),
-        ("dart", {0: (576, 0), 2: (128, 0)}),
+        ("dart", {0: (576, 0), 2: (4, 128)}),
+        ("feather", {0: (576, 0), 8: (219, 0), 16: (19, 0)}),
+        ("info_horizon", {0: (284, 0), 20: (38, 0)}),
+        ("pooling", {0: (0, 144)}),
+        ("vtw", {0: (576, 0), 15: (0, 0)}),
+        ("window_uniform", {0: (576, 0), 2: (144, 0)}),
         ("sparsevlm", {0: (576, 0), 2: (291, 9), 6: (196, 4), 15: (107, 3)}),
     ],
 )
@@ -85,7 +90,7 @@ def test_visionzip_has_its_published_split_at_each_of_its_budgets(mean, dominant
     assert (found.tokens == mean).all()
 
 
-@pytest.mark.parametrize("method", ["visionzip", "vispruner"])
+@pytest.mark.parametrize("method", ["visionzip", "vispruner", "pooling"])
 def test_what_is_split_before_layer_0_is_not_split_again(method):
     found = plan(method, flops_ratio=0.37)
     assert (found.merged[0, 1:] == 0).all()
