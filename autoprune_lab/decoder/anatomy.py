@@ -111,7 +111,7 @@ class Anatomy:
         return self.config.altup_num_inputs if hasattr(self.layers[0], "altup") else 1
 
     def normed(self, hidden: Tensor) -> Tensor:
-        """Hidden states (batch, slots, hidden) after the norm behind the last layer; ValueError where it is not known."""
+        """Hidden states (batch, slots, hidden) after the last layer's norm; ValueError where it is not known."""
         norm = next((getattr(self.decoder, name) for name in _FINAL_NORMS if hasattr(self.decoder, name)), None)
         if norm is None or self.streams > 1:
             raise ValueError(

@@ -14,10 +14,10 @@ from autoprune_lab.selection.scorers import random, text_attention
 class ByLayer:
     """Let another scorer choose from each layer of `starts` on: of `scorers`, one each.
 
-    A start is the layer that the tokens enter: a whole number from 0, or a fraction of the decoder's depth in [0, 1] (1.0
-    is the depth, 1 the second layer), which is layer round(fraction * n_layers). The first start must be 0 or 0.0. Where
-    starts fall together the last of them counts. ValueError in a decoder where they are not in order, and for a
-    fraction where the number of layers is not known.
+    A start is the layer that the tokens enter: a whole number from 0, or a fraction of the decoder's depth in [0, 1],
+    which is layer round(fraction * n_layers); 1 is the second layer, 1.0 the depth, where no layer is. The first start
+    must be 0. Where starts fall together the last of them counts. ValueError in a decoder where they are not in
+    order, and for a fraction where the number of layers is not known.
 
     Source: arXiv 2512.07580 (Information Horizon), beyond which random tokens are as good as chosen ones; its code has
     it at layer 20 of 32.
@@ -31,7 +31,7 @@ class ByLayer:
         object.__setattr__(self, "starts", tuple(self.starts))
         object.__setattr__(self, "scorers", tuple(self.scorers))
         if len(self.starts) != len(self.scorers) or not self.scorers:
-            raise ValueError(f"starts={self.starts}: give one for each of the {len(self.scorers)} scorers, at least one")
+            raise ValueError(f"starts={self.starts}: give one for each of the {len(self.scorers)} scorers, and some")
         if self.starts[0] != 0 or not all(_in_range(start) for start in self.starts):
             raise ValueError(f"starts={self.starts} must begin with 0, then layers >= 0 or fractions in [0, 1]")
         for kind in (int, float):

@@ -88,7 +88,9 @@ class Dart:
         text = rows.argsort(dim=1, descending=True, stable=True)[:, : self.text_pivots]
         n_image = keep.sum(1).clamp(max=self.image_pivots)
         n_text = evidence.text_mask.sum(1).clamp(max=self.text_pivots)
-        found = zip(image[:, : self.image_pivots].tolist(), n_image.tolist(), text.tolist(), n_text.tolist(), strict=True)
+        found = zip(
+            image[:, : self.image_pivots].tolist(), n_image.tolist(), text.tolist(), n_text.tolist(), strict=True
+        )
         turns, n_slots = list[list[int]](), keep.shape[1]
         for (slots, n, places, m), n_vision, needed in zip(found, evidence.counts.tolist(), asked, strict=True):
             of_image = {self.start + slot: slot for slot in slots[:n]}

@@ -23,13 +23,13 @@ def feather(evidence: Evidence, stride: int | None = 3) -> Float[Tensor, "batch 
         raise ValueError(f"stride={stride} must be >= 1 rows and columns, or null for no lattice")
     query, key = evidence.queries("text", rotary=False), evidence.keys(rotary=False)
     last = (evidence.text_mask.sum(1) - 1).clamp(min=0)[:, None, None, None]
-    size, kv_heads, n_vision, width = key.shape
+    size, kv_heads, _, width = key.shape
     grouped = query.take_along_dim(last, 2).reshape(size, kv_heads, -1, width)  # heads that share a key stand together
     logits = grouped.float() @ key.float().mT / width**0.5
     hidden = ~evidence.vision_mask[:, None, None]
     probabilities = logits.masked_fill(hidden, torch.finfo(logits.dtype).min).softmax(-1).masked_fill(hidden, 0)
-    scores = probabilities.mean((1, 2)).double()
+    scores: Tensor = probabilities.mean((1, 2)).double()
     if stride is None:
         return scores
     row, column = evidence.grid[..., 2], evidence.grid[..., 3]
-    return scores + ((row >= 0) & (row % stride == 0) & (column % stride == 0))
+    return scores.add((row >= 0) & (row % stride == 0) & (column % stride == 0))

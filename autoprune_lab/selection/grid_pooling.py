@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from autoprune_lab.evidence.evidence import Evidence
@@ -18,11 +18,12 @@ from autoprune_lab.selection.recovery import Survivors, best, on_host
 class GridPooling:
     """Average the visual tokens over the cells of a coarser grid, exactly as many cells as tokens are allowed.
 
-    A picture of H x W tokens that is allowed q of them is cut into about sqrt(q H / W) bands of rows, and each band into
-    equally many cells, or one more where q asks for it: 144 of 24 x 24 are means of 2 x 2, 64 are of 3 x 3, and a number
-    that is no grid is met all the same; no two cells overlap. Pictures and frames share what is allowed in proportion
-    to their tokens; one whose share is none is forgotten. Tokens that fill no rectangle (newlines, or what an earlier cut left) are pooled as one row, in
-    their order. A mean takes the place of its cell's first token. Scores choose nothing.
+    A picture of H x W tokens that is allowed q of them is cut into about sqrt(q H / W) bands of rows, and each band
+    into equally many cells, or one more where q asks for it: 144 of 24 x 24 are means of 2 x 2, 64 are of 3 x 3, and a
+    number that is no grid is met all the same; no two cells overlap. Pictures and frames share what is allowed in
+    proportion to their tokens; one whose share is none is forgotten. Tokens that fill no rectangle (newlines, or what
+    an earlier cut left) are pooled as one row, in their order. A mean takes the place of its cell's first token.
+    Scores choose nothing.
 
     Source: the pooling baseline of arXiv 2502.11501, which averages 2 x 2 and 3 x 3 tokens.
     Differs: nothing at 144 and 64 of 576; it has no other number.
@@ -91,7 +92,10 @@ def _cell(
 
 
 def _shares(
-    owner: Int[Tensor, "grids"], size: Int[Tensor, "grids"], present: Int[Tensor, "batch"], allowed: Int[Tensor, "batch"]
+    owner: Int[Tensor, "grids"],
+    size: Int[Tensor, "grids"],
+    present: Int[Tensor, "batch"],
+    allowed: Int[Tensor, "batch"],
 ) -> Int[Tensor, "grids"]:
     """What each sample is allowed, in proportion to the tokens of its grids; the largest remainders are rounded up."""
     product, whole = size * allowed[owner], present[owner]

@@ -20,8 +20,8 @@ def per_window(
     without a place (newlines) are a window of their own.
 
     Source: arXiv 2502.11501 (Window FastV), from descriptions of its algorithm: no code was published.
-    Differs: the size of its windows is not known to us, 4 is ours; it keeps a fixed part of each, here `Budget` says how
-    many stay, and what is left over after an equal part for all goes to the windows of the highest next scores.
+    Differs: the size of its windows is not known to us, 4 is ours; it keeps a fixed part of each, here `Budget` says
+    how many stay, and what is left over after an equal part for all goes to the windows of the highest next scores.
     """
     if window < 1:
         raise ValueError(f"window={window} must be >= 1 rows and columns")

@@ -55,7 +55,9 @@ def plain(places, allowed):
     cells = []
     for g, ((_, _, unplaced), grid) in enumerate(grids.items()):
         quota = quotas[g] + (g in spare)
-        (top, left), (bottom, right) = (tuple(f(column) for column in zip(*grid.values(), strict=True)) for f in (min, max))
+        (top, left), (bottom, right) = (
+            tuple(f(column) for column in zip(*grid.values(), strict=True)) for f in (min, max)
+        )
         height, width = bottom - top + 1, right - left + 1
         if unplaced or height * width > len(grid):
             grid, height, width, top, left = {i: (0, r) for r, i in enumerate(grid)}, 1, len(grid), 0, 0
