@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
 
 from autoprune_lab.decoder.costs import CostError, described
@@ -19,6 +19,7 @@ from autoprune_lab.schedule.geometry import Geometry
 
 _INNER_NAMES = ("language_model", "text_model", "model", "decoder", "backbone")
 _TOWER_NAMES = ("vision_tower", "visual", "vision_model")
+_FINAL_NORMS = ("norm", "final_layernorm", "final_layer_norm", "ln_f", "norm_f")
 _FULL, _SLIDING, _CHUNKED = "full_attention", "sliding_attention", "chunked_attention"
 _ATTENTION = {_FULL, _SLIDING, _CHUNKED}
 
@@ -108,6 +109,17 @@ class Anatomy:
     def streams(self) -> int:
         """How many versions of a token's hidden state its layers take at once, see `streams`."""
         return self.config.altup_num_inputs if hasattr(self.layers[0], "altup") else 1
+
+    def normed(self, hidden: Tensor) -> Tensor:
+        """Hidden states (batch, slots, hidden) after the last layer's norm; ValueError where it is not known."""
+        norm = next((getattr(self.decoder, name) for name in _FINAL_NORMS if hasattr(self.decoder, name)), None)
+        if norm is None or self.streams > 1:
+            raise ValueError(
+                f"{type(self.decoder).__name__}: its final norm is not known, or takes several streams: choose a "
+                "scorer and a recovery that do not compare normed hidden states"
+            )
+        normed: Tensor = norm(hidden)
+        return normed
 
     def sees_all(self, layer: int) -> bool:
         """Does a token of this layer see everything before it?"""

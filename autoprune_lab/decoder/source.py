@@ -1,7 +1,7 @@
 """Evidence from a live decoder: everything is computed on request, and its cost written down."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -94,12 +94,20 @@ class DecoderSource:
 
     `attended` is the nearest attention call at or below the layer that is looked at, or says why there is none: tokens
     may have gone since. `hidden` (batch, slots, width) leaves the layer that is looked at, or enters the decoder;
-    `sight` sees the vision tower.
+    `sight` sees the vision tower, `norm` is the decoder's final one.
     """
 
-    def __init__(self, prompt: Prompt, stage: Stage, attended: Attended | str, hidden: Tensor, sight: Sight) -> None:
+    def __init__(
+        self,
+        prompt: Prompt,
+        stage: Stage,
+        attended: Attended | str,
+        hidden: Tensor,
+        sight: Sight,
+        norm: Callable[[Tensor], Tensor],
+    ) -> None:
         self.prompt, self.stage, self._attended = prompt, stage, attended
-        self.hidden_states, self.sight = hidden, sight
+        self.hidden_states, self.sight, self.norm = hidden, sight, norm
         self._scored_rows, self._flops = np.zeros_like(prompt.n_rows), np.zeros_like(prompt.n_rows)
 
     @property
@@ -199,6 +207,12 @@ class DecoderSource:
         """(batch, rows, hidden)."""
         states = take(self.hidden_states, self.rows.slots[..., None], dim=1)
         return states.masked_fill_(~self.rows.real[..., None], 0.0) if self.rows.padded else states
+
+    def normed(self, of: Of) -> Tensor:
+        """(batch, vision or rows, hidden)."""
+        picks = self.vision if of == "vision" else self.rows
+        states = self.norm(take(self.hidden_states, picks.slots[..., None], dim=1))
+        return states.masked_fill(~picks.real[..., None], 0.0) if picks.padded else states
 
     def grid(self) -> Tensor:
         """(batch, vision, 4)."""

@@ -34,6 +34,9 @@ class Source(Protocol):
     def text(self) -> Tensor:
         """Hidden states of the text rows, (batch, rows, hidden)."""
 
+    def normed(self, of: Of) -> Tensor:
+        """Hidden states after the decoder's final norm, (batch, vision or rows, hidden)."""
+
     def grid(self) -> Tensor:
         """Places of the visual tokens, (batch, vision, 4)."""
 
@@ -70,7 +73,7 @@ class Evidence:
     `vision_mask` and `text_mask` say what is real. Text rows are the text tokens after the sample's first
     visual token, the only ones that can see any; a prompt's last token is text whatever it stands for. `index` is
     each visual token's index within its sample, counted before any pruning; -1 at padding. `n_vision`: the real visual
-    tokens of each sample, if they are known on the host.
+    tokens of each sample, if they are known on the host. `n_layers`: of the decoder, if it is known.
     """
 
     layer: int
@@ -79,6 +82,7 @@ class Evidence:
     index: Int[Tensor, "batch vision"]
     source: Source
     n_vision: Int[np.ndarray, "batch"] | None = None
+    n_layers: int | None = None
 
     @property
     def padded(self) -> bool:
@@ -125,6 +129,13 @@ class Evidence:
         At layer -1 they are what enters layer 0: the embeddings. Reading them costs no FLOPs.
         """
         return self.source.text()
+
+    def normed(self, of: Of = "vision") -> Float[Tensor, "batch tokens hidden"]:
+        """`hidden` or `text` after the norm behind the decoder's last layer, 0 at padding; costs no FLOPs.
+
+        Raises ValueError for a decoder whose final norm is not known.
+        """
+        return self.source.normed(of)
 
     @cached_property
     def grid(self) -> Int[Tensor, "batch vision 4"]:

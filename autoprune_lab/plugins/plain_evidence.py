@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import rms_norm
 
 from autoprune_lab.evidence.evidence import Evidence, Of
 
@@ -44,6 +45,13 @@ class PlainSource:
         """(batch, rows, width)."""
         self.asked.append("text")
         return self.text_
+
+    def normed(self, of: Of) -> Tensor:
+        """(batch, vision or rows, width): an RMS norm whose weights differ from channel to channel."""
+        self.asked.append("normed")
+        values = (self.hidden_ if of == "vision" else self.text_).float()
+        weight = torch.linspace(0.5, 1.5, values.shape[-1])
+        return rms_norm(values, weight.shape, weight, eps=1e-6).nan_to_num()
 
     def grid(self) -> Tensor:
         """(batch, vision, 4): one picture, a row of tokens."""
@@ -125,7 +133,7 @@ def evidence_of(
     grid = torch.stack([0 * index, 0 * index, 0 * index, index], dim=-1).masked_fill(~vision_mask[..., None], -1)
     cls = hidden[..., 0].abs() * vision_mask
     source = PlainSource(attention * real, hidden, text, cls, row_counts[:, 0], tower, keys, text_keys, grid)
-    return Evidence(1, vision_mask, text_mask, index, source)
+    return Evidence(1, vision_mask, text_mask, index, source, n_layers=8)
 
 
 def part_of(evidence: Evidence, sample: int, rows: Tensor, tokens: Tensor) -> Evidence:
@@ -140,6 +148,7 @@ def part_of(evidence: Evidence, sample: int, rows: Tensor, tokens: Tensor) -> Ev
             source.tower_[sample, None, tokens], source.keys_[sample, None][:, :, tokens],
             source.text_keys_[sample, None][:, :, rows], source.grid_[sample, None, tokens],
         ),
+        n_layers=evidence.n_layers,
     )  # fmt: skip
 
 

@@ -50,7 +50,7 @@ PRUNERS = {
     "contextual_merge": ["method=visionzip", "pruner.recovery={compare: hidden, added: false}"],
     "keep_distinct": ["method=vispruner"],
     "per_view": ["policy=fixed", "scorer=per_view", "complexity=constant"],
-    "non_duplication": ["method=dart"],
+    "non_duplication": ["method=fastv", "scorer=non_duplication", "pruner.policy.keep=0.2223"],
     "max_min_diversity": ["method=divprune"],
     "rater_attention": ["method=sparsevlm"],
     "feature_norm": ["scorer=feature_norm", "complexity=attention_entropy"],
