@@ -13,6 +13,7 @@ from torch import Tensor
 
 from autoprune_lab.evidence.evidence import Evidence
 from autoprune_lab.schedule.plan import Counts
+from autoprune_lab.selection.recovery import best, on_host
 
 
 class Frames(NamedTuple):
@@ -74,16 +75,33 @@ def by_score(evidence: Evidence, scores: Float[Tensor, "batch vision"]) -> Float
     return 1 - order.argsort(dim=1).double() / max(1, order.shape[1])
 
 
-def placeless(evidence: Evidence) -> Bool[Tensor, "batch vision"]:
-    """Real tokens without a place: the ends of rows and of videos."""
-    return evidence.vision_mask & (evidence.grid[..., 2] < 0)
+def portions(
+    evidence: Evidence,
+    rank: Float[Tensor, "batch vision"],
+    found: list[Picture],
+    kept: Int[Tensor, "batch"],
+    merged: Int[Tensor, "batch"],
+) -> tuple[Bool[Tensor, "batch vision"], list[int]]:
+    """What stays of the tokens without a place, and how many tokens each of the `found` pictures keeps.
+
+    Tokens without a place come first, by `rank`; pictures have parts of the others in proportion to their tokens.
+    """
+    loose = evidence.vision_mask & (evidence.grid[..., 2] < 0)
+    n_kept, n_loose = on_host(kept + merged), loose.sum(1).cpu().numpy()
+    keep = best(evidence, torch.where(loose, 2 + rank, rank), (kept + merged).clamp(max=loose.sum(1)))
+    counts = [0] * len(found)
+    for sample in range(len(keep)):
+        own = [i for i, picture in enumerate(found) if picture.sample == sample]
+        parts = _shared(max(0, int(n_kept[sample] - n_loose[sample])), [found[i].slots.numel() for i in own])
+        for i, part in zip(own, parts, strict=True):
+            counts[i] = part
+    return keep, counts
 
 
-def shared(total: int, sizes: list[int]) -> list[int]:
-    """`total` in whole parts in proportion to `sizes`, none above its size; what rounding leaves by largest rest."""
-    exact = [total * size / max(1, sum(sizes)) for size in sizes]
-    parts = [min(int(part + 1e-9), size) for part, size in zip(exact, sizes, strict=True)]
-    by_rest = sorted(range(len(sizes)), key=lambda i: (parts[i] - exact[i], i))
+def _shared(total: int, sizes: list[int]) -> list[int]:
+    """`total` <= sum of `sizes` in whole parts in proportion to them; what rounding leaves goes by largest rest."""
+    parts = [total * size // sum(sizes) for size in sizes]
+    by_rest = sorted(range(len(sizes)), key=lambda i: (-(total * sizes[i] % sum(sizes)), i))
     for i in by_rest[: total - sum(parts)]:
         parts[i] += 1
     return parts

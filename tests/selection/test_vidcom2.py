@@ -87,5 +87,5 @@ def test_equal_tokens_and_a_single_channel_have_scores(tokens):
 
 
 def test_a_temperature_of_0_is_refused():
-    with pytest.raises(ValueError, match="temperature=0.0 must"):
+    with pytest.raises(ValueError, match=r"temperature=0\.0 must"):
         vidcom2(filmed(MIXED[0]), temperature=0.0)
