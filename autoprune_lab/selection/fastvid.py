@@ -23,9 +23,10 @@ class Fastvid:
 
     A segment ends where the cosine to the next frame is among the `segments` - 1 least, or below `tau`. Of what a frame
     may keep, `context` goes to anchors, rounded down. They lie in every `stride`-th frame of the segment, back from its
-    last, and are the density peaks among what is not kept; an anchor of n members is max(`own`, 1 / (n + 1)) of
-    itself, the rest their mean: of those tokens of the segment that are most like it by cosine, itself included. The
-    largest share a frame that fits is taken; what is left of the plan by rounding goes to the best scored of the rest.
+    last, and are the density peaks among what is not kept. Each such frame divides all other tokens of the segment
+    among its anchors, by cosine (of the frame alone, where it has just its own share of anchors): one of n members, itself
+    included, becomes max(`own`, 1 / (n + 1)) of itself, the rest their mean. The largest share a frame
+    that fits is taken; what is left of the plan by rounding goes to the best scored of the rest.
     Images are videos of one frame. Tokens without a place come first. ValueError where an earlier cut left unlike
     frames.
 
@@ -94,7 +95,7 @@ class Fastvid:
         keep: Bool[Tensor, "vision"],
     ) -> None:
         """Write what one video keeps into its sample's `keep`, and anchors into `hidden`."""
-        n_salient, n_anchors = self._counts(lengths, slots.shape[1], count)
+        n_salient, n_context, n_anchors = self._counts(lengths, slots.shape[1], count)
         order = rank.argsort(dim=1, descending=True, stable=True)
         stays = torch.zeros_like(keep[slots]).scatter(1, order[:, :n_salient], True)
         salient, tokens = stays.clone(), hidden[slots].float()
@@ -112,15 +113,15 @@ class Fastvid:
         last = -1
         for length, (frames, places) in zip(lengths, centres, strict=True):
             first, last = last + 1, last + length
-            if places.numel():
-                points = tokens[first : last + 1][~salient[first : last + 1]]
-                at = slots[frames[:, None], places].flatten()
-                own = tokens[frames[:, None], places].flatten(0, 1)
-                hidden[at] = self._anchors(own, points).to(hidden.dtype)
+            for f, at in zip(frames.tolist(), places, strict=True):
+                rows = slice(f, f + 1) if len(at) == n_context else slice(first, last + 1)
+                if len(at):
+                    points = tokens[rows][~salient[rows]]
+                    hidden[slots[f, at]] = self._anchors(tokens[f, at], points).to(hidden.dtype)
 
-    def _counts(self, lengths: list[int], n: int, count: int) -> tuple[int, list[int]]:
-        """Salient tokens of each frame, and anchors of each anchor frame by segment: the most within `count`."""
-        best, most = (0, [0] * len(lengths)), 0
+    def _counts(self, lengths: list[int], n: int, count: int) -> tuple[int, int, list[int]]:
+        """Salient and context tokens a frame, anchors of each segment's anchor frames: the most within `count`."""
+        best, most = (0, 0, [0] * len(lengths)), 0
         for total in range(1, n + 1):
             context = int(total * self.context)
             parts = [-(-length // self.stride) for length in lengths]
@@ -128,7 +129,7 @@ class Fastvid:
             anchors = [min(context * length // part, room) for length, part in zip(lengths, parts, strict=True)]
             made = sum(lengths) * (total - context) + sum(np.multiply(parts, anchors).tolist())
             if most < made <= count:
-                best, most = (total - context, anchors), made
+                best, most = (total - context, context, anchors), made
         return best
 
     def _peaks(

@@ -57,16 +57,16 @@ def of_one_video(tokens, attention, features, total, segments, tau, d, p, beta):
             order = sorted(range(n), key=lambda i: -attention[f, i])
             out |= {f * n + i: tokens[f, i] for i in order[: total - context]}
             rest[f] = sorted(order[total - context :])
-        at = []
         for f in range(last, first - 1, -p):
-            at += [(f, i) for i in peaks(tokens[f], rest[f], context * length // math.ceil(length / p))]
-        points = [tokens[f, i] for f in rest for i in rest[f]]
-        groups = {anchor: [] for anchor in at}
-        for point in points if at else []:
-            groups[max(at, key=lambda a: torch.cosine_similarity(point, tokens[a], dim=0).item())].append(point)
-        for anchor, members in groups.items():
-            w = max(1 / (len(members) + 1), beta)
-            out[anchor[0] * n + anchor[1]] = w * tokens[anchor] + (1 - w) * torch.stack(members).mean(0)
+            at = peaks(tokens[f], rest[f], count := context * length // math.ceil(length / p))
+            among = [f] if count == context else rest
+            groups = {anchor: [] for anchor in at}
+            for point in [tokens[g, i] for g in among for i in rest[g]] if at else []:
+                like = {a: torch.cosine_similarity(point, tokens[f, a], dim=0).item() for a in at}
+                groups[max(at, key=like.get)].append(point)
+            for anchor, members in groups.items():
+                w = max(1 / (len(members) + 1), beta)
+                out[f * n + anchor] = w * tokens[f, anchor] + (1 - w) * torch.stack(members).mean(0)
         first = last + 1
     return dict(sorted(out.items()))
 
