@@ -61,7 +61,7 @@ class Dycoke:
                 line[sample, order] = slots[thin].sort(dim=1).values
         entry = torch.where((merged > 0)[:, None], entry, rank)
         keep = best(evidence, entry, kept + merged)
-        return Survivors(keep) if self.in_place else lined_up(evidence, evidence.hidden, keep, line)
+        return Survivors(keep) if self.in_place else lined_up(keep, line, evidence, evidence.hidden)
 
 
 def _pairs(n_frames: int, slots: Tensor) -> tuple[Int[Tensor, "pairs"], Int[Tensor, "pairs"]]:

@@ -24,8 +24,8 @@ class Fastvid:
     A segment ends where the cosine to the next frame is among the `segments` - 1 least, or below `tau`. Of what a frame
     may keep, `context` goes to anchors, rounded down. They lie in every `stride`-th frame of the segment, back from its
     last, and are the density peaks among what is not kept. Each such frame divides all other tokens of the segment
-    among its anchors, by cosine (of the frame alone, where it has just its own share of anchors): one of n members, itself
-    included, becomes max(`own`, 1 / (n + 1)) of itself, the rest their mean. The largest share a frame
+    among its anchors by cosine (those of the frame alone, where it has just its own share of anchors): an anchor of n
+    members, itself included, becomes max(`own`, 1 / (n + 1)) of itself, the rest their mean. The largest share a frame
     that fits is taken; what is left of the plan by rounding goes to the best scored of the rest.
     Images are videos of one frame. Tokens without a place come first. ValueError where an earlier cut left unlike
     frames.
@@ -83,7 +83,7 @@ class Fastvid:
         cut = alike < self.tau
         cut[alike.argsort(stable=True)[: self.segments - 1]] = True
         ends = [-1, *cut.nonzero().flatten().tolist(), len(features) - 1]
-        return np.diff(ends).tolist()
+        return [int(length) for length in np.diff(ends)]
 
     def _reduce(
         self,

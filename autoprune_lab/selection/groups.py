@@ -26,7 +26,7 @@ class Groups:
         hidden, stays = self._written(evidence.hidden), keep | made
         if in_place:
             return Survivors(stays, hidden)
-        return lined_up(evidence, hidden, stays, torch.where(made, len(place) + group, place))
+        return lined_up(stays, torch.where(made, len(place) + group, place), evidence, hidden)
 
     def _written(self, hidden: Float[Tensor, "batch vision width"]) -> Float[Tensor, "batch vision width"]:
         """A copy of `hidden` with the tokens in their slots; padding is written behind the last slot."""
@@ -37,10 +37,10 @@ class Groups:
 
 
 def lined_up(
-    evidence: Evidence,
-    hidden: Float[Tensor, "batch vision width"],
     keep: Bool[Tensor, "batch vision"],
     line: Shaped[Tensor, "batch vision"],
+    evidence: Evidence,
+    hidden: Float[Tensor, "batch vision width"],
 ) -> Survivors:
     """The tokens of `keep`, whose slots they fill in the order of `line`, lowest first: needs compact positions."""
     source = line.argsort(dim=1, stable=True)

@@ -70,7 +70,7 @@ class Holitom:
                 keep[sample, slots] = True
             elif count:
                 self._reduce(slots, rank[sample, slots], count, hidden[sample], keep[sample], line[sample])
-        return Survivors(keep, hidden) if self.in_place else lined_up(evidence, hidden, keep, line)
+        return Survivors(keep, hidden) if self.in_place else lined_up(keep, line, evidence, hidden)
 
     def _reduce(
         self,

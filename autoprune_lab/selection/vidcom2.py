@@ -28,10 +28,11 @@ def vidcom2(evidence: Evidence, temperature: float = 0.01) -> Float[Tensor, "bat
     picture, frame = frames(evidence)
     scores = torch.full(picture.shape, 2.0, dtype=torch.double, device=picture.device)
     for sample in range(len(picture)):
-        for number in picture[sample].unique().tolist():
+        for number in sorted(set(picture[sample].tolist())):
             if number >= 0:
                 slots = (picture[sample] == number).nonzero().flatten()
-                which = frame[sample, slots].unique(return_inverse=True)[1]
+                which = frame[sample, slots].contiguous()
+                which = torch.searchsorted(torch.tensor(sorted(set(which.tolist())), device=which.device), which)
                 scores[sample, slots] = _entry(evidence.hidden[sample, slots].float(), which, temperature)
     return scores
 

@@ -51,14 +51,14 @@ def pictures(evidence: Evidence, words: str) -> list[Picture]:
     picture, frame = frames(evidence)
     found = []
     for sample in range(len(picture)):
-        for number in picture[sample].unique().tolist():
+        for number in sorted(set(picture[sample].tolist())):
             if number < 0:
                 continue
             slots = (picture[sample] == number).nonzero().flatten()
             h, w = evidence.grid[sample, slots, 2:].unbind(-1)
             place = (frame[sample, slots] * (h.max() + 1) + h) * (w.max() + 1) + w
             slots = slots[place.argsort()]
-            n_frames = len(frame[sample, slots].unique())
+            n_frames = len(set(frame[sample, slots].tolist()))
             found.append(Picture(sample, _whole(evidence, sample, slots, n_frames, words)))
     return found
 
