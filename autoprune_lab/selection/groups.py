@@ -32,11 +32,7 @@ class Groups:
         hidden, stays = self._written(evidence.hidden), keep | made
         if in_place:
             return Survivors(stays, hidden)
-        behind = torch.where(made, len(place) + group, torch.where(keep, place, 3 * len(place)))
-        source = behind.argsort(dim=1, stable=True)  # kept ones in their order, then the groups
-        target = (~stays).byte().argsort(dim=1, stable=True)  # the slots that stay, in their order
-        moved = torch.zeros_like(source).scatter(1, target, source)
-        return Survivors(stays, rows_of(hidden, moved), evidence.index.gather(1, moved))
+        return lined_up(stays, torch.where(made, len(place) + group, place), evidence, hidden)
 
     def _written(self, hidden: Float[Tensor, "batch vision width"]) -> Float[Tensor, "batch vision width"]:
         """A copy of `hidden` with the tokens in their slots; padding is written behind the last slot."""
@@ -44,6 +40,20 @@ class Groups:
         slots = self.slots.masked_fill(~self.filled, hidden.shape[1])
         room.scatter_(1, slots[..., None].expand_as(self.tokens), self.tokens.to(hidden.dtype))
         return room[:, :-1]
+
+
+def lined_up(
+    keep: Bool[Tensor, "batch vision"],
+    line: Shaped[Tensor, "batch vision"],
+    evidence: Evidence,
+    hidden: Float[Tensor, "batch vision width"],
+) -> Survivors:
+    """The tokens of `keep`, whose slots they fill in the order of `line`, lowest first: needs compact positions."""
+    source = line.argsort(dim=1, stable=True)
+    source = source.gather(1, (~keep).byte().gather(1, source).argsort(dim=1, stable=True))  # those that stay first
+    target = (~keep).byte().argsort(dim=1, stable=True)  # the slots that stay, in their order
+    moved = torch.zeros_like(source).scatter(1, target, source)
+    return Survivors(keep, rows_of(hidden, moved), evidence.index.gather(1, moved))
 
 
 def rows_of(values: Shaped[Tensor, "batch n width"], index: Int[Tensor, "batch m"]) -> Shaped[Tensor, "batch m width"]:

@@ -79,6 +79,11 @@ def test_every_method_keeps_within_a_budget_of_flops_and_of_tokens(method):
         ("pooling", {0: (0, 144)}),
         ("vtw", {0: (576, 0), 15: (0, 0)}),
         ("window_uniform", {0: (576, 0), 2: (144, 0)}),
+        ("evs", {0: (144, 0)}),
+        ("vidcom2", {0: (144, 0)}),
+        ("dycoke", {0: (0, 284)}),
+        ("fastvid", {0: (0, 57)}),
+        ("holitom", {0: (0, 57)}),
         ("sparsevlm", {0: (576, 0), 2: (291, 9), 6: (196, 4), 15: (107, 3)}),
     ],
 )
@@ -95,7 +100,7 @@ def test_visionzip_has_its_published_split_at_each_of_its_budgets(mean, dominant
     assert (found.tokens == mean).all()
 
 
-@pytest.mark.parametrize("method", ["visionzip", "vispruner", "prumerge", "prumerge_plus", "tome", "pooling"])
+@pytest.mark.parametrize("method", ["visionzip", "vispruner", "prumerge", "prumerge_plus", "tome", "pooling", "dycoke", "fastvid", "holitom"])
 def test_what_is_split_before_layer_0_is_not_split_again(method):
     found = plan(method, flops_ratio=0.37)
     assert (found.merged[0, 1:] == 0).all()
