@@ -224,7 +224,7 @@ def test_videos_that_are_not_unpacked_are_asked_for(tmp_path):
     layouts.as_json(tmp_path / "lvb_val.json", [])
     with pytest.raises(TaskError, match=r"videos does not exist; say where it is with task\.images=PATH"):
         LongVideoBenchTask(str(tmp_path)).samples()
-    with pytest.raises(TaskError, match="has no json/TASK.json of MVBench"):
+    with pytest.raises(TaskError, match=r"has no json/TASK\.json of MVBench"):
         MVBenchTask(str(tmp_path)).samples()
     with pytest.raises(ValueError, match=r"task\.frames is 0"):
         VideoMMETask(frames=0)
@@ -235,7 +235,7 @@ def test_several_of_them_are_one_task(whole):
     task = SeveralTask({kind.name: whole(kind) for kind in kinds}, split="all", per_kind=4)
     assert {sample.kind for sample in task.samples()} == {kind.name for kind in kinds}
     rows = rows_of(task, lambda s: "B" if s.kind == "mlvu" else "x")
-    made = [layouts_record(row) for row in rows]
+    made = [record_of(row) for row in rows]
     figures = task.summary(made)
     assert figures["mlvu: mean score"] == 1
     assert figures["chartqa: relaxed accuracy"] == 0
@@ -243,7 +243,7 @@ def test_several_of_them_are_one_task(whole):
         SeveralTask({"chartqa": whole(ChartQATask), "docvqa": whole(DocVQATask)})
 
 
-def layouts_record(row):
+def record_of(row):
     from autoprune_lab.statistics.records import Record
 
     numbers = (None, 1, 1, 1.0, 1, 1, 0, 1, 1, 1.0, (1,))
