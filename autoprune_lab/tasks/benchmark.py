@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import count, groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from autoprune_lab.tasks.base import Sample, Task, TaskError, check_choice
 from autoprune_lab.tasks.pictures import (
@@ -19,6 +20,9 @@ from autoprune_lab.tasks.pictures import (
 )
 from autoprune_lab.tasks.selection import SPLITS, Row, UnfitRow, Where, choose
 from autoprune_lab.tasks.videos import Footage, MissingVideoError, VideoError
+
+if TYPE_CHECKING:
+    from autoprune_lab.statistics.records import Record
 
 SHORT = "Answer the question using a single word or phrase."
 LETTER = "Answer with the option's letter from the given choices directly."
@@ -213,6 +217,11 @@ def _kind(error: PictureError) -> str:
 def ask(question: str, suffix: str = SHORT) -> str:
     """The question with the benchmark's instruction on a line of its own, if it is not already there."""
     return question if question.rstrip().endswith(suffix) else f"{question.strip()}\n{suffix}"
+
+
+def over_all(rows: "Sequence[Record]", name: str = "accuracy") -> dict[str, float]:
+    """The mean score of all samples, where a benchmark reports that: kinds are of unlike sizes."""
+    return {name: sum(row.score for row in rows) / len(rows)}
 
 
 def identity(pictures: Sequence[Picture]) -> str:
