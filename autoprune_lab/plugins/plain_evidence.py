@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from autoprune_lab.evidence.evidence import Evidence, Of
+from autoprune_lab.evidence.evidence import Evidence, Of, TowerLayer
 
 
 @dataclass
@@ -50,17 +50,22 @@ class PlainSource:
         self.asked.append("grid")
         return self.grid_
 
-    def tower_attention(self, layer: int | None) -> Tensor:
+    def tower_attention(self, layer: TowerLayer) -> Tensor:
         """(batch, vision), of every layer."""
         self.asked.append("cls_attention" if layer is None else "tower_attention")
         return self.cls_
 
-    def tower_features(self, layer: int | None) -> Tensor:
+    def tower_received(self, layer: TowerLayer) -> Tensor:
+        """(batch, vision), of every layer: what the features make of it, in [0, 1)."""
+        self.asked.append("tower_received")
+        return self.tower_[..., 0].abs().tanh()
+
+    def tower_features(self, layer: TowerLayer) -> Tensor:
         """(batch, vision, width), of every layer."""
         self.asked.append("tower_features")
         return self.tower_
 
-    def tower_keys(self, layer: int | None) -> Tensor:
+    def tower_keys(self, layer: TowerLayer) -> Tensor:
         """(batch, vision, width): the features turned round."""
         self.asked.append("tower_keys")
         return self.tower_.flip(-1)

@@ -26,11 +26,7 @@ class Groups:
         hidden, stays = self._written(evidence.hidden), keep | made
         if in_place:
             return Survivors(stays, hidden)
-        behind = torch.where(made, len(place) + group, torch.where(keep, place, 3 * len(place)))
-        source = behind.argsort(dim=1, stable=True)  # kept ones in their order, then the groups
-        target = (~stays).byte().argsort(dim=1, stable=True)  # the slots that stay, in their order
-        moved = torch.zeros_like(source).scatter(1, target, source)
-        return Survivors(stays, rows_of(hidden, moved), evidence.index.gather(1, moved))
+        return in_order(evidence, stays, hidden, torch.where(made, len(place) + group, place))
 
     def _written(self, hidden: Float[Tensor, "batch vision width"]) -> Float[Tensor, "batch vision width"]:
         """A copy of `hidden` with the tokens in their slots; padding is written behind the last slot."""
@@ -38,6 +34,19 @@ class Groups:
         slots = self.slots.masked_fill(~self.filled, hidden.shape[1])
         room.scatter_(1, slots[..., None].expand_as(self.tokens), self.tokens.to(hidden.dtype))
         return room[:, :-1]
+
+
+def in_order(
+    evidence: Evidence,
+    stays: Bool[Tensor, "batch vision"],
+    hidden: Float[Tensor, "batch vision hidden"],
+    order: Int[Tensor, "batch vision"],
+) -> Survivors:
+    """The slots that stay, filled with their tokens of `hidden` in ascending `order`; needs compact positions."""
+    source = order.masked_fill(~stays, torch.iinfo(order.dtype).max).argsort(dim=1, stable=True)
+    target = (~stays).byte().argsort(dim=1, stable=True)  # the slots that stay, in their order
+    moved = torch.zeros_like(source).scatter(1, target, source)
+    return Survivors(stays, rows_of(hidden, moved), evidence.index.gather(1, moved))
 
 
 def rows_of(values: Shaped[Tensor, "batch n width"], index: Int[Tensor, "batch m"]) -> Shaped[Tensor, "batch m width"]:
