@@ -27,8 +27,8 @@ class Holov:
     same for all crops but those whose tokens are all alike. A crop that has fewer tokens than its share keeps all; a
     zero vector stands for each one that it lacks, so that fewer tokens stay than are allowed. Scores below 0 are 0.
 
-    `in_place`: tokens keep their places; otherwise they stand crop by crop, the best first, zero vectors behind all,
-    which needs compact positions.
+    `in_place`: tokens keep their places; otherwise they stand crop by crop, the best first where some of the crop go,
+    zero vectors behind all, which needs compact positions.
 
     Source: arXiv 2510.02912, and github.com/obananas/HoloV at 1d2e65e, its zero vectors too.
     Differs: fewer tokens than crops are a crop each; of scores that are all 0 each crop gets as much as the others,
@@ -69,8 +69,10 @@ class Holov:
         if self.in_place:
             return Survivors(keep | zero, hidden)
         n, place = crop.shape[1], torch.arange(crop.shape[1], device=crop.device)
-        shared = (crop + zero * self.crops) * n + torch.where(zero, place, rank)
-        return in_order(evidence, keep | zero, hidden, torch.where((kept > 0)[:, None], place, shared))
+        whole = share >= self._sums(crop, real, real.float())
+        within = torch.where(zero | whole.gather(1, crop), place, rank)
+        order = torch.where((kept > 0)[:, None], place, (crop + zero * self.crops) * n + within)
+        return in_order(evidence, keep | zero, hidden, order)
 
     def crop_of(self, evidence: Evidence) -> Int[Tensor, "batch vision"]:
         """Each token's crop, from 0: the first ones are a token longer where they cannot be equal. 0 at padding."""
