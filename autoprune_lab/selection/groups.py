@@ -26,7 +26,7 @@ class Groups:
         hidden, stays = self._written(evidence.hidden), keep | made
         if in_place:
             return Survivors(stays, hidden)
-        return in_order(evidence, stays, hidden, torch.where(made, len(place) + group, place))
+        return in_order(evidence.index, stays, hidden, torch.where(made, len(place) + group, place))
 
     def _written(self, hidden: Float[Tensor, "batch vision width"]) -> Float[Tensor, "batch vision width"]:
         """A copy of `hidden` with the tokens in their slots; padding is written behind the last slot."""
@@ -37,16 +37,16 @@ class Groups:
 
 
 def in_order(
-    evidence: Evidence,
+    index: Int[Tensor, "batch vision"],
     stays: Bool[Tensor, "batch vision"],
     hidden: Float[Tensor, "batch vision hidden"],
     order: Int[Tensor, "batch vision"],
 ) -> Survivors:
-    """The slots that stay, filled with their tokens of `hidden` in ascending `order`; needs compact positions."""
+    """The slots that stay, filled with their tokens of `hidden`, and `index`, in `order`; needs compact positions."""
     source = order.masked_fill(~stays, torch.iinfo(order.dtype).max).argsort(dim=1, stable=True)
     target = (~stays).byte().argsort(dim=1, stable=True)  # the slots that stay, in their order
     moved = torch.zeros_like(source).scatter(1, target, source)
-    return Survivors(stays, rows_of(hidden, moved), evidence.index.gather(1, moved))
+    return Survivors(stays, rows_of(hidden, moved), index.gather(1, moved))
 
 
 def rows_of(values: Shaped[Tensor, "batch n width"], index: Int[Tensor, "batch m"]) -> Shaped[Tensor, "batch m width"]:

@@ -72,7 +72,7 @@ class Holov:
         whole = share >= self._sums(crop, real, real.float())
         within = torch.where(zero | whole.gather(1, crop), place, rank)
         order = torch.where((kept > 0)[:, None], place, (crop + zero * self.crops) * n + within)
-        return in_order(evidence, keep | zero, hidden, order)
+        return in_order(evidence.index, keep | zero, hidden, order)
 
     def crop_of(self, evidence: Evidence) -> Int[Tensor, "batch vision"]:
         """Each token's crop, from 0: the first ones are a token longer where they cannot be equal. 0 at padding."""
@@ -83,9 +83,7 @@ class Holov:
         crop = torch.where(place < first, place // (size + 1), n_long + (place - first) // size.clamp(min=1))
         return crop.masked_fill(~real, 0)
 
-    def crop_scores(
-        self, evidence: Evidence, scores: Float[Tensor, "batch vision"]
-    ) -> Float[Tensor, "batch crops"]:
+    def crop_scores(self, evidence: Evidence, scores: Float[Tensor, "batch vision"]) -> Float[Tensor, "batch crops"]:
         """What crops are worth, >= 0; 0 for those without tokens."""
         real, crop = evidence.vision_mask, self.crop_of(evidence)
         size = self._sums(crop, real, real.float())
@@ -105,7 +103,10 @@ class Holov:
         return (floor + left // n_crops + (rank < left % n_crops)).masked_fill(~there, 0)
 
     def _sums(
-        self, crop: Int[Tensor, "batch vision"], real: Bool[Tensor, "batch vision"], values: Float[Tensor, "batch vision"]
+        self,
+        crop: Int[Tensor, "batch vision"],
+        real: Bool[Tensor, "batch vision"],
+        values: Float[Tensor, "batch vision"],
     ) -> Float[Tensor, "batch crops"]:
         return values.new_zeros(len(crop), self.crops).scatter_add(1, crop, values.masked_fill(~real, 0.0))
 

@@ -62,7 +62,10 @@ BOARDS = [  # two pictures and a newline; a high one and a step in time
     [[[0]]],
     [],
 ]
-GRIDS = [[(p, 0, h, w) for p, b in enumerate(boards) for h, row in enumerate(b) for w in range(len(row))] for boards in BOARDS]
+GRIDS = [
+    [(p, 0, h, w) for p, b in enumerate(boards) for h, row in enumerate(b) for w in range(len(row))]
+    for boards in BOARDS
+]
 GRIDS[0].insert(6, (0, 0, -1, -1))
 GRIDS[1][3:] = [(0, 1, *place[2:]) for place in GRIDS[1][3:]]
 

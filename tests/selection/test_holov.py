@@ -20,9 +20,7 @@ def test_is_the_official_code_s(golden):
     stay, hidden, index = recovery(seen, attention, counts_of(0), counts_of(keep))
     states, places = hidden[0, stay[0]], index[0, stay[0]]
     zero = ~states.any(-1)
-    golden.check(
-        crop_score=worth[0], allocated=share[0], kept=torch.where(zero, -1, places), zero_rows=int(zero.sum())
-    )
+    golden.check(crop_score=worth[0], allocated=share[0], kept=torch.where(zero, -1, places), zero_rows=int(zero.sum()))
     assert torch.equal(states[~zero], tokens[places[~zero]])
 
 

@@ -22,9 +22,7 @@ def test_is_the_official_code_s(golden):
     seen, n_kept = given(len(features), tower=features, hidden=features), len(golden.outputs["kept"])
     scores = Trim(likeness)(seen)
     survivors = MeanOfDropped()(seen, scores, counts_of(n_kept), counts_of(1))
-    golden.check(
-        scores=scores[0], kept=sorted(picked(scores, n_kept)), tokens=survivors.hidden[0, survivors.keep[0]]
-    )
+    golden.check(scores=scores[0], kept=sorted(picked(scores, n_kept)), tokens=survivors.hidden[0, survivors.keep[0]])
     assert survivors.index[0, survivors.keep[0]].tolist()[:-1] == golden.outputs["kept"]
 
 
