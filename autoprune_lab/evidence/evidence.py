@@ -149,8 +149,9 @@ class Evidence:
         Where a vision tower has no [CLS]: attention received, the mean over all patches of its picture (of its window,
         in a layer that looks through windows). 0 at padding, and where no patch stands behind a token. `layer` of
         the tower, from 0, or from the end, or a part of its depth in [0, 1), rounded down; None: the one whose output
-        the decoder reads. Any other must be named beforehand, in an attribute `tower_layers` of the scorer, estimator or recovery that asks. Raises ValueError
-        where there is nothing to read, or where it is not known which patches a token is made of.
+        the decoder reads. Any other must be named beforehand, in an attribute `tower_layers` of the scorer, estimator
+        or recovery that asks. Raises ValueError where there is nothing to read, or where it is not known which patches
+        a token is made of.
         """
         return self.source.tower_attention(layer)
 
