@@ -67,7 +67,7 @@ class Tower:
         return self.layers[self.index]
 
     def number(self, layer: TowerLayer) -> int:
-        """The layer's number from 0; None: `index`; a part of the depth: rounded down. IndexError outside of the tower."""
+        """The number from 0; None: `index`; a part of the depth: rounded down. IndexError outside of the tower."""
         if layer is None:
             return self.index
         if isinstance(layer, float):

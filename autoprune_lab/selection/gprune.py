@@ -50,4 +50,5 @@ class Gprune:
         flow = states.norm(dim=-1)[:, None]
         for _ in range(self.steps):
             flow = flow @ weights
-        return flow[:, 0] / edges.sum(-1)
+        scores: Tensor = flow[:, 0] / edges.sum(-1)
+        return scores
