@@ -126,14 +126,22 @@ def _hook(session: Session, undo: ExitStack) -> None:
 
 def watched(pruner: PrunerLike, tower: Tower) -> list[int]:
     """Tower layers whose calls are kept: the one that the decoder reads, and those that a part names."""
-    return sorted({tower.index, *map(tower.number, named_layers(pruner))})
+    return sorted({tower.index, *_named_layers(pruner, tower)})
 
 
-def named_layers(pruner: PrunerLike) -> list[int]:
-    """Tower layers that a part of the pruner asks for by number: they are read off pixels only."""
+def needs_pixels(pruner: PrunerLike, model: nn.Module) -> bool:
+    """Does a part name tower layers that cannot be read off features made before the call, see `VisionEncoder`?
+
+    Of a tower with [CLS] the input of the layer that the decoder reads is kept with them, of others no layer.
+    """
+    tower = Tower.of(Anatomy.of(plain(model)))
+    return tower is not None and any(n != tower.index or not tower.has_cls for n in _named_layers(pruner, tower))
+
+
+def _named_layers(pruner: PrunerLike, tower: Tower) -> list[int]:
     parts = [pruner.scorer, pruner.opening_scorer, pruner.complexity, pruner.recovery]
     inner = [getattr(part, "func", part) for part in parts]  # of functools.partial
-    return [layer for part in inner for layer in getattr(part, "tower_layers", ())]
+    return [tower.number(layer) for part in inner for layer in getattr(part, "tower_layers", ())]
 
 
 def _shown(session: Session, kind: str, owner: Any, features: Callable[..., Any]) -> Any:

@@ -14,6 +14,7 @@ from autoprune_lab.decoder.layout import Prompt
 from autoprune_lab.decoder.meter import share
 from autoprune_lab.decoder.places import Places, places, told
 from autoprune_lab.decoder.tower import Call, Read, Tower
+from autoprune_lab.evidence.evidence import TowerLayer
 
 KINDS = ("image", "video")
 
@@ -48,23 +49,28 @@ class Sight:
         """(picture, t, h, w) of all tokens of the batch that stand for a picture, row by row; see `Evidence.grid`."""
         return self._once("grid", self._grid)
 
-    def attention(self, layer: int | None) -> Tensor:
+    def attention(self, layer: TowerLayer) -> Tensor:
         """(tokens,): see `Evidence.tower_attention`."""
         return self._read("attention", layer)[:, 0]
 
-    def wide_attention(self, layer: int | None) -> Tensor:
+    def wide_attention(self, layer: TowerLayer) -> Tensor:
         """(tokens,): see `Evidence.wide_attention`."""
         return self._read("wide_attention", layer)[:, 0]
 
-    def features_of(self, layer: int | None) -> Tensor:
+    def received(self, layer: TowerLayer) -> Tensor:
+        """(tokens,): see `Evidence.tower_received`."""
+        tower = self.tower
+        return self._read("received" if tower is not None and tower.has_cls else "attention", layer)[:, 0]
+
+    def features_of(self, layer: TowerLayer) -> Tensor:
         """(tokens, width): see `Evidence.tower_features`."""
         return self._read("features", layer)
 
-    def keys(self, layer: int | None) -> Tensor:
+    def keys(self, layer: TowerLayer) -> Tensor:
         """(tokens, width): see `Evidence.tower_keys`."""
         return self._read("keys", layer)
 
-    def mean_keys(self, layer: int | None) -> Tensor:
+    def mean_keys(self, layer: TowerLayer) -> Tensor:
         """(tokens, dim): see `Evidence.mean_keys`."""
         return self._read("mean_keys", layer)
 
@@ -89,7 +95,7 @@ class Sight:
         place[:, 0] = number - first.repeat_interleave(n)
         return place.to(self.ids.device)
 
-    def _read(self, what: str, layer: int | None) -> Tensor:
+    def _read(self, what: str, layer: TowerLayer) -> Tensor:
         def of(kind: str) -> Tensor:
             kept = getattr(self._feature(kind), "tower_attention", None)
             if kept is not None and what == "attention" and layer is None and not self._calls(kind):
@@ -162,7 +168,7 @@ class Sight:
             raise ValueError(f"{name} has no vision tower of attention layers to read; choose another scorer")
         return self.tower
 
-    def _number(self, layer: int | None) -> int:
+    def _number(self, layer: TowerLayer) -> int:
         return self._tower().number(layer)
 
     def _call(self, kind: str, layer: int) -> Call:

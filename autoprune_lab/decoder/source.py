@@ -16,7 +16,7 @@ from autoprune_lab.decoder.layout import Picks, Prompt, Stage, as_bytes, take
 from autoprune_lab.decoder.sight import Sight
 from autoprune_lab.decoder.tap import Counted, Tapped, calls_in, last_probabilities, probabilities, rows_at_once
 from autoprune_lab.decoder.view import is_pair
-from autoprune_lab.evidence.evidence import Evidence, NoAttentionError, Of
+from autoprune_lab.evidence.evidence import Evidence, NoAttentionError, Of, TowerLayer
 
 
 class LiveEvidence(Evidence):
@@ -218,23 +218,27 @@ class DecoderSource:
         """(batch, vision, 4)."""
         return self._of_pictures(self.sight.grid(), -1)
 
-    def tower_attention(self, layer: int | None) -> Tensor:
+    def tower_attention(self, layer: TowerLayer) -> Tensor:
         """(batch, vision)."""
         return self._of_pictures(self.sight.attention(layer).float()[:, None])[..., 0]
 
-    def wide_attention(self, layer: int | None) -> Tensor:
+    def wide_attention(self, layer: TowerLayer) -> Tensor:
         """(batch, vision)."""
         return self._of_pictures(self.sight.wide_attention(layer).float()[:, None])[..., 0]
 
-    def tower_features(self, layer: int | None) -> Tensor:
+    def tower_received(self, layer: TowerLayer) -> Tensor:
+        """(batch, vision)."""
+        return self._of_pictures(self.sight.received(layer).float()[:, None])[..., 0]
+
+    def tower_features(self, layer: TowerLayer) -> Tensor:
         """(batch, vision, width)."""
         return self._of_pictures(self.sight.features_of(layer))
 
-    def tower_keys(self, layer: int | None) -> Tensor:
+    def tower_keys(self, layer: TowerLayer) -> Tensor:
         """(batch, vision, width)."""
         return self._of_pictures(self.sight.keys(layer))
 
-    def mean_keys(self, layer: int | None) -> Tensor:
+    def mean_keys(self, layer: TowerLayer) -> Tensor:
         """(batch, vision, dim)."""
         return self._of_pictures(self.sight.mean_keys(layer))
 

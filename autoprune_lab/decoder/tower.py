@@ -11,6 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from autoprune_lab.decoder.anatomy import Anatomy
 from autoprune_lab.decoder.tap import Counted, Tapped, calls_in, probabilities, rows_at_once
+from autoprune_lab.evidence.evidence import TowerLayer
 
 _CLS_PARAMETERS = ("class_embedding", "cls_token")
 _ATTENTION_NAMES = ("self_attn", "attention", "attn")
@@ -65,10 +66,14 @@ class Tower:
         """The layer whose output becomes the visual tokens."""
         return self.layers[self.index]
 
-    def number(self, layer: int | None) -> int:
-        """The layer's number from 0; None: `index`. IndexError outside of the tower."""
+    def number(self, layer: TowerLayer) -> int:
+        """The number from 0; None: `index`; a part of the depth: rounded down. IndexError outside of the tower."""
         if layer is None:
             return self.index
+        if isinstance(layer, float):
+            if not 0 <= layer < 1:
+                raise IndexError(f"layer={layer} of the vision tower is outside [0, 1), as a part of its depth is")
+            return int(layer * len(self.layers))
         if not -len(self.layers) <= layer < len(self.layers):
             raise IndexError(f"the vision tower has {len(self.layers)} layers: {layer} is none of them")
         return layer % len(self.layers)
@@ -93,14 +98,21 @@ class Tower:
 
     def _attention_of(self, call: Call, calls: list[Tapped], flops: int) -> Read:
         if not self.has_cls:
-            parts = [received(tapped) for tapped in calls]
-            flops += sum(2 * tapped.query.numel() * tapped.key.shape[2] for tapped in calls)
-            return Read(torch.cat(parts, dim=1)[..., None], flops)
+            return self._received(calls, flops)
         (tapped,) = calls
         first = torch.zeros(len(call.hidden), 1, dtype=torch.long, device=call.hidden.device)
         rows = probabilities(tapped, first)
         flops += 2 * tapped.query[:, :, 0].numel() * tapped.key.shape[2]
         return Read(rows[:, :, 0, 1:].mean(1)[..., None], flops)
+
+    def received_of(self, call: Call, layer: int) -> Read:
+        """The probabilities that each patch receives, the mean over its picture's queries, [CLS] too: see above."""
+        return self._received(*self._calls(call, layer))
+
+    def _received(self, calls: list[Tapped], flops: int) -> Read:
+        parts = [received(tapped) for tapped in calls]
+        flops += sum(2 * tapped.query.numel() * tapped.key.shape[2] for tapped in calls)
+        return Read(torch.cat(parts, dim=1)[:, self.has_cls :, None], flops)
 
     def keys_of(self, call: Call, layer: int) -> Read:
         """The keys of all heads side by side, as the layer's attention compares them: (pictures, patches, width)."""

@@ -32,10 +32,14 @@ class RefusedError(CheckpointError):
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Some samples of one kind or block; `places` are their positions in the task. Inputs are kept, or made anew."""
+    """Some samples of one kind or block; `places` are their positions in the task. Inputs are kept, or made anew.
+
+    `make` makes them with features, `show` with pixels, for a pruner that looks at more of the tower than is kept.
+    """
 
     places: tuple[int, ...]
     make: Callable[[], dict[str, Any]] = field(repr=False)
+    show: Callable[[], dict[str, Any]] = field(repr=False)
     kept: dict[str, Any] | None = field(default=None, repr=False)
     block: int = 0
 
@@ -45,8 +49,8 @@ class Batch:
         return self.make() if self.kept is None else self.kept
 
     def arguments(self, pixels: bool = False) -> dict[str, Any]:
-        """Keyword arguments for `forward` and `generate`; the model may change them. With `pixels`, no features."""
-        inputs = self.make.tokenise() if pixels and isinstance(self.make, _Maker) else self.inputs
+        """Keyword arguments for `forward` and `generate`, with features or `pixels`; the model may change them."""
+        inputs = self.show() if pixels else self.inputs
         return {name: dict(value) if isinstance(value, dict) else value for name, value in inputs.items()}
 
 
@@ -110,7 +114,7 @@ def prepare(
         if kept is not None:
             refuse_another_count(vlm.name, sum(n_vision for n_vision, _ in counted), kept)
         room -= n_bytes(kept)
-        batches.append(Batch(tuple(places), maker, kept, 0 if blocks == 1 else int(labels[places[0]])))
+        batches.append(Batch(tuple(places), maker, maker.tokenise, kept, 0 if blocks == 1 else int(labels[places[0]])))
     if left_out and not lengths and not may_be_empty:
         raise none_shown(task.name, list(left_out.values()))
     decoder = geometry_of(plain(vlm.model))

@@ -14,6 +14,12 @@ Of = Literal["vision", "text"]
 """Visual tokens, or text rows."""
 
 
+TowerLayer = int | float | None
+"""A layer of the vision tower from 0, or from the end; a part of its depth in [0, 1), rounded down; None: the one
+whose output the decoder reads.
+"""
+
+
 class NoAttentionError(ValueError):
     """Evidence of before layer 0 was asked for attention."""
 
@@ -40,19 +46,22 @@ class Source(Protocol):
     def grid(self) -> Tensor:
         """Places of the visual tokens, (batch, vision, 4)."""
 
-    def tower_attention(self, layer: int | None) -> Tensor:
+    def tower_attention(self, layer: TowerLayer) -> Tensor:
         """Attention in the vision tower, (batch, vision)."""
 
-    def wide_attention(self, layer: int | None) -> Tensor:
+    def wide_attention(self, layer: TowerLayer) -> Tensor:
         """Attention in the vision tower as one head pays it, (batch, vision)."""
 
-    def tower_features(self, layer: int | None) -> Tensor:
+    def tower_received(self, layer: TowerLayer) -> Tensor:
+        """Attention received in the vision tower, (batch, vision)."""
+
+    def tower_features(self, layer: TowerLayer) -> Tensor:
         """The vision tower's hidden states, (batch, vision, width)."""
 
-    def tower_keys(self, layer: int | None) -> Tensor:
+    def tower_keys(self, layer: TowerLayer) -> Tensor:
         """The vision tower's keys, (batch, vision, width)."""
 
-    def mean_keys(self, layer: int | None) -> Tensor:
+    def mean_keys(self, layer: TowerLayer) -> Tensor:
         """Their mean over heads, (batch, vision, dim)."""
 
     def visual_rows(self) -> Tensor:
@@ -154,36 +163,44 @@ class Evidence:
         """`tower_attention` of the tower layer whose output the decoder reads."""
         return self.tower_attention()
 
-    def tower_attention(self, layer: int | None = None) -> Float[Tensor, "batch vision"]:
+    def tower_attention(self, layer: TowerLayer = None) -> Float[Tensor, "batch vision"]:
         """Attention that [CLS] pays to what a visual token is made of, mean over heads and patches, in [0, 1].
 
         Where a vision tower has no [CLS]: attention received, the mean over all patches of its picture (of its window,
         in a layer that looks through windows). 0 at padding, and where no patch stands behind a token. `layer` of
-        the tower, from 0, or from the end; None: the one whose output the decoder reads. Any other must be named
-        beforehand, in an attribute `tower_layers` of the scorer, estimator or recovery that asks. Raises ValueError
-        where there is nothing to read, or where it is not known which patches a token is made of.
+        the tower, from 0, or from the end, or a part of its depth in [0, 1), rounded down; None: the one whose output
+        the decoder reads. Any other must be named beforehand, in an attribute `tower_layers` of the scorer, estimator
+        or recovery that asks. Raises ValueError where there is nothing to read, or where it is not known which patches
+        a token is made of.
         """
         return self.source.tower_attention(layer)
 
-    def wide_attention(self, layer: int | None = None) -> Float[Tensor, "batch vision"]:
+    def wide_attention(self, layer: TowerLayer = None) -> Float[Tensor, "batch vision"]:
         """`tower_attention`, were all heads one: softmax of the whole width's dot products by its square root."""
         return self.source.wide_attention(layer)
 
-    def tower_features(self, layer: int | None = None) -> Float[Tensor, "batch vision width"]:
+    def tower_received(self, layer: TowerLayer = None) -> Float[Tensor, "batch vision"]:
+        """Attention that what a visual token is made of receives: mean over heads, all queries and patches, in [0, 1].
+
+        [CLS] is one of the queries where there is one; without it this is `tower_attention`. 0 and `layer` as there.
+        """
+        return self.source.tower_received(layer)
+
+    def tower_features(self, layer: TowerLayer = None) -> Float[Tensor, "batch vision width"]:
         """Hidden states that leave a tower layer, before final norm and projector, in the model's dtype.
 
         The mean over the patches merged into a token; 0 and `layer` as in `tower_attention`.
         """
         return self.source.tower_features(layer)
 
-    def tower_keys(self, layer: int | None = None) -> Float[Tensor, "batch vision width"]:
+    def tower_keys(self, layer: TowerLayer = None) -> Float[Tensor, "batch vision width"]:
         """Keys of a tower layer, all heads side by side, as its attention compares them: after a rotary if it has one.
 
         The mean over the patches merged into a token; 0 and `layer` as in `tower_attention`.
         """
         return self.source.tower_keys(layer)
 
-    def mean_keys(self, layer: int | None = None) -> Float[Tensor, "batch vision dim"]:
+    def mean_keys(self, layer: TowerLayer = None) -> Float[Tensor, "batch vision dim"]:
         """The same, the mean over heads instead of all of them side by side."""
         return self.source.mean_keys(layer)
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import rms_norm
 
-from autoprune_lab.evidence.evidence import Evidence, Of
+from autoprune_lab.evidence.evidence import Evidence, Of, TowerLayer
 
 
 @dataclass
@@ -58,27 +58,32 @@ class PlainSource:
         self.asked.append("grid")
         return self.grid_
 
-    def tower_attention(self, layer: int | None) -> Tensor:
+    def tower_attention(self, layer: TowerLayer) -> Tensor:
         """(batch, vision), of every layer."""
         self.asked.append("cls_attention" if layer is None else "tower_attention")
         return self.cls_
 
-    def wide_attention(self, layer: int | None) -> Tensor:
+    def wide_attention(self, layer: TowerLayer) -> Tensor:
         """(batch, vision), of every layer: another than `tower_attention`."""
         self.asked.append("wide_attention")
         return self.tower_[..., 0].abs()
 
-    def tower_features(self, layer: int | None) -> Tensor:
+    def tower_received(self, layer: TowerLayer) -> Tensor:
+        """(batch, vision), of every layer: what the features make of it, in [0, 1)."""
+        self.asked.append("tower_received")
+        return self.tower_[..., 0].abs().tanh()
+
+    def tower_features(self, layer: TowerLayer) -> Tensor:
         """(batch, vision, width), of every layer."""
         self.asked.append("tower_features")
         return self.tower_
 
-    def tower_keys(self, layer: int | None) -> Tensor:
+    def tower_keys(self, layer: TowerLayer) -> Tensor:
         """(batch, vision, width): the features turned round."""
         self.asked.append("tower_keys")
         return self.tower_.flip(-1)
 
-    def mean_keys(self, layer: int | None) -> Tensor:
+    def mean_keys(self, layer: TowerLayer) -> Tensor:
         """(batch, vision, width / 2): of two heads."""
         self.asked.append("mean_keys")
         return torch.stack(self.tower_.flip(-1).chunk(2, dim=-1)).mean(0)

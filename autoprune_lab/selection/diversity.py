@@ -23,7 +23,7 @@ def max_min_diversity(evidence: Evidence) -> Float[Tensor, "batch vision"]:
     Differs: DivPrune compares the projected features, before layer 0; the official code may pick one of several
     equal tokens twice, here none is.
     """
-    unit = normalize(_visual(evidence), dim=-1)
+    unit = normalize(visual(evidence), dim=-1)
     distance = 1 - unit @ unit.mT
     itself = torch.eye(unit.shape[1], dtype=torch.bool, device=unit.device)
     nearest = distance.masked_fill(itself | ~evidence.vision_mask[:, :, None], torch.inf).amin(1)
@@ -49,13 +49,13 @@ def non_duplication(evidence: Evidence, pivots: int = 8) -> Float[Tensor, "batch
     """
     if pivots < 1:
         raise ValueError(f"pivots={pivots} must be >= 1: the other tokens are compared with them")
-    hidden = _visual(evidence)
+    hidden = visual(evidence)
     norm, unit = hidden.norm(dim=-1), normalize(hidden, dim=-1)
     chosen = norm.argsort(descending=True, stable=True)[:, :pivots]
     cosine = unit @ unit.take_along_dim(chosen[..., None], 1).mT
     return (1 - cosine.amax(-1)).scatter(1, chosen, 3 + norm.gather(1, chosen))
 
 
-def _visual(evidence: Evidence) -> Float[Tensor, "batch vision hidden"]:
+def visual(evidence: Evidence) -> Float[Tensor, "batch vision hidden"]:
     """Hidden states in float32, 0 at padding: behind every real token in norm, and never NaN."""
     return evidence.hidden.float().masked_fill(~evidence.vision_mask[..., None], 0)

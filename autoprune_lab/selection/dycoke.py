@@ -9,7 +9,7 @@ from torch.nn.functional import cosine_similarity
 
 from autoprune_lab.evidence.evidence import Evidence
 from autoprune_lab.schedule.plan import Counts
-from autoprune_lab.selection.groups import lined_up
+from autoprune_lab.selection.groups import in_order
 from autoprune_lab.selection.recovery import Survivors, best
 from autoprune_lab.selection.videos import by_score, choose_all, pictures
 
@@ -61,7 +61,7 @@ class Dycoke:
                 line[sample, order] = slots[thin].sort(dim=1).values
         entry = torch.where((merged > 0)[:, None], entry, rank)
         keep = best(evidence, entry, kept + merged)
-        return Survivors(keep) if self.in_place else lined_up(keep, line, evidence, evidence.hidden)
+        return Survivors(keep) if self.in_place else in_order(evidence.index, keep, evidence.hidden, line)
 
 
 def _pairs(n_frames: int, slots: Tensor) -> tuple[Int[Tensor, "pairs"], Int[Tensor, "pairs"]]:

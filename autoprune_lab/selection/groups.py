@@ -32,7 +32,7 @@ class Groups:
         hidden, stays = self._written(evidence.hidden), keep | made
         if in_place:
             return Survivors(stays, hidden)
-        return lined_up(stays, torch.where(made, len(place) + group, place), evidence, hidden)
+        return in_order(evidence.index, stays, hidden, torch.where(made, len(place) + group, place))
 
     def _written(self, hidden: Float[Tensor, "batch vision width"]) -> Float[Tensor, "batch vision width"]:
         """A copy of `hidden` with the tokens in their slots; padding is written behind the last slot."""
@@ -42,18 +42,18 @@ class Groups:
         return room[:, :-1]
 
 
-def lined_up(
-    keep: Bool[Tensor, "batch vision"],
-    line: Shaped[Tensor, "batch vision"],
-    evidence: Evidence,
-    hidden: Float[Tensor, "batch vision width"],
+def in_order(
+    index: Int[Tensor, "batch vision"],
+    stays: Bool[Tensor, "batch vision"],
+    hidden: Float[Tensor, "batch vision hidden"],
+    order: Shaped[Tensor, "batch vision"],
 ) -> Survivors:
-    """The tokens of `keep`, whose slots they fill in the order of `line`, lowest first: needs compact positions."""
-    source = line.argsort(dim=1, stable=True)
-    source = source.gather(1, (~keep).byte().gather(1, source).argsort(dim=1, stable=True))  # those that stay first
-    target = (~keep).byte().argsort(dim=1, stable=True)  # the slots that stay, in their order
+    """The slots that stay, filled with their tokens of `hidden`, and `index`, in `order`; needs compact positions."""
+    source = order.argsort(dim=1, stable=True)
+    source = source.gather(1, (~stays).byte().gather(1, source).argsort(dim=1, stable=True))  # those that stay first
+    target = (~stays).byte().argsort(dim=1, stable=True)  # the slots that stay, in their order
     moved = torch.zeros_like(source).scatter(1, target, source)
-    return Survivors(keep, rows_of(hidden, moved), evidence.index.gather(1, moved))
+    return Survivors(stays, rows_of(hidden, moved), index.gather(1, moved))
 
 
 def rows_of(values: Shaped[Tensor, "batch n width"], index: Int[Tensor, "batch m"]) -> Shaped[Tensor, "batch m width"]:

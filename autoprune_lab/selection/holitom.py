@@ -10,7 +10,7 @@ from torch.nn.functional import cosine_similarity
 from autoprune_lab.evidence.evidence import Evidence
 from autoprune_lab.schedule.plan import Counts
 from autoprune_lab.selection.cluster_merge import density_peaks, distances
-from autoprune_lab.selection.groups import lined_up
+from autoprune_lab.selection.groups import in_order
 from autoprune_lab.selection.recovery import Survivors
 from autoprune_lab.selection.videos import by_score, choose_all, members_of, pictures, portions
 
@@ -70,7 +70,7 @@ class Holitom:
                 keep[sample, slots] = True
             elif count:
                 self._reduce(slots, rank[sample, slots], count, hidden[sample], keep[sample], line[sample])
-        return Survivors(keep, hidden) if self.in_place else lined_up(keep, line, evidence, hidden)
+        return Survivors(keep, hidden) if self.in_place else in_order(evidence.index, keep, hidden, line)
 
     def _reduce(
         self,

@@ -75,6 +75,23 @@ def test_tower_attention_is_that_of_eager_attention(name, layer):
     assert got.std() > 1e-4
 
 
+@pytest.mark.parametrize("layer", [None, 0])
+@pytest.mark.parametrize("name", SQUARE)
+def test_tower_received_is_the_mean_over_all_queries_of_eager_attention(name, layer):
+    net, family = eager(name), FAMILIES[name]
+    inputs = family.batch([family.sample(2, n_images=2)])
+    part = None if layer is None else 0.3  # of three layers
+    evidence, _ = seen(net, inputs, lambda e: e.tower_received(part), layers=() if layer is None else (part,))
+    anatomy = Anatomy.of(net)
+    tower = Tower.of(anatomy)
+    stock = anatomy.tower(inputs["pixel_values"].flatten(0, -4), output_attentions=True).attentions
+    matrix = stock[tower.index if layer is None else layer].mean(1)
+    got = evidence.tower_received(part)[0]
+    patches = matrix.mean(1)[:, int(tower.has_cls) :]
+    torch.testing.assert_close(got, by_token(name, patches)[:, 0], atol=1e-6, rtol=0)
+    assert torch.equal(got, evidence.tower_attention(part)[0]) != tower.has_cls
+
+
 @pytest.mark.parametrize("layer", [0, 1, 2])
 @pytest.mark.parametrize("name", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
 def test_attention_received_in_pictures_of_their_own_sizes(name, layer):
@@ -203,6 +220,7 @@ def test_features_are_computed_again_where_only_the_layer_s_input_was_kept():
 
 READS = {
     "attention": lambda e: e.tower_attention(0),
+    "received": lambda e: e.tower_received(0),
     "features": lambda e: e.tower_features(),
     "keys": lambda e: e.tower_keys(),
     "wide": lambda e: e.wide_attention(0),
@@ -294,6 +312,8 @@ def test_a_layer_that_nobody_named_was_not_kept():
         seen(model("llava"), inputs, READS["attention"])
     with pytest.raises(IndexError, match="has 3 layers: 7 is none"):
         seen(model("llava"), inputs, layers=(7,))
+    with pytest.raises(IndexError, match=r"layer=1.5 .* outside \[0, 1\)"):
+        seen(model("llava"), inputs, layers=(1.5,))
 
 
 def test_attention_received_is_computed_part_by_part(monkeypatch):

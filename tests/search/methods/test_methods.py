@@ -84,6 +84,13 @@ def test_every_method_keeps_within_a_budget_of_flops_and_of_tokens(method):
         ("dycoke", {0: (0, 284)}),
         ("fastvid", {0: (0, 57)}),
         ("holitom", {0: (0, 57)}),
+        ("mmr", {0: (144, 0)}),
+        ("scope", {0: (64, 0)}),
+        ("gprune", {0: (288, 0)}),
+        ("cdpruner", {0: (64, 0)}),
+        ("trim", {0: (119, 1)}),
+        ("hiprune", {0: (4, 188)}),
+        ("holov", {0: (0, 64)}),
         ("sparsevlm", {0: (576, 0), 2: (291, 9), 6: (196, 4), 15: (107, 3)}),
     ],
 )
@@ -100,7 +107,23 @@ def test_visionzip_has_its_published_split_at_each_of_its_budgets(mean, dominant
     assert (found.tokens == mean).all()
 
 
-@pytest.mark.parametrize("method", ["visionzip", "vispruner", "prumerge", "prumerge_plus", "tome", "pooling", "dycoke", "fastvid", "holitom"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "visionzip",
+        "vispruner",
+        "prumerge",
+        "prumerge_plus",
+        "tome",
+        "pooling",
+        "dycoke",
+        "fastvid",
+        "holitom",
+        "trim",
+        "hiprune",
+        "holov",
+    ],
+)
 def test_what_is_split_before_layer_0_is_not_split_again(method):
     found = plan(method, flops_ratio=0.37)
     assert (found.merged[0, 1:] == 0).all()
