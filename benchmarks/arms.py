@@ -98,6 +98,8 @@ def scoring_seconds(workload: Workload, pruner: Pruner, repeats: int = 3) -> Sec
             total[:] += spent
             return result
 
+        named = getattr(getattr(function, "func", function), "tower_layers", ())
+        call.tower_layers = named  # type: ignore[attr-defined]
         return call
 
     spy = replace(pruner, scorer=watched(pruner.scorer), complexity=watched(pruner.complexity))

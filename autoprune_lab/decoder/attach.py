@@ -24,6 +24,7 @@ from autoprune_lab.decoder.streams import joined, parted
 from autoprune_lab.decoder.tap import disarm
 from autoprune_lab.decoder.temperature import by_original_place, counts_places
 from autoprune_lab.decoder.tower import Tower, watch
+from autoprune_lab.evidence.evidence import TowerLayer
 from autoprune_lab.trace.trace import Trace
 
 _ATTACHED: WeakSet[nn.Module] = WeakSet()
@@ -126,7 +127,7 @@ def _hook(session: Session, undo: ExitStack) -> None:
 
 def watched(pruner: PrunerLike, tower: Tower) -> list[int]:
     """Tower layers whose calls are kept: the one that the decoder reads, and those that a part names."""
-    return sorted({tower.index, *_named_layers(pruner, tower)})
+    return sorted({tower.index, *map(tower.number, _named_layers(pruner))})
 
 
 def needs_pixels(pruner: PrunerLike, model: nn.Module) -> bool:
@@ -134,14 +135,15 @@ def needs_pixels(pruner: PrunerLike, model: nn.Module) -> bool:
 
     Of a tower with [CLS] the input of the layer that the decoder reads is kept with them, of others no layer.
     """
-    tower = Tower.of(Anatomy.of(plain(model)))
-    return tower is not None and any(n != tower.index or not tower.has_cls for n in _named_layers(pruner, tower))
+    layers = _named_layers(pruner)
+    tower = Tower.of(Anatomy.of(plain(model))) if layers else None
+    return tower is not None and any(tower.number(n) != tower.index or not tower.has_cls for n in layers)
 
 
-def _named_layers(pruner: PrunerLike, tower: Tower) -> list[int]:
+def _named_layers(pruner: PrunerLike) -> list[TowerLayer]:
     parts = [pruner.scorer, pruner.opening_scorer, pruner.complexity, pruner.recovery]
     inner = [getattr(part, "func", part) for part in parts]  # of functools.partial
-    return [tower.number(layer) for part in inner for layer in getattr(part, "tower_layers", ())]
+    return [layer for part in inner for layer in getattr(part, "tower_layers", ())]
 
 
 def _shown(session: Session, kind: str, owner: Any, features: Callable[..., Any]) -> Any:
