@@ -90,4 +90,4 @@ def test_a_few_steps_learn_to_see(lessons):
 def test_a_scene_without_a_lone_thing_in_a_corner_is_asked_something_else(monkeypatch):
     """The lesson's groups are fixed to the one that has no question, in scenes of which none is left."""
     monkeypatch.setattr(questions, "_alone", lambda scene: [])
-    assert set(make_lesson(np.random.default_rng(0), {"where": 1}).kind.tolist()) == {KINDS.index("exist")}
+    assert set(make_lesson(np.random.default_rng(0), {"where": 1.0}).kind.tolist()) == {KINDS.index("exist")}
