@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForImageTextToText, GenerationMixin, PretrainedConfig, PreTrainedModel
 
 from autoprune_lab.decoder.costs import CostError, described
 from autoprune_lab.decoder.deepstack import adds_features, is_known
@@ -44,6 +44,7 @@ class Anatomy:
     @classmethod
     def of(cls, model: PreTrainedModel) -> "Anatomy":
         """Find the parts by the names transformers gives them; ValueError says what a model lacks."""
+        _refuse(model, _reads_otherwise(model))  # before a decoder is looked for: T5's has no `layers`
         decoder: Any = _decoder(model)
         anatomy = cls(
             model=model,
@@ -53,13 +54,20 @@ class Anatomy:
             visual_ids=_visual_ids(model),
             tower=_tower(model.base_model),
         )
-        _check_supported(anatomy)
+        _refuse(model, next(_problems(anatomy), None))  # whatever would silently give another answer
         return anatomy
 
     @cached_property
     def geometry(self) -> Geometry:
         """What its layers cost, for an empty prompt; CostError for a decoder that cannot be described."""
         return described(self.decoder)
+
+    @property
+    def speaker(self) -> Any:
+        """The whole language model inside, whose own `generate` the model's calls (BLIP-2); None: it has one itself."""
+        inner = getattr(self.model, "language_model", None)
+        hands_on = getattr(type(self.model), "generate", None) is not GenerationMixin.generate
+        return inner if hands_on and isinstance(inner, GenerationMixin) else None
 
     @property
     def implementation(self) -> str:
@@ -168,23 +176,31 @@ def _visual_ids(model: PreTrainedModel) -> tuple[int, ...]:
     raise ValueError(f"{type(model).__name__} is not supported: its config has no image_token_id or video_token_id")
 
 
-def _check_supported(anatomy: Anatomy) -> None:
-    """Refuse what would silently give another answer."""
-    problem = next(_problems(anatomy), None)
+def _refuse(model: object, problem: str | None) -> None:
+    """Raise ValueError, naming the model, where there is a problem."""
     if problem is not None:
-        raise ValueError(f"{type(anatomy.model).__name__} is not supported: {problem}")
+        raise ValueError(f"{type(model).__name__} is not supported: {problem}")
+
+
+def _reads_otherwise(model: object) -> str | None:
+    """Why its decoder does not read a prompt once, pictures and all, in its own sequence; None where it may.
+
+    Some models (BLIP-2) take a language model of either kind, and arguments for both.
+    """
+    config = getattr(model, "config", None)
+    if getattr(config, "is_encoder_decoder", False):
+        return "an encoder reads its pictures, no visual token is in its decoder's sequence"
+    if hasattr(config, "canvas_length"):
+        return "it writes by block diffusion, reading a prompt more than once"
+    if "decoder_input_ids" in _names(model) and not getattr(config, "use_decoder_only_language_model", False):
+        return "its prompt goes through an encoder, and what it decodes holds no picture"
+    return None
 
 
 def _problems(anatomy: Anatomy) -> Iterator[str]:
     """What speaks against it, the deepest cause first."""
-    config, layers, implementation = anatomy.model.config, anatomy.layers, anatomy.implementation
+    layers, implementation = anatomy.layers, anatomy.implementation
     kinds = {anatomy.kind(i) for i in range(len(layers))}
-    if getattr(config, "is_encoder_decoder", False):
-        yield "an encoder reads its pictures, no visual token is in its decoder's sequence"
-    if hasattr(config, "canvas_length"):
-        yield "it writes by block diffusion, reading a prompt more than once"
-    if "decoder_input_ids" in _names(anatomy.model):
-        yield "its prompt goes through an encoder, and what it decodes holds no picture"
     attending = {anatomy.kind(i) for i in anatomy.attentive}
     if others := sorted(kinds - _ATTENTION - OTHERS | attending - _ATTENTION):  # both in one layer is neither
         yield (

@@ -94,14 +94,9 @@ def _hook(session: Session, undo: ExitStack) -> None:
     def after(module: nn.Module, hook: Callable[..., Any]) -> None:
         undo.callback(module.register_forward_hook(hook).remove)
 
-    # No hook, since wrappers such as PEFT's call `forward` directly; accelerate keeps the model's own aside.
-    name = "_old_forward" if hasattr(anatomy.model, "_old_forward") else "forward"
-    forward = getattr(anatomy.model, name)
-
-    def called(*args: Any, **kwargs: Any) -> Any:
-        return session.call(forward, _named(forward, args, kwargs))
-
-    undo.enter_context(shadowed(anatomy.model, name, called_eagerly(forward, called)))
+    undo.enter_context(_calling(anatomy.model, session.call))
+    if anatomy.speaker is not None:
+        undo.enter_context(_calling(anatomy.speaker, session.speak))
     before(anatomy.decoder, lambda module, args, kwargs: session.begin(_named(module.forward, args, kwargs)))
     if computes_last_only(anatomy):
         before(anatomy.decoder, lambda module, args, kwargs: (args, kwargs | {SLICED: 0}))
@@ -154,6 +149,20 @@ def _shown(session: Session, kind: str, owner: Any, features: Callable[..., Any]
     return shadowed(owner, f"get_{kind}_features", shown)
 
 
+def _calling(model: Any, call: Callable[..., Any]) -> Any:
+    """Inside the block `call(forward, arguments)` stands for the model's forward.
+
+    No hook, since wrappers such as PEFT's call `forward` directly; accelerate keeps the model's own aside.
+    """
+    name = "_old_forward" if hasattr(model, "_old_forward") else "forward"
+    forward = getattr(model, name)
+
+    def called(*args: Any, **kwargs: Any) -> Any:
+        return call(forward, _named(forward, args, kwargs))
+
+    return shadowed(model, name, called_eagerly(forward, called))
+
+
 def _enter(
     session: Session, index: int, names: Sequence[str], module: nn.Module, args: Any, kwargs: Any
 ) -> tuple[Any, Any]:
@@ -181,23 +190,38 @@ def _named(forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
 
 def _guard_generate(session: Session, undo: ExitStack) -> None:
     """Tell the session of every `generate`, and refuse what it could not follow; shadows it on the instance."""
-    model = session.anatomy.model
+    model, speaker = session.anatomy.model, session.anatomy.speaker
     generate = getattr(model, "generate", None)
     if generate is None:
         return
 
     @functools.wraps(generate)
     def guarded(*args: Any, **kwargs: Any) -> Tensor | Any:
-        with session.generation(_width(args, kwargs), kwargs):
-            configs = (kwargs.get("generation_config"), *args[1:2], model.generation_config)
-            for name, reason in _UNSUPPORTED.items():
-                if any(value is not None for value in (kwargs.get(name), *(getattr(c, name, None) for c in configs))):
-                    raise ValueError(f"{name} is not supported while a pruner is attached: {reason}, leave it out")
+        with session.generation(_width(args, kwargs), _named(generate, args, kwargs)):
+            _check_options(model, args, kwargs)
             return generate(*args, **kwargs)
 
     undo.enter_context(shadowed(model, "generate", guarded))
+    if speaker is not None:
+        speak = speaker.generate
+
+        @functools.wraps(speak)
+        def spoken(*args: Any, **kwargs: Any) -> Tensor | Any:
+            _check_options(speaker, args, kwargs)
+            session.prompted(kwargs.get("input_ids"))
+            return speak(*args, **kwargs)
+
+        undo.enter_context(shadowed(speaker, "generate", spoken))
     if hasattr(model, _BATCHING):
         undo.enter_context(shadowed(model, _BATCHING, _refuse_batching))
+
+
+def _check_options(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Raise ValueError for options of a `generate`, or of its configs, that pruning could not follow."""
+    configs = (kwargs.get("generation_config"), *args[1:2], model.generation_config)
+    for name, reason in _UNSUPPORTED.items():
+        if any(value is not None for value in (kwargs.get(name), *(getattr(c, name, None) for c in configs))):
+            raise ValueError(f"{name} is not supported while a pruner is attached: {reason}, leave it out")
 
 
 def _refuse_batching(*args: Any, **kwargs: Any) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from autoprune_lab.decoder.anatomy import Anatomy
 from autoprune_lab.decoder.layout import Prompt
 from autoprune_lab.decoder.meter import share
-from autoprune_lab.decoder.places import Places, places, told
+from autoprune_lab.decoder.places import Places, UnknownPlacesError, places, told
 from autoprune_lab.decoder.tower import Call, Read, Tower
 from autoprune_lab.evidence.evidence import TowerLayer
 
@@ -115,6 +115,12 @@ class Sight:
     def _joined(self, of: Callable[[str], Tensor]) -> Tensor:
         """One row a token: `of` images and `of` videos, in the prompt's order, repeated for beams."""
         kinds = [kind for kind, there in zip(KINDS, self._there, strict=True) if there]
+        if kinds == ["image"] and self._saw_video:
+            name = type(self.anatomy.model).__name__
+            raise UnknownPlacesError(
+                f"places of visual tokens are not known for {name}: frames of its videos carry the image's token; give "
+                "pictures alone, or choose what needs neither grid nor tower"
+            )
         if not kinds:  # text alone
             return torch.empty(0, 4, dtype=torch.long)
         parts = {kind: per_beam(of(kind), self._counts(kind), type(self.anatomy.model).__name__) for kind in kinds}
@@ -134,10 +140,14 @@ class Sight:
     @property
     def _there(self) -> tuple[bool, bool]:
         n = int(self.prompt.n_pictured.sum())
-        if len(self.anatomy.visual_ids) == 1 or ("video" not in self.features and self._shown("video").output is None):
+        if len(self.anatomy.visual_ids) == 1 or not self._saw_video:
             return n > 0, False  # the device is not waited for
         n_films = int(self._is_video.sum())
         return n > n_films, n_films > 0
+
+    @property
+    def _saw_video(self) -> bool:
+        return "video" in self.features or self._shown("video").output is not None
 
     def _counts(self, kind: str) -> Int[np.ndarray, "batch"]:
         """Tokens of the kind, by sample."""

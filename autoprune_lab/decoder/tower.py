@@ -166,18 +166,24 @@ def watch(tower: Tower, layer: int, see: Callable[[Call], None]) -> RemovableHan
 
 
 def received(tapped: Tapped) -> Tensor:
-    """Attention that each position receives, (batch, n): mean over heads and over all queries that are no padding."""
+    """Attention that each position receives, (batch, n): mean over heads, and over all queries that may see it.
+
+    Queries that are padding do not count.
+    """
     batch, _, n, _ = tapped.query.shape
     mask = tapped.mask
     if mask is None:
         asks = torch.ones(batch, n, device=tapped.query.device)
-    else:  # padding is seen by nobody
-        asks = (mask if mask.dtype == torch.bool else mask == 0)[:, 0].any(1).expand(batch, n).float()
+        n_asking = asks.sum(1, keepdim=True)
+    else:  # padding is seen by nobody, and one picture not by another in the same sequence
+        visible = (mask if mask.dtype == torch.bool else mask == 0)[:, 0]
+        asks = visible.any(1).expand(batch, n)
+        n_asking, asks = (visible & asks[..., None]).sum(1), asks.float()
     total = torch.zeros(batch, n, device=tapped.query.device)
     for rows in torch.split(torch.arange(n, device=total.device), rows_at_once(tapped)):
         attention = probabilities(tapped, rows.expand(batch, -1)).mean(1)
         total += (attention * asks[:, rows, None]).sum(1)
-    return total / asks.sum(1, keepdim=True).clamp(min=1)
+    return total / n_asking.clamp(min=1)
 
 
 def _one_head(tapped: Tapped) -> Tapped:
