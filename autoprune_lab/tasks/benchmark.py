@@ -70,6 +70,10 @@ class Benchmark(Task):
         """How many rows of the files cannot be asked or scored."""
         return _selected(self).n_unfit
 
+    def footages(self) -> Sequence[Footage]:
+        """The videos of all rows, also of those that were not chosen."""
+        return _selected(self).footages
+
     def picture(self, folder: Path, name: str) -> FilePicture:
         """The picture of that name in the folder."""
         return FilePicture(folder / name, None if self.images_outside else folder)
@@ -80,6 +84,7 @@ class _Selected:
     samples: tuple[Sample, ...]
     notes: tuple[str, ...]
     n_unfit: int
+    footages: tuple[Footage, ...]
 
 
 @cache
@@ -111,7 +116,8 @@ def _selected(task: Benchmark) -> _Selected:
     n_along = len(answered) - len(fitting) + len(chosen) - len(samples) - len(broken)
     account = _account(reasons, broken, n_along)
     notes = [f"task {task.name}, {task.split}: {words}" for words in (account, _told_ids(renamed)) if words]
-    return _Selected(tuple(samples), tuple(notes), len(unfit))
+    footages = tuple(one for row in rows for one in row.videos)
+    return _Selected(tuple(samples), tuple(notes), len(unfit), footages)
 
 
 def _with_ids_of_their_own(rows: Sequence[Row]) -> tuple[list[Row], dict[str, Row]]:

@@ -6,7 +6,6 @@ from os.path import exists, isdir
 from pathlib import Path
 
 from autoprune_lab.tasks.benchmark import Benchmark
-from autoprune_lab.tasks.selection import Row
 from autoprune_lab.tasks.videos import Footage, FrameFolder, VideoFile, check_fps, check_most
 
 ENDINGS = (".mp4", ".MP4", ".mkv", ".webm", ".avi", "")
@@ -45,7 +44,6 @@ class FilmedBenchmark(Benchmark):
         return self.footage(folder, next((one for one in names if exists(folder / one)), f"{stem}.mp4"))
 
     def _told_fps(self) -> list[str]:
-        videos = [video for row in self.rows() if isinstance(row, Row) for video in row.videos]
-        n = sum(isinstance(video, FrameFolder) and video.assumed for video in videos)
+        n = sum(isinstance(video, FrameFolder) and video.assumed for video in self.footages())
         said = f"task {self.name}: {n} frame folders come without fps and count as {self.fps:g} a second (task.fps)"
         return [said] if n else []
