@@ -12,7 +12,7 @@ from transformers import AutoModelForImageTextToText, GenerationMixin, Pretraine
 
 from autoprune_lab.decoder.costs import CostError, described
 from autoprune_lab.decoder.deepstack import adds_features, is_known
-from autoprune_lab.decoder.mixers import OTHERS, attention_of, leaks
+from autoprune_lab.decoder.mixers import OTHERS, attention_of, leaks, takes_keys
 from autoprune_lab.models.errors import one_line
 from autoprune_lab.models.visual_tokens import visual_token_ids
 from autoprune_lab.schedule.geometry import Geometry
@@ -104,16 +104,16 @@ class Anatomy:
     @cached_property
     def shares(self) -> bool:
         """Are there layers that make no keys and values of their own?"""
-        return any(map(_is_shared, self.layers))
+        return any(map(takes_keys, self.layers))
 
     def source(self, layer: int) -> int:
         """The layer whose keys and values this one attends to: itself, or the last one of its kind that makes some."""
-        if not _is_shared(self.layers[layer]):
+        if not takes_keys(self.layers[layer]):
             return layer
         kind, before = self.kind(layer), range(layer)
-        return max(i for i in before if self.kind(i) == kind and not _is_shared(self.layers[i]))
+        return max(i for i in before if self.kind(i) == kind and not takes_keys(self.layers[i]))
 
-    @property
+    @cached_property
     def streams(self) -> int:
         """How many versions of a token's hidden state its layers take at once, see `streams`."""
         return self.config.altup_num_inputs if hasattr(self.layers[0], "altup") else 1
@@ -215,17 +215,12 @@ def _problems(anatomy: Anatomy) -> Iterator[str]:
         yield f"a bias in the input projection of its {sorted(kinds & OTHERS)} layers would carry padding along"
     if "flash" in implementation and kinds & {_SLIDING, _CHUNKED}:
         yield "flash attention counts windows and chunks in pruned tokens; load it with attn_implementation='sdpa'"
-    if any(_is_shared(layer) and SHARED not in _names(attention_of(layer)) for layer in layers):
+    if any(takes_keys(layer) and SHARED not in _names(attention_of(layer)) for layer in layers):
         yield f"decoder layers reuse the keys and values of earlier ones, and are not handed them as `{SHARED}`"
     if adds_features(anatomy.decoder) and not is_known(anatomy.decoder):
         yield "its decoder adds image features between layers in a way that is not known"
     if implementation == "flex_attention":
         yield "flex_attention has no 4-D masks; load it with attn_implementation='sdpa'"
-
-
-def _is_shared(layer: nn.Module) -> bool:
-    """Does it make no keys and values of its own (Gemma 3n, Gemma 4's small ones)?"""
-    return bool(getattr(attention_of(layer), "is_kv_shared_layer", False))
 
 
 def _names(module: Any) -> Collection[str]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from autoprune_lab.decoder.anatomy import SHARED
 from autoprune_lab.decoder.layout import Picks, Prompt, Stage, as_bytes, take
+from autoprune_lab.decoder.mixers import takes_keys
 from autoprune_lab.decoder.sight import Sight
 from autoprune_lab.decoder.tap import Counted, Tapped, calls_in, last_probabilities, probabilities, rows_at_once
 from autoprune_lab.decoder.view import is_pair
@@ -273,7 +274,7 @@ class DecoderSource:
                 "before it are not known; take rotary=True"
             )
         still = {"position_embeddings": (torch.ones_like(rotary[0]), torch.zeros_like(rotary[1]))}
-        if getattr(entered.attention, "is_kv_shared_layer", False):
+        if takes_keys(layer):
             raise ValueError(
                 f"{type(layer).__name__} takes an earlier layer's keys, rotated already: queries and keys before the "
                 "rotary embedding are not known; take rotary=True"
