@@ -24,7 +24,7 @@ from autoprune_lab.decoder.streams import joined, parted
 from autoprune_lab.decoder.tap import disarm
 from autoprune_lab.decoder.temperature import by_original_place, counts_places
 from autoprune_lab.decoder.tower import Tower, watch
-from autoprune_lab.evidence.evidence import TowerLayer
+from autoprune_lab.evidence.evidence import TowerLayer, tower_layers_of
 from autoprune_lab.trace.trace import Trace
 
 _ATTACHED: WeakSet[nn.Module] = WeakSet()
@@ -125,20 +125,20 @@ def watched(pruner: PrunerLike, tower: Tower) -> list[int]:
     return sorted({tower.index, *map(tower.number, _named_layers(pruner))})
 
 
-def needs_pixels(pruner: PrunerLike, model: nn.Module) -> bool:
+def needs_pixels(pruner: PrunerLike | None, model: nn.Module) -> bool:
     """Does a part name tower layers that cannot be read off features made before the call, see `VisionEncoder`?
 
-    Of a tower with [CLS] the input of the layer that the decoder reads is kept with them, of others no layer.
+    Without a pruner none does. Of a tower with [CLS] the input of the layer that the decoder reads is kept with them,
+    of others no layer.
     """
-    layers = _named_layers(pruner)
+    layers = [] if pruner is None else _named_layers(pruner)
     tower = Tower.of(Anatomy.of(plain(model))) if layers else None
     return tower is not None and any(tower.number(n) != tower.index or not tower.has_cls for n in layers)
 
 
 def _named_layers(pruner: PrunerLike) -> list[TowerLayer]:
     parts = [pruner.scorer, pruner.opening_scorer, pruner.complexity, pruner.recovery]
-    inner = [getattr(part, "func", part) for part in parts]  # of functools.partial
-    return [layer for part in inner for layer in getattr(part, "tower_layers", ())]
+    return [layer for part in parts for layer in tower_layers_of(part)]
 
 
 def _shown(session: Session, kind: str, owner: Any, features: Callable[..., Any]) -> Any:

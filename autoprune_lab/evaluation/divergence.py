@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from autoprune_lab.decoder.attach import attached
+from autoprune_lab.decoder.attach import attached, needs_pixels
 from autoprune_lab.evaluation.prompts import Batch, PreparedTask
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.pruner import Pruner
@@ -53,5 +53,5 @@ def withdrawal_layer(divergences: Float[np.ndarray, "samples layers"], first: in
 def _log_probabilities(vlm: VLM, batch: Batch, pruner: Pruner | None) -> Float[Tensor, "batch vocabulary"]:
     """Of the token behind the prompt's last one; prompts are padded on the left."""
     with attached(pruner, vlm.model, warn=False) if pruner else nullcontext():
-        logits: Tensor = vlm.model(**batch.arguments(), logits_to_keep=1).logits
+        logits: Tensor = vlm.model(**batch.arguments(needs_pixels(pruner, vlm.model)), logits_to_keep=1).logits
     return logits[:, -1].float().log_softmax(-1)

@@ -142,7 +142,7 @@ def _at_probe(
 def _answer(
     vlm: VLM, prepared: PreparedTask, batch: Batch, pruner: Pruner | None, prefixes: Prefixes | None
 ) -> tuple[list[str], Sequence[SampleTrace]]:
-    pixels = pruner is not None and needs_pixels(pruner, vlm.model)
+    pixels = needs_pixels(pruner, vlm.model)
     arguments = batch.arguments(pixels)
     prefix = prefixes.of(batch, pruner) if prefixes is not None and pruner is not None and not pixels else None
     begun = replayed(vlm.model, prefix) if prefix is not None else nullcontext()

@@ -48,7 +48,7 @@ def prefill_time_ratios(
     """
     contexts: list[Callable[[], AbstractContextManager[Any]]]
     contexts = [nullcontext, *(partial(attached, pruner, vlm.model, warn=False) for pruner in pruners)]
-    pixels = [False, *(needs_pixels(pruner, vlm.model) for pruner in pruners)]
+    pixels = [needs_pixels(pruner, vlm.model) for pruner in (None, *pruners)]
     if any(pixels):
         contexts, pixels = [*contexts, nullcontext], [*pixels, True]
     runs = [partial(_prefill_seconds, vlm, batch, *run) for run in zip(contexts, pixels, strict=True)]

@@ -232,6 +232,11 @@ Estimator = Callable[[Evidence], Float[Tensor, "batch"]]
 """Evidence -> one number per sample, the `Signal.complexity` that a policy is told; in bits, unless it says another."""
 
 
+def tower_layers_of(part: object) -> tuple[TowerLayer, ...]:
+    """Layers of the vision tower that a scorer, estimator or recovery names; of a functools.partial what it wraps."""
+    return tuple(getattr(getattr(part, "func", part), "tower_layers", ()))
+
+
 def sum_of(parts: Iterable[Tensor]) -> Tensor:
     """The sum of at least one tensor, one held at a time."""
     return reduce(torch.add, parts)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from autoprune_lab.evidence.evidence import Evidence, Scorer
+from autoprune_lab.evidence.evidence import Evidence, Scorer, TowerLayer, tower_layers_of
 from autoprune_lab.selection.scorers import random, text_attention
 
 
@@ -40,10 +40,9 @@ class ByLayer:
                 raise ValueError(f"starts={self.starts} must be in order")
 
     @property
-    def tower_layers(self) -> tuple[int, ...]:
+    def tower_layers(self) -> tuple[TowerLayer, ...]:
         """Layers of the vision tower that any of the scorers names."""
-        inner = [getattr(scorer, "func", scorer) for scorer in self.scorers]
-        return tuple(layer for scorer in inner for layer in getattr(scorer, "tower_layers", ()))
+        return tuple(layer for scorer in self.scorers for layer in tower_layers_of(scorer))
 
     def __call__(self, evidence: Evidence) -> Float[Tensor, "batch vision"]:
         """The scores of the scorer whose turn it is at the layer that cuts."""

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from autoprune_lab.evidence.evidence import Evidence, Scorer
+from autoprune_lab.evidence.evidence import Evidence, Scorer, TowerLayer, tower_layers_of
 from autoprune_lab.selection.diversity import visual
 from autoprune_lab.selection.greedy import Pick, extent, picking_order, row_at
 from autoprune_lab.selection.scorers import text_likeness
@@ -34,9 +34,9 @@ class Cdpruner:
     relevance: Scorer = text_likeness
 
     @property
-    def tower_layers(self) -> tuple[int | float | None, ...]:
+    def tower_layers(self) -> tuple[TowerLayer, ...]:
         """Those of `relevance`."""
-        return tuple(getattr(self.relevance, "tower_layers", ()))
+        return tower_layers_of(self.relevance)
 
     def scaled(self, evidence: Evidence) -> Float[Tensor, "batch vision"]:
         """Relevance, > 0, from near 0 to near 1 in each sample; 0 at padding."""

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from autoprune_lab.evidence.evidence import Evidence
+from autoprune_lab.evidence.evidence import Evidence, TowerLayer
 from autoprune_lab.schedule.plan import Counts
 from autoprune_lab.selection.recovery import Survivors, best, top_n
 
@@ -24,10 +24,10 @@ class ReceivedAttention:
     Source: arXiv 2508.00553 (HiPrune), and github.com/Danielement321/HiPrune at 6e83a12.
     """
 
-    layer: int | float | None = 0.35
+    layer: TowerLayer = 0.35
 
     @property
-    def tower_layers(self) -> tuple[int | float | None, ...]:
+    def tower_layers(self) -> tuple[TowerLayer, ...]:
         """The layer that is read."""
         return (self.layer,)
 
@@ -51,7 +51,7 @@ class Hiprune:
     """
 
     alpha: float = 0.1
-    layer: int | float | None = None
+    layer: TowerLayer = None
 
     def __post_init__(self) -> None:
         """Raise ValueError for a part outside [0, 1]."""
@@ -59,7 +59,7 @@ class Hiprune:
             raise ValueError(f"alpha={self.alpha} is outside [0, 1]: it is the part for anchors and their neighbours")
 
     @property
-    def tower_layers(self) -> tuple[int | float | None, ...]:
+    def tower_layers(self) -> tuple[TowerLayer, ...]:
         """The layer that is read."""
         return (self.layer,)
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from autoprune_lab.evidence.evidence import Evidence, Scorer
+from autoprune_lab.evidence.evidence import Evidence, Scorer, TowerLayer, tower_layers_of
 from autoprune_lab.selection.diversity import visual
 from autoprune_lab.selection.greedy import Pick, extent, picking_order, row_at
 from autoprune_lab.selection.scorers import cls_attention
@@ -38,9 +38,9 @@ class Mmr:
             raise ValueError(f"at_once={self.at_once} must be >= 1: so many tokens are picked in each step")
 
     @property
-    def tower_layers(self) -> tuple[int | float | None, ...]:
+    def tower_layers(self) -> tuple[TowerLayer, ...]:
         """Those of `importance`."""
-        return tuple(getattr(self.importance, "tower_layers", ()))
+        return tower_layers_of(self.importance)
 
     def scaled(self, evidence: Evidence) -> Float[Tensor, "batch vision"]:
         """Importance in [0, 1]; arbitrary at padding."""

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from autoprune_lab.evidence.evidence import Evidence, Scorer
+from autoprune_lab.evidence.evidence import Evidence, Scorer, TowerLayer, tower_layers_of
 from autoprune_lab.schedule.plan import Counts
 from autoprune_lab.selection.groups import Groups
 from autoprune_lab.selection.recovery import Survivors, best
@@ -27,9 +27,9 @@ class Trim:
     similarity: Scorer = text_likeness
 
     @property
-    def tower_layers(self) -> tuple[int | float | None, ...]:
+    def tower_layers(self) -> tuple[TowerLayer, ...]:
         """Those of `similarity`."""
-        return tuple(getattr(self.similarity, "tower_layers", ()))
+        return tower_layers_of(self.similarity)
 
     def __call__(self, evidence: Evidence) -> Float[Tensor, "batch vision"]:
         """See the class; 0 at padding."""
