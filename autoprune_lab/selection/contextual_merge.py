@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 from autoprune_lab.evidence.evidence import Evidence
 from autoprune_lab.schedule.plan import Counts
-from autoprune_lab.selection.groups import Compared, Groups, check_compared, means, members, rows_of
+from autoprune_lab.selection.groups import Compared, Groups, check_compared, compared_by, means, members, rows_of
 from autoprune_lab.selection.recovery import Survivors, best, on_host
 
 
@@ -64,8 +64,7 @@ class ContextualMerge:
         places = (group * step[:, None]).masked_fill(~filled, 0)
         slots = (~rest).byte().argsort(dim=1, stable=True).gather(1, places)
         points = evidence.hidden.float().masked_fill(~rest[..., None], 0.0)
-        compared = points if self.compare == "hidden" else evidence.mean_keys().float()
-        unit = normalize(compared.masked_fill(~rest[..., None], 0.0), dim=-1)
+        unit = normalize(compared_by(self.compare, evidence, points, rest), dim=-1)
         likeness = rows_of(unit, slots) @ unit.mT
         tokens = (self._sums if self.added else means)(points, rest, likeness, slots, filled)
         return Groups(slots, filled, tokens).among(evidence, keep, self.in_place)

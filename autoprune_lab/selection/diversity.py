@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from autoprune_lab.evidence.evidence import Evidence
+from autoprune_lab.selection.greedy import Pick, picking_order, row_at
 
 
 def max_min_diversity(evidence: Evidence) -> Float[Tensor, "batch vision"]:
@@ -27,14 +28,14 @@ def max_min_diversity(evidence: Evidence) -> Float[Tensor, "batch vision"]:
     distance = 1 - unit @ unit.mT
     itself = torch.eye(unit.shape[1], dtype=torch.bool, device=unit.device)
     nearest = distance.masked_fill(itself | ~evidence.vision_mask[:, :, None], torch.inf).amin(1)
-    left, scores = evidence.vision_mask, torch.zeros_like(nearest)
-    for place in range(unit.shape[1]):
-        pick = nearest.masked_fill(~left, -torch.inf).argmax(-1, keepdim=True)
-        left = left.scatter(1, pick, False)
-        scores = scores - left.float()
-        to_pick = distance.take_along_dim(pick[..., None], 1)[:, 0]
-        nearest = to_pick if place == 0 else nearest.minimum(to_pick)
-    return scores
+    first, nearest = nearest, torch.full_like(nearest, torch.inf)  # to what is picked
+
+    def after(_: int, pick: Pick) -> Tensor:
+        nonlocal nearest
+        nearest = nearest.minimum(row_at(distance, pick))
+        return nearest
+
+    return picking_order(evidence.vision_mask, first, after)
 
 
 def non_duplication(evidence: Evidence, pivots: int = 8) -> Float[Tensor, "batch vision"]:

@@ -9,9 +9,9 @@ from torch.nn.functional import cosine_similarity
 
 from autoprune_lab.evidence.evidence import Evidence
 from autoprune_lab.schedule.plan import Counts
-from autoprune_lab.selection.groups import in_order
+from autoprune_lab.selection.groups import in_order, make_all
 from autoprune_lab.selection.recovery import Survivors, best
-from autoprune_lab.selection.videos import by_score, choose_all, pictures
+from autoprune_lab.selection.videos import by_score, pictures
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Dycoke:
 
     def split(self, allowed: Counts, present: Counts) -> tuple[Counts, Counts]:
         """Everything that stays is chosen here, unless nothing is dropped."""
-        return choose_all(allowed, present)
+        return make_all(allowed, present)
 
     def __call__(
         self,

@@ -11,8 +11,9 @@ from torch.nn.functional import cosine_similarity, normalize
 from autoprune_lab.evidence.evidence import Evidence
 from autoprune_lab.schedule.plan import Counts
 from autoprune_lab.selection.cluster_merge import density_peaks, distances
+from autoprune_lab.selection.groups import make_all
 from autoprune_lab.selection.recovery import Survivors
-from autoprune_lab.selection.videos import by_score, choose_all, members_of, pictures, portions
+from autoprune_lab.selection.videos import by_score, members_of, pictures, portions, spare
 
 _NEIGHBOURS = 4
 
@@ -55,7 +56,7 @@ class Fastvid:
 
     def split(self, allowed: Counts, present: Counts) -> tuple[Counts, Counts]:
         """Everything that stays is chosen here, unless nothing is dropped."""
-        return choose_all(allowed, present)
+        return make_all(allowed, present)
 
     def __call__(
         self,
@@ -105,10 +106,9 @@ class Fastvid:
             frames = torch.arange(first + (length - 1) % self.stride, last + 1, self.stride, device=keep.device)
             centres.append((frames, self._peaks(tokens[frames], ~salient[frames], n)))
             stays[frames[:, None], centres[-1][1]] = True
-        left = count - int(stays.sum())
-        spare = rank.masked_fill(stays, -1).flatten().argsort(descending=True, stable=True)[:left]
-        stays.view(-1)[spare] = True
-        salient.view(-1)[spare] = True
+        more = spare(rank, stays, count - int(stays.sum()))
+        stays.view(-1)[more] = True
+        salient.view(-1)[more] = True
         keep[slots] = stays
         last = -1
         for length, (frames, places) in zip(lengths, centres, strict=True):

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from autoprune_lab.evidence.evidence import Evidence
 from autoprune_lab.schedule.plan import Counts
+from autoprune_lab.selection.diversity import visual
 from autoprune_lab.selection.groups import make_all
 from autoprune_lab.selection.recovery import Survivors, best, on_host
 
@@ -77,7 +78,7 @@ class FicocoL:
         gives = (real & ~stay & (merged > 0)[:, None])[..., None] & (values > -torch.inf)
         parts = torch.where(gives, values.softmax(2), 0.0)
         given = torch.zeros_like(bonds).scatter(2, targets, parts)
-        points = evidence.hidden.float().masked_fill(~real[..., None], 0.0)
+        points = visual(evidence)
         return Survivors(stay, (points + given.mT @ points).to(evidence.hidden.dtype))
 
     def _bonds(self, evidence: Evidence) -> Float[Tensor, "batch vision vision"]:

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from autoprune_lab.evidence.evidence import Evidence
 from autoprune_lab.schedule.plan import Counts
-from autoprune_lab.selection.groups import Groups
+from autoprune_lab.selection.diversity import visual
+from autoprune_lab.selection.groups import Groups, make_all
 from autoprune_lab.selection.per_view import rank_within
 from autoprune_lab.selection.recovery import Survivors, best, on_host
 
@@ -31,8 +31,7 @@ class GridPooling:
 
     def split(self, allowed: Counts, present: Counts) -> tuple[Counts, Counts]:
         """All that is allowed are means, unless nothing is dropped."""
-        kept = np.where(allowed < present, 0, allowed)
-        return kept, allowed - kept
+        return make_all(allowed, present)
 
     def __call__(
         self,
@@ -48,7 +47,7 @@ class GridPooling:
         number = torch.arange(n_cells, device=keep.device)
         member = _cells(evidence, merged)[:, None] == number[:, None]
         filled = number < merged[:, None]
-        points = evidence.hidden.float().masked_fill(~evidence.vision_mask[..., None], 0.0)
+        points = visual(evidence)
         tokens = member.float() @ points / member.sum(-1, keepdim=True).clamp(min=1)
         index = evidence.index[:, None].masked_fill(~member, torch.iinfo(evidence.index.dtype).max)
         return Groups(index.argmin(-1), filled, tokens).among(evidence, keep, in_place=True)

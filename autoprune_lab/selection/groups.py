@@ -100,7 +100,17 @@ def check_compared(compare: str) -> None:
         raise ValueError(f"compare={compare!r} must be one of {', '.join(get_args(Compared))}")
 
 
+def compared_by(
+    compare: Compared,
+    evidence: Evidence,
+    points: Float[Tensor, "batch vision hidden"],
+    real: Bool[Tensor, "batch vision"],
+) -> Float[Tensor, "batch vision width"]:
+    """What tokens are compared by, in float32, 0 where not `real`, as the hidden states `points` are already."""
+    return points if compare == "hidden" else evidence.mean_keys().float().masked_fill(~real[..., None], 0.0)
+
+
 def make_all(allowed: Counts, present: Counts) -> tuple[Counts, Counts]:
-    """The split of a recovery that changes every token that stays: all are made ones, unless nothing is dropped."""
+    """The split of a recovery that makes or chooses all that stay by itself, unless nothing is dropped."""
     cut = allowed < present
     return np.where(cut, 0, allowed), np.where(cut, allowed, 0)

@@ -10,9 +10,9 @@ from torch.nn.functional import cosine_similarity
 from autoprune_lab.evidence.evidence import Evidence
 from autoprune_lab.schedule.plan import Counts
 from autoprune_lab.selection.cluster_merge import density_peaks, distances
-from autoprune_lab.selection.groups import in_order
+from autoprune_lab.selection.groups import in_order, make_all
 from autoprune_lab.selection.recovery import Survivors
-from autoprune_lab.selection.videos import by_score, choose_all, members_of, pictures, portions
+from autoprune_lab.selection.videos import by_score, members_of, pictures, portions, spare
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Holitom:
 
     def split(self, allowed: Counts, present: Counts) -> tuple[Counts, Counts]:
         """Everything that stays is chosen here, unless nothing is dropped."""
-        return choose_all(allowed, present)
+        return make_all(allowed, present)
 
     def __call__(
         self,
@@ -95,15 +95,11 @@ class Holitom:
             if n_groups:
                 made, centre = self._clusters(tokens[a : b + 1, static].mean(0), n_groups)
                 at = slots[a, static.nonzero().flatten()[centre]]
-                line[at] = (
-                    slots[a].min() - 1 + torch.arange(1, n_groups + 1, device=at.device).double() / (n_groups + 1)
-                )
+                part = torch.arange(1, n_groups + 1, device=at.device).double() / (n_groups + 1)
+                line[at] = slots[a].min() - 1 + part
                 keep[at], hidden[at] = True, made.to(hidden.dtype)
         if (left := count - sum(n_static) - sum(n_moving)) > 0:
-            kept = keep[slots]
-            keep[slots.flatten()[rank.masked_fill(kept, -1).flatten().argsort(descending=True, stable=True)[:left]]] = (
-                True
-            )
+            keep[slots.flatten()[spare(rank, keep[slots], left)]] = True
 
     def _clusters(
         self, points: Float[Tensor, "n width"], n_groups: int

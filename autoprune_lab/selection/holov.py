@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -11,7 +10,7 @@ from torch.nn.functional import normalize
 from autoprune_lab.evidence.evidence import Evidence
 from autoprune_lab.schedule.plan import Counts
 from autoprune_lab.selection.diversity import visual
-from autoprune_lab.selection.groups import in_order
+from autoprune_lab.selection.groups import in_order, make_all
 from autoprune_lab.selection.per_view import rank_within
 from autoprune_lab.selection.recovery import Survivors
 
@@ -46,8 +45,7 @@ class Holov:
 
     def split(self, allowed: Counts, present: Counts) -> tuple[Counts, Counts]:
         """All of what is allowed is shared out, unless nothing is dropped."""
-        kept = np.where(allowed < present, 0, allowed)
-        return kept, allowed - kept
+        return make_all(allowed, present)
 
     def __call__(
         self,

@@ -9,6 +9,7 @@ from torch.nn.functional import normalize
 
 from autoprune_lab.evidence.evidence import Evidence
 from autoprune_lab.schedule.plan import Counts
+from autoprune_lab.selection.diversity import visual
 from autoprune_lab.selection.groups import Groups, make_all, means, rows_of
 from autoprune_lab.selection.recovery import Survivors, best, on_host
 
@@ -91,7 +92,7 @@ class Pact:
         apart = rows_of(distance, slots)
         nearest = apart.masked_fill(~filled[..., None], torch.inf).amin(1)
         joins = real & (nearest <= self.coef * cutoff.clamp(min=self.cutoff)[:, None])
-        points = evidence.hidden.float().masked_fill(~real[..., None], 0.0)
+        points = visual(evidence)
         return Groups(slots, filled, means(points, joins, -apart, slots, filled)).among(evidence, stay, in_place=True)
 
     def _centres(

@@ -10,6 +10,7 @@ from torch.nn.functional import normalize
 
 from autoprune_lab.evidence.evidence import Evidence
 from autoprune_lab.schedule.plan import Counts
+from autoprune_lab.selection.diversity import visual
 from autoprune_lab.selection.groups import Groups, make_all, rows_of
 from autoprune_lab.selection.recovery import Survivors, best, on_host
 
@@ -85,7 +86,7 @@ class Prumerge:
         gains = self._neighbours(evidence, slots, real) & centre[..., None]
         taken = torch.zeros_like(gains[:, 0]).scatter(1, slots, centre)
         gains |= last[..., None] & (real & ~taken)[:, None]
-        points = evidence.hidden.float().masked_fill(~real[..., None], 0.0)
+        points = visual(evidence)
         tokens = rows_of(points, slots) * centre[..., None] + (gains * weights[:, None]) @ points
         return Groups(slots, centre | last, tokens).among(evidence, keep, self.in_place)
 

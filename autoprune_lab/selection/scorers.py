@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from autoprune_lab.evidence.evidence import Evidence, sum_of
+from autoprune_lab.selection.diversity import visual
 
 _GOLDEN_RATIO = 0.6180339887498949
 
@@ -71,8 +72,7 @@ def text_likeness(evidence: Evidence) -> Float[Tensor, "batch vision"]:
     """Cosine of each visual hidden state with the text rows', the mean over rows, in [-1, 1]; needs no attention."""
     n_rows = evidence.text_mask.sum(-1, keepdim=True).clamp(min=1)
     text = normalize(evidence.text.float().masked_fill(~evidence.text_mask[..., None], 0.0), dim=-1).sum(1) / n_rows
-    hidden = evidence.hidden.float().masked_fill(~evidence.vision_mask[..., None], 0.0)
-    return (normalize(hidden, dim=-1) @ text[..., None])[..., 0]
+    return (normalize(visual(evidence), dim=-1) @ text[..., None])[..., 0]
 
 
 def random(evidence: Evidence, seed: int = 0) -> Float[Tensor, "batch vision"]:

@@ -13,7 +13,8 @@ from torch.nn.functional import normalize
 
 from autoprune_lab.evidence.evidence import Evidence
 from autoprune_lab.schedule.plan import Counts
-from autoprune_lab.selection.groups import Compared, Groups, check_compared, make_all
+from autoprune_lab.selection.diversity import visual
+from autoprune_lab.selection.groups import Compared, Groups, check_compared, compared_by, make_all
 from autoprune_lab.selection.recovery import Survivors, best, on_host
 
 
@@ -63,12 +64,9 @@ class Tome:
         keep, n_made = best(evidence, scores, kept), on_host(merged)
         if not n_made.any():
             return Survivors(keep)
-        real = evidence.vision_mask[..., None]
-        tokens = evidence.hidden.float().masked_fill(~real, 0.0)
-        metric = tokens if self.compare == "hidden" else evidence.mean_keys().float().masked_fill(~real, 0.0)
-        left = Left(
-            metric, tokens, real[..., 0].float(), torch.arange(real.shape[1], device=real.device).expand(keep.shape)
-        )
+        real, tokens = evidence.vision_mask, visual(evidence)
+        metric = compared_by(self.compare, evidence, tokens, real)
+        left = Left(metric, tokens, real.float(), torch.arange(real.shape[1], device=real.device).expand(keep.shape))
         n = np.where(n_made > 0, evidence.counts, 0)
         for gone in self._rounds(n, n_made):
             before, going = (_upload(part, keep.device) for part in (n, gone))

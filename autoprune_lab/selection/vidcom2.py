@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from autoprune_lab.evidence.evidence import Evidence
-from autoprune_lab.selection.videos import frames
+from autoprune_lab.selection.videos import frames, one_by_one
 
 _KERNELS = (0.125, 0.25, 0.5, 1.0, 2.0)
 
@@ -27,13 +27,10 @@ def vidcom2(evidence: Evidence, temperature: float = 0.01) -> Float[Tensor, "bat
         raise ValueError(f"temperature={temperature} must be > 0: the softmax over frames divides by it")
     picture, frame = frames(evidence)
     scores = torch.full(picture.shape, 2.0, dtype=torch.double, device=picture.device)
-    for sample in range(len(picture)):
-        for number in sorted(set(picture[sample].tolist())):
-            if number >= 0:
-                slots = (picture[sample] == number).nonzero().flatten()
-                which = frame[sample, slots].contiguous()
-                which = torch.searchsorted(torch.tensor(sorted(set(which.tolist())), device=which.device), which)
-                scores[sample, slots] = _entry(evidence.hidden[sample, slots].float(), which, temperature)
+    for sample, slots in one_by_one(picture):
+        which = frame[sample, slots].contiguous()
+        which = torch.searchsorted(torch.tensor(sorted(set(which.tolist())), device=which.device), which)
+        scores[sample, slots] = _entry(evidence.hidden[sample, slots].float(), which, temperature)
     return scores
 
 

@@ -4,15 +4,14 @@ Tiles of an image that are put together count through `t` as frames do, but rows
 overview and tiles are then two pictures here, never frames of a video. A token without a place is in no picture.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from autoprune_lab.evidence.evidence import Evidence
-from autoprune_lab.schedule.plan import Counts
 from autoprune_lab.selection.recovery import best, on_host
 
 
@@ -50,23 +49,20 @@ def pictures(evidence: Evidence, words: str) -> list[Picture]:
     """
     picture, frame = frames(evidence)
     found = []
-    for sample in range(len(picture)):
-        for number in sorted(set(picture[sample].tolist())):
-            if number < 0:
-                continue
-            slots = (picture[sample] == number).nonzero().flatten()
-            h, w = evidence.grid[sample, slots, 2:].unbind(-1)
-            place = (frame[sample, slots] * (h.max() + 1) + h) * (w.max() + 1) + w
-            slots = slots[place.argsort()]
-            n_frames = len(set(frame[sample, slots].tolist()))
-            found.append(Picture(sample, _whole(evidence, sample, slots, n_frames, words)))
+    for sample, slots in one_by_one(picture):
+        h, w = evidence.grid[sample, slots, 2:].unbind(-1)
+        place = (frame[sample, slots] * (h.max() + 1) + h) * (w.max() + 1) + w
+        slots = slots[place.argsort()]
+        n_frames = len(set(frame[sample, slots].tolist()))
+        found.append(Picture(sample, _whole(evidence, sample, slots, n_frames, words)))
     return found
 
 
-def choose_all(allowed: Counts, present: Counts) -> tuple[Counts, Counts]:
-    """The `split` of a recovery that chooses by itself: all that stay are its own, unless nothing is dropped."""
-    kept = np.where(allowed < present, 0, allowed)
-    return kept, allowed - kept
+def one_by_one(picture: Int[Tensor, "batch vision"]) -> Iterator[tuple[int, Int[Tensor, "tokens"]]]:
+    """The sample and the slots of each picture, in their order; `picture`: see `Frames`."""
+    for sample, numbers in enumerate(picture):
+        for number in sorted(set(numbers.tolist()) - {-1}):
+            yield sample, (numbers == number).nonzero().flatten()
 
 
 def by_score(evidence: Evidence, scores: Float[Tensor, "batch vision"]) -> Float[Tensor, "batch vision"]:
@@ -105,6 +101,11 @@ def _shared(total: int, sizes: list[int]) -> list[int]:
     for i in by_rest[: total - sum(parts)]:
         parts[i] += 1
     return parts
+
+
+def spare(rank: Float[Tensor, "frames places"], stays: Bool[Tensor, "frames places"], n: int) -> Int[Tensor, "n"]:
+    """The `n` best of one picture that do not stay yet, numbered frame by frame."""
+    return rank.masked_fill(stays, -1).flatten().argsort(descending=True, stable=True)[:n]
 
 
 def members_of(nearest: Int[Tensor, "points"], n_groups: int) -> Float[Tensor, "groups points"]:
