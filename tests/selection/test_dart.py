@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from given import given_evidence
+from given_evidence import given_evidence
 from goldens import goldens
 
 from autoprune_lab.plugins.plain_evidence import evidence_of, random_attention
@@ -23,9 +23,13 @@ def test_equals_the_official_code(golden):
     start, n = golden.params["start"], golden.params["images"]
     keys, states = golden.inputs["keys"][None], golden.inputs["states"][None]
     parts = {"vision": slice(start, start + n), "text": slice(start + n, None)}
-    given = {("keys", of, True): keys[:, :, part] for of, part in parts.items()}
-    given |= {("normed", of): states[:, part] for of, part in parts.items()}
-    evidence = given_evidence(n, states.shape[1] - start - n, given)
+    turned = {(of, True): keys[:, :, part] for of, part in parts.items()}
+    evidence = given_evidence(
+        n,
+        states.shape[1] - start - n,
+        keys=lambda of, rotary: turned[of, rotary],
+        normed=lambda of: states[:, parts[of]],
+    )
     dart = Dart(golden.params["image_pivots"], golden.params["text_pivots"], start)
     scores, each = key_norm(evidence), golden.outputs["each"]
     pivots = scores[0].argsort(descending=True)[: dart.image_pivots]

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from given import given_evidence, grid_of
+from given_evidence import given_evidence, grid_of
 from goldens import goldens
 
 from autoprune_lab.plugins.plain_evidence import evidence_of, part_of, random_attention
@@ -17,16 +17,25 @@ def cut(evidence, scores, count):
     return top_n(scores, torch.tensor([count]))[0].nonzero().flatten()
 
 
+def unturned(query, keys, **given):
+    """What is asked for must be asked before the rotary embedding."""
+    queries, keys_ = {("text", False): query[:, :, None]}, {("vision", False): keys}
+    return given_evidence(
+        keys.shape[2],
+        queries=lambda of, rotary: queries[of, rotary],
+        keys=lambda of, rotary: keys_[of, rotary],
+        **given,
+    )
+
+
 @pytest.mark.parametrize("golden", goldens("feather"), ids=str)
 def test_equals_the_official_code(golden):
     query1, keys1, query2, keys2 = (golden.inputs[name][None] for name in ("query1", "keys1", "query2", "keys2"))
     n, stride, outputs = keys1.shape[2], golden.params["stride"], golden.outputs
     side = math.isqrt(n)
-    given = {("queries", "text", False): query1[:, :, None], ("keys", "vision", False): keys1}
-    first = given_evidence(n, 1, given, grid_=grid_of(side, side)[None])
+    first = unturned(query1, keys1, grid=grid_of(side, side))
     kept1 = cut(first, feather(first, stride), len(outputs["kept1"]))
-    given = {("queries", "text", False): query2[:, :, None], ("keys", "vision", False): keys2[:, :, kept1]}
-    second = given_evidence(len(kept1), 1, given)
+    second = unturned(query2, keys2[:, :, kept1])
     score2 = feather(second, None)
     kept2 = kept1[cut(second, score2, len(outputs["kept2"]))]
     golden.check(score1=feather(first, None)[0], kept1=kept1, score2=score2[0], kept2=kept2)

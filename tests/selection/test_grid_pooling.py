@@ -5,7 +5,7 @@ from math import ceil, floor, sqrt
 import numpy as np
 import pytest
 import torch
-from given import given_evidence, grid_of
+from given_evidence import given_evidence, grid_of
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import avg_pool2d
@@ -32,7 +32,7 @@ def pooled(evidence, allowed):
 def test_is_average_pooling_where_the_number_is_a_grid(side, factor):
     n, width = side * side, side // factor
     hidden = torch.randn(1, n, 7, generator=torch.Generator().manual_seed(0))
-    evidence = given_evidence(n, 1, grid_=grid_of(side, side)[None], hidden_=hidden)
+    evidence = given_evidence(n, grid=grid_of(side, side), hidden=hidden[0])
     (found,) = pooled(evidence, [width**2])
     planes = hidden[0].T.reshape(1, 7, side, side)
     expected = avg_pool2d(planes, factor)[0].flatten(1).T
@@ -115,7 +115,7 @@ def test_equals_plain_loops_on_a_ragged_batch(allowed):
 def test_every_number_is_met_and_no_token_is_lost(height, width, data):
     n = height * width
     count = data.draw(st.integers(1, n))
-    evidence = given_evidence(n, 1, grid_=grid_of(height, width)[None], hidden_=torch.eye(n)[None])
+    evidence = given_evidence(n, grid=grid_of(height, width), hidden=torch.eye(n))
     (found,) = pooled(evidence, [count])
     assert all((token > 0).any() for token in found.values())
     assert (torch.stack(list(found.values())) > 0).sum(0).tolist() == [1] * n

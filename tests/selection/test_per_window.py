@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 import torch
-from given import given_evidence, grid_of
+from given_evidence import given_evidence, grid_of
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -53,3 +53,9 @@ def with_weights(evidence: Evidence) -> Evidence:
         1, evidence.vision_mask, evidence.text_mask, evidence.index,
         GivenSource(evidence.source.given | {"hidden": eye}),  # type: ignore[arg-type]
     )  # fmt: skip
+
+
+def grid_of(height: int, width: int, picture: int = 0, t: int = 0) -> Tensor:
+    """Places of one picture's tokens, (height * width, 4)."""
+    n = torch.arange(height * width)
+    return torch.stack([0 * n + picture, 0 * n + t, n // width, n % width], dim=-1)
