@@ -33,7 +33,7 @@ from search.methods.ceiling import Arm
 from search.study.model_evaluator import ModelEvaluator
 from search.study.planned import planned
 
-SHIPPED = ("embedded:dense-s0",)
+SHIPPED = ("embedded:dense-s0", "embedded:dense-s1")
 RATIOS = (0.25, 0.3, 0.35)
 METHODS = ("pdrop", "autoprune", "autoprune_official")
 HALVINGS = 12

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from autoprune_lab.evaluation.timing import Seconds, interleaved, stopwatch
-from autoprune_lab.evidence.evidence import Evidence
+from autoprune_lab.evidence.evidence import Evidence, tower_layers_of
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import Budget
 from autoprune_lab.trace.sample import SampleTrace
@@ -98,6 +98,7 @@ def scoring_seconds(workload: Workload, pruner: Pruner, repeats: int = 3) -> Sec
             total[:] += spent
             return result
 
+        call.tower_layers = tower_layers_of(function)  # type: ignore[attr-defined]
         return call
 
     spy = replace(pruner, scorer=watched(pruner.scorer), complexity=watched(pruner.complexity))

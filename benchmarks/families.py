@@ -44,8 +44,10 @@ def table(findings: "list[Finding]") -> str:
 
 
 def _counts(what: str, findings: "list[Finding]") -> str:
-    told = Counter(finding.sorting for finding in findings).most_common()
-    return f"{len(findings)} {what}: {', '.join(f'{n} {sorting}' for sorting, n in told)}" if told else ""
+    told = Counter(finding.sorting for finding in findings)
+    first = [sorting for sorting in ("exact", "refused", "not applicable") if sorting in told]
+    order = [*first, *(sorting for sorting in told if sorting not in first)]
+    return f"{len(findings)} {what}: {', '.join(f'{told[one]} {one}' for one in order)}" if told else ""
 
 
 def _cell(text: str) -> str:

@@ -7,18 +7,19 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch import nn
-from transformers import AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
+from torch import Tensor, nn
+from transformers import AutoModelForImageTextToText, GenerationMixin, PretrainedConfig, PreTrainedModel
 
 from autoprune_lab.decoder.costs import CostError, described
 from autoprune_lab.decoder.deepstack import adds_features, is_known
-from autoprune_lab.decoder.mixers import OTHERS, attention_of, leaks
+from autoprune_lab.decoder.mixers import OTHERS, attention_of, leaks, takes_keys
 from autoprune_lab.models.errors import one_line
 from autoprune_lab.models.visual_tokens import visual_token_ids
 from autoprune_lab.schedule.geometry import Geometry
 
 _INNER_NAMES = ("language_model", "text_model", "model", "decoder", "backbone")
 _TOWER_NAMES = ("vision_tower", "visual", "vision_model")
+_FINAL_NORMS = ("norm", "final_layernorm", "final_layer_norm", "ln_f", "norm_f")
 _FULL, _SLIDING, _CHUNKED = "full_attention", "sliding_attention", "chunked_attention"
 _ATTENTION = {_FULL, _SLIDING, _CHUNKED}
 
@@ -43,6 +44,7 @@ class Anatomy:
     @classmethod
     def of(cls, model: PreTrainedModel) -> "Anatomy":
         """Find the parts by the names transformers gives them; ValueError says what a model lacks."""
+        _refuse(model, _reads_otherwise(model))  # before a decoder is looked for: T5's has no `layers`
         decoder: Any = _decoder(model)
         anatomy = cls(
             model=model,
@@ -52,13 +54,20 @@ class Anatomy:
             visual_ids=_visual_ids(model),
             tower=_tower(model.base_model),
         )
-        _check_supported(anatomy)
+        _refuse(model, next(_problems(anatomy), None))  # whatever would silently give another answer
         return anatomy
 
     @cached_property
     def geometry(self) -> Geometry:
         """What its layers cost, for an empty prompt; CostError for a decoder that cannot be described."""
         return described(self.decoder)
+
+    @property
+    def speaker(self) -> Any:
+        """The whole language model inside, whose own `generate` the model's calls (BLIP-2); None: it has one itself."""
+        inner = getattr(self.model, "language_model", None)
+        hands_on = getattr(type(self.model), "generate", None) is not GenerationMixin.generate
+        return inner if hands_on and isinstance(inner, GenerationMixin) else None
 
     @property
     def implementation(self) -> str:
@@ -95,19 +104,30 @@ class Anatomy:
     @cached_property
     def shares(self) -> bool:
         """Are there layers that make no keys and values of their own?"""
-        return any(map(_is_shared, self.layers))
+        return any(map(takes_keys, self.layers))
 
     def source(self, layer: int) -> int:
         """The layer whose keys and values this one attends to: itself, or the last one of its kind that makes some."""
-        if not _is_shared(self.layers[layer]):
+        if not takes_keys(self.layers[layer]):
             return layer
         kind, before = self.kind(layer), range(layer)
-        return max(i for i in before if self.kind(i) == kind and not _is_shared(self.layers[i]))
+        return max(i for i in before if self.kind(i) == kind and not takes_keys(self.layers[i]))
 
-    @property
+    @cached_property
     def streams(self) -> int:
         """How many versions of a token's hidden state its layers take at once, see `streams`."""
         return self.config.altup_num_inputs if hasattr(self.layers[0], "altup") else 1
+
+    def normed(self, hidden: Tensor) -> Tensor:
+        """Hidden states (batch, slots, hidden) after the last layer's norm; ValueError where it is not known."""
+        norm = next((getattr(self.decoder, name) for name in _FINAL_NORMS if hasattr(self.decoder, name)), None)
+        if norm is None or self.streams > 1:
+            raise ValueError(
+                f"{type(self.decoder).__name__}: its final norm is not known, or takes several streams: choose a "
+                "scorer and a recovery that do not compare normed hidden states"
+            )
+        normed: Tensor = norm(hidden)
+        return normed
 
     def sees_all(self, layer: int) -> bool:
         """Does a token of this layer see everything before it?"""
@@ -156,23 +176,31 @@ def _visual_ids(model: PreTrainedModel) -> tuple[int, ...]:
     raise ValueError(f"{type(model).__name__} is not supported: its config has no image_token_id or video_token_id")
 
 
-def _check_supported(anatomy: Anatomy) -> None:
-    """Refuse what would silently give another answer."""
-    problem = next(_problems(anatomy), None)
+def _refuse(model: object, problem: str | None) -> None:
+    """Raise ValueError, naming the model, where there is a problem."""
     if problem is not None:
-        raise ValueError(f"{type(anatomy.model).__name__} is not supported: {problem}")
+        raise ValueError(f"{type(model).__name__} is not supported: {problem}")
+
+
+def _reads_otherwise(model: object) -> str | None:
+    """Why its decoder does not read a prompt once, pictures and all, in its own sequence; None where it may.
+
+    Some models (BLIP-2) take a language model of either kind, and arguments for both.
+    """
+    config = getattr(model, "config", None)
+    if getattr(config, "is_encoder_decoder", False):
+        return "an encoder reads its pictures, no visual token is in its decoder's sequence"
+    if hasattr(config, "canvas_length"):
+        return "it writes by block diffusion, reading a prompt more than once"
+    if "decoder_input_ids" in _names(model) and not getattr(config, "use_decoder_only_language_model", False):
+        return "its prompt goes through an encoder, and what it decodes holds no picture"
+    return None
 
 
 def _problems(anatomy: Anatomy) -> Iterator[str]:
     """What speaks against it, the deepest cause first."""
-    config, layers, implementation = anatomy.model.config, anatomy.layers, anatomy.implementation
+    layers, implementation = anatomy.layers, anatomy.implementation
     kinds = {anatomy.kind(i) for i in range(len(layers))}
-    if getattr(config, "is_encoder_decoder", False):
-        yield "an encoder reads its pictures, no visual token is in its decoder's sequence"
-    if hasattr(config, "canvas_length"):
-        yield "it writes by block diffusion, reading a prompt more than once"
-    if "decoder_input_ids" in _names(anatomy.model):
-        yield "its prompt goes through an encoder, and what it decodes holds no picture"
     attending = {anatomy.kind(i) for i in anatomy.attentive}
     if others := sorted(kinds - _ATTENTION - OTHERS | attending - _ATTENTION):  # both in one layer is neither
         yield (
@@ -187,17 +215,12 @@ def _problems(anatomy: Anatomy) -> Iterator[str]:
         yield f"a bias in the input projection of its {sorted(kinds & OTHERS)} layers would carry padding along"
     if "flash" in implementation and kinds & {_SLIDING, _CHUNKED}:
         yield "flash attention counts windows and chunks in pruned tokens; load it with attn_implementation='sdpa'"
-    if any(_is_shared(layer) and SHARED not in _names(attention_of(layer)) for layer in layers):
+    if any(takes_keys(layer) and SHARED not in _names(attention_of(layer)) for layer in layers):
         yield f"decoder layers reuse the keys and values of earlier ones, and are not handed them as `{SHARED}`"
     if adds_features(anatomy.decoder) and not is_known(anatomy.decoder):
         yield "its decoder adds image features between layers in a way that is not known"
     if implementation == "flex_attention":
         yield "flex_attention has no 4-D masks; load it with attn_implementation='sdpa'"
-
-
-def _is_shared(layer: nn.Module) -> bool:
-    """Does it make no keys and values of its own (Gemma 3n, Gemma 4's small ones)?"""
-    return bool(getattr(attention_of(layer), "is_kv_shared_layer", False))
 
 
 def _names(module: Any) -> Collection[str]:

@@ -24,6 +24,7 @@ from autoprune_lab.decoder.streams import joined, parted
 from autoprune_lab.decoder.tap import disarm
 from autoprune_lab.decoder.temperature import by_original_place, counts_places
 from autoprune_lab.decoder.tower import Tower, watch
+from autoprune_lab.evidence.evidence import TowerLayer, tower_layers_of
 from autoprune_lab.trace.trace import Trace
 
 _ATTACHED: WeakSet[nn.Module] = WeakSet()
@@ -93,14 +94,9 @@ def _hook(session: Session, undo: ExitStack) -> None:
     def after(module: nn.Module, hook: Callable[..., Any]) -> None:
         undo.callback(module.register_forward_hook(hook).remove)
 
-    # No hook, since wrappers such as PEFT's call `forward` directly; accelerate keeps the model's own aside.
-    name = "_old_forward" if hasattr(anatomy.model, "_old_forward") else "forward"
-    forward = getattr(anatomy.model, name)
-
-    def called(*args: Any, **kwargs: Any) -> Any:
-        return session.call(forward, _named(forward, args, kwargs))
-
-    undo.enter_context(shadowed(anatomy.model, name, called_eagerly(forward, called)))
+    undo.enter_context(_calling(anatomy.model, session.call))
+    if anatomy.speaker is not None:
+        undo.enter_context(_calling(anatomy.speaker, session.speak))
     before(anatomy.decoder, lambda module, args, kwargs: session.begin(_named(module.forward, args, kwargs)))
     if computes_last_only(anatomy):
         before(anatomy.decoder, lambda module, args, kwargs: (args, kwargs | {SLICED: 0}))
@@ -126,10 +122,23 @@ def _hook(session: Session, undo: ExitStack) -> None:
 
 def watched(pruner: PrunerLike, tower: Tower) -> list[int]:
     """Tower layers whose calls are kept: the one that the decoder reads, and those that a part names."""
+    return sorted({tower.index, *map(tower.number, _named_layers(pruner))})
+
+
+def needs_pixels(pruner: PrunerLike | None, model: nn.Module) -> bool:
+    """Does a part name tower layers that cannot be read off features made before the call, see `VisionEncoder`?
+
+    Without a pruner none does. Of a tower with [CLS] the input of the layer that the decoder reads is kept with them,
+    of others no layer.
+    """
+    layers = [] if pruner is None else _named_layers(pruner)
+    tower = Tower.of(Anatomy.of(plain(model))) if layers else None
+    return tower is not None and any(tower.number(n) != tower.index or not tower.has_cls for n in layers)
+
+
+def _named_layers(pruner: PrunerLike) -> list[TowerLayer]:
     parts = [pruner.scorer, pruner.opening_scorer, pruner.complexity, pruner.recovery]
-    inner = [getattr(part, "func", part) for part in parts]  # of functools.partial
-    named = [layer for part in inner for layer in getattr(part, "tower_layers", ())]
-    return sorted({tower.index, *map(tower.number, named)})
+    return [layer for part in parts for layer in tower_layers_of(part)]
 
 
 def _shown(session: Session, kind: str, owner: Any, features: Callable[..., Any]) -> Any:
@@ -138,6 +147,20 @@ def _shown(session: Session, kind: str, owner: Any, features: Callable[..., Any]
         return session.show(kind, features, _named(features, args, kwargs))
 
     return shadowed(owner, f"get_{kind}_features", shown)
+
+
+def _calling(model: Any, call: Callable[..., Any]) -> Any:
+    """Inside the block `call(forward, arguments)` stands for the model's forward.
+
+    No hook, since wrappers such as PEFT's call `forward` directly; accelerate keeps the model's own aside.
+    """
+    name = "_old_forward" if hasattr(model, "_old_forward") else "forward"
+    forward = getattr(model, name)
+
+    def called(*args: Any, **kwargs: Any) -> Any:
+        return call(forward, _named(forward, args, kwargs))
+
+    return shadowed(model, name, called_eagerly(forward, called))
 
 
 def _enter(
@@ -167,23 +190,38 @@ def _named(forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
 
 def _guard_generate(session: Session, undo: ExitStack) -> None:
     """Tell the session of every `generate`, and refuse what it could not follow; shadows it on the instance."""
-    model = session.anatomy.model
+    model, speaker = session.anatomy.model, session.anatomy.speaker
     generate = getattr(model, "generate", None)
     if generate is None:
         return
 
     @functools.wraps(generate)
     def guarded(*args: Any, **kwargs: Any) -> Tensor | Any:
-        with session.generation(_width(args, kwargs), kwargs):
-            configs = (kwargs.get("generation_config"), *args[1:2], model.generation_config)
-            for name, reason in _UNSUPPORTED.items():
-                if any(value is not None for value in (kwargs.get(name), *(getattr(c, name, None) for c in configs))):
-                    raise ValueError(f"{name} is not supported while a pruner is attached: {reason}, leave it out")
+        with session.generation(_width(args, kwargs), _named(generate, args, kwargs)):
+            _check_options(model, args, kwargs)
             return generate(*args, **kwargs)
 
     undo.enter_context(shadowed(model, "generate", guarded))
+    if speaker is not None:
+        speak = speaker.generate
+
+        @functools.wraps(speak)
+        def spoken(*args: Any, **kwargs: Any) -> Tensor | Any:
+            _check_options(speaker, args, kwargs)
+            session.prompted(kwargs.get("input_ids"))
+            return speak(*args, **kwargs)
+
+        undo.enter_context(shadowed(speaker, "generate", spoken))
     if hasattr(model, _BATCHING):
         undo.enter_context(shadowed(model, _BATCHING, _refuse_batching))
+
+
+def _check_options(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Raise ValueError for options of a `generate`, or of its configs, that pruning could not follow."""
+    configs = (kwargs.get("generation_config"), *args[1:2], model.generation_config)
+    for name, reason in _UNSUPPORTED.items():
+        if any(value is not None for value in (kwargs.get(name), *(getattr(c, name, None) for c in configs))):
+            raise ValueError(f"{name} is not supported while a pruner is attached: {reason}, leave it out")
 
 
 def _refuse_batching(*args: Any, **kwargs: Any) -> None:

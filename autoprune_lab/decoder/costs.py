@@ -154,6 +154,8 @@ def _sizes(config: Any) -> Geometry:
     widths = getattr(config, "intermediate_size", None)
     if isinstance(widths, list | tuple):
         config.intermediate_size = round(sum(widths) / len(widths))
+    elif widths is None and hasattr(config, "ffn_dim"):  # OPT
+        config.intermediate_size = config.ffn_dim
     elif widths is None and hasattr(config, "num_experts_per_tok"):  # nothing but experts: what a token passes
         shared = getattr(config, "shared_expert_intermediate_size", None) or 0
         config.intermediate_size = config.num_experts_per_tok * config.moe_intermediate_size + shared

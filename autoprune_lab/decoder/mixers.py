@@ -30,6 +30,11 @@ def attention_of(layer: nn.Module) -> Any:
     return mixer if attention is None and hasattr(mixer, "is_causal") else attention
 
 
+def takes_keys(layer: nn.Module) -> bool:
+    """Does it make no keys and values of its own (Gemma 3n, Gemma 4's small ones), but takes an earlier layer's?"""
+    return bool(getattr(attention_of(layer), "is_kv_shared_layer", False))
+
+
 def leaks(layer: nn.Module) -> bool:
     """Would padding, whose hidden states a layer without attention zeroes first, still enter its state?"""
     return attention_of(layer) is None and any(

@@ -16,6 +16,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from autoprune_lab.decoder.anatomy import Anatomy
+from autoprune_lab.decoder.tower import Tower
 
 
 class UnknownPlacesError(ValueError):
@@ -74,7 +75,8 @@ def _blocks(
 
     `side_of` gives the block's side in patches; `fixed`: pictures have the size of the tower's config.
     """
-    if given.get("image_sizes") is not None or given.get("vision_feature_select_strategy") == "full":
+    whole = given.get("vision_feature_select_strategy") == "full" and _has_cls(anatomy)
+    if given.get("image_sizes") is not None or whole:
         raise _unknown(anatomy, "where the tokens of pictures of their own sizes, or of [CLS], stand")
     tower, block = anatomy.model.config.vision_config, side_of(anatomy)
     shape = given.get(pixels)
@@ -111,6 +113,26 @@ def _grids(anatomy: Anatomy, given: Mapping[str, Any], n_tokens: int, name: str)
         return tokens if order is None else torch.empty_like(tokens).index_copy(0, order.to(tokens.device), tokens)
 
     return Places(lambda: _raster(grids // torch.tensor([1, side, side])), carry)
+
+
+def _merged(anatomy: Anatomy, given: Mapping[str, Any], n_tokens: int) -> Places:
+    """Pictures of unlike sizes, one after another, row by row of patches; each token a square block (Mistral 3)."""
+    config: Any = anatomy.model.config
+    sizes, side = given.get("image_sizes"), int(config.spatial_merge_size)
+    if sizes is None:
+        raise _unknown(anatomy, "image_sizes, which says the pictures' sizes, (it was not given)")
+    grids = torch.as_tensor(sizes).cpu() // config.vision_config.patch_size
+    blocks = grids // side
+
+    def carry(values: Tensor) -> Tensor:
+        """Rows and columns that fill no block become no token."""
+        parts, tokens = torch.split(values[0], grids.prod(1).tolist()), []
+        for part, (height, width), (rows, columns) in zip(parts, grids.tolist(), blocks.tolist(), strict=True):
+            picture = part.view(height, width, -1)[: rows * side, : columns * side]
+            tokens.append(picture.reshape(rows, side, columns, side, -1).mean((1, 3)).flatten(0, 1))
+        return torch.cat(tokens)
+
+    return Places(lambda: _raster(torch.cat([torch.ones_like(blocks[:, :1]), blocks], dim=1)), carry)
 
 
 def _window_order(tower: Any, grids: Tensor) -> Tensor | None:
@@ -198,6 +220,11 @@ def _raster(grids: Int[Tensor, "pictures 3"]) -> Int[Tensor, "tokens 4"]:
     return torch.cat(parts) if parts else torch.empty(0, 4, dtype=torch.long)
 
 
+def _has_cls(anatomy: Anatomy) -> bool:
+    tower = Tower.of(anatomy)
+    return tower is not None and tower.has_cls
+
+
 def _number(size: Any) -> int:
     """A side of a square that some configs give twice."""
     return int(size[0] if isinstance(size, list | tuple) else size)
@@ -211,6 +238,10 @@ def _kernel(anatomy: Anatomy) -> int:
 def _shuffled(anatomy: Anatomy) -> int:
     config: Any = anatomy.model.config
     return int(getattr(config, "scale_factor", 0) or 1 / config.downsample_ratio)
+
+
+def _downsampled(anatomy: Anatomy) -> int:
+    return int(anatomy.model.config.downsample_factor)
 
 
 def _stride(anatomy: Anatomy) -> int:
@@ -230,6 +261,9 @@ _RULES: dict[str, dict[str, _Rule]] = {
     "internvl": {"image": partial(_blocks, side_of=_shuffled, fixed=False)},
     "smolvlm": {"image": partial(_blocks, side_of=_shuffled, fixed=False)},
     "idefics3": {"image": partial(_blocks, side_of=_shuffled, fixed=False)},
+    "aya_vision": {"image": partial(_blocks, side_of=_downsampled)},
+    "cohere2_vision": {"image": partial(_blocks, side_of=_downsampled)},
+    "mistral3": {"image": _merged},
     "llava_next": {"image": _packed},
     "llava_next_video": {
         "image": _packed,
@@ -239,5 +273,11 @@ _RULES: dict[str, dict[str, _Rule]] = {
     "qwen2_vl": _GRIDS,
     "qwen2_5_vl": _GRIDS,
     "qwen3_vl": _GRIDS,
+    "qwen3_vl_moe": _GRIDS,
+    "qwen2_5_omni_thinker": _GRIDS,
+    "qwen3_omni_moe_thinker": _GRIDS,
+    "glm4v": {"image": _GRIDS["image"]},  # frames of its videos carry the image's token: see `Sight`
+    "glm4v_moe": {"image": _GRIDS["image"]},
+    "glm46v": {"image": _GRIDS["image"]},
 }
 """Model type -> its rules; `tests/decoder/test_places.py` has a patch changed in each."""

@@ -91,5 +91,10 @@ def check_compact(anatomy: Anatomy) -> None:
             f"positions='compact': layers of {name} reuse keys of earlier ones, which stand where these had them; "
             "use positions='original'"
         )
+    if hasattr(anatomy.decoder, "embed_positions"):
+        raise ValueError(
+            f"positions='compact': the decoder of {name} adds positions to its tokens before any layer, which no later "
+            "cut can change; use positions='original'"
+        )
     if not hasattr(anatomy.decoder, "rotary_emb"):
         raise ValueError(f"positions='compact': the decoder of {name} has no `rotary_emb`; use positions='original'")

@@ -91,8 +91,8 @@ class Prefill:
                 "does not go through transformers' attention interface"
             )
         absent = no_attention(layer - 1, self.anatomy.attentive[0])
-        source = DecoderSource(self.prompt, self.stage, self.tapped or absent, hidden, self.sight)
-        evidence = LiveEvidence(layer - 1, source)
+        source = DecoderSource(self.prompt, self.stage, self.tapped or absent, hidden, self.sight, self.anatomy.normed)
+        evidence = LiveEvidence(layer - 1, source, n_layers=len(self.anatomy.layers))
         if self.plan is None and layer == self.pruner.probe_layer + 1:
             self._plan(evidence, source)
         return self._cut(layer, hidden, evidence, source) if self._cuts(layer) else hidden

@@ -37,12 +37,20 @@ class Generating:
 
     Without a cache a prompt is computed with every token: `firsts` tell how it was pruned, and so was the negative
     prompt of classifier-free guidance; `entered` gathers what the layers got that cut. `given` are its
-    arguments, of which the model is not told all.
+    arguments, of which the model is not told all. `prompts` (batch, width) are known where a language model inside
+    generates, which is told embeddings of them.
     """
 
     def __init__(self, width: int | None, given: dict[str, Any]) -> None:
         self.width, self.given, self.entered = width, given, dict[int, Tensor]()
         self.firsts = list[First]()
+        self.prompts: Tensor | None = None
+
+    def embedded(self, embeds: Tensor) -> Tensor | None:
+        """The ids of prompts that came as `embeds` (batch, width, hidden), repeated for beams; None: not known."""
+        if self.prompts is None or embeds.shape[1] != self.width:
+            return None
+        return self.prompts.repeat_interleave(len(embeds) // len(self.prompts), dim=0)
 
     def first(self, input_ids: Tensor) -> First | None:
         """How the prompt was pruned that begins `input_ids`: the longest one that does."""

@@ -102,6 +102,26 @@ class Session:
             finally:
                 self.arguments, self.run, self.prompt, self.shown = {}, None, None, {}
 
+    def prompted(self, input_ids: Tensor | None) -> None:
+        """A language model inside begins its own `generate` with these prompts."""
+        if self.generating is not None and input_ids is not None:
+            self.generating.prompts, self.generating.width = input_ids, input_ids.shape[1]
+
+    def speak(self, forward: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+        """Run the forward of a language model inside: a part of the model's own, or a step of a `generate` of its own.
+
+        Such a `generate` gives prompts as embeddings, into which it has put what it made of the pictures.
+        """
+        if self.arguments or self.generating is None:
+            return forward(**arguments)
+        told, embeds = arguments, arguments.get("inputs_embeds")
+        if embeds is not None:
+            pixels = {name: value for name, value in self.generating.given.items() if name in _PICTURES}
+            made = {kind: self.shown.get(kind, Shown()).output for kind in KINDS}  # the tower has run for this call
+            own = {"input_ids": self.generating.embedded(embeds), "mm_encoder_outputs": made}
+            told = arguments | pixels | own
+        return self.call(lambda **_: forward(**arguments), told)
+
     def show(self, kind: str, features: Callable[..., Any], arguments: dict[str, Any]) -> Any:
         """The model makes features of images or videos; videos may go the way of images."""
         if self._showing is not None:

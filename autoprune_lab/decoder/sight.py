@@ -12,8 +12,9 @@ from torch import Tensor
 from autoprune_lab.decoder.anatomy import Anatomy
 from autoprune_lab.decoder.layout import Prompt
 from autoprune_lab.decoder.meter import share
-from autoprune_lab.decoder.places import Places, places, told
+from autoprune_lab.decoder.places import Places, UnknownPlacesError, places, told
 from autoprune_lab.decoder.tower import Call, Read, Tower
+from autoprune_lab.evidence.evidence import TowerLayer
 
 KINDS = ("image", "video")
 
@@ -48,17 +49,30 @@ class Sight:
         """(picture, t, h, w) of all tokens of the batch that stand for a picture, row by row; see `Evidence.grid`."""
         return self._once("grid", self._grid)
 
-    def attention(self, layer: int | None) -> Tensor:
+    def attention(self, layer: TowerLayer) -> Tensor:
         """(tokens,): see `Evidence.tower_attention`."""
         return self._read("attention", layer)[:, 0]
 
-    def features_of(self, layer: int | None) -> Tensor:
+    def wide_attention(self, layer: TowerLayer) -> Tensor:
+        """(tokens,): see `Evidence.wide_attention`."""
+        return self._read("wide_attention", layer)[:, 0]
+
+    def received(self, layer: TowerLayer) -> Tensor:
+        """(tokens,): see `Evidence.tower_received`."""
+        tower = self.tower
+        return self._read("received" if tower is not None and tower.has_cls else "attention", layer)[:, 0]
+
+    def features_of(self, layer: TowerLayer) -> Tensor:
         """(tokens, width): see `Evidence.tower_features`."""
         return self._read("features", layer)
 
-    def keys(self, layer: int | None) -> Tensor:
+    def keys(self, layer: TowerLayer) -> Tensor:
         """(tokens, width): see `Evidence.tower_keys`."""
         return self._read("keys", layer)
+
+    def mean_keys(self, layer: TowerLayer) -> Tensor:
+        """(tokens, dim): see `Evidence.mean_keys`."""
+        return self._read("mean_keys", layer)
 
     def take_flops(self) -> Int[np.ndarray, "batch"]:
         """What was spent since the last call of this function, shared among samples by their visual tokens."""
@@ -81,7 +95,7 @@ class Sight:
         place[:, 0] = number - first.repeat_interleave(n)
         return place.to(self.ids.device)
 
-    def _read(self, what: str, layer: int | None) -> Tensor:
+    def _read(self, what: str, layer: TowerLayer) -> Tensor:
         def of(kind: str) -> Tensor:
             kept = getattr(self._feature(kind), "tower_attention", None)
             if kept is not None and what == "attention" and layer is None and not self._calls(kind):
@@ -101,6 +115,12 @@ class Sight:
     def _joined(self, of: Callable[[str], Tensor]) -> Tensor:
         """One row a token: `of` images and `of` videos, in the prompt's order, repeated for beams."""
         kinds = [kind for kind, there in zip(KINDS, self._there, strict=True) if there]
+        if kinds == ["image"] and self._saw_video:
+            name = type(self.anatomy.model).__name__
+            raise UnknownPlacesError(
+                f"places of visual tokens are not known for {name}: frames of its videos carry the image's token; give "
+                "pictures alone, or choose what needs neither grid nor tower"
+            )
         if not kinds:  # text alone
             return torch.empty(0, 4, dtype=torch.long)
         parts = {kind: per_beam(of(kind), self._counts(kind), type(self.anatomy.model).__name__) for kind in kinds}
@@ -120,10 +140,14 @@ class Sight:
     @property
     def _there(self) -> tuple[bool, bool]:
         n = int(self.prompt.n_pictured.sum())
-        if len(self.anatomy.visual_ids) == 1 or ("video" not in self.features and self._shown("video").output is None):
+        if len(self.anatomy.visual_ids) == 1 or not self._saw_video:
             return n > 0, False  # the device is not waited for
         n_films = int(self._is_video.sum())
         return n > n_films, n_films > 0
+
+    @property
+    def _saw_video(self) -> bool:
+        return "video" in self.features or self._shown("video").output is not None
 
     def _counts(self, kind: str) -> Int[np.ndarray, "batch"]:
         """Tokens of the kind, by sample."""
@@ -154,7 +178,7 @@ class Sight:
             raise ValueError(f"{name} has no vision tower of attention layers to read; choose another scorer")
         return self.tower
 
-    def _number(self, layer: int | None) -> int:
+    def _number(self, layer: TowerLayer) -> int:
         return self._tower().number(layer)
 
     def _call(self, kind: str, layer: int) -> Call:

@@ -1,7 +1,7 @@
 """Evidence from a live decoder: everything is computed on request, and its cost written down."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,10 +13,11 @@ from torch import Tensor
 
 from autoprune_lab.decoder.anatomy import SHARED
 from autoprune_lab.decoder.layout import Picks, Prompt, Stage, as_bytes, take
+from autoprune_lab.decoder.mixers import takes_keys
 from autoprune_lab.decoder.sight import Sight
 from autoprune_lab.decoder.tap import Counted, Tapped, calls_in, last_probabilities, probabilities, rows_at_once
 from autoprune_lab.decoder.view import is_pair
-from autoprune_lab.evidence.evidence import Evidence, NoAttentionError, Of
+from autoprune_lab.evidence.evidence import Evidence, NoAttentionError, Of, TowerLayer
 
 
 class LiveEvidence(Evidence):
@@ -94,12 +95,20 @@ class DecoderSource:
 
     `attended` is the nearest attention call at or below the layer that is looked at, or says why there is none: tokens
     may have gone since. `hidden` (batch, slots, width) leaves the layer that is looked at, or enters the decoder;
-    `sight` sees the vision tower.
+    `sight` sees the vision tower, `norm` is the decoder's final one.
     """
 
-    def __init__(self, prompt: Prompt, stage: Stage, attended: Attended | str, hidden: Tensor, sight: Sight) -> None:
+    def __init__(
+        self,
+        prompt: Prompt,
+        stage: Stage,
+        attended: Attended | str,
+        hidden: Tensor,
+        sight: Sight,
+        norm: Callable[[Tensor], Tensor],
+    ) -> None:
         self.prompt, self.stage, self._attended = prompt, stage, attended
-        self.hidden_states, self.sight = hidden, sight
+        self.hidden_states, self.sight, self.norm = hidden, sight, norm
         self._scored_rows, self._flops = np.zeros_like(prompt.n_rows), np.zeros_like(prompt.n_rows)
 
     @property
@@ -180,6 +189,17 @@ class DecoderSource:
         columns = last_probabilities(self.tapped).gather(1, self._columns)
         return columns.masked_fill(~self.vision.real, 0.0) if self.vision.padded else columns
 
+    def visual_rows(self) -> Tensor:
+        """(batch, vision, vision + rows); no more rows at once, of all heads, than elsewhere."""
+        self._scored_rows = self._scored_rows + self.stage.n_vision
+        columns = torch.cat([self._columns, self._then(self.rows.slots)], dim=1)[:, None]
+        parts = [
+            take(probabilities(self.tapped, rows).mean(1), columns, dim=2)
+            for rows in torch.split(self._columns, self.rows_at_once, dim=1)
+        ]
+        real = torch.cat([self.vision.real, self.rows.real], dim=1)[:, None] & self.vision.real[..., None]
+        return torch.cat(parts, dim=1).masked_fill_(~real, 0.0)
+
     def hidden(self) -> Tensor:
         """(batch, vision, hidden)."""
         return take(self.hidden_states, self.vision.slots[..., None], dim=1)
@@ -189,21 +209,39 @@ class DecoderSource:
         states = take(self.hidden_states, self.rows.slots[..., None], dim=1)
         return states.masked_fill_(~self.rows.real[..., None], 0.0) if self.rows.padded else states
 
+    def normed(self, of: Of) -> Tensor:
+        """(batch, vision or rows, hidden)."""
+        picks = self.vision if of == "vision" else self.rows
+        states = self.norm(take(self.hidden_states, picks.slots[..., None], dim=1))
+        return states.masked_fill(~picks.real[..., None], 0.0) if picks.padded else states
+
     def grid(self) -> Tensor:
         """(batch, vision, 4)."""
         return self._of_pictures(self.sight.grid(), -1)
 
-    def tower_attention(self, layer: int | None) -> Tensor:
+    def tower_attention(self, layer: TowerLayer) -> Tensor:
         """(batch, vision)."""
         return self._of_pictures(self.sight.attention(layer).float()[:, None])[..., 0]
 
-    def tower_features(self, layer: int | None) -> Tensor:
+    def wide_attention(self, layer: TowerLayer) -> Tensor:
+        """(batch, vision)."""
+        return self._of_pictures(self.sight.wide_attention(layer).float()[:, None])[..., 0]
+
+    def tower_received(self, layer: TowerLayer) -> Tensor:
+        """(batch, vision)."""
+        return self._of_pictures(self.sight.received(layer).float()[:, None])[..., 0]
+
+    def tower_features(self, layer: TowerLayer) -> Tensor:
         """(batch, vision, width)."""
         return self._of_pictures(self.sight.features_of(layer))
 
-    def tower_keys(self, layer: int | None) -> Tensor:
+    def tower_keys(self, layer: TowerLayer) -> Tensor:
         """(batch, vision, width)."""
         return self._of_pictures(self.sight.keys(layer))
+
+    def mean_keys(self, layer: TowerLayer) -> Tensor:
+        """(batch, vision, dim)."""
+        return self._of_pictures(self.sight.mean_keys(layer))
 
     def index(self) -> Tensor:
         """(batch, vision), -1 at padding."""
@@ -236,7 +274,7 @@ class DecoderSource:
                 "before it are not known; take rotary=True"
             )
         still = {"position_embeddings": (torch.ones_like(rotary[0]), torch.zeros_like(rotary[1]))}
-        if getattr(entered.attention, "is_kv_shared_layer", False):
+        if takes_keys(layer):
             raise ValueError(
                 f"{type(layer).__name__} takes an earlier layer's keys, rotated already: queries and keys before the "
                 "rotary embedding are not known; take rotary=True"

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from autoprune_lab.decoder.anatomy import Anatomy
 from autoprune_lab.decoder.tap import Counted, Tapped, calls_in, probabilities, rows_at_once
+from autoprune_lab.evidence.evidence import TowerLayer
 
 _CLS_PARAMETERS = ("class_embedding", "cls_token")
 _ATTENTION_NAMES = ("self_attn", "attention", "attn")
@@ -65,10 +66,14 @@ class Tower:
         """The layer whose output becomes the visual tokens."""
         return self.layers[self.index]
 
-    def number(self, layer: int | None) -> int:
-        """The layer's number from 0; None: `index`. IndexError outside of the tower."""
+    def number(self, layer: TowerLayer) -> int:
+        """The number from 0; None: `index`; a part of the depth: rounded down. IndexError outside of the tower."""
         if layer is None:
             return self.index
+        if isinstance(layer, float):
+            if not 0 <= layer < 1:
+                raise IndexError(f"layer={layer} of the vision tower is outside [0, 1), as a part of its depth is")
+            return int(layer * len(self.layers))
         if not -len(self.layers) <= layer < len(self.layers):
             raise IndexError(f"the vision tower has {len(self.layers)} layers: {layer} is none of them")
         return layer % len(self.layers)
@@ -84,22 +89,42 @@ class Tower:
         Mean over heads, (pictures, patches, 1). Where the layer looks through windows, the mean is over the window's
         patches; patches that are padding ask for nothing. Rows are computed part by part.
         """
+        return self._attention_of(call, *self._calls(call, layer))
+
+    def wide_attention_of(self, call: Call, layer: int) -> Read:
+        """The same, had the layer a single head as wide as all of its own side by side."""
         calls, flops = self._calls(call, layer)
+        return self._attention_of(call, [_one_head(tapped) for tapped in calls], flops)
+
+    def _attention_of(self, call: Call, calls: list[Tapped], flops: int) -> Read:
         if not self.has_cls:
-            parts = [received(tapped) for tapped in calls]
-            flops += sum(2 * tapped.query.numel() * tapped.key.shape[2] for tapped in calls)
-            return Read(torch.cat(parts, dim=1)[..., None], flops)
+            return self._received(calls, flops)
         (tapped,) = calls
         first = torch.zeros(len(call.hidden), 1, dtype=torch.long, device=call.hidden.device)
         rows = probabilities(tapped, first)
         flops += 2 * tapped.query[:, :, 0].numel() * tapped.key.shape[2]
         return Read(rows[:, :, 0, 1:].mean(1)[..., None], flops)
 
+    def received_of(self, call: Call, layer: int) -> Read:
+        """The probabilities that each patch receives, the mean over its picture's queries, [CLS] too: see above."""
+        return self._received(*self._calls(call, layer))
+
+    def _received(self, calls: list[Tapped], flops: int) -> Read:
+        parts = [received(tapped) for tapped in calls]
+        flops += sum(2 * tapped.query.numel() * tapped.key.shape[2] for tapped in calls)
+        return Read(torch.cat(parts, dim=1)[:, self.has_cls :, None], flops)
+
     def keys_of(self, call: Call, layer: int) -> Read:
         """The keys of all heads side by side, as the layer's attention compares them: (pictures, patches, width)."""
         calls, flops = self._calls(call, layer)
         keys = torch.cat([tapped.key for tapped in calls], dim=2)
         return Read(keys.transpose(1, 2).flatten(2)[:, self.has_cls :], flops)
+
+    def mean_keys_of(self, call: Call, layer: int) -> Read:
+        """Their mean over heads: (pictures, patches, dim)."""
+        calls, flops = self._calls(call, layer)
+        keys = torch.cat([tapped.key for tapped in calls], dim=2)
+        return Read(keys.mean(1)[:, self.has_cls :], flops)
 
     def features_of(self, call: Call, layer: int) -> Read:
         """Hidden states that leave the layer, (pictures, patches, width), computed anew where they were not kept."""
@@ -141,18 +166,32 @@ def watch(tower: Tower, layer: int, see: Callable[[Call], None]) -> RemovableHan
 
 
 def received(tapped: Tapped) -> Tensor:
-    """Attention that each position receives, (batch, n): mean over heads and over all queries that are no padding."""
+    """Attention that each position receives, (batch, n): mean over heads, and over all queries that may see it.
+
+    Queries that are padding do not count.
+    """
     batch, _, n, _ = tapped.query.shape
     mask = tapped.mask
     if mask is None:
         asks = torch.ones(batch, n, device=tapped.query.device)
-    else:  # padding is seen by nobody
-        asks = (mask if mask.dtype == torch.bool else mask == 0)[:, 0].any(1).expand(batch, n).float()
+        n_asking = asks.sum(1, keepdim=True)
+    else:  # padding is seen by nobody, and one picture not by another in the same sequence
+        visible = (mask if mask.dtype == torch.bool else mask == 0)[:, 0]
+        asks = visible.any(1).expand(batch, n)
+        n_asking, asks = (visible & asks[..., None]).sum(1), asks.float()
     total = torch.zeros(batch, n, device=tapped.query.device)
     for rows in torch.split(torch.arange(n, device=total.device), rows_at_once(tapped)):
         attention = probabilities(tapped, rows.expand(batch, -1)).mean(1)
         total += (attention * asks[:, rows, None]).sum(1)
-    return total / asks.sum(1, keepdim=True).clamp(min=1)
+    return total / n_asking.clamp(min=1)
+
+
+def _one_head(tapped: Tapped) -> Tapped:
+    """All heads side by side as a single one, its logits by the square root of the whole width."""
+    shared = tapped.query.shape[1] // tapped.key.shape[1]
+    key = tapped.key.repeat_interleave(shared, dim=1)
+    query, key = (part.transpose(1, 2).flatten(2)[:, None] for part in (tapped.query, key))
+    return replace(tapped, query=query, key=key, scaling=query.shape[-1] ** -0.5)
 
 
 def _all_have(stack: nn.ModuleList, name: str) -> bool:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from autoprune_lab.decoder.attach import attached
+from autoprune_lab.decoder.attach import attached, needs_pixels
 from autoprune_lab.decoder.checks import refuse_nan
 from autoprune_lab.decoder.prefix import replayed
 from autoprune_lab.evaluation.prefixes import Prefixes
@@ -130,11 +130,11 @@ def _at_probe(
     def ask(evidence: Evidence) -> Tensor:
         raise _Read(read(evidence))
 
-    reader = replace(pruner, complexity=ask)
+    reader, pixels = replace(pruner, complexity=ask), needs_pixels(pruner, vlm.model)
     for batch in prepared.batches:
         with torch.inference_mode(), attached(reader, vlm.model, warn=False):
             try:
-                vlm.model(**batch.arguments(), logits_to_keep=1)
+                vlm.model(**batch.arguments(pixels), logits_to_keep=1)
             except _Read as done:
                 yield batch.places, done.told
 
@@ -143,9 +143,9 @@ def _answer(
     vlm: VLM, prepared: PreparedTask, batch: Batch, pruner: Pruner | None, prefixes: Prefixes | None
 ) -> tuple[list[str], list[float], Sequence[SampleTrace]]:
     """Each sample's answer, the model's probability of it, and what happened to its tokens."""
-    certainty = Certainty()
-    arguments = batch.arguments()
-    prefix = prefixes.of(batch, pruner) if prefixes is not None and pruner is not None else None
+    certainty, pixels = Certainty(), needs_pixels(pruner, vlm.model)
+    arguments = batch.arguments(pixels)
+    prefix = prefixes.of(batch, pruner) if prefixes is not None and pruner is not None and not pixels else None
     begun = replayed(vlm.model, prefix) if prefix is not None else nullcontext()
     pruned = attached(pruner, vlm.model, warn=False) if pruner else nullcontext()
     with begun, torch.inference_mode(), greedily(vlm.model), pruned as trace:

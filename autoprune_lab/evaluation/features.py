@@ -27,7 +27,9 @@ class VisionEncoder:
         self.model, self.name = vlm.model, vlm.name
         self.anatomy = Anatomy.of(vlm.model)
         self.tower = Tower.of(self.anatomy)
-        methods = {kind: getattr(vlm.model, f"get_{kind}_features", None) for kind in PIXELS}
+        generate = getattr(vlm.model, "generate", None)
+        own = generate is not None and "pixel_values" in inspect.signature(generate).parameters  # takes nothing else
+        methods = {kind: None if own else getattr(vlm.model, f"get_{kind}_features", None) for kind in PIXELS}
         self.methods = {kind: method for kind, method in methods.items() if method is not None}
 
     @torch.inference_mode()

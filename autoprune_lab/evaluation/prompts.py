@@ -32,10 +32,14 @@ class RefusedError(CheckpointError):
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Some samples of one kind or block; `places` are their positions in the task. Inputs are kept, or made anew."""
+    """Some samples of one kind or block; `places` are their positions in the task. Inputs are kept, or made anew.
+
+    `make` makes them with features, `show` with pixels, for a pruner that looks at more of the tower than is kept.
+    """
 
     places: tuple[int, ...]
     make: Callable[[], dict[str, Any]] = field(repr=False)
+    show: Callable[[], dict[str, Any]] = field(repr=False)
     kept: dict[str, Any] | None = field(default=None, repr=False)
     block: int = 0
 
@@ -44,9 +48,10 @@ class Batch:
         """The model's inputs for the samples."""
         return self.make() if self.kept is None else self.kept
 
-    def arguments(self) -> dict[str, Any]:
-        """Keyword arguments for `forward` and `generate`; the model may change them."""
-        return {name: dict(value) if isinstance(value, dict) else value for name, value in self.inputs.items()}
+    def arguments(self, pixels: bool = False) -> dict[str, Any]:
+        """Keyword arguments for `forward` and `generate`, with features or `pixels`; the model may change them."""
+        inputs = self.show() if pixels else self.inputs
+        return {name: dict(value) if isinstance(value, dict) else value for name, value in inputs.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +114,7 @@ def prepare(
         if kept is not None:
             refuse_another_count(vlm.name, sum(n_vision for n_vision, _ in counted), kept)
         room -= n_bytes(kept)
-        batches.append(Batch(tuple(places), maker, kept, 0 if blocks == 1 else int(labels[places[0]])))
+        batches.append(Batch(tuple(places), maker, maker.tokenise, kept, 0 if blocks == 1 else int(labels[places[0]])))
     if left_out and not lengths and not may_be_empty:
         raise none_shown(task.name, list(left_out.values()))
     decoder = geometry_of(plain(vlm.model))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from autoprune_lab.decoder.attach import attached
+from autoprune_lab.decoder.attach import attached, needs_pixels
 from autoprune_lab.evaluation.prompts import Batch, PreparedTask
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.models.generation import greedily
@@ -42,37 +42,50 @@ def interleaved(runs: Sequence[Callable[[], Seconds]], rounds: int) -> Float[np.
 def prefill_time_ratios(
     vlm: VLM, batch: Batch, pruners: Sequence[Pruner], rounds: int = 5
 ) -> Float[np.ndarray, "pruners"]:
-    """Pruned / unpruned prefill time of one batch, planning and scoring included: the median over `rounds`."""
+    """Pruned / unpruned prefill time of one batch, planning and scoring included: the median over `rounds`.
+
+    Of a pruner that looks at more of the vision tower than features keep, both times have the tower in them.
+    """
     contexts: list[Callable[[], AbstractContextManager[Any]]]
     contexts = [nullcontext, *(partial(attached, pruner, vlm.model, warn=False) for pruner in pruners)]
-    seconds = interleaved([partial(_prefill_seconds, vlm, batch, context) for context in contexts], rounds)
-    return np.asarray(np.median(seconds[:, 1:, 0] / seconds[:, :1, 0], axis=0))
+    pixels = [needs_pixels(pruner, vlm.model) for pruner in (None, *pruners)]
+    if any(pixels):
+        contexts, pixels = [*contexts, nullcontext], [*pixels, True]
+    runs = [partial(_prefill_seconds, vlm, batch, *run) for run in zip(contexts, pixels, strict=True)]
+    seconds = interleaved(runs, rounds)[..., 0]
+    arms = range(1, len(pruners) + 1)
+    return np.asarray(np.median(seconds[:, arms] / seconds[:, [-1 if pixels[arm] else 0 for arm in arms]], axis=0))
 
 
 def latency_ratio(vlm: VLM, prepared: PreparedTask, pruner: Pruner, batches: int = 1, rounds: int = 5) -> float:
     """Median over rounds of pruned / unpruned wall time, prefill and decoding, on a fixed few of the task's batches.
 
     The two take turns, so that a busy machine slows both; one round beforehand warms up. The vision tower is left out
-    where the prepared task holds its features.
+    where the prepared task holds its features, and the pruner looks at no more of it.
     """
+    pixels = needs_pixels(pruner, vlm.model)
     middle = (len(prepared.batches) - batches) // 2
     chosen = prepared.batches[max(middle, 0) :][:batches]
-    arms = [partial(_answer_seconds, vlm, chosen, arm, prepared.task.max_new_tokens) for arm in (None, pruner)]
+    arms = [partial(_answer_seconds, vlm, chosen, arm, prepared.task.max_new_tokens, pixels) for arm in (None, pruner)]
     seconds = interleaved(arms, rounds)[..., _WALL]
     return float(np.median(seconds[:, 1] / seconds[:, 0]))
 
 
 @torch.inference_mode()
-def _prefill_seconds(vlm: VLM, batch: Batch, context: Callable[[], AbstractContextManager[Any]]) -> Seconds:
-    arguments = batch.arguments()
+def _prefill_seconds(
+    vlm: VLM, batch: Batch, context: Callable[[], AbstractContextManager[Any]], pixels: bool
+) -> Seconds:
+    arguments = batch.arguments(pixels)
     with context(), stopwatch(vlm.model.device) as spent:
         vlm.model(**arguments, use_cache=True, logits_to_keep=1)
     return spent
 
 
 @torch.inference_mode()
-def _answer_seconds(vlm: VLM, batches: tuple[Batch, ...], pruner: Pruner | None, max_new_tokens: int) -> Seconds:
-    arguments = [batch.arguments() for batch in batches]
+def _answer_seconds(
+    vlm: VLM, batches: tuple[Batch, ...], pruner: Pruner | None, max_new_tokens: int, pixels: bool
+) -> Seconds:
+    arguments = [batch.arguments(pixels) for batch in batches]
     context = attached(pruner, vlm.model, warn=False) if pruner else nullcontext()
     with greedily(vlm.model), context, stopwatch(vlm.model.device) as spent:
         for one in arguments:

@@ -14,6 +14,12 @@ Of = Literal["vision", "text"]
 """Visual tokens, or text rows."""
 
 
+TowerLayer = int | float | None
+"""A layer of the vision tower from 0, or from the end; a part of its depth in [0, 1), rounded down; None: the one
+whose output the decoder reads.
+"""
+
+
 class NoAttentionError(ValueError):
     """Evidence of before layer 0 was asked for attention."""
 
@@ -34,17 +40,32 @@ class Source(Protocol):
     def text(self) -> Tensor:
         """Hidden states of the text rows, (batch, rows, hidden)."""
 
+    def normed(self, of: Of) -> Tensor:
+        """Hidden states after the decoder's final norm, (batch, vision or rows, hidden)."""
+
     def grid(self) -> Tensor:
         """Places of the visual tokens, (batch, vision, 4)."""
 
-    def tower_attention(self, layer: int | None) -> Tensor:
+    def tower_attention(self, layer: TowerLayer) -> Tensor:
         """Attention in the vision tower, (batch, vision)."""
 
-    def tower_features(self, layer: int | None) -> Tensor:
+    def wide_attention(self, layer: TowerLayer) -> Tensor:
+        """Attention in the vision tower as one head pays it, (batch, vision)."""
+
+    def tower_received(self, layer: TowerLayer) -> Tensor:
+        """Attention received in the vision tower, (batch, vision)."""
+
+    def tower_features(self, layer: TowerLayer) -> Tensor:
         """The vision tower's hidden states, (batch, vision, width)."""
 
-    def tower_keys(self, layer: int | None) -> Tensor:
+    def tower_keys(self, layer: TowerLayer) -> Tensor:
         """The vision tower's keys, (batch, vision, width)."""
+
+    def mean_keys(self, layer: TowerLayer) -> Tensor:
+        """Their mean over heads, (batch, vision, dim)."""
+
+    def visual_rows(self) -> Tensor:
+        """Attention of visual tokens to visual tokens and text rows, (batch, vision, vision + rows)."""
 
     def keys(self, of: Of, rotary: bool) -> Tensor:
         """The decoder layer's keys, (batch, kv_heads, vision or rows, dim)."""
@@ -61,7 +82,7 @@ class Evidence:
     `vision_mask` and `text_mask` say what is real. Text rows are the text tokens after the sample's first
     visual token, the only ones that can see any; a prompt's last token is text whatever it stands for. `index` is
     each visual token's index within its sample, counted before any pruning; -1 at padding. `n_vision`: the real visual
-    tokens of each sample, if they are known on the host.
+    tokens of each sample, if they are known on the host. `n_layers`: of the decoder, if it is known.
     """
 
     layer: int
@@ -70,6 +91,7 @@ class Evidence:
     index: Int[Tensor, "batch vision"]
     source: Source
     n_vision: Int[np.ndarray, "batch"] | None = None
+    n_layers: int | None = None
 
     @property
     def padded(self) -> bool:
@@ -117,6 +139,13 @@ class Evidence:
         """
         return self.source.text()
 
+    def normed(self, of: Of = "vision") -> Float[Tensor, "batch tokens hidden"]:
+        """`hidden` or `text` after the norm behind the decoder's last layer, 0 at padding; costs no FLOPs.
+
+        Raises ValueError for a decoder whose final norm is not known.
+        """
+        return self.source.normed(of)
+
     @cached_property
     def grid(self) -> Int[Tensor, "batch vision 4"]:
         """(picture, t, h, w) of each visual token, from 0; -1 at padding.
@@ -134,30 +163,54 @@ class Evidence:
         """`tower_attention` of the tower layer whose output the decoder reads."""
         return self.tower_attention()
 
-    def tower_attention(self, layer: int | None = None) -> Float[Tensor, "batch vision"]:
+    def tower_attention(self, layer: TowerLayer = None) -> Float[Tensor, "batch vision"]:
         """Attention that [CLS] pays to what a visual token is made of, mean over heads and patches, in [0, 1].
 
         Where a vision tower has no [CLS]: attention received, the mean over all patches of its picture (of its window,
         in a layer that looks through windows). 0 at padding, and where no patch stands behind a token. `layer` of
-        the tower, from 0, or from the end; None: the one whose output the decoder reads. Any other must be named
-        beforehand, in an attribute `tower_layers` of the scorer, estimator or recovery that asks. Raises ValueError
-        where there is nothing to read, or where it is not known which patches a token is made of.
+        the tower, from 0, or from the end, or a part of its depth in [0, 1), rounded down; None: the one whose output
+        the decoder reads. Any other must be named beforehand, in an attribute `tower_layers` of the scorer, estimator
+        or recovery that asks. Raises ValueError where there is nothing to read, or where it is not known which patches
+        a token is made of.
         """
         return self.source.tower_attention(layer)
 
-    def tower_features(self, layer: int | None = None) -> Float[Tensor, "batch vision width"]:
+    def wide_attention(self, layer: TowerLayer = None) -> Float[Tensor, "batch vision"]:
+        """`tower_attention`, were all heads one: softmax of the whole width's dot products by its square root."""
+        return self.source.wide_attention(layer)
+
+    def tower_received(self, layer: TowerLayer = None) -> Float[Tensor, "batch vision"]:
+        """Attention that what a visual token is made of receives: mean over heads, all queries and patches, in [0, 1].
+
+        [CLS] is one of the queries where there is one; without it this is `tower_attention`. 0 and `layer` as there.
+        """
+        return self.source.tower_received(layer)
+
+    def tower_features(self, layer: TowerLayer = None) -> Float[Tensor, "batch vision width"]:
         """Hidden states that leave a tower layer, before final norm and projector, in the model's dtype.
 
         The mean over the patches merged into a token; 0 and `layer` as in `tower_attention`.
         """
         return self.source.tower_features(layer)
 
-    def tower_keys(self, layer: int | None = None) -> Float[Tensor, "batch vision width"]:
+    def tower_keys(self, layer: TowerLayer = None) -> Float[Tensor, "batch vision width"]:
         """Keys of a tower layer, all heads side by side, as its attention compares them: after a rotary if it has one.
 
         The mean over the patches merged into a token; 0 and `layer` as in `tower_attention`.
         """
         return self.source.tower_keys(layer)
+
+    def mean_keys(self, layer: TowerLayer = None) -> Float[Tensor, "batch vision dim"]:
+        """The same, the mean over heads instead of all of them side by side."""
+        return self.source.mean_keys(layer)
+
+    @cached_property
+    def visual_rows(self) -> Float[Tensor, "batch vision keys"]:
+        """Attention that visual tokens pay: to each visual token, then to each text row; the mean over heads.
+
+        Float32, of a softmax over *all* visible keys as in `attention`; 0 at padding. It costs a row a visual token.
+        """
+        return self.source.visual_rows()
 
     def keys(self, of: Of = "vision", rotary: bool = True) -> Float[Tensor, "batch heads tokens dim"]:
         """Keys of `layer`, of its own key heads, of visual tokens or of text rows; 0 at padding.
@@ -177,6 +230,11 @@ Scorer = Callable[[Evidence], Float[Tensor, "batch vision"]]
 
 Estimator = Callable[[Evidence], Float[Tensor, "batch"]]
 """Evidence -> one number per sample, the `Signal.complexity` that a policy is told; in bits, unless it says another."""
+
+
+def tower_layers_of(part: object) -> tuple[TowerLayer, ...]:
+    """Layers of the vision tower that a scorer, estimator or recovery names; of a functools.partial what it wraps."""
+    return tuple(getattr(getattr(part, "func", part), "tower_layers", ()))
 
 
 def sum_of(parts: Iterable[Tensor]) -> Tensor:

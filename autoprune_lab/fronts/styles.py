@@ -11,15 +11,14 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 """Source: M. Okabe and K. Ito, Color Universal Design (2008): told apart by colour-blind readers; without yellow."""
 BASELINES, OTHER = "baselines", "other"
 FAMILIES = {
-    "attention": ("fastv", "sparsevlm", "feather", "trim", "mustdrop"),
-    "vision-only": ("fastervlm", "vispruner", "hiprune", "holov", "vscan", "gprune", "vidcom2", "evs"),
-    "diversity": ("divprune", "dart", "cdpruner", "scope", "mmr", "dart_exact"),
+    "attention": ("fastv", "sparsevlm", "feather", "trim"),
+    "vision-only": ("fastervlm", "vispruner", "hiprune", "holov", "gprune", "vidcom2", "evs"),
+    "diversity": ("divprune", "dart", "cdpruner", "scope", "mmr"),
     "merging": (
-        "visionzip", "prumerge", "prumerge_plus", "tome", "pact", "ficoco_l", "framefusion",
-        "dycoke", "fastvid", "holitom", "ficoco",
+        "visionzip", "prumerge", "prumerge_plus", "tome", "pact", "ficoco_l", "dycoke", "fastvid", "holitom",
     ),
-    "depth": ("pdrop", "autoprune", "autoprune_official", "autoprune_spend", "vtw", "fitprune", "info_horizon"),
-    BASELINES: ("random", "uniform", "downsample", "pooling", "window_uniform"),
+    "depth": ("pdrop", "autoprune", "autoprune_official", "autoprune_spend", "vtw", "info_horizon"),
+    BASELINES: ("random", "uniform", "pooling", "window_uniform"),
 }  # fmt: skip
 """Which methods look alike: by what the text attends to, by the picture alone, by being unlike one another, by what is
 merged, by how many stay at which depth. A name keeps its place: a new one goes to its family's end."""

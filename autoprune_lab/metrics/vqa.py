@@ -11,6 +11,7 @@ COUNTING = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eigh
 NUMBERS = {word: str(i) for i, word in enumerate(COUNTING)} | {"none": "0"}
 ARTICLES = ("a", "an", "the")
 PUNCTUATION = ';/[]"{}()=+\\_-><@`!'  # commas and question marks are gone before; colons and apostrophes stay
+THOUSANDS = re.compile(r"\d,\d")
 PERIOD = re.compile(r"\.(?!\d)")  # not before a digit; the official pattern's other half never applies
 MOST_PERIODS = 32  # the official code passes a flag where the count goes
 
@@ -37,7 +38,7 @@ CONTRACTIONS = {wrong: word for word in CONTRACTED.split() for wrong in _misspel
 def normalise(answer: str) -> str:
     """Lower case, number words as digits, no articles, no punctuation, contractions with their apostrophe."""
     text = answer.lower().replace(",", "").replace("?", "").replace("'s", " 's").strip()
-    text = _without_punctuation(text.replace("\n", " ").replace("\t", " ").strip())
+    text = without_punctuation(text.replace("\n", " ").replace("\t", " ").strip())
     words = [NUMBERS.get(word, word) for word in text.split()]
     return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES)
 
@@ -54,9 +55,13 @@ def vqa_accuracy(prediction: str, answers: Sequence[str]) -> float:
     return sum(min(count / 3, 1.0) for count in others) / len(answers)
 
 
-def _without_punctuation(text: str) -> str:
-    out = text
-    for mark in PUNCTUATION:
-        beside_space = f"{mark} " in text or f" {mark}" in text
-        out = out.replace(mark, "" if beside_space else " ")
+def without_punctuation(text: str, marks: str = PUNCTUATION) -> str:
+    """A mark that stands beside a space anywhere goes, one that nowhere does becomes a space; most periods go.
+
+    In a text with a thousands separator all marks go.
+    """
+    out, thousands = text, THOUSANDS.search(text) is not None
+    for mark in marks:
+        goes = thousands or f"{mark} " in text or f" {mark}" in text
+        out = out.replace(mark, "" if goes else " ")
     return PERIOD.sub("", out, count=MOST_PERIODS)

@@ -1,4 +1,4 @@
-"""Scores of yes/no questions: POPE's and MME's."""
+"""Scores of yes/no questions: POPE's, MME's and HallusionBench's."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -25,6 +25,11 @@ def mme_answer(text: str) -> str:
         return {"y": "yes", "n": "no"}.get(cleaned, "other")
     start = cleaned[:4]
     return "yes" if "yes" in start else "no" if "no" in start else "other"
+
+
+def hallusion_answer(text: str) -> str:
+    """yes where the text has those letters anywhere, in any case; else no. Source: lmms-eval's evaluate_hb.py."""
+    return "yes" if "yes" in text.lower() else "no"
 
 
 @dataclass(frozen=True)
@@ -83,3 +88,24 @@ def mme_scores(rows: Sequence[tuple[str, str, float]]) -> dict[str, float]:
         {"cognition": sum(cognition)} if cognition else {}
     )
     return sums | found
+
+
+def hallusion_figures(rows: Sequence[tuple[str, str, float]]) -> dict[str, float]:
+    """From (figure, question, score 0 or 1): the shares of answers, figures and questions that are right, in [0, 1].
+
+    A figure is right when all questions about it are, a question when it is answered right of all its figures.
+
+    Source: HallusionBench, arXiv 2310.14566, sec. 4, on yes/no as lmms-eval's evaluate_hb.py does without GPT-4.
+    """
+
+    def share(keys: Sequence[str]) -> float:
+        groups: dict[str, list[float]] = defaultdict(list)
+        for key, (_, _, score) in zip(keys, rows, strict=True):
+            groups[key].append(score)
+        return sum(map(min, groups.values())) / len(groups)
+
+    return {
+        "aAcc": sum(score for _, _, score in rows) / len(rows),
+        "fAcc": share([figure for figure, _, _ in rows]),
+        "qAcc": share([question for _, question, _ in rows]),
+    }

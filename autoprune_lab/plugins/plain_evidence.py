@@ -5,8 +5,9 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import rms_norm
 
-from autoprune_lab.evidence.evidence import Evidence, Of
+from autoprune_lab.evidence.evidence import Evidence, Of, TowerLayer
 
 
 @dataclass
@@ -45,25 +46,57 @@ class PlainSource:
         self.asked.append("text")
         return self.text_
 
+    def normed(self, of: Of) -> Tensor:
+        """(batch, vision or rows, width): an RMS norm whose weights differ from channel to channel."""
+        self.asked.append("normed")
+        values = (self.hidden_ if of == "vision" else self.text_).float()
+        weight = torch.linspace(0.5, 1.5, values.shape[-1])
+        return rms_norm(values, weight.shape, weight, eps=1e-6).nan_to_num()
+
     def grid(self) -> Tensor:
         """(batch, vision, 4): one picture, a row of tokens."""
         self.asked.append("grid")
         return self.grid_
 
-    def tower_attention(self, layer: int | None) -> Tensor:
+    def tower_attention(self, layer: TowerLayer) -> Tensor:
         """(batch, vision), of every layer."""
         self.asked.append("cls_attention" if layer is None else "tower_attention")
         return self.cls_
 
-    def tower_features(self, layer: int | None) -> Tensor:
+    def wide_attention(self, layer: TowerLayer) -> Tensor:
+        """(batch, vision), of every layer: another than `tower_attention`."""
+        self.asked.append("wide_attention")
+        return self.tower_[..., 0].abs()
+
+    def tower_received(self, layer: TowerLayer) -> Tensor:
+        """(batch, vision), of every layer: what the features make of it, in [0, 1)."""
+        self.asked.append("tower_received")
+        return self.tower_[..., 0].abs().tanh()
+
+    def tower_features(self, layer: TowerLayer) -> Tensor:
         """(batch, vision, width), of every layer."""
         self.asked.append("tower_features")
         return self.tower_
 
-    def tower_keys(self, layer: int | None) -> Tensor:
+    def tower_keys(self, layer: TowerLayer) -> Tensor:
         """(batch, vision, width): the features turned round."""
         self.asked.append("tower_keys")
         return self.tower_.flip(-1)
+
+    def mean_keys(self, layer: TowerLayer) -> Tensor:
+        """(batch, vision, width / 2): of two heads."""
+        self.asked.append("mean_keys")
+        return torch.stack(self.tower_.flip(-1).chunk(2, dim=-1)).mean(0)
+
+    def visual_rows(self) -> Tensor:
+        """(batch, vision, vision + rows): the keys' first head asks itself, visual tokens and text alike."""
+        self.asked.append("visual_rows")
+        seen = torch.cat([self.keys_, self.text_keys_], dim=2)[:, 0]
+        text = torch.arange(self.text_keys_.shape[2]) < self.n_rows[:, None]
+        vision = self.grid_[..., 0] >= 0
+        real = torch.cat([vision, text], dim=1)[:, None]
+        rows = (self.keys_[:, 0] @ seen.mT).masked_fill(~real, -torch.inf).softmax(-1)
+        return rows.masked_fill(~(real & vision[..., None]), 0.0)
 
     def keys(self, of: Of, rotary: bool) -> Tensor:
         """(batch, 2, vision or rows, width): with a rotary embedding turned round."""
@@ -105,7 +138,7 @@ def evidence_of(
     grid = torch.stack([0 * index, 0 * index, 0 * index, index], dim=-1).masked_fill(~vision_mask[..., None], -1)
     cls = hidden[..., 0].abs() * vision_mask
     source = PlainSource(attention * real, hidden, text, cls, row_counts[:, 0], tower, keys, text_keys, grid)
-    return Evidence(1, vision_mask, text_mask, index, source)
+    return Evidence(1, vision_mask, text_mask, index, source, n_layers=8)
 
 
 def part_of(evidence: Evidence, sample: int, rows: Tensor, tokens: Tensor) -> Evidence:
@@ -120,6 +153,7 @@ def part_of(evidence: Evidence, sample: int, rows: Tensor, tokens: Tensor) -> Ev
             source.tower_[sample, None, tokens], source.keys_[sample, None][:, :, tokens],
             source.text_keys_[sample, None][:, :, rows], source.grid_[sample, None, tokens],
         ),
+        n_layers=evidence.n_layers,
     )  # fmt: skip
 
 

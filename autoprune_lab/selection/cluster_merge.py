@@ -55,7 +55,7 @@ class ClusterMerge:
         n_pool = np.where(on_host(merged) > 0, candidates(evidence.counts - on_host(kept)), 0)
         pool, real = _pool(scores, evidence.vision_mask & ~keep, n_pool)
         points = rows_of(evidence.hidden, pool).float().masked_fill(~real[..., None], 0.0)
-        distance = _distances(points)
+        distance = distances(points)
         noise = _NOISE * random(evidence).gather(1, pool)
         centres = density_peaks(distance, real, merged, noise)[:, :n_groups]
         filled = torch.arange(n_groups, device=pool.device) < merged[:, None]
@@ -97,7 +97,7 @@ def _pool(
     return pool, torch.arange(pool.shape[1], device=scores.device) < counts[:, None]
 
 
-def _distances(points: Float[Tensor, "batch n hidden"]) -> Float[Tensor, "batch n n"]:
+def distances(points: Float[Tensor, "batch n hidden"]) -> Float[Tensor, "batch n n"]:
     """L2 per square root of the width. In float64, whose matrix products leave equal points together."""
     wide = points.double() / math.sqrt(points.shape[-1])
     return torch.cdist(wide, wide).to(points.dtype)

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from autoprune_lab.evidence.evidence import Evidence
 from autoprune_lab.schedule.plan import Counts
-from autoprune_lab.selection.groups import Groups, means, rows_of
+from autoprune_lab.selection.groups import Compared, Groups, check_compared, compared_by, means, members, rows_of
 from autoprune_lab.selection.recovery import Survivors, best, on_host
 
 
@@ -20,20 +20,25 @@ class ContextualMerge:
 
     `share`: part of the allowed tokens that are merged ones, rounded down, in [0, 1). `in_place`: a merged token takes
     the place and position of the spaced one; otherwise merged tokens stand behind all kept ones, which needs compact
-    positions.
+    positions. `compare`: `hidden` states, or the vision tower's `keys` (their mean over heads). `added`: a target
+    plus the mean of those that join it, the target alone where none does; otherwise the mean of all of them.
 
-    Source: arXiv 2412.04467 (VisionZip): 10 contextual tokens beside 54 dominant ones, 20 beside 108, 30 beside 162.
-    Differs: VisionZip compares the vision tower's keys and merges before the projector, here both are done with
-    the hidden states; its dominant tokens include [CLS] itself, which the decoders here do not get. Without a
-    [CLS] its scores are attention received, see `scorers.cls_attention`.
+    Source: arXiv 2412.04467 (VisionZip): 10 contextual tokens beside 54 dominant ones, 20 beside 108, 30 beside 162;
+    its official code, github.com/dvlab-research/VisionZip at 3151f6d: compare="keys", added=True.
+    Differs: VisionZip merges before the projector, here hidden states are merged; its dominant tokens include [CLS]
+    itself, which the decoders here do not get. Without a [CLS] its scores are attention received, see
+    `scorers.cls_attention`.
     Order: targets are spaced over the sequence.
     """
 
     share: float = 0.15625
     in_place: bool = False
+    compare: Compared = "hidden"
+    added: bool = False
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a share outside [0, 1)."""
+        """Raise ValueError for a share outside [0, 1), and for what tokens cannot be compared by."""
+        check_compared(self.compare)
         if not 0 <= self.share < 1:
             raise ValueError(f"share={self.share} is outside [0, 1): it is the merged part of the allowed tokens")
 
@@ -59,7 +64,19 @@ class ContextualMerge:
         places = (group * step[:, None]).masked_fill(~filled, 0)
         slots = (~rest).byte().argsort(dim=1, stable=True).gather(1, places)
         points = evidence.hidden.float().masked_fill(~rest[..., None], 0.0)
-        unit = normalize(points, dim=-1)
+        unit = normalize(compared_by(self.compare, evidence, points, rest), dim=-1)
         likeness = rows_of(unit, slots) @ unit.mT
-        tokens = means(points, rest, likeness, slots, filled)
+        tokens = (self._sums if self.added else means)(points, rest, likeness, slots, filled)
         return Groups(slots, filled, tokens).among(evidence, keep, self.in_place)
+
+    @staticmethod
+    def _sums(
+        points: Float[Tensor, "batch points hidden"],
+        rest: Bool[Tensor, "batch points"],
+        likeness: Float[Tensor, "batch groups points"],
+        targets: Int[Tensor, "batch groups"],
+        filled: Bool[Tensor, "batch groups"],
+    ) -> Float[Tensor, "batch groups hidden"]:
+        """Each target plus the mean of those that join it."""
+        joins = members(rest, likeness, targets, filled).to(points.dtype).scatter(2, targets[..., None], 0.0)
+        return rows_of(points, targets) + joins @ points / joins.sum(-1, keepdim=True).clamp(min=1)

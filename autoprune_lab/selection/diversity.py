@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from autoprune_lab.evidence.evidence import Evidence
+from autoprune_lab.selection.greedy import Pick, picking_order, row_at
 
 
 def max_min_diversity(evidence: Evidence) -> Float[Tensor, "batch vision"]:
@@ -23,18 +24,18 @@ def max_min_diversity(evidence: Evidence) -> Float[Tensor, "batch vision"]:
     Differs: DivPrune compares the projected features, before layer 0; the official code may pick one of several
     equal tokens twice, here none is.
     """
-    unit = normalize(_visual(evidence), dim=-1)
+    unit = normalize(visual(evidence), dim=-1)
     distance = 1 - unit @ unit.mT
     itself = torch.eye(unit.shape[1], dtype=torch.bool, device=unit.device)
     nearest = distance.masked_fill(itself | ~evidence.vision_mask[:, :, None], torch.inf).amin(1)
-    left, scores = evidence.vision_mask, torch.zeros_like(nearest)
-    for place in range(unit.shape[1]):
-        pick = nearest.masked_fill(~left, -torch.inf).argmax(-1, keepdim=True)
-        left = left.scatter(1, pick, False)
-        scores = scores - left.float()
-        to_pick = distance.take_along_dim(pick[..., None], 1)[:, 0]
-        nearest = to_pick if place == 0 else nearest.minimum(to_pick)
-    return scores
+    first, nearest = nearest, torch.full_like(nearest, torch.inf)  # to what is picked
+
+    def after(_: int, pick: Pick) -> Tensor:
+        nonlocal nearest
+        nearest = nearest.minimum(row_at(distance, pick))
+        return nearest
+
+    return picking_order(evidence.vision_mask, first, after)
 
 
 def non_duplication(evidence: Evidence, pivots: int = 8) -> Float[Tensor, "batch vision"]:
@@ -49,13 +50,13 @@ def non_duplication(evidence: Evidence, pivots: int = 8) -> Float[Tensor, "batch
     """
     if pivots < 1:
         raise ValueError(f"pivots={pivots} must be >= 1: the other tokens are compared with them")
-    hidden = _visual(evidence)
+    hidden = visual(evidence)
     norm, unit = hidden.norm(dim=-1), normalize(hidden, dim=-1)
     chosen = norm.argsort(descending=True, stable=True)[:, :pivots]
     cosine = unit @ unit.take_along_dim(chosen[..., None], 1).mT
     return (1 - cosine.amax(-1)).scatter(1, chosen, 3 + norm.gather(1, chosen))
 
 
-def _visual(evidence: Evidence) -> Float[Tensor, "batch vision hidden"]:
+def visual(evidence: Evidence) -> Float[Tensor, "batch vision hidden"]:
     """Hidden states in float32, 0 at padding: behind every real token in norm, and never NaN."""
     return evidence.hidden.float().masked_fill(~evidence.vision_mask[..., None], 0)

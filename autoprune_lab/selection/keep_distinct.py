@@ -21,7 +21,9 @@ class KeepDistinct:
 
     The rest, the best scored first, is split into every other token and its neighbours; the `step` tokens of the
     first half most like any of the second half, by cosine, go; again, until as many are left as are needed.
-    `important`: part of the allowed tokens that the scores choose, rounded down, in [0, 1].
+    `important`: part of the allowed tokens that the scores choose, rounded down, in [0, 1]. `double`: cosines in
+    float64, not float32, so that rounding does not choose between two that are all but equally alike: each choice
+    decides what is compared from then on.
 
     Source: arXiv 2412.01818 (VisPruner); the split and the order of each round as in its official code.
     Differs: VisPruner compares the vision tower's features before the projector, here the hidden states are compared;
@@ -30,6 +32,7 @@ class KeepDistinct:
 
     important: float = 0.5
     step: int = 8
+    double: bool = False
 
     def __post_init__(self) -> None:
         """Raise ValueError for a part outside [0, 1] or a step below one token."""
@@ -54,7 +57,7 @@ class KeepDistinct:
         keep = best(evidence, scores, kept)
         left = evidence.vision_mask & ~keep & (merged > 0)[:, None]
         order = scores.masked_fill(~left, -torch.inf).argsort(dim=1, descending=True, stable=True)
-        place, cosine = order.argsort(dim=1), _cosines(evidence, left)
+        place, cosine = order.argsort(dim=1), _cosines(evidence, left, self.double)
         for _ in range(self._n_rounds(evidence.counts - on_host(kept), on_host(merged))):
             place, left = _round(place, left, cosine, (left.sum(1) - merged).clamp(0, self.step))
         return Survivors(keep | left)
@@ -83,7 +86,10 @@ def _round(
     return torch.where(first, rank - n_gone, n_first + place // 2), left & ~gone
 
 
-def _cosines(evidence: Evidence, real: Bool[Tensor, "batch vision"]) -> Float[Tensor, "batch vision vision"]:
-    """In float32; of `real` tokens only."""
-    unit = normalize(evidence.hidden.float().masked_fill(~real[..., None], 0.0), dim=-1)
+def _cosines(
+    evidence: Evidence, real: Bool[Tensor, "batch vision"], double: bool
+) -> Float[Tensor, "batch vision vision"]:
+    """Of `real` tokens only; in float32, or in float64."""
+    dtype = torch.float64 if double else torch.float32
+    unit = normalize(evidence.hidden.to(dtype).masked_fill(~real[..., None], 0.0), dim=-1)
     return unit @ unit.mT

@@ -33,12 +33,12 @@ def per_view(
         held = len(shares) * tokens_per_view
         raise ValueError(f"a sample has more than {held} visual tokens, {len(shares)} views of {tokens_per_view}")
     scores = scorer(evidence).double().masked_fill(~evidence.vision_mask, -torch.inf)
-    rank = _rank_within(scores, view)
+    rank = rank_within(scores, view)
     share = torch.tensor(shares, dtype=torch.double, device=view.device).clamp(min=1e-6 * max(shares))[view]
     return -(rank + 0.5) / share
 
 
-def _rank_within(scores: Tensor, view: Tensor) -> Tensor:
+def rank_within(scores: Tensor, view: Tensor) -> Tensor:
     """How many tokens of the same view come before each token: higher scores, or equal ones at a lower index."""
     by_score = scores.argsort(dim=-1, descending=True, stable=True)
     order = by_score.gather(1, view.gather(1, by_score).argsort(dim=-1, stable=True))

@@ -6,8 +6,10 @@ Ties are broken towards the lower index. Scores at padding are ignored.
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from autoprune_lab.evidence.evidence import Evidence, sum_of
+from autoprune_lab.selection.diversity import visual
 
 _GOLDEN_RATIO = 0.6180339887498949
 
@@ -64,6 +66,13 @@ def feature_norm(evidence: Evidence) -> Float[Tensor, "batch vision"]:
     """L2 norm of each visual hidden state entering the layer that cuts; >= 0."""
     norm: Tensor = evidence.hidden.float().norm(dim=-1)
     return norm
+
+
+def text_likeness(evidence: Evidence) -> Float[Tensor, "batch vision"]:
+    """Cosine of each visual hidden state with the text rows', the mean over rows, in [-1, 1]; needs no attention."""
+    n_rows = evidence.text_mask.sum(-1, keepdim=True).clamp(min=1)
+    text = normalize(evidence.text.float().masked_fill(~evidence.text_mask[..., None], 0.0), dim=-1).sum(1) / n_rows
+    return (normalize(visual(evidence), dim=-1) @ text[..., None])[..., 0]
 
 
 def random(evidence: Evidence, seed: int = 0) -> Float[Tensor, "batch vision"]:

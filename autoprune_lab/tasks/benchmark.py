@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import count, groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from autoprune_lab.tasks.base import Sample, Task, TaskError, check_choice
 from autoprune_lab.tasks.pictures import (
@@ -19,6 +20,9 @@ from autoprune_lab.tasks.pictures import (
 )
 from autoprune_lab.tasks.selection import SPLITS, Row, UnfitRow, Where, choose
 from autoprune_lab.tasks.videos import Footage, MissingVideoError, VideoError
+
+if TYPE_CHECKING:
+    from autoprune_lab.statistics.records import Record
 
 SHORT = "Answer the question using a single word or phrase."
 LETTER = "Answer with the option's letter from the given choices directly."
@@ -66,6 +70,10 @@ class Benchmark(Task):
         """How many rows of the files cannot be asked or scored."""
         return _selected(self).n_unfit
 
+    def footages(self) -> Sequence[Footage]:
+        """The videos of all rows, also of those that were not chosen."""
+        return _selected(self).footages
+
     def picture(self, folder: Path, name: str) -> FilePicture:
         """The picture of that name in the folder."""
         return FilePicture(folder / name, None if self.images_outside else folder)
@@ -76,6 +84,7 @@ class _Selected:
     samples: tuple[Sample, ...]
     notes: tuple[str, ...]
     n_unfit: int
+    footages: tuple[Footage, ...]
 
 
 @cache
@@ -107,7 +116,8 @@ def _selected(task: Benchmark) -> _Selected:
     n_along = len(answered) - len(fitting) + len(chosen) - len(samples) - len(broken)
     account = _account(reasons, broken, n_along)
     notes = [f"task {task.name}, {task.split}: {words}" for words in (account, _told_ids(renamed)) if words]
-    return _Selected(tuple(samples), tuple(notes), len(unfit))
+    footages = tuple(one for row in rows for one in row.videos)
+    return _Selected(tuple(samples), tuple(notes), len(unfit), footages)
 
 
 def _with_ids_of_their_own(rows: Sequence[Row]) -> tuple[list[Row], dict[str, Row]]:
@@ -213,6 +223,11 @@ def _kind(error: PictureError) -> str:
 def ask(question: str, suffix: str = SHORT) -> str:
     """The question with the benchmark's instruction on a line of its own, if it is not already there."""
     return question if question.rstrip().endswith(suffix) else f"{question.strip()}\n{suffix}"
+
+
+def over_all(rows: "Sequence[Record]", name: str = "accuracy") -> dict[str, float]:
+    """The mean score of all samples, where a benchmark reports that: kinds are of unlike sizes."""
+    return {name: sum(row.score for row in rows) / len(rows)}
 
 
 def identity(pictures: Sequence[Picture]) -> str:

@@ -1,21 +1,21 @@
 """Questions of your own: one JSON line each, pictures and videos as files."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from os.path import isdir
 from pathlib import Path
 
 from autoprune_lab.metrics.vqa import normalise
 from autoprune_lab.tasks.base import Sample, TaskError
-from autoprune_lab.tasks.benchmark import Benchmark
 from autoprune_lab.tasks.fields import Given, UnfitError, each, is_empty, text
+from autoprune_lab.tasks.filmed import FilmedBenchmark
 from autoprune_lab.tasks.reading import existing, find_data, read_jsonl
 from autoprune_lab.tasks.selection import Row, UnfitRow
-from autoprune_lab.tasks.videos import Footage, FrameFolder, VideoFile, check_fps, check_most
+from autoprune_lab.tasks.videos import Footage, check_fps
 
 
 @dataclass(frozen=True)
-class FilesTask(Benchmark):
+class FilesTask(FilmedBenchmark):
     """A jsonl file of `image` or `video` (a path or a list of paths), `question`, `answers`, and perhaps `kind`, `fps`.
 
     Pictures and videos are looked for beside the file, or in `images`; a row may have both. A video is a file, which
@@ -24,15 +24,9 @@ class FilesTask(Benchmark):
     """
 
     frames: int = 8
-    fps: float | int = 1.0
 
     name = "files"
     max_new_tokens = 32
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_most(self.frames, "task.frames")
-        check_fps(self.fps, "task.fps")
 
     def rows(self) -> Iterator[Row | UnfitRow]:
         """See Benchmark."""
@@ -52,32 +46,20 @@ class FilesTask(Benchmark):
 
         yield from each(read_jsonl(file), make)
 
-    def notes(self) -> Sequence[str]:
-        """What was left out, and that frames of a folder were taken at the task's `fps`."""
-        return (*super().notes(), *self._told_fps())
-
     def score(self, prediction: str, sample: Sample) -> float:
         """1 when the text is one of the answers, after the spelling rules of VQA (`normalise`)."""
         return float(normalise(prediction) in {normalise(answer) for answer in sample.answers})
 
     def _footage(self, folder: Path, name: str, given: Given) -> Footage:
-        path, inside, fps = folder / name, None if self.images_outside else folder, given.values.get("fps")
-        if not isdir(path):
-            if not is_empty(fps):
-                raise UnfitError("fps beside a video file, which has its own")
-            return VideoFile(path, self.frames, inside)
+        fps = given.values.get("fps")
         if is_empty(fps):
-            return FrameFolder(path, self.fps, self.frames, inside, assumed=True)
+            return self.footage(folder, name)
+        if not isdir(folder / name):
+            raise UnfitError("fps beside a video file, which has its own")
         try:
-            return FrameFolder(path, check_fps(fps, "fps"), self.frames, inside)
+            return self.footage(folder, name, check_fps(fps, "fps"))
         except ValueError:
             raise UnfitError("fps that is no number above 0") from None
-
-    def _told_fps(self) -> list[str]:
-        videos = [video for row in self.rows() if isinstance(row, Row) for video in row.videos]
-        n = sum(isinstance(video, FrameFolder) and video.assumed for video in videos)
-        said = f"task {self.name}: {n} frame folders come without fps and count as {self.fps:g} a second (task.fps)"
-        return [said] if n else []
 
 
 def _paths(given: Given, name: str) -> list[str]:

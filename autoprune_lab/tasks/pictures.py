@@ -155,7 +155,10 @@ class Base64Picture(Picture):
 
 @dataclass(frozen=True)
 class ParquetPicture(Picture):
-    """A picture in the struct column {bytes, path} of a parquet file: row `row` of row group `group`."""
+    """A picture in the struct column {bytes, path} of a parquet file: row `row` of row group `group`.
+
+    The column may hold lists of one picture.
+    """
 
     file: Path
     group: int
@@ -170,6 +173,10 @@ class ParquetPicture(Picture):
             value = _column(self.file, self.group, self.column)[self.row].as_py()
         except (ArrowException, OSError, ValueError) as error:
             raise PictureError(f"{self} cannot be read: {' '.join(str(error).split())}") from error
+        if isinstance(value, list) and value:
+            if len(value) > 1:
+                raise PictureError(f"{self} holds {len(value)} pictures where one is asked about")
+            value = value[0]
         content = value.get("bytes") if isinstance(value, dict) else None
         if not content or not isinstance(content, bytes):
             raise MissingPictureError(f"{self} holds no picture")
@@ -179,7 +186,7 @@ class ParquetPicture(Picture):
         return f"{self.file}, row group {self.group}, row {self.row}"
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)  # rows of MMMU show up to seven columns
 def _column(file: Path, group: int, column: str) -> Any:
     import pyarrow.parquet as pq
 

@@ -60,25 +60,28 @@ def matching(place: Path, patterns: Sequence[str]) -> list[Path]:
     raise TaskError(f"{place} has no {' nor '.join(patterns)}")
 
 
-def read_parquet(files: Sequence[Path], needed: Sequence[str], image: str | None = "image") -> Iterator[Given]:
-    """Every row, with where its picture is. Raises TaskError for a missing column."""
+def read_parquet(
+    files: Sequence[Path], needed: Sequence[str], image: str | Sequence[str] | None = "image"
+) -> Iterator[Given]:
+    """Every row, with where its pictures are, one for each column in `image`. Raises TaskError for a missing column."""
     import pyarrow.parquet as pq
     from pyarrow import ArrowException
 
     order = 0
+    shown = [image] if isinstance(image, str) else image or ()
     for file in files:
         number = 0
         try:
             refuse_special(file)
             with pq.ParquetFile(file) as source:
                 columns = source.schema_arrow.names
-                _check_columns(file, columns, [*needed, *([image] if image else [])])
-                kept = [name for name in columns if name != image]
+                _check_columns(file, columns, [*needed, *shown])
+                kept = [name for name in columns if name not in shown]
                 for group in range(source.num_row_groups):
                     for row, values in enumerate(source.read_row_group(group, columns=kept).to_pylist()):
-                        picture = (ParquetPicture(file, group, row, image),) if image else ()
+                        pictures = tuple(ParquetPicture(file, group, row, column) for column in shown)
                         number += 1
-                        yield Given(Where(str(file), "row", number), order, values, picture)
+                        yield Given(Where(str(file), "row", number), order, values, pictures)
                         order += 1
         except TaskError:
             raise

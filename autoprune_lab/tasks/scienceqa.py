@@ -1,13 +1,14 @@
 """ScienceQA-IMG: school questions with options, those that come with a picture."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from autoprune_lab.metrics.options import LETTERS, option_letter, with_letters
 from autoprune_lab.tasks.base import Sample
 from autoprune_lab.tasks.benchmark import LETTER, Benchmark, ask, identity
+from autoprune_lab.tasks.choices import listed, numbered
 from autoprune_lab.tasks.fields import Given, UnfitError, each, is_empty, options, text
 from autoprune_lab.tasks.reading import (
     existing,
@@ -51,7 +52,7 @@ class ScienceQATask(Benchmark):
             choices, hint = _choices(given), given.values.get("hint")
             context = "" if is_empty(hint) else f"Context: {given.text('hint')}\n"
             question = ask(f"{context}{given.text('question')}\n{with_letters(choices)}", LETTER)
-            subject, answers = given.label("subject"), _answers(given, choices)
+            subject, answers = given.label("subject"), numbered(given, "answer", choices)
             yield Row(f"test-{given.order}", given.pictures, question, answers, subject, identity(given.pictures))
 
         needed = ("question", "choices", "answer", "hint", "subject")
@@ -67,7 +68,7 @@ class ScienceQATask(Benchmark):
             name, picture = given.label("id"), (self.picture(images, given.text("image")),)
             question = ask(_asked(given).replace("<image>", "").strip(), LETTER)
             problem = problems.get(name)
-            answers = () if problem is None else _answers(problem, _choices(problem, question))
+            answers = () if problem is None else numbered(problem, "answer", _choices(problem, question))
             subject = self.name if problem is None else problem.label_of("subject", default=self.name)
             yield Row(name, picture, question, answers, subject, identity(picture))
 
@@ -84,19 +85,6 @@ def _asked(given: Given) -> str:
 
 def _choices(given: Given, question: str = "") -> list[str | None]:
     """The lettered choices; where LLaVA's problems do not repeat them, those that the question has a line for."""
-    choices = given.values.get("choices")
-    if choices is None and question:
-        choices = [dict(LINE.findall(question)).get(letter) for letter in LETTERS]
-    if not isinstance(choices, list):
-        raise UnfitError("no list of choices")
-    return options(choices, LETTERS)
-
-
-def _answers(given: Given, choices: Sequence[str | None]) -> tuple[str, ...]:
-    """The letter of the choice that the number names; none where there is no number."""
-    if is_empty(given.values.get("answer")):
-        return ()
-    number = given.number("answer")
-    if not 0 <= number < len(choices) or choices[number] is None:
-        raise UnfitError("an answer that names no option")
-    return (LETTERS[number],)
+    if given.values.get("choices") is None and question:
+        return options([dict(LINE.findall(question)).get(letter) for letter in LETTERS], LETTERS)
+    return listed(given, "choices")

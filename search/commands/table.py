@@ -9,12 +9,12 @@ from search.config import arguments
 SUMMARY = "compare published methods at equal FLOPs: one table, methods x budgets"
 DESCRIPTION = f"""\
 Run every method of conf/method (or those of --methods) at the same budgets on the report split, with the unpruned
-model and random and evenly spread tokens among them. Prints a Markdown table: accuracy with 95 % intervals (paired
-bootstrap over the samples), its share of the unpruned accuracy, FLOPs ratio in our count and in the papers', mean
-tokens entering and leaving a layer, measured prefill time ratio; how many answers are the unpruned model's, and what
-its confidence is worth (ECE, Brier, AURC). An arm that no output tells from the unpruned model is marked a no-op: it
-did nothing, or these samples cannot say. Writes it as Markdown, CSV and LaTeX, with a figure (PNG, PDF, SVG), a panel
-a family of methods, for the width of a page and (table_column) of a column.
+model and the baselines (random, uniform, window_uniform, pooling) among them. Prints a Markdown table: accuracy with
+95 % intervals (paired bootstrap over the samples), its share of the unpruned accuracy, FLOPs ratio in our count and in
+the papers', mean tokens entering and leaving a layer, measured prefill time ratio; how many answers are the unpruned
+model's, and what its confidence is worth (ECE, Brier, AURC). An arm that no output tells from the unpruned model is
+marked a no-op: it did nothing, or these samples cannot say. Writes it as Markdown, CSV and LaTeX, with a figure (PNG,
+PDF, SVG), a panel a family of methods, for the width of a page and (table_column) of a column.
 
 Budgets are given as papers do: mean tokens leaving a layer, of 576, scaled to the model's own number of visual tokens.
 Running the same command again runs only what is missing.

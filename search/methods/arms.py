@@ -15,7 +15,7 @@ from search.config.errors import ConfigError, close
 from search.config.experiment import Experiment
 from search.config.paths import select
 
-ALWAYS = ("random", "uniform")
+ALWAYS = ("random", "uniform", "window_uniform", "pooling")
 UNPRUNED = "none"
 OF = 576  # visual tokens of LLaVA-1.5, which papers' budgets count from
 
@@ -37,7 +37,7 @@ class Arm:
 
 
 def check_methods(asked: Sequence[str], folders: Sequence[Path]) -> list[str]:
-    """The asked methods (none: all), random and uniform always among them, without the unpruned one."""
+    """The asked methods (none: all), the baselines always among them, without the unpruned one."""
     known = options_of("method", folders)
     for name in asked:
         if name not in known:

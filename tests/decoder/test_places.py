@@ -8,14 +8,17 @@ import pytest
 import torch
 import transformers as hf
 from arms import model, seen_by
-from families import FAMILIES, IMAGE, TILE, Sample
+from families import FAMILIES, GRID, IMAGE, MROPE, SHUFFLED, TILE, VISION, Family, Sample
 from PIL import Image
 from videos import FILMED, FRAMES, VIDEO
 
-from autoprune_lab.decoder.places import UnknownPlacesError
+from autoprune_lab.decoder.anatomy import Anatomy
+from autoprune_lab.decoder.places import UnknownPlacesError, places
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.selection import scorers
 from policies.layerwise import LayerwisePolicy
+
+START, GRIDS = 61, FAMILIES["qwen2_vl"].draw  # a picture's start
 
 
 @cache
@@ -113,6 +116,136 @@ def test_pictures_of_their_own_sizes(name, h, w):
     inputs = FAMILIES[name].batch([Sample(ids, dict(read_first))])
     change = lambda pixels: pixels.copy_(read_other["pixel_values"])  # noqa: E731
     assert answering(model(name), inputs, "pixel_values", change) == [1, 0, h // 2, w // 2]
+
+
+def _own_sizes(n, generator):
+    """Two pictures of 4 x 6 and 7 x 4 patches, 2 x 2 of them a token: the seventh row is in none."""
+    sizes = torch.tensor([[16, 24], [28, 16]])[:n]
+    return [6] * n, {"pixel_values": torch.randn(n, 3, 28, 24, generator=generator), "image_sizes": sizes}
+
+
+ROTARY = MROPE["rope_parameters"] | {"partial_rotary_factor": 0.5, "mrope_section": [1, 1, 1]}
+GRID_48 = GRID | {"hidden_size": 32, "out_hidden_size": 48}
+EXPERTS = {"num_experts_per_tok": 2, "moe_intermediate_size": 40}
+HEARD = {"audio_config": {"d_model": 16, "encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 16}}
+STARTED = {"vision_start_token_id": START, "audio_start_token_id": 1}
+MORE = {
+    family.model_type: family
+    for family in (
+        Family("glm4v", GRIDS, MROPE, GRID_48 | {"image_size": 32}, visual_type=("mm_token_type_ids", 1)),
+        Family("glm46v", GRIDS, MROPE, GRID_48 | {"image_size": 32}, visual_type=("mm_token_type_ids", 1)),
+        Family(
+            "glm4v_moe", GRIDS,
+            EXPERTS | {"n_routed_experts": 4, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1}
+            | {"rope_parameters": ROTARY},
+            GRID_48 | {"image_size": 32}, visual_type=("mm_token_type_ids", 1),
+        ),
+        Family(
+            "qwen3_vl_moe", GRIDS, MROPE | EXPERTS | {"num_experts": 4}, FAMILIES["qwen3_vl"].vision,
+            visual_type=("mm_token_type_ids", 1),
+        ),
+        Family("qwen2_5_omni_thinker", GRIDS, MROPE, FAMILIES["qwen2_5_vl"].vision, HEARD | STARTED),
+        Family(
+            "qwen3_omni_moe_thinker", GRIDS, MROPE | EXPERTS | {"num_experts": 4}, FAMILIES["qwen3_vl"].vision,
+            HEARD | STARTED,
+        ),
+        *(
+            Family(
+                name, FAMILIES["internvl"].draw, {"model_type": "llama"},
+                SHUFFLED | {"model_type": "siglip_vision_model", "vision_use_head": False}, sizes,
+            )
+            for name, sizes in (("aya_vision", {}), ("cohere2_vision", {"alignment_intermediate_size": 64}))
+        ),
+        Family(
+            "mistral3", _own_sizes, {"model_type": "mistral", "sliding_window": None},
+            VISION | {"model_type": "pixtral", "image_size": 32, "patch_size": 4, "head_dim": 8},
+        ),
+    )
+}  # fmt: skip
+"""Families whose decoders other tests have: here they show where their tokens sit."""
+
+
+@cache
+def more(name):
+    return MORE[name].build()
+
+
+def begun(family, *told):
+    """A batch in which a picture's start stands before each picture."""
+    inputs = family.batch([family.sample(*told)])
+    visual = inputs["input_ids"] == IMAGE
+    inputs["input_ids"][inputs["input_ids"] == START] = 5
+    inputs["input_ids"][:, :-1][visual[:, 1:] & ~visual[:, :-1]] = START
+    return inputs
+
+
+def one_patch(inputs, size):
+    """Changes patch (5, 2) of the second picture, of 2 x 2 that make token (1, 0, 2, 1)."""
+    if "image_grid_thw" not in inputs:
+        return patch(5, 2, 1, size=size)
+    row = int(inputs["image_grid_thw"][0].prod()) + 4 * (2 * 2 + 1) + 2  # the second one has 8 x 4, block by block
+
+    def change(pixels):
+        pixels[row] += 5
+
+    return change
+
+
+@pytest.mark.parametrize("name", MORE)
+def test_pictures_of_more_families(name):
+    inputs = begun(MORE[name], 2, 2)
+    change = one_patch(inputs, 4 if name == "mistral3" else 2)
+    assert answering(more(name), inputs, "pixel_values", change) == [1, 0, 2, 1]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", MORE)
+def test_tower_values_of_more_families_stand_at_their_tokens(name):
+    """Of a patch that was changed; attention received is the mean over the picture's own patches."""
+    inputs, seen = begun(MORE[name], 2, 2), []
+
+    def spy(evidence):
+        _ = evidence.grid, evidence.tower_features(None), evidence.tower_keys(None), evidence.tower_attention(1)
+        return scorers.feature_norm(evidence)
+
+    scorer = seen_by(spy, seen)
+    scorer.tower_layers = (1,)
+    with Pruner(LayerwisePolicy((0.5,), (0.5,)), scorer=scorer).attach(more(name)):
+        more(name)(**inputs)
+        one_patch(inputs, 4 if name == "mistral3" else 2)(inputs["pixel_values"])
+        more(name)(**inputs)
+    before, after = seen
+    for read in ("tower_features", "tower_keys"):
+        moved = (getattr(after, read)(None) - getattr(before, read)(None))[0].norm(dim=-1)
+        assert before.grid[0, moved.argmax()].tolist() == [1, 0, 2, 1]
+    first = before.tower_attention(1)[0, before.grid[0, :, 0] == 0]
+    torch.testing.assert_close(4 * first.sum(), torch.tensor(1.0))
+
+
+@pytest.mark.parametrize("name", ["aya_vision", "cohere2_vision"])
+def test_each_of_the_patches_that_are_put_side_by_side(name):
+    inputs = MORE[name].batch([MORE[name].sample(2)])
+    for h, w in ((2, 5), (3, 4), (7, 6)):  # of 8 x 8 patches, 2 pixels each
+        assert answering(more(name), inputs, "pixel_values", patch(h, w, 0, size=2)) == [0, 0, h // 2, w // 2]
+
+
+def test_patches_that_fill_no_block_are_in_no_token():
+    net, inputs = more("mistral3"), MORE["mistral3"].batch([MORE["mistral3"].sample(1, n_images=2)])
+    assert answering(net, inputs, "pixel_values", patch(3, 4, 0)) == [0, 0, 1, 2]
+    found = places(Anatomy.of(net), "image", inputs, 12)
+    carried = found.carry(torch.ones(1, 4 * 6 + 7 * 4, 1))
+    assert carried.shape == (12, 1)
+    with pytest.raises(UnknownPlacesError, match="image_sizes"):
+        places(Anatomy.of(net), "image", {}, 12)
+
+
+def test_frames_that_carry_the_image_s_token_are_refused():
+    family = MORE["glm4v"]
+    inputs = begun(family, 1)
+    inputs |= {"pixel_values_videos": inputs.pop("pixel_values"), "video_grid_thw": inputs.pop("image_grid_thw")}
+    inputs["mm_token_type_ids"] *= 2
+    with pytest.raises(UnknownPlacesError, match="frames of its videos carry the image's token"):
+        grid_of(more("glm4v"), inputs)
 
 
 @pytest.mark.parametrize("name", ["llava_next", "llava_onevision"])

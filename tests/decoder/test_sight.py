@@ -75,6 +75,23 @@ def test_tower_attention_is_that_of_eager_attention(name, layer):
     assert got.std() > 1e-4
 
 
+@pytest.mark.parametrize("layer", [None, 0])
+@pytest.mark.parametrize("name", SQUARE)
+def test_tower_received_is_the_mean_over_all_queries_of_eager_attention(name, layer):
+    net, family = eager(name), FAMILIES[name]
+    inputs = family.batch([family.sample(2, n_images=2)])
+    part = None if layer is None else 0.3  # of three layers
+    evidence, _ = seen(net, inputs, lambda e: e.tower_received(part), layers=() if layer is None else (part,))
+    anatomy = Anatomy.of(net)
+    tower = Tower.of(anatomy)
+    stock = anatomy.tower(inputs["pixel_values"].flatten(0, -4), output_attentions=True).attentions
+    matrix = stock[tower.index if layer is None else layer].mean(1)
+    got = evidence.tower_received(part)[0]
+    patches = matrix.mean(1)[:, int(tower.has_cls) :]
+    torch.testing.assert_close(got, by_token(name, patches)[:, 0], atol=1e-6, rtol=0)
+    assert torch.equal(got, evidence.tower_attention(part)[0]) != tower.has_cls
+
+
 @pytest.mark.parametrize("layer", [0, 1, 2])
 @pytest.mark.parametrize("name", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
 def test_attention_received_in_pictures_of_their_own_sizes(name, layer):
@@ -138,6 +155,50 @@ def test_features_and_keys_are_the_stock_layer_s(name):
     torch.testing.assert_close(evidence.tower_keys()[0], by_token(name, held["key"][:, skip:]), **CLOSE)
 
 
+@torch.no_grad()
+def test_one_wide_head_and_mean_keys_are_the_stock_projections():
+    net, family = model("llava"), FAMILIES["llava"]
+    inputs = family.batch([family.sample(2, n_images=2)])
+    reads = (lambda e: e.wide_attention(-1), lambda e: e.mean_keys(-1))
+    evidence, _ = seen(net, inputs, *reads, layers=(-1,))
+    tower, held = Tower.of(Anatomy.of(net)), {}
+    attention = getattr(tower.layers[-1], tower.attention)
+    hooks = [
+        getattr(attention, f"{part}_proj").register_forward_hook(lambda m, a, o, part=part: held.__setitem__(part, o))
+        for part in "qk"
+    ]
+    Anatomy.of(net).tower(inputs["pixel_values"].flatten(0, -4))
+    for hook in hooks:
+        hook.remove()
+    query, key = held["q"], held["k"]
+    wide = (query[:, :1] @ key.mT / key.shape[-1] ** 0.5).softmax(-1)[:, 0, 1:]
+    torch.testing.assert_close(evidence.wide_attention(-1)[0], wide.flatten(), atol=1e-6, rtol=0)
+    heads = key[:, 1:].unflatten(-1, (attention.num_heads, -1)).mean(2)
+    torch.testing.assert_close(evidence.mean_keys(-1)[0], heads.flatten(0, 1), **CLOSE)
+    assert evidence.wide_attention(-1).std() > 1e-5
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["llava", "gemma3", "qwen2_vl"])
+def test_what_visual_tokens_pay_is_eager_attention_also_in_a_padded_batch_and_part_by_part(name, monkeypatch):
+    net, family = eager(name), FAMILIES[name]
+    monkeypatch.setattr("autoprune_lab.decoder.source.rows_at_once", lambda tapped: 3)
+    together, _ = seen(net, family.batch(mixed(name)), READS["visual_rows"])
+    width = together.vision_mask.shape[1]
+    for i, one in enumerate(mixed(name)):
+        visual = one.ids == IMAGE
+        if not visual.any():
+            assert not together.visual_rows[i].any()
+            continue
+        stock = net(**family.batch([one]), output_attentions=True).attentions[1][0].mean(0)
+        text = ~visual & (visual.cumsum(0) > 0)
+        n, rows = int(visual.sum()), int(text.sum())
+        got = together.visual_rows[i]
+        torch.testing.assert_close(got[:n, :n], stock[visual][:, visual], **CLOSE)
+        torch.testing.assert_close(got[:n, width : width + rows], stock[visual][:, text], **CLOSE)
+        assert not any(part.any() for part in (got[n:], got[:, n:width], got[:, width + rows :]))
+
+
 def test_features_are_computed_again_where_only_the_layer_s_input_was_kept():
     net, family = model("llava"), FAMILIES["llava"]
     inputs = family.batch([family.sample(2, n_images=2)])
@@ -159,8 +220,12 @@ def test_features_are_computed_again_where_only_the_layer_s_input_was_kept():
 
 READS = {
     "attention": lambda e: e.tower_attention(0),
+    "received": lambda e: e.tower_received(0),
     "features": lambda e: e.tower_features(),
     "keys": lambda e: e.tower_keys(),
+    "wide": lambda e: e.wide_attention(0),
+    "mean_keys": lambda e: e.mean_keys(),
+    "visual_rows": lambda e: e.visual_rows,
     "turned": lambda e: (e.keys(), e.queries("text")),
     "unturned": lambda e: (e.keys(rotary=False), e.queries("text", rotary=False)),
 }
@@ -178,7 +243,7 @@ def test_what_reading_costs_is_what_torch_counts(name, what):
     assert record.decoder_flops + record.scoring_flops == sum(
         counter.get_flop_counts()[names[anatomy.decoder]].values()
     )
-    assert (record.scoring_flops > 0) == (what in ("attention", "keys", "unturned"))
+    assert (record.scoring_flops > 0) == (what not in ("features", "turned"))
 
 
 @pytest.mark.parametrize("what", ["attention", "unturned"])
@@ -247,6 +312,8 @@ def test_a_layer_that_nobody_named_was_not_kept():
         seen(model("llava"), inputs, READS["attention"])
     with pytest.raises(IndexError, match="has 3 layers: 7 is none"):
         seen(model("llava"), inputs, layers=(7,))
+    with pytest.raises(IndexError, match=r"layer=1.5 .* outside \[0, 1\)"):
+        seen(model("llava"), inputs, layers=(1.5,))
 
 
 def test_attention_received_is_computed_part_by_part(monkeypatch):

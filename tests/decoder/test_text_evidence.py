@@ -12,6 +12,7 @@ from autoprune_lab.evidence.evidence import NoAttentionError
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import Budget
 from autoprune_lab.selection import scorers
+from policies.fixed import FixedPolicy
 from policies.logistic_adaptive import LogisticAdaptivePolicy
 
 
@@ -49,6 +50,26 @@ def test_they_are_those_of_the_stock_model(name, probe_layer):
         assert evidence.text_mask[i].tolist() == [j < n_rows for j in range(evidence.text_mask.shape[1])]
         torch.testing.assert_close(evidence.text[i, :n_rows], expected, atol=5e-5, rtol=0)
         assert not evidence.text[i, n_rows:].any()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["llava", "qwen3_vl", "gemma3"])
+def test_normed_they_are_what_the_decoder_would_end_with(name):
+    net, shown = model(name), []
+
+    def read(evidence):
+        shown.append((evidence, evidence.normed("vision"), evidence.normed("text")))
+        return scorers.uniform(evidence)
+
+    with Pruner(FixedPolicy(layer=2, keep=0.5), scorer=read).attach(net):
+        net(**FAMILIES[name].batch(mixed(name)))
+    ((evidence, *found),) = shown
+    assert evidence.n_layers == len(net.get_decoder().layers)
+    masks = (evidence.vision_mask, evidence.text_mask)
+    for states, normed, mask in zip((evidence.hidden, evidence.text), found, masks, strict=True):
+        expected = net.get_decoder().norm(states)
+        torch.testing.assert_close(normed, expected * mask[..., None])
+        assert not torch.allclose(normed, states)
 
 
 def test_after_an_opening_the_rows_are_those_that_saw_what_it_left():

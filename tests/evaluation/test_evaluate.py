@@ -9,16 +9,18 @@ import pytest
 import torch
 from answering import answering
 
+from autoprune_lab.decoder.attach import needs_pixels
 from autoprune_lab.evaluation.evaluate import evaluate, read_complexities
 from autoprune_lab.evaluation.prefixes import Prefixes
 from autoprune_lab.evaluation.prompts import prepare, prompt_lengths
-from autoprune_lab.evaluation.timing import latency_ratio
+from autoprune_lab.evaluation.timing import latency_ratio, prefill_time_ratios
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import Budget
 from autoprune_lab.schedule.flops import macs_3ndm, mean_tokens_leaving
 from autoprune_lab.schedule.mean_budget import MeanBudget
 from autoprune_lab.selection import scorers
+from autoprune_lab.selection.hiprune import ReceivedAttention
 from autoprune_lab.statistics.records import Record, Records, wilson
 from autoprune_lab.tasks.shapes import ShapesTask
 from autoprune_lab.testbed.build import build_processor
@@ -277,3 +279,15 @@ def test_confidence_is_the_probability_of_the_answer_that_was_given(vlm: VLM, pr
 def test_records_from_before_confidences_were_kept_are_read(vlm: VLM, prepared):
     frame = evaluate(vlm, prepared).to_frame().drop(columns="confidence")
     assert {row.confidence for row in Records.from_frame(frame, 1.0).rows} == {None}
+
+
+def test_a_pruner_that_looks_at_more_of_the_tower_than_is_kept_is_shown_the_pictures(vlm: VLM, prepared):
+    arm = Pruner(FixedPolicy(0, 0.5), scorer=ReceivedAttention(0), probe_layer=-1)
+    kept, anew = (evaluate(vlm, each, arm) for each in (prepared, prepare(vlm, TASK, keep_features=False)))
+    assert [row.prediction for row in kept.rows] == [row.prediction for row in anew.rows]
+    assert kept.scoring_ratio == anew.scoring_ratio > 0
+    usual = Pruner(FixedPolicy(0, 0.5), scorer=ReceivedAttention(None), probe_layer=-1)
+    assert [needs_pixels(each, vlm.model) for each in (arm, usual, PRUNER)] == [True, False, False]
+    ratios = prefill_time_ratios(vlm, prepared.batches[0], [PRUNER, arm], rounds=1)
+    assert (ratios > 0).all()
+    assert latency_ratio(vlm, prepared, arm, rounds=1) > 0

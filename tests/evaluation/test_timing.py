@@ -45,7 +45,7 @@ class Model(torch.nn.Module):
 
 
 LOADED = Mock(spec=VLM, model=Model())
-BATCH = Mock(spec=Batch, arguments=lambda: {"x": 1})
+BATCH = Mock(spec=Batch, arguments=lambda pixels: {"x": 1})
 
 
 def test_prefill_ratios_are_medians_over_rounds_by_the_clock_that_counts(monkeypatch):
@@ -70,7 +70,9 @@ def test_prefill_ratios_are_medians_over_rounds_by_the_clock_that_counts(monkeyp
 @pytest.mark.parametrize(("n_batches", "wanted", "chosen"), [(5, 1, [2]), (5, 2, [1, 2]), (4, 1, [1]), (2, 9, [0, 1])])
 def test_latency_is_of_batches_from_the_middle_of_the_task(monkeypatch, n_batches, wanted, chosen):
     seen = []
-    monkeypatch.setattr(timing, "_answer_seconds", lambda vlm, batches, arm, n: seen.append((batches, n)) or np.ones(2))
+    monkeypatch.setattr(
+        timing, "_answer_seconds", lambda vlm, batches, arm, n, _: seen.append((batches, n)) or np.ones(2)
+    )
     prepared = Mock(spec=PreparedTask, batches=tuple(range(n_batches)), task=Mock(max_new_tokens=7))
     assert latency_ratio(LOADED, prepared, Pruner(FixedPolicy()), wanted, rounds=1) == 1.0
     assert set(seen) == {(tuple(chosen), 7)}

@@ -54,6 +54,8 @@ def test_a_tiny_model_is_the_type_s_own_with_a_small_decoder(model_type):
         ("qwen4_exp", "mixes in ['indexed_attention']"),
         ("unlimited_ocr", "mixes in ['reference_sliding_attention']"),
         ("kosmos-2", "has no image_token_id"),
+        ("blip-2+t5", "an encoder reads its pictures"),
+        ("instructblip+t5", "its prompt goes through an encoder"),
     ],
 )
 def test_what_is_refused_is_refused_for_the_true_reason(model_type, reason):

@@ -3,12 +3,18 @@
 from matplotlib.figure import Figure
 
 from autoprune_lab.fronts.styles import BASELINES, FAMILIES, OTHER, save, style_of
+from search.config.compose import options_of
+from search.methods.arms import UNPRUNED
 
 
 def test_no_two_methods_look_alike():
     names = [name for names in FAMILIES.values() for name in names]
     assert len(names) == len(set(names))
     assert len({style_of(name) for name in names}) == len(names)
+
+
+def test_every_shipped_method_has_a_look_of_its_own():
+    assert {name for names in FAMILIES.values() for name in names} == {*options_of("method")} - {UNPRUNED}
 
 
 def test_a_look_goes_with_the_name_alone():

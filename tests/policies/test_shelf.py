@@ -4,13 +4,16 @@ import numpy as np
 import pytest
 
 from autoprune_lab.plugins.discovery import find_policy
+from autoprune_lab.schedule.budget import Budget
 from autoprune_lab.schedule.curve import FULL, whole_tokens
+from autoprune_lab.schedule.geometry import Geometry
 from autoprune_lab.schedule.policy import Signal, check_shape
 from policies.fixed import FixedPolicy
 from policies.layerwise import LayerwisePolicy
 from policies.logistic_adaptive import LogisticAdaptivePolicy
 from policies.staircase_blend import StaircaseBlendPolicy
 from policies.staircase_table import StaircaseTablePolicy
+from policies.withdrawal import WithdrawalPolicy
 
 
 def tokens(policy, n_layers=32, bits=0.0, n_vision=576):
@@ -36,6 +39,24 @@ def test_layerwise_takes_the_stages_of_sparsevlm():
     policy = LayerwisePolicy(depths=[2 / 32, 6 / 32, 15 / 32], keep=[0.5, 0.35, 0.2])
     assert tokens(policy, n_vision=100) == [100] * 2 + [50] * 4 + [35] * 9 + [20] * 17
     assert policy.depths == (0.0625, 0.1875, 0.46875)
+
+
+@pytest.mark.parametrize("n_layers", [1, 2, 16, 32, 61, 97])
+def test_withdrawal_is_all_or_nothing(n_layers):
+    first = max(round(0.46875 * n_layers), 1)
+    assert tokens(WithdrawalPolicy(), n_layers) == [576] * first + [0] * (n_layers - first)
+    assert tokens(WithdrawalPolicy(0.0), n_layers) == [576] + [0] * (n_layers - 1)
+    assert tokens(WithdrawalPolicy(1.0), n_layers) == [576] * n_layers
+
+
+@pytest.mark.parametrize("n_layers", [4, 32, 97])
+@pytest.mark.parametrize("depth", [0.0, 0.46875, 1.0])
+@pytest.mark.parametrize("part", [0.0, 0.3, 0.9])
+def test_a_budget_withdraws_after_the_layers_that_it_fills(n_layers, depth, part):
+    geometry = Geometry(n_layers, 64, 128, 4, 4, 16, n_vision=576, n_text=10)
+    shape, full = WithdrawalPolicy(depth).shape(Signal(n_layers)), n_layers // 2
+    found = Budget(mean_tokens=(full + part) * 576 / n_layers + 1e-9).fit(shape, geometry, free_from=0)
+    assert found.tolist() == [576] * full + [int(part * 576)] + [0] * (n_layers - full - 1)
 
 
 def test_logistic_has_the_published_defaults():
@@ -137,6 +158,8 @@ def test_staircases_by_a_number_are_valid_at_every_number(seed):
         (LayerwisePolicy, {"depths": (0.25, 0.5, 1.75)}),
         (LayerwisePolicy, {"keep": (0.25, 0.5, 0.125)}),
         (LayerwisePolicy, {"keep": (0.5, 0.25)}),
+        (WithdrawalPolicy, {"depth": -0.1}),
+        (WithdrawalPolicy, {"depth": float("nan")}),
         (LogisticAdaptivePolicy, {"k0": -0.1}),
         (LogisticAdaptivePolicy, {"floor": 1.5}),
         (LogisticAdaptivePolicy, {"gamma": float("nan")}),

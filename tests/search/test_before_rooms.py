@@ -47,10 +47,10 @@ SHELF = "space.policy.choices=[autoprune_official,complexity_spend,fixed,layerwi
 PRUNERS = {
     "autoprune_official": ["method=autoprune_official"],
     "mean_budget": ["method=autoprune_spend", "pruner.budget.scale=1.25"],
-    "contextual_merge": ["method=visionzip"],
+    "contextual_merge": ["method=visionzip", "pruner.recovery={compare: hidden, added: false}"],
     "keep_distinct": ["method=vispruner"],
     "per_view": ["policy=fixed", "scorer=per_view", "complexity=constant"],
-    "non_duplication": ["method=dart"],
+    "non_duplication": ["method=fastv", "scorer=non_duplication", "pruner.policy.keep=0.2223"],
     "max_min_diversity": ["method=divprune"],
     "rater_attention": ["method=sparsevlm"],
     "feature_norm": ["scorer=feature_norm", "complexity=attention_entropy"],

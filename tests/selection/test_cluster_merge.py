@@ -68,7 +68,7 @@ def test_centres_are_dense_and_apart():
 def test_distances_are_per_square_root_of_the_width():
     points = torch.tensor([[[0.0] * 4, [2.0] * 4, [3.0, 0.0, 0.0, 0.0]]])
     expected = torch.tensor([[[0, 4, 3], [4, 0, 13**0.5], [3, 13**0.5, 0]]]) / 2
-    torch.testing.assert_close(cluster_merge._distances(points), expected)
+    torch.testing.assert_close(cluster_merge.distances(points), expected)
 
 
 def test_tokens_that_lie_close_together_far_from_the_origin_are_told_apart(monkeypatch):

@@ -12,11 +12,12 @@ OLDER = tuple(int(part) for part in transformers.__version__.split(".")[:2]) < M
 
 _SORTED = {
     "exact": """
-        aria aya_vision chameleon cohere2_vision cohere_compass cosmos3_edge cosmos3_omni deepseek_ocr2
+        aria aya_vision blip-2 chameleon cohere2_vision cohere_compass cosmos3_edge cosmos3_omni deepseek_ocr2
         deepseek_vl deepseek_vl_hybrid emu3 ernie4_5_vl_moe exaone4_5 fast_vlm fuyu gemma3 gemma3n gemma4
         gemma4+shared gemma4_unified
         glm46v glm4v glm4v_moe glm_ocr glmga got_ocr2 granite4_vision granite_docling hunyuan_vl
-        hyperclovax_vision_v2 idefics2 idefics3 internvl janus kimi_k25 lfm2_vl lfm3_vl lighton_ocr llama4 llava
+        hyperclovax_vision_v2 idefics2 idefics3 instructblip instructblip+llama
+        instructblipvideo internvl janus kimi_k25 lfm2_vl lfm3_vl lighton_ocr llama4 llava
         llava+qwen3_moe llava_next llava_next_video llava_onevision minicpm_ocr minicpmv4_6 minicpmv4_7
         minimax_m3_vl mistral3 mistral3+ministral3 mistral3+mistral4 molmo2 muse_glimmer muse_spark
         nemotron_h_omni ovis2 paddleocr_vl paligemma paligemma+gemma2 perception_lm pp_chart2table qianfan_ocr
@@ -27,7 +28,10 @@ _SORTED = {
         diffusion_gemma
     """,
     "refused: goes through an encoder": """
-        blip-2 instructblip instructblipvideo
+        instructblip+t5
+    """,
+    "refused: an encoder reads its pictures": """
+        blip-2+t5
     """,
     "refused: hybrid": """
         inkling2 inkling_mm_model
@@ -50,6 +54,7 @@ _SORTED = {
 EXPECTED = {model_type: sorting for sorting, types in _SORTED.items() for model_type in types.split()}
 REPRESENTATIVES = [
     *(types.split()[0] for types in _SORTED.values()),
+    "blip-2",  # a language model inside with a `generate` of its own, learned positions
     "ernie4_5_vl_moe",  # experts of pictures, and of text
     "gemma3n",  # keys of earlier layers, several streams of hidden states
     "gemma4",  # heads of unlike sizes, videos

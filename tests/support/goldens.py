@@ -112,7 +112,9 @@ def _check(name: str, computed: Any, expected: Any) -> None:
     elif np.asarray(expected).dtype.kind in "iub":
         np.testing.assert_array_equal(array, np.asarray(expected), err_msg=name)
     else:
-        np.testing.assert_allclose(array, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max(), err_msg=name)
+        np.testing.assert_allclose(
+            array, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max(initial=0), err_msg=name
+        )
 
 
 def _check_digest(name: str, flat: np.ndarray, expected: dict[str, Any]) -> None:

@@ -359,3 +359,169 @@ def several_words(folder: Path) -> list[str]:
     """Files of the three benchmarks of task=several, and the words that say where each is."""
     writers = {"pope": pope_llava, "gqa": gqa_llava, "textvqa": textvqa_llava}
     return [f"task.tasks.{name}.path={write(folder / name)}" for name, write in writers.items()]
+
+
+def chartqa_parquet(folder: Path) -> Path:
+    rows = [
+        {
+            "type": "augmented_test" if i % 2 else "human_test", "question": "How many?", "answer": "20",
+            "image": struct(i),
+        }
+        for i in range(N)
+    ]  # fmt: skip
+    parquet(folder / "data" / "test-00000-of-00001.parquet", rows)
+    return folder
+
+
+def docvqa_parquet(folder: Path) -> Path:
+    rows = [
+        {
+            "questionId": str(i), "question": "Which year?", "question_types": ["form"], "image": struct(i), "docId": i,
+            "ucsf_document_id": f"doc{i}", "ucsf_document_page_no": "1", "answers": ["the year 1979", "1979"],
+        }
+        for i in range(N)
+    ]  # fmt: skip
+    parquet(folder / "DocVQA" / "validation-00000-of-00001.parquet", rows)
+    parquet(folder / "DocVQA" / "test-00000-of-00001.parquet", [rows[0] | {"answers": None}])
+    return folder
+
+
+OCR_TYPES = ("Digit String Recognition", "Doc-oriented VQA", "Handwritten Mathematical Expression Recognition")
+
+
+def ocrbench_parquet(folder: Path) -> Path:
+    rows = [
+        {
+            "dataset": "any", "question": "what is written?", "question_type": OCR_TYPES[i % 3], "answer": ["A + b"],
+            "image": struct(i),
+        }
+        for i in range(N)
+    ]  # fmt: skip
+    parquet(folder / "data" / "test-00000-of-00001.parquet", rows)
+    return folder
+
+
+def seedbench_parquet(folder: Path) -> Path:
+    rows = [
+        {
+            "question_id": str(i), "question": "What is it?", "choice_a": "a cat", "choice_b": "a dog", "choice_c": "a",
+            "choice_d": "b", "answer": "B", "data_id": f"p{i}", "data_type": "image", "question_type_id": 1 + i % 2,
+            "image": [struct(i)],
+        }
+        for i in range(N)
+    ]  # fmt: skip
+    film = rows[0] | {"data_type": "video", "question_type_id": 10, "image": [struct(0), struct(1)]}
+    parquet(folder / "data" / "test-00000-of-00001.parquet", [*rows, film])
+    return folder
+
+
+def mmmu_parquet(folder: Path) -> Path:
+    """Every other question is open; the first kind shows its second picture in an option."""
+    rows = []
+    for i in range(N):
+        asked = {"question_type": "multiple-choice", "options": "['red', '<image 2>']", "answer": "B"}
+        if i % 2:
+            asked = {"question_type": "open", "options": "[]", "answer": "['24/7', '3.43']"}
+        shown = {f"image_{k}": struct(100 * k + i) if k < 3 else None for k in range(1, 8)}
+        subject = "Math" if i % 2 else "Art_Theory"
+        rows.append({"id": f"validation_{subject}_{i}", "question": "See <image 1>?"} | asked | shown)
+    parquet(folder / "data" / "validation-00000-of-00001.parquet", rows)
+    return folder
+
+
+def hallusionbench_parquet(folder: Path) -> Path:
+    """Sets of two figures with two questions each."""
+    rows = [
+        {
+            "category": "VD", "subcategory": "chart" if i % 2 else "map", "visual_input": "1", "set_id": str(i),
+            "figure_id": str(figure), "question_id": str(question), "question": "Is it so?",
+            "gt_answer": str(figure ^ question), "image": struct(2 * i + figure),
+        }
+        for i in range(N)
+        for figure in (0, 1)
+        for question in (0, 1)
+    ]  # fmt: skip
+    parquet(folder / "data" / "image-00000-of-00001.parquet", rows)
+    return folder
+
+
+def refcoco_parquet(folder: Path) -> Path:
+    """Pictures of 40 x 30; two phrases a thing. The half test is not one that RefCOCO reports."""
+    rows = [
+        {
+            "question_id": str(i), "image": struct(i), "question": "", "answer": ["the cup", "left one"],
+            "bbox": [10.0, 15.0, 20.0, 15.0], "file_name": f"COCO_train2014_{i:012d}_{i}.jpg",
+        }
+        for i in range(N)
+    ]  # fmt: skip
+    for half, some in (("val", rows[:8]), ("testA", rows[8:10]), ("testB", rows[10:]), ("test", rows[:3])):
+        parquet(folder / "data" / f"{half}-00000-of-00001.parquet", some)
+    return folder
+
+
+def film(folder: Path, seed: int, n: int = 3) -> Path:
+    """A folder of frames: PyAV, which video files need, is not installed here."""
+    for k in range(n):
+        picture(folder / f"{k}.jpg", 1000 * seed + k)
+    return folder
+
+
+def videomme(folder: Path) -> Path:
+    rows = []
+    for i in range(N):
+        film(folder / "data" / f"v{i}", i)
+        rows.append(
+            {
+                "video_id": f"{i:03d}", "duration": ("short", "medium", "long")[i % 3], "videoID": f"v{i}",
+                "question_id": f"{i:03d}-1", "question": "What?", "options": ["A. One.", "B. Two."], "answer": "B",
+            }
+        )  # fmt: skip
+    parquet(folder / "videomme" / "test-00000-of-00001.parquet", rows)
+    return folder
+
+
+def mvbench(folder: Path) -> Path:
+    for task, place in (("action_count", "perception/videos"), ("moving_count", "clevrer/video_validation")):
+        rows = []
+        for i in range(N):
+            film(folder / "video" / place / f"{i}", i)
+            rows.append({"video": f"{i}.mp4", "question": "How often?", "candidates": ["1", "2", "3"], "answer": "2"})
+        as_json(folder / "json" / f"{task}.json", rows)
+    return folder
+
+
+def egoschema(folder: Path) -> Path:
+    rows = []
+    for i in range(N):
+        film(folder / "videos" / f"uid{i}", i)
+        lines = [f"{letter}. c cooks dish {letter}" for letter in "ABCDE"]
+        rows.append(
+            {"question_idx": str(i), "question": "What?", "video_idx": f"uid{i}", "option": lines, "answer": "1"}
+        )
+    parquet(folder / "Subset" / "test-00000-of-00001.parquet", rows)
+    return folder
+
+
+def mlvu(folder: Path) -> Path:
+    for task in ("1_plotQA", "6_anomaly_reco"):
+        rows = []
+        for i in range(N):
+            film(folder / "MLVU" / "video" / task / f"{i}", i)
+            rows.append({"video": f"{i}.mp4", "question": "What?", "candidates": ["Red", "Blue"], "answer": "Blue"})
+        as_json(folder / "MLVU" / "json" / f"{task}.json", rows)
+    as_json(folder / "MLVU" / "json" / "9_summary.json", [{"video": "0.mp4", "question": "Tell.", "answer": "So."}])
+    return folder
+
+
+def longvideobench(folder: Path) -> Path:
+    rows = []
+    for i in range(N):
+        film(folder / "videos" / f"{i}", i)
+        rows.append(
+            {
+                "id": f"q{i}", "video_path": f"{i}.mp4", "question": "What?", "candidates": ["x", "y", "z"],
+                "correct_choice": 1, "duration_group": (15, 60, 600, 3600)[i % 4],
+            }
+        )  # fmt: skip
+    as_json(folder / "lvb_val.json", rows)
+    return folder

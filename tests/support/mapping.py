@@ -19,7 +19,10 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 TYPES = tuple(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)
 IMAGE, VIDEO, OTHER, AUDIO, VOCAB = 63, 62, 61, 60, 64
 VARIANTS: dict[str, dict[str, Any]] = {
+    "blip-2+t5": {"model_type": "t5"},
     "gemma4+shared": {"num_kv_shared_layers": 2},
+    "instructblip+llama": {"model_type": "llama"},
+    "instructblip+t5": {"model_type": "t5"},
     "llava+qwen3_moe": {"model_type": "qwen3_moe"},
     "mistral3+ministral3": {"model_type": "ministral3"},
     "mistral3+mistral4": {"model_type": "mistral4"},
@@ -68,9 +71,18 @@ _INDEXER = {
     "indexer_n_heads": 2,
     "indexer_kv_heads": 1,
 }
+N_QUERIES, PIXELS = 8, 28  # of types whose tower runs: tokens of one picture, and its side
+_TOWER = {
+    f"{part}_config.{name}": value
+    for part in ("vision", "qformer")
+    for name, value in {
+        "hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 4,
+    }.items()
+} | {"vision_config.image_size": PIXELS, "qformer_config.vocab_size": VOCAB, "num_query_tokens": N_QUERIES}  # fmt: skip
+"""A small tower, and what turns its patches into tokens, which are run: such a type's `generate` takes pixels only."""
 EXCEPTIONS: dict[str, dict[str, Any]] = {
     "aya_vision": {"vision_config.num_attention_heads": 16},
-    "blip-2": {"image_token_index": IMAGE},
+    **{name: {"image_token_index": IMAGE} | _TOWER for name in ("blip-2", "instructblip", "instructblip+llama")},
     "chameleon": {"vocabulary_map": {"<image>": IMAGE}, "vq_config.base_channels": 32, "vq_config.num_embeddings": 64}
     | {name: SIZES[name] for name in _PLAIN},
     "cohere_compass": {"text_config.rope_parameters": {"full_attention": _ROPE | {"mrope_section": [2, 2, 2]}}},
@@ -115,8 +127,7 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
     "inkling2": {"vision_config.text_hidden_size": HIDDEN},
     "muse_spark": {"audio_config.out_hidden_size": HIDDEN, "vision_config.out_hidden_size": HIDDEN},
     "molmo2": {"image_patch_id": IMAGE},
-    "instructblip": {"image_token_index": IMAGE},
-    "instructblipvideo": {"video_token_index": VIDEO},
+    "instructblipvideo": {"video_token_index": VIDEO} | _TOWER,
     "llama4": {"vision_config.vision_output_dim": HIDDEN},
     "lfm2_vl": {"text_config.layer_types": ["conv", "full_attention", "conv"] * (N_LAYERS // 3)},
     "lfm3_vl": {
@@ -221,7 +232,8 @@ def tiny_model(model_type: str, attention: str | None = None, seed: int = 0, emp
                 module.register_parameter(name, nn.Parameter(torch.ones(weight.shape if weight.numel() < MANY else 0)))
         for name, buffer in module.named_buffers(recurse=False):
             if buffer.is_meta:
-                module.register_buffer(name, torch.zeros(buffer.shape if buffer.numel() < MANY else 0))
+                shape = buffer.shape if buffer.numel() < MANY else 0
+                module.register_buffer(name, torch.zeros(shape, dtype=buffer.dtype))
     return _drawn(model)
 
 

@@ -11,17 +11,18 @@ from unittest.mock import patch
 import torch
 from arms import ARMS
 from families import Sample
-from mapping import AUDIO, HIDDEN, IMAGE, OTHER, VIDEO, base, tiny_model
+from mapping import AUDIO, HIDDEN, IMAGE, N_QUERIES, OTHER, PIXELS, VIDEO, base, tiny_model
 from oracle import Oracle
 from short_oracle import Shortened
 from torch import Tensor, nn
 from torch.nn.functional import pad
-from transformers import PreTrainedModel
+from transformers import GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from autoprune_lab.decoder import prefill
 from autoprune_lab.decoder.meter import flop_counter
 from autoprune_lab.decoder.mixers import attention_of
+from autoprune_lab.models.visual_tokens import visual_token_ids
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import Budget
 from autoprune_lab.trace.trace import UnprunedWarning
@@ -105,15 +106,26 @@ class Tiny:
         """Built once."""
         return self.build()
 
-    def sample(self, size: str, tokens: Sequence[int] = (IMAGE,), seed: int = 0) -> Sample:
+    @cached_property
+    def token(self) -> int:
+        """What stands for its pictures: images', or videos' where it takes nothing else."""
+        return IMAGE if IMAGE in visual_token_ids(self.model.config) else VIDEO
+
+    def sample(self, size: str, tokens: Sequence[int] = (), seed: int = 0) -> Sample:
         """3 text tokens, then for each of `tokens` the start of a picture, a picture made of it, and text behind."""
         generator = torch.Generator().manual_seed(seed)
         rows, columns = GRIDS[size]
         text = lambda n: torch.randint(3, AUDIO, (n,), generator=generator)  # noqa: E731
         parts, given = [text(3)], {}
-        for token in tokens:
+        for token in tokens or (self.token,):
             n = rows * (columns + (self.model_type in NEWLINES))
             parts += [torch.tensor([OTHER]), torch.full((n,), token), text(TEXTS[size])]
+            if self.sees:
+                frames = (1,) * (token == VIDEO)
+                pixels = torch.randn(n // N_QUERIES, *frames, 3, PIXELS, PIXELS, generator=generator)
+                asked = torch.randint(3, AUDIO, (n // N_QUERIES, 4), generator=generator)
+                given |= {"pixel_values": pixels, "qformer_input_ids": asked}
+                continue
             given[KIND[token]] = torch.randn(n, HIDDEN, generator=generator)
             frames = self.frames if token == VIDEO else 1
             given[f"{KIND[token]}_grid_thw"] = torch.tensor([[frames, MERGE * rows, MERGE * columns]])
@@ -124,6 +136,9 @@ class Tiny:
         width = max(len(sample.ids) for sample in samples)
         rows = [(sample.ids, torch.ones_like(sample.ids)) for sample in samples]
         ids, mask = (torch.stack([pad(row[i], (width - len(row[i]), 0)) for row in rows]) for i in (0, 1))
+        if self.sees:
+            seen = {n: torch.cat([s.images[n] for s in samples]) for n in samples[0].images if n in self.takes}
+            return {"input_ids": ids, "attention_mask": mask} | seen
         inputs: dict[str, Any] = dict.fromkeys(self.required)
         inputs |= {"input_ids": ids, "attention_mask": mask, "mm_encoder_outputs": {}}
         if "mm_token_type_ids" in self.takes:
@@ -176,6 +191,12 @@ class Tiny:
     def n_unattended(self) -> int:
         """How many layers have no attention."""
         return sum(attention_of(layer) is None for layer in owner(self.model).layers)
+
+    @cached_property
+    def sees(self) -> bool:
+        """Does it make features of its own pixels, since its `generate` takes no others?"""
+        own = inspect.signature(self.model.generate).parameters
+        return "pixel_values" in own and type(self.model).generate is not GenerationMixin.generate
 
     @cached_property
     def takes(self) -> set[str]:
@@ -293,14 +314,16 @@ def _attaches(model_type: str) -> str:
 
 def takes_videos(tiny: Tiny) -> bool:
     """Does the type take videos, by a token of their own?"""
-    own = getattr(tiny.model.config, "video_token_id", None) == VIDEO and "pixel_values_videos" in tiny.takes
+    own = tiny.token == IMAGE and getattr(tiny.model.config, "video_token_id", None) == VIDEO
+    own = own and "pixel_values_videos" in tiny.takes
     return own and tiny.model_type not in FRAMES
 
 
 def _cells(tiny: Tiny) -> dict[str, str]:
     long, short = tiny.sample("long", seed=1), tiny.sample("short", seed=2)
-    cells = {"image": tried(check, tiny, [long])}
-    if cells["image"].startswith("stock model:"):
+    first = KIND[tiny.token]
+    cells = {first: tried(check, tiny, [long])}
+    if cells[first].startswith("stock model:"):
         return cells
     cells["batch"] = tried(check, tiny, [long, short])
     if takes_videos(tiny):
@@ -396,6 +419,7 @@ def check_compact(tiny: Tiny, sample: Sample) -> str:
 
 def check_flops(tiny: Tiny, sample: Sample) -> str:
     """FLOPs of the trace are what torch counts in the decoder."""
+    tiny.model.requires_grad_(False)  # torch's counter would ask BLIP-2's query tokens for their gradient
     names = {module: name for name, module in tiny.model.named_modules()}
     with pruner_for(tiny, "stairs").attach(tiny.model) as trace, flop_counter() as counter:
         tiny.model(**tiny.batch([sample]))

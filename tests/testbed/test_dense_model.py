@@ -10,9 +10,9 @@ from autoprune_lab.tasks.dense import DenseTask
 from policies.fixed import FixedPolicy
 
 
-@pytest.fixture(scope="module")
-def vlm() -> VLM:
-    return load_model("embedded:dense-s0")
+@pytest.fixture(scope="module", params=["embedded:dense-s0", "embedded:dense-s1"])
+def vlm(request: pytest.FixtureRequest) -> VLM:
+    return load_model(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +20,9 @@ def prepared(vlm: VLM):
     return prepare(vlm, DenseTask("report", 10))
 
 
-def test_it_is_small():
-    folder = check_checkpoint("embedded:dense-s0")
+@pytest.mark.parametrize("seed", [0, 1])
+def test_it_is_small(seed: int):
+    folder = check_checkpoint(f"embedded:dense-s{seed}")
     assert sum(file.stat().st_size for file in folder.iterdir()) <= 8e6
 
 

@@ -6,7 +6,6 @@ import torch
 from seeing import first_losses, placed
 
 from autoprune_lab.testbed.build import build_untrained
-from autoprune_lab.testbed.dense import lessons as lessons_of
 from autoprune_lab.testbed.dense import losses, questions
 from autoprune_lab.testbed.dense.course import COURSE
 from autoprune_lab.testbed.dense.layout import layout
@@ -90,6 +89,5 @@ def test_a_few_steps_learn_to_see(lessons):
 
 def test_a_scene_without_a_lone_thing_in_a_corner_is_asked_something_else(monkeypatch):
     """The lesson's groups are fixed to the one that has no question, in scenes of which none is left."""
-    monkeypatch.setattr(lessons_of, "WEIGHTS", {"where": 1})
     monkeypatch.setattr(questions, "_alone", lambda scene: [])
-    assert set(make_lesson(np.random.default_rng(0)).kind.tolist()) == {KINDS.index("exist")}
+    assert set(make_lesson(np.random.default_rng(0), {"where": 1.0}).kind.tolist()) == {KINDS.index("exist")}

@@ -208,7 +208,10 @@ def test_an_interrupted_training_goes_on_in_either_stage_and_a_finished_one_stay
 
 def test_polishing_goes_on_where_it_stopped_and_saves_the_running_mean(tmp_path, monkeypatch, stages, capsys):
     """Of three steps the first gives the mean, each later one a quarter of it."""
-    polished = replace(COURSE_OF_STEPS, polish=Polish(3, make_lesson, losses.answer_loss, rate=20.0, memory=0.75))
+    polished = replace(
+        COURSE_OF_STEPS,
+        polish=Polish(3, make_lesson, lambda reading, _: losses.answer_loss(reading), rate=20.0, memory=0.75),
+    )
     seen = []
 
     class Watched(run.Optimiser):

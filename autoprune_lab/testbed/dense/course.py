@@ -30,6 +30,11 @@ def terms(probes: losses.Probes, reading: Reading, lessons: Lessons) -> dict[str
     }
 
 
+def polish_loss(reading: Reading, lessons: Lessons) -> torch.Tensor:
+    """Answers, and where to look: counting stays less exact without it."""
+    return answer_loss(reading) + 0.2 * losses.looking_loss(reading, lessons)
+
+
 def tally(reading: Reading, lessons: Lessons) -> torch.Tensor:
     """Right and asked questions per kind."""
     return right_by_kind(reading, lessons.kind.flatten(), len(KINDS))
@@ -50,5 +55,5 @@ COURSE = Course(
     terms=terms,
     tally=tally,
     half=True,
-    polish=Polish(300, partial(make_lesson, weights=COUNTING), answer_loss),
+    polish=Polish(500, partial(make_lesson, weights=COUNTING), polish_loss),
 )

@@ -27,8 +27,8 @@ N_PATCHES = GRID * GRID
 START = N_PATCHES  # column of <s> behind the patches: where a row looks that has nothing to look at
 PREFIX = 2 + N_PATCHES  # <s> USER: and the picture
 COUNT_SHARE = 4  # of <s> against 1 of each counted thing: what it gets then tells 8 from 9
-WEIGHTS = {"exist": 1, "where": 0.7, "relation": 1.3, "few": 1.5, "many": 3, "read": 1, "trail": 5}
-COUNTING = WEIGHTS | {"few": 4, "many": 10}  # to polish: it is learned last, and needs the most precise weights
+WEIGHTS = {"exist": 1.0, "where": 0.7, "relation": 1.3, "few": 1.5, "many": 3.0, "read": 1.0, "trail": 5.0}
+COUNTING = WEIGHTS | {"few": 4.0, "many": 10.0}  # to polish: it is learned last, and needs the most precise weights
 HOP_WEIGHTS = (0.1, 0.2, 0.3, 0.4)  # of scenes by the hops of their trail: long ones are learned last
 LONGEST_FIRST = 2 / 3  # how often a scene is asked for the longest of its trails
 

@@ -13,7 +13,7 @@ from autoprune_lab.testbed.training.reader import Reading
 
 @dataclass(frozen=True)
 class Polish:
-    """A last stage: answers alone, at a small learning rate, and the running mean of the weights is what is saved.
+    """A last stage at a small learning rate; the running mean of the weights is what is saved.
 
     `rate`: of the learning rates of before, falling to 0. `memory`: part of the mean that a step leaves as it was.
     Source: arXiv 1803.05407 (averaged weights).
@@ -22,7 +22,7 @@ class Polish:
 
     steps: int
     make_lesson: Callable[[np.random.Generator], Any]
-    loss: Callable[[Reading], Tensor]
+    loss: Callable[[Reading, Any], Tensor]  # reading, lessons
     rate: float = 0.06
     memory: float = 0.99
 

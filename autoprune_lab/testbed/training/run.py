@@ -2,10 +2,12 @@
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -23,11 +25,11 @@ from autoprune_lab.testbed.training.token_code import place_code
 CHECKPOINT_EVERY = 100
 REPORT_EVERY = 50
 MUON_LR, ADAM_LR, DECAY = 0.02, 3e-3, 0.6  # of the whole
-FIRST_LESSONS, APART, RESUMED = (
-    (1000, 2000, 3000),
-    1_000_000,
-    7919,
-)  # lesson seeds: of each stage, of ranks, of resumed runs
+FIRST_LESSONS = (1000, 2000, 3000)  # lesson seeds of the stages
+APART, RESUMED = 1_000_000, 7919  # what ranks and resumed runs add to them
+
+Terms = dict[str, torch.Tensor]
+"""Losses by name."""
 
 
 def train(course: Course, out: Path, seed: int = 0, steps: int | None = None) -> None:
@@ -119,20 +121,15 @@ def train_whole(
 ) -> None:
     """Stage 2: decoder from scratch on answers, guided by where to look; the guidance fades from two thirds on."""
     optimiser = Optimiser([*_parts(model), (probes, 1.0, False)], MUON_LR, ADAM_LR, DECAY, steps)
-    first = _resume(checkpoint, model, probes, optimiser)
-    start, tally = time.time(), torch.zeros(len(course.figures) + 1, len(course.kinds))
-    lessons_from = lesson_batches(course.make_lesson, FIRST_LESSONS[1] + seed + RESUMED * first, course.batch)
-    for step, lessons in zip(range(first, steps), lessons_from, strict=False):
-        reading = read(model, lessons, course.watched, course.half)
+
+    def learn(step: int, reading: Reading, lessons: Any) -> Terms:
         guide = min(1.0, 3 * (1 - step / steps))
         terms = course.terms(probes, reading, lessons)
         optimiser.step(terms["answer"] + guide * sum(value for name, value in terms.items() if name != "answer"))
-        tally += course.tally(reading, lessons)
-        if checkpoint.writes and (step % REPORT_EVERY == 0 or step == steps - 1):
-            _report(course, step, time.time() - start, terms, tally, reading, checkpoint.file.with_name("log.jsonl"))
-            tally.zero_()
-        if (step + 1) % CHECKPOINT_EVERY == 0:
-            checkpoint.keep(step + 1, model, probes, optimiser)
+        return terms
+
+    first_lesson = FIRST_LESSONS[1] + seed
+    _run(course, model, probes, optimiser, checkpoint, course.make_lesson, first_lesson, steps, learn)
 
 
 def polish(
@@ -141,22 +138,42 @@ def polish(
     """Stage 3, see `Polish`; the model gets the mean weights at its end."""
     optimiser = Optimiser(_parts(model), stage.rate * MUON_LR, stage.rate * ADAM_LR, DECAY, stage.steps)
     averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(stage.memory))  # type: ignore[no-untyped-call]
-    first = _resume(checkpoint, model, averaged, optimiser)
-    start, tally = time.time(), torch.zeros(len(course.figures) + 1, len(course.kinds))
-    lessons_from = lesson_batches(stage.make_lesson, FIRST_LESSONS[2] + seed + RESUMED * first, course.batch)
-    for step, lessons in zip(range(first, stage.steps), lessons_from, strict=False):
-        reading = read(model, lessons, frozenset(), course.half)
-        answer = stage.loss(reading)
-        optimiser.step(answer)
+
+    def learn(_: int, reading: Reading, lessons: Any) -> Terms:
+        loss = stage.loss(reading, lessons)
+        optimiser.step(loss)
         averaged.update_parameters(model)
+        return {"loss": loss}
+
+    first_lesson = FIRST_LESSONS[2] + seed
+    _run(course, model, averaged, optimiser, checkpoint, stage.make_lesson, first_lesson, stage.steps, learn)
+    model.load_state_dict(averaged.module.state_dict())
+
+
+def _run(
+    course: Course,
+    model: LlavaForConditionalGeneration,
+    beside: nn.Module,
+    optimiser: Optimiser,
+    checkpoint: Checkpoint,
+    make_lesson: Callable[[np.random.Generator], Any],
+    first_lesson: int,
+    steps: int,
+    learn: Callable[[int, Reading, Any], Terms],
+) -> None:
+    """The steps of a stage that are missing: `learn` from what was read, and say what it cost; report, and keep."""
+    first = _resume(checkpoint, model, beside, optimiser)
+    start, tally = time.time(), torch.zeros(len(course.figures) + 1, len(course.kinds))
+    lessons_from = lesson_batches(make_lesson, first_lesson + RESUMED * first, course.batch)
+    for step, lessons in zip(range(first, steps), lessons_from, strict=False):
+        reading = read(model, lessons, course.watched, course.half)
+        terms = learn(step, reading, lessons)
         tally += course.tally(reading, lessons)
-        if checkpoint.writes and (step % REPORT_EVERY == 0 or step == stage.steps - 1):
-            log = checkpoint.file.with_name("log.jsonl")
-            _report(course, step, time.time() - start, {"answer": answer}, tally, reading, log)
+        if checkpoint.writes and (step % REPORT_EVERY == 0 or step == steps - 1):
+            _report(course, step, time.time() - start, terms, tally, reading, checkpoint.file.with_name("log.jsonl"))
             tally.zero_()
         if (step + 1) % CHECKPOINT_EVERY == 0:
-            checkpoint.keep(step + 1, model, averaged, optimiser)
-    model.load_state_dict(averaged.module.state_dict())
+            checkpoint.keep(step + 1, model, beside, optimiser)
 
 
 def _parts(model: LlavaForConditionalGeneration) -> list[tuple[nn.Module, float, bool]]:
@@ -181,7 +198,7 @@ def _report(
     course: Course,
     step: int,
     seconds: float,
-    terms: dict[str, torch.Tensor],
+    terms: Terms,
     tally: torch.Tensor,
     reading: Reading,
     log: Path,

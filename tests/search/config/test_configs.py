@@ -126,7 +126,7 @@ def test_a_place_below_the_home_folder_is_found(monkeypatch):
     [
         ("policy=null", "unknown policy 'null'; available: autoprune_official, "),
         ("budget=0.35", "unknown budget '0.35'; available: flops, mean, none, official, tokens"),
-        ("~task", "~task: an experiment needs its task; to change it: task=NAME, of dense, "),
+        ("~task", "~task: an experiment needs its task; to change it: task=NAME, of chartqa, "),
         ("pruner.policy=fixed", "pruner.policy=fixed: did you mean policy=fixed?"),
         ("==", "cannot read '==': write KEY=VALUE"),
     ],

@@ -51,7 +51,7 @@ def test_split_and_number_are_those_of_the_task_and_of_the_report():
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["task=pope,gq"], "unknown task 'gq'; did you mean gqa?; available: dense, "),
+        (["task=pope,gq"], "unknown task 'gq'; did you mean gqa?; available: chartqa, dense, "),
         (["task=pope,several"], "unknown task 'several'"),
         (["task=pope,pope"], "task=pope,pope names pope twice: name each once"),
         (

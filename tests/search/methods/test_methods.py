@@ -67,8 +67,30 @@ def test_every_method_keeps_within_a_budget_of_flops_and_of_tokens(method):
         ("fastervlm", {0: (144, 0)}),
         ("vispruner", {0: (64, 64)}),
         ("visionzip", {0: (54, 10)}),
+        ("prumerge", {0: (0, 41)}),
+        ("prumerge_plus", {0: (0, 144)}),
+        ("tome", {0: (0, 192)}),
+        ("pact", {0: (576, 0), 5: (0, 165)}),
+        ("ficoco_l", {0: (576, 0)} | {11 + i: (0, 534 - 42 * i) for i in range(13)}),
         ("divprune", {0: (56, 0)}),
-        ("dart", {0: (576, 0), 2: (128, 0)}),
+        ("dart", {0: (576, 0), 2: (4, 128)}),
+        ("feather", {0: (576, 0), 8: (219, 0), 16: (19, 0)}),
+        ("info_horizon", {0: (284, 0), 20: (38, 0)}),
+        ("pooling", {0: (0, 144)}),
+        ("vtw", {0: (576, 0), 15: (0, 0)}),
+        ("window_uniform", {0: (576, 0), 2: (144, 0)}),
+        ("evs", {0: (144, 0)}),
+        ("vidcom2", {0: (144, 0)}),
+        ("dycoke", {0: (0, 284)}),
+        ("fastvid", {0: (0, 57)}),
+        ("holitom", {0: (0, 57)}),
+        ("mmr", {0: (144, 0)}),
+        ("scope", {0: (64, 0)}),
+        ("gprune", {0: (288, 0)}),
+        ("cdpruner", {0: (64, 0)}),
+        ("trim", {0: (119, 1)}),
+        ("hiprune", {0: (4, 188)}),
+        ("holov", {0: (0, 64)}),
         ("sparsevlm", {0: (576, 0), 2: (291, 9), 6: (196, 4), 15: (107, 3)}),
     ],
 )
@@ -85,10 +107,27 @@ def test_visionzip_has_its_published_split_at_each_of_its_budgets(mean, dominant
     assert (found.tokens == mean).all()
 
 
-@pytest.mark.parametrize("method", ["visionzip", "vispruner"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "visionzip",
+        "vispruner",
+        "prumerge",
+        "prumerge_plus",
+        "tome",
+        "pooling",
+        "dycoke",
+        "fastvid",
+        "holitom",
+        "trim",
+        "hiprune",
+        "holov",
+    ],
+)
 def test_what_is_split_before_layer_0_is_not_split_again(method):
     found = plan(method, flops_ratio=0.37)
     assert (found.merged[0, 1:] == 0).all()
+    assert (found.kept[0, 1:] == found.tokens[0, 0]).all()
     assert len(set(found.tokens[0].tolist())) == 1
 
 

@@ -1,0 +1,43 @@
+"""Greedy selection: one token after the other, as the scores of a scorer. What greedy scorers share."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor
+
+Pick = Int[Tensor, "batch 1"]
+
+
+def picking_order(
+    left: Bool[Tensor, "batch vision"],
+    value: Float[Tensor, "batch vision"],
+    after: Callable[[int, Pick], Float[Tensor, "batch vision"]],
+) -> Float[Tensor, "batch vision"]:
+    """Minus the place, from 0, at which each token of `left` is picked: the one of highest value, the first of equals.
+
+    `value` is that of the first step, `after(place, pick)` gives the next step's. A scorer does not know how many
+    tokens stay, so there is one step per visual token. A sample of which nothing is left picks token 0, in vain.
+    """
+    scores = torch.zeros_like(value)
+    for place in range(value.shape[1]):
+        pick = value.masked_fill(~left, -torch.inf).argmax(-1, keepdim=True)
+        left = left.scatter(1, pick, False)
+        scores = scores - left.float()
+        value = after(place, pick)
+    return scores
+
+
+def row_at(matrix: Shaped[Tensor, "batch n m"], pick: Pick) -> Shaped[Tensor, "batch m"]:
+    """Each sample's row at its pick."""
+    return matrix.take_along_dim(pick[..., None], 1)[:, 0]
+
+
+def extent(
+    values: Float[Tensor, "batch vision"], real: Bool[Tensor, "batch vision"]
+) -> tuple[Float[Tensor, "batch 1"], Float[Tensor, "batch 1"]]:
+    """The least of each sample's real values, and how far the largest is from it; 0 and 0 where none is real."""
+    low = values.masked_fill(~real, torch.inf).amin(-1, keepdim=True)
+    high = values.masked_fill(~real, -torch.inf).amax(-1, keepdim=True)
+    some = real.any(-1, keepdim=True)
+    return torch.where(some, low, 0.0), torch.where(some, high - low, 0.0)

@@ -1,0 +1,72 @@
+"""VidCom2: frames unlike the video get more tokens, and in each frame those unlike frame and video stay."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from autoprune_lab.evidence.evidence import Evidence
+from autoprune_lab.selection.videos import frames, one_by_one
+
+_KERNELS = (0.125, 0.25, 0.5, 1.0, 2.0)
+
+
+def vidcom2(evidence: Evidence, temperature: float = 0.01) -> Float[Tensor, "batch vision"]:
+    """Minus the retention ratio at which VidCom2 begins to keep a token; above 0 for what it always keeps.
+
+    A frame's share of the ratio is 1 + p - mean p, p the softmax over frames of the mean unlikeness to the video, at
+    `temperature`; it keeps the tokens of least `likeness`, at least one. A larger ratio takes no token away, so the
+    top n are VidCom2's set for every n that it can keep. Every video is scored by itself at one ratio for all; an
+    image is a video of one frame; tokens without a place, as row ends, come first of all.
+
+    Source: arXiv 2505.14454 (VidCom2), github.com/xuyang-liu16/VidCom2 at 944a17d, its code rather than its first text.
+    Differs: where fewer tokens are planned than there are frames, the frames of largest share have one each; the end of
+    a row keeps its place, in the official code those of a frame stand behind its tokens.
+    """
+    if not temperature > 0:
+        raise ValueError(f"temperature={temperature} must be > 0: the softmax over frames divides by it")
+    picture, frame = frames(evidence)
+    scores = torch.full(picture.shape, 2.0, dtype=torch.double, device=picture.device)
+    for sample, slots in one_by_one(picture):
+        which = frame[sample, slots].contiguous()
+        which = torch.searchsorted(torch.tensor(sorted(set(which.tolist())), device=which.device), which)
+        scores[sample, slots] = _entry(evidence.hidden[sample, slots].float(), which, temperature)
+    return scores
+
+
+def likeness(
+    tokens: Float[Tensor, "n hidden"], frame: Int[Tensor, "n"]
+) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
+    """How like each token of a video is to all of it, and to its frame: sums of five Gaussians of the distance.
+
+    Distances to the mean of the tokens, of unit length, in the half of the channels that vary least.
+    """
+    n_channels = max(1, tokens.shape[1] // 2)
+    unit = normalize(tokens[:, tokens.var(0, correction=0).argsort(stable=True)[:n_channels]], dim=-1)
+    members = (torch.arange(int(frame.max()) + 1, device=frame.device)[:, None] == frame).to(unit.dtype)
+    centre = members @ unit / members.sum(1, keepdim=True)
+    return _kernels(unit - unit.mean(0)), _kernels(unit - centre[frame])
+
+
+def shares(of_video: Float[Tensor, "n"], frame: Int[Tensor, "n"], temperature: float) -> Float[Tensor, "frames"]:
+    """What the retention ratio is multiplied by, frame by frame: above 0, 1 on average."""
+    n_frames = int(frame.max()) + 1
+    sums = of_video.new_zeros(n_frames).index_add(0, frame, of_video)
+    p = (-(sums / frame.bincount(minlength=n_frames)) / temperature).softmax(0)
+    return 1 + p - p.mean()
+
+
+def _entry(tokens: Tensor, frame: Tensor, temperature: float) -> Float[Tensor, "n"]:
+    of_video, of_frame = likeness(tokens, frame)
+    order = (of_video + of_frame).argsort(stable=True)
+    order = order[frame[order].argsort(stable=True)]  # frame by frame, the least like first
+    sizes = frame.bincount()
+    rank = torch.arange(len(frame), device=frame.device) - (sizes.cumsum(0) - sizes)[frame[order]]
+    # round(ratio * share * n) passes `rank` at this ratio
+    ratio = (rank + 0.5) / (sizes * shares(of_video, frame, temperature).double())[frame[order]]
+    return torch.empty_like(ratio).scatter(0, order, torch.where(rank == 0, 1 - ratio, -ratio))
+
+
+def _kernels(apart: Float[Tensor, "n width"]) -> Float[Tensor, "n"]:
+    square = apart.square().sum(-1)
+    return torch.stack([(-square / (2 * width)).exp() for width in _KERNELS]).sum(0)
