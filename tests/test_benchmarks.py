@@ -2,18 +2,24 @@
 
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from autoprune_lab.evaluation.timing import interleaved
-from benchmarks import prefill, throughput
+from autoprune_lab.schedule.flops import flops_ratio
+from autoprune_lab.schedule.geometry import Geometry
+from autoprune_lab.statistics.adaptivity import ADAPTIVE, FIXED
+from benchmarks import adaptivity, prefill, throughput
 from benchmarks.arms import pruners
 from benchmarks.ragged import alike, entering_tokens, padding_percent, told, unequal_prompts
 from benchmarks.random_llava import Prompt, pixel_inputs, random_llava
 from benchmarks.timing import Workload, sliced
+from search.methods.adaptivity import SHUFFLED, UNPRUNED
 from search.methods.arms import ALWAYS
+from search.methods.ceiling import EQUAL, HINDSIGHT, IN_MEAN, ORACLE, Arm
 
 VISION = 36
 
@@ -139,3 +145,40 @@ def test_samples_a_second_are_written_for_every_arm(monkeypatch, tmp_path, capsy
     for row in others:
         assert row["speed_best"] == pytest.approx(row["samples_per_s_best"] / unpruned["samples_per_s_best"])
     assert "fastv" in capsys.readouterr().out
+
+
+def told_arm(name: str, scores: list[float]) -> Arm:
+    return Arm(name, np.array(scores), mean_tokens=40.0, flops_ratio=0.25)
+
+
+def test_gains_of_an_adaptive_policy_are_pooled_over_models():
+    """Two models of two kinds, four samples each: the second kind is lost by the fixed curve, won by the others."""
+    won, lost = [1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 0.0, 0.0]
+    ceilings = [(f"{who}, {how}", won) for who in (ORACLE, HINDSIGHT) for how in (EQUAL, IN_MEAN)]
+    several = [(UNPRUNED, won), (FIXED, lost), (ADAPTIVE, [1.0, 1.0, 1.0, 0.0]), (SHUFFLED, lost), *ceilings]
+    compared = SimpleNamespace(kinds=["a", "a", "b", "b"], in_mean=False, arms=[told_arm(*one) for one in several])
+    compared.arm = lambda name: next(arm for arm in compared.arms if arm.name == name)
+    methods = {name: told_arm(name, [0.0] * 4) for name in adaptivity.METHODS}
+    models = [SimpleNamespace(model=f"m{i}", compared=compared, methods=methods) for i in range(2)]
+    for one in models:
+        one.scores = lambda name: methods[name].scores if name in methods else compared.arm(name).scores
+    found = adaptivity.pooled(models)
+    assert found["gain_over_fixed"][0] == 25
+    assert found["gain_over_pdrop"][0] == 75
+    assert found["share_of_headroom"][0] == 0.5
+    assert found["kept"] == 0.75
+    table = adaptivity.markdown([found], {"m0": [found]}).splitlines()
+    assert len(table) == 4
+    assert len({line.count("|") for line in table}) == 1
+    assert "| +25.0 [" in table[-1]
+    assert "| 50% [" in table[-1]
+
+
+def test_a_budget_in_tokens_is_never_above_its_flops_ratio():
+    geometry = Geometry(16, 96, 264, 4, 4, 24, n_vision=144, n_text=20)
+    tokens = adaptivity.tokens_at(SimpleNamespace(geometries=[geometry]), 0.3)
+
+    def dearest(tokens: float) -> float:
+        return flops_ratio(geometry, np.clip(tokens * 16 - 144 * np.arange(16), 0, 144).astype(int))
+
+    assert dearest(tokens) <= 0.3 < dearest(tokens + 0.11)

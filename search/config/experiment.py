@@ -168,7 +168,8 @@ class Experiment:
 
         They probe where this one does, and open as it does unless their own words say how.
         """
-        return {name: self._arm(name, overrides) for name, overrides in self.typed.report.arms.items()}
+        arms = self.typed.report.arms.items()
+        return {name: self._arm(name, overrides) for name, overrides in arms if overrides is not None}
 
     def report_settings(self, typed: Collection[str] = ()) -> dict[str, Any]:
         """The task's fields, those of `report.task` changed.

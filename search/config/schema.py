@@ -37,12 +37,12 @@ class SearchSettings:
 
 @dataclass
 class ReportSettings:
-    """What is evaluated after a study: FLOPs ratios, points of the front, task fields, arms as overrides."""
+    """What is evaluated after a study: FLOPs ratios, points of the front, task fields, arms as overrides (null: without this one)."""
 
     ratios: list[float] = field(default_factory=list)
     points: int = 6
     task: dict[str, Any] = field(default_factory=dict)
-    arms: dict[str, list[str]] = field(default_factory=dict)
+    arms: dict[str, list[str] | None] = field(default_factory=dict)
 
 
 class Replayed(NamedTuple):
