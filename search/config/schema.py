@@ -37,7 +37,7 @@ class SearchSettings:
 
 @dataclass
 class ReportSettings:
-    """What is evaluated after a study: FLOPs ratios, points of the front, task fields, arms as overrides (null: none)."""
+    """What is evaluated after a study: FLOPs ratios, points of the front, task fields, arms as overrides or null."""
 
     ratios: list[float] = field(default_factory=list)
     points: int = 6
