@@ -14,12 +14,13 @@ from autoprune_lab.decoder.costs import CostError, described
 from autoprune_lab.decoder.deepstack import adds_features, is_known
 from autoprune_lab.decoder.mixers import OTHERS, attention_of, leaks, takes_keys
 from autoprune_lab.models.errors import one_line
-from autoprune_lab.models.visual_tokens import visual_token_ids
+from autoprune_lab.models.visual_tokens import MARKS, visual_token_ids
 from autoprune_lab.schedule.geometry import Geometry
 
 _INNER_NAMES = ("language_model", "text_model", "model", "decoder", "backbone")
 _TOWER_NAMES = ("vision_tower", "visual", "vision_model")
-_FINAL_NORMS = ("norm", "final_layernorm", "final_layer_norm", "ln_f", "norm_f")
+_SPEAKERS = ("language_model", "text_model")
+_FINAL_NORMS = ("norm", "final_layernorm", "final_layer_norm", "layer_norm", "ln_f", "norm_f")
 _FULL, _SLIDING, _CHUNKED = "full_attention", "sliding_attention", "chunked_attention"
 _ATTENTION = {_FULL, _SLIDING, _CHUNKED}
 
@@ -31,7 +32,7 @@ SHARED = "shared_kv_states"
 class Anatomy:
     """`decoder` owns `layers`, `config` is its (text) config, `tower` the vision tower if there is one.
 
-    `visual_ids` are the tokens that stand for images and videos.
+    `visual_ids` are the tokens that stand for images and videos; empty: the model is told where these go, by `MARKS`.
     """
 
     model: PreTrainedModel
@@ -65,7 +66,7 @@ class Anatomy:
     @property
     def speaker(self) -> Any:
         """The whole language model inside, whose own `generate` the model's calls (BLIP-2); None: it has one itself."""
-        inner = getattr(self.model, "language_model", None)
+        inner = next((getattr(self.model, name) for name in _SPEAKERS if hasattr(self.model, name)), None)
         hands_on = getattr(type(self.model), "generate", None) is not GenerationMixin.generate
         return inner if hands_on and isinstance(inner, GenerationMixin) else None
 
@@ -171,9 +172,10 @@ def _tower(model: nn.Module) -> nn.Module | None:
 
 
 def _visual_ids(model: PreTrainedModel) -> tuple[int, ...]:
-    if ids := visual_token_ids(model.config):
-        return ids
-    raise ValueError(f"{type(model).__name__} is not supported: its config has no image_token_id or video_token_id")
+    ids = visual_token_ids(model.config)
+    if not ids and MARKS not in _names(model):
+        raise ValueError(f"{type(model).__name__} is not supported: its config has no image_token_id or video_token_id")
+    return ids
 
 
 def _refuse(model: object, problem: str | None) -> None:

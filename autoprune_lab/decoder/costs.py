@@ -280,7 +280,13 @@ def _twin(decoder: Any) -> Any:
         weights = [weight for weight in module._parameters.values() if weight is not None and weight.ndim == 3]
         if weights:  # one matrix an expert
             module.forward = _by_shape(module.forward, weights)
+        if hasattr(module, "make_weights"):  # a table of positions, which would be computed for as many as are run
+            module.make_weights = _leave
     return twin
+
+
+def _leave(*sizes: Any) -> None:
+    """Shapes alone are looked up in a table of any length."""
 
 
 def _by_shape(forward: Callable[..., Any], weights: Sequence[Tensor]) -> Callable[..., Any]:
