@@ -22,7 +22,8 @@ _TOWER_NAMES = ("vision_tower", "visual", "vision_model")
 _SPEAKERS = ("language_model", "text_model")
 _FINAL_NORMS = ("norm", "final_layernorm", "final_layer_norm", "layer_norm", "ln_f", "norm_f")
 _FULL, _SLIDING, _CHUNKED = "full_attention", "sliding_attention", "chunked_attention"
-_ATTENTION = {_FULL, _SLIDING, _CHUNKED}
+_REFERENCE = "reference_sliding_attention"
+_ATTENTION = {_FULL, _SLIDING, _CHUNKED, _REFERENCE}
 
 SHARED = "shared_kv_states"
 """The argument in which layers hand on keys and values, by kind of layer; once by the layer that made them."""
@@ -89,14 +90,18 @@ class Anatomy:
         return max((i for i in self.attentive if i <= layer), default=None)
 
     def kind(self, layer: int) -> str:
-        """full_attention, sliding_attention or chunked_attention; of a layer without attention, see `mixers`."""
+        """One of `_ATTENTION`; of a layer without attention, see `mixers`."""
         kinds = getattr(self.config, "layer_types", None)
         windowed = getattr(self.config, "sliding_window", None) is not None
         return kinds[layer] if kinds else _SLIDING if windowed else _FULL
 
     def window(self, layer: int) -> int | None:
         """How many tokens back, itself included, a token of this layer sees; None: all."""
-        return self.config.sliding_window if self.kind(layer) == _SLIDING else None
+        return self.config.sliding_window if self.kind(layer) in (_SLIDING, _REFERENCE) else None
+
+    def refers(self, layer: int) -> bool:
+        """Does every token of this layer see the whole prompt before it, beside its window (Unlimited-OCR)?"""
+        return self.kind(layer) == _REFERENCE
 
     def chunk(self, layer: int) -> int | None:
         """How long the stretches of the prompt are that a token of this layer sees one of; None: it sees all."""
@@ -215,7 +220,7 @@ def _problems(anatomy: Anatomy) -> Iterator[str]:
         yield "none of its decoder layers has attention"
     if any(map(leaks, layers)):
         yield f"a bias in the input projection of its {sorted(kinds & OTHERS)} layers would carry padding along"
-    if "flash" in implementation and kinds & {_SLIDING, _CHUNKED}:
+    if "flash" in implementation and kinds & {_SLIDING, _CHUNKED, _REFERENCE}:
         yield "flash attention counts windows and chunks in pruned tokens; load it with attn_implementation='sdpa'"
     if any(takes_keys(layer) and SHARED not in _names(attention_of(layer)) for layer in layers):
         yield f"decoder layers reuse the keys and values of earlier ones, and are not handed them as `{SHARED}`"

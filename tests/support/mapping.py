@@ -162,6 +162,7 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
     "step3p7": {"text_config.sliding_window": 24},
     "qwen3_5": _LINEAR,
     "qwen3_5_moe": _LINEAR,
+    "unlimited_ocr": {"text_config.num_key_value_heads": 4},  # its eager attention knows no shared ones
     "qwen4_exp": {f"text_config.{name}": value for name, value in _INDEXER.items()},
 }
 """Model type -> what its config needs beside the walk; keys with a dot lie in a sub-config."""

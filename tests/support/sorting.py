@@ -248,10 +248,11 @@ class TinyOracle(Oracle):
         row, n = torch.arange(given.shape[-1]), self.n_prompt
         decoded, distance = row >= n, row[:, None] - row
         own, place = layer.self_attn.config, layer.self_attn.layer_idx
-        sliding = (getattr(own, "layer_types", None) or {place: ""})[place] == "sliding_attention"
-        window = own.sliding_window if sliding else len(row)
+        kind = (getattr(own, "layer_types", None) or {place: ""})[place]
+        window = own.sliding_window if "sliding" in kind else len(row)
+        near = (distance < window) | (~decoded & ("reference" in kind))  # these never lose the prompt
         prompt = ~decoded[:, None] & ~decoded
-        return (given[0, 0] == 0) & (prompt | (distance >= 0) & (distance < window))
+        return (given[0, 0] == 0) & (prompt | (distance >= 0) & near)
 
 
 class ShortOracle(Shortened, TinyOracle):
