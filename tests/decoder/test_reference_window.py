@@ -14,6 +14,7 @@ from autoprune_lab.decoder.anatomy import Anatomy
 from autoprune_lab.decoder.masks import Keys, causal_mask
 from autoprune_lab.decoder.prefix import read_prefix
 from autoprune_lab.pruner import Pruner
+from autoprune_lab.trace.trace import UnprunedWarning
 from policies.fixed import FixedPolicy
 
 pytestmark = [pytest.mark.skipif(OLDER, reason="of transformers 5.23"), pytest.mark.filterwarnings("ignore")]
@@ -106,6 +107,21 @@ def test_beams_are_those_of_the_prompts_alone():
     together, *_ = generate(both, num_beams=2)
     for i, one in enumerate(both):
         assert torch.equal(generate([one], num_beams=2)[0][0], together[i])
+
+
+def test_padding_that_the_stock_model_shows_again_is_hidden_where_a_layer_is_cut():
+    """Its mask reads a row's padding so many columns late as its window has let tokens go."""
+    both = [sample(), tiny().sample("short", seed=2)]
+
+    def differences(arm):
+        together, alone = generate(both, arm)[1][1], generate(both[1:], arm)[1][0]
+        return (together - alone).abs().amax(-1)
+
+    with pytest.warns(UnprunedWarning):
+        stock = differences(Pruner(FixedPolicy(layer=2, keep=1.0)))
+    assert stock[: WINDOW + 1].max() < 1e-4
+    assert stock[WINDOW + 1] > 1e-2
+    assert differences(pruner("entrance")).max() < 1e-4
 
 
 @torch.no_grad()
