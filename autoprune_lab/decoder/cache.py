@@ -24,7 +24,7 @@ def is_whole(cache: Cache | None) -> bool:
 
 
 def shorten(cache: Cache | None, layer: int, n_gone: int) -> None:
-    """Tell a layer's cache that is told its prompt's length (Unlimited-OCR) that `n_gone` tokens of it never come.
+    """Where a layer's cache was told how long the prompt is (Unlimited-OCR): `n_gone` tokens of it will not come.
 
     What follows the prompt would be taken for the rest of it.
     """

@@ -17,8 +17,10 @@ class Keys:
     index: Tensor
 
     def held(self, n: int, n_first: int = 0) -> "Keys":
-        """The `n` that a cache still holds: the `n_first` ones, which it keeps, and the last."""
+        """The `n` that a cache still holds: the first `n_first`, which it never lets go, and the last."""
         last = self.valid.shape[1] - max(n - n_first, 0)
+        if not n_first:
+            return Keys(self.valid[:, last:], self.index[:, last:])
         valid, index = (torch.cat([part[:, :n_first], part[:, last:]], dim=1) for part in (self.valid, self.index))
         return Keys(valid, index)
 
@@ -64,7 +66,7 @@ def causal_mask(
     """What the last `n_new` of the keys may see of all, no further back than `window`, in the form a backend takes.
 
     `chunk` (batch, n) numbers the stretch of the prompt that each key stands in, where nothing is seen across them.
-    The `n_first` keys are seen from any distance.
+    The first `n_first` keys are seen from any distance.
     """
     if "flash" in implementation:
         return keys.valid

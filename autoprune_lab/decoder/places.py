@@ -291,4 +291,4 @@ _RULES: dict[str, dict[str, _Rule]] = {
     "kosmos-2": {"image": _latent},
     "kosmos-2.5": {"image": _latent},
 }
-"""Model type -> its rules; `tests/decoder/test_places.py` has a patch changed in each."""
+"""Model type -> its rules; `tests/decoder/test_places.py` has a patch changed in each that does not refuse."""

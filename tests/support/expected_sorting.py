@@ -54,14 +54,14 @@ REPRESENTATIVES = [
     "gemma4",  # heads of unlike sizes, videos
     "gemma4+shared",  # keys of earlier layers, inputs of each layer
     "granite4_vision",  # features added inline
-    "lfm3_vl",  # layers of convolution, windows
     "kosmos-2",  # pictures told by marks, as ids and features to a language model inside
+    "lfm3_vl",  # layers of convolution, windows
     "llama4",  # chunks, and queries scaled by place
     "muse_glimmer",  # layers without a rotary embedding
     "nemotron_h_omni",  # layers of a state space, of an MLP, of experts
     "paligemma+gemma2",  # windows behind a prefix, soft-capped logits
-    "unlimited_ocr",  # windows that a prompt is never out of
     "qwen3_5",  # layers of linear attention
     "qwen3_vl_moe",  # features added between layers, positions in a plane, experts
+    "unlimited_ocr",  # windows that a prompt is never out of
 ]
 """One type of every cause: they run in the fast suite."""
