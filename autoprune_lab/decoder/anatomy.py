@@ -14,14 +14,16 @@ from autoprune_lab.decoder.costs import CostError, described
 from autoprune_lab.decoder.deepstack import adds_features, is_known
 from autoprune_lab.decoder.mixers import OTHERS, attention_of, leaks, takes_keys
 from autoprune_lab.models.errors import one_line
-from autoprune_lab.models.visual_tokens import visual_token_ids
+from autoprune_lab.models.visual_tokens import MARKS, visual_token_ids
 from autoprune_lab.schedule.geometry import Geometry
 
 _INNER_NAMES = ("language_model", "text_model", "model", "decoder", "backbone")
 _TOWER_NAMES = ("vision_tower", "visual", "vision_model")
-_FINAL_NORMS = ("norm", "final_layernorm", "final_layer_norm", "ln_f", "norm_f")
+_SPEAKERS = ("language_model", "text_model")
+_FINAL_NORMS = ("norm", "final_layernorm", "final_layer_norm", "layer_norm", "ln_f", "norm_f")
 _FULL, _SLIDING, _CHUNKED = "full_attention", "sliding_attention", "chunked_attention"
-_ATTENTION = {_FULL, _SLIDING, _CHUNKED}
+_REFERENCE = "reference_sliding_attention"
+_ATTENTION = {_FULL, _SLIDING, _CHUNKED, _REFERENCE}
 
 SHARED = "shared_kv_states"
 """The argument in which layers hand on keys and values, by kind of layer; once by the layer that made them."""
@@ -31,7 +33,7 @@ SHARED = "shared_kv_states"
 class Anatomy:
     """`decoder` owns `layers`, `config` is its (text) config, `tower` the vision tower if there is one.
 
-    `visual_ids` are the tokens that stand for images and videos.
+    `visual_ids` are the tokens that stand for images and videos; empty: the model is told where these go, by `MARKS`.
     """
 
     model: PreTrainedModel
@@ -65,7 +67,7 @@ class Anatomy:
     @property
     def speaker(self) -> Any:
         """The whole language model inside, whose own `generate` the model's calls (BLIP-2); None: it has one itself."""
-        inner = getattr(self.model, "language_model", None)
+        inner = next((getattr(self.model, name) for name in _SPEAKERS if hasattr(self.model, name)), None)
         hands_on = getattr(type(self.model), "generate", None) is not GenerationMixin.generate
         return inner if hands_on and isinstance(inner, GenerationMixin) else None
 
@@ -88,14 +90,18 @@ class Anatomy:
         return max((i for i in self.attentive if i <= layer), default=None)
 
     def kind(self, layer: int) -> str:
-        """full_attention, sliding_attention or chunked_attention; of a layer without attention, see `mixers`."""
+        """One of `_ATTENTION`; of a layer without attention, see `mixers`."""
         kinds = getattr(self.config, "layer_types", None)
         windowed = getattr(self.config, "sliding_window", None) is not None
         return kinds[layer] if kinds else _SLIDING if windowed else _FULL
 
     def window(self, layer: int) -> int | None:
         """How many tokens back, itself included, a token of this layer sees; None: all."""
-        return self.config.sliding_window if self.kind(layer) == _SLIDING else None
+        return self.config.sliding_window if self.kind(layer) in (_SLIDING, _REFERENCE) else None
+
+    def refers(self, layer: int) -> bool:
+        """Does every token of this layer see the whole prompt before it, beside its window (Unlimited-OCR)?"""
+        return self.kind(layer) == _REFERENCE
 
     def chunk(self, layer: int) -> int | None:
         """How long the stretches of the prompt are that a token of this layer sees one of; None: it sees all."""
@@ -171,9 +177,10 @@ def _tower(model: nn.Module) -> nn.Module | None:
 
 
 def _visual_ids(model: PreTrainedModel) -> tuple[int, ...]:
-    if ids := visual_token_ids(model.config):
-        return ids
-    raise ValueError(f"{type(model).__name__} is not supported: its config has no image_token_id or video_token_id")
+    ids = visual_token_ids(model.config)
+    if not ids and MARKS not in _names(model):
+        raise ValueError(f"{type(model).__name__} is not supported: its config has no image_token_id or video_token_id")
+    return ids
 
 
 def _refuse(model: object, problem: str | None) -> None:
@@ -213,7 +220,7 @@ def _problems(anatomy: Anatomy) -> Iterator[str]:
         yield "none of its decoder layers has attention"
     if any(map(leaks, layers)):
         yield f"a bias in the input projection of its {sorted(kinds & OTHERS)} layers would carry padding along"
-    if "flash" in implementation and kinds & {_SLIDING, _CHUNKED}:
+    if "flash" in implementation and kinds & {_SLIDING, _CHUNKED, _REFERENCE}:
         yield "flash attention counts windows and chunks in pruned tokens; load it with attn_implementation='sdpa'"
     if any(takes_keys(layer) and SHARED not in _names(attention_of(layer)) for layer in layers):
         yield f"decoder layers reuse the keys and values of earlier ones, and are not handed them as `{SHARED}`"

@@ -23,6 +23,17 @@ def is_whole(cache: Cache | None) -> bool:
     return cache is None or cache.get_seq_length() == 0
 
 
+def shorten(cache: Cache | None, layer: int, n_gone: int) -> None:
+    """Where a layer's cache was told how long the prompt is (Unlimited-OCR): `n_gone` tokens of it will not come.
+
+    What follows the prompt would be taken for the rest of it.
+    """
+    layers: Any = [] if cache is None else cache.layers
+    for held in layers[layer : layer + 1]:
+        if getattr(held, "prefill_length", None) is not None:
+            held.prefill_length -= n_gone
+
+
 def remember(cache: Cache, pruned: Pruned) -> None:
     """Write on the cache how its prompt was pruned; a cut before the first layer that counts must not shorten it."""
     setattr(cache, _PRUNED, pruned)

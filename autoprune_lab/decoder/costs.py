@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils.flop_counter import flop_registry
 from transformers import DynamicCache
 
-from autoprune_lab.decoder.mixers import STATES, attention_of, states_of
+from autoprune_lab.decoder.mixers import STATES, attention_of, held_by, states_of
 from autoprune_lab.models.errors import one_line
 from autoprune_lab.schedule.flops import decode_flops
 from autoprune_lab.schedule.geometry import Geometry, Layer
@@ -222,10 +222,9 @@ class _Runs:
         self.cache: Any = DynamicCache(config=self.twin.config)
         spent = self._run(n_tokens, n_tokens, visual)
         for place, layer in enumerate(self.cache.layers):
-            keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)
-            if keys is not None and values is not None and keys.numel():
-                held = keys.shape[-2]
-                spent.cached[place] = held, (keys.numel() + values.numel()) // held
+            if (pair := held_by(layer)) is not None:
+                held = pair[0].shape[-2]
+                spent.cached[place] = held, sum(part.numel() for part in pair) // held
         return spent
 
     def prefill_once(self, n_tokens: int) -> _Spent:
@@ -280,7 +279,13 @@ def _twin(decoder: Any) -> Any:
         weights = [weight for weight in module._parameters.values() if weight is not None and weight.ndim == 3]
         if weights:  # one matrix an expert
             module.forward = _by_shape(module.forward, weights)
+        if hasattr(module, "make_weights"):  # a table of positions, which would be computed for as many as are run
+            module.make_weights = _leave
     return twin
+
+
+def _leave(*sizes: Any) -> None:
+    """Shapes alone are looked up in a table of any length."""
 
 
 def _by_shape(forward: Callable[..., Any], weights: Sequence[Tensor]) -> Callable[..., Any]:

@@ -62,10 +62,11 @@ class Decode:
             self._since[padded] = _tokens_since(pruned, self.attention_mask if padded else None, n_since)
         since = self._since[padded]
         if n_new > 1 or bounded:
-            keys = keys_since(stage, pruned.width, since).last(n_keys)
+            n_first = self._reference(layer, n_keys, kwargs)
+            keys = keys_since(stage, pruned.width, since).held(n_keys, n_first)
             chunk = self._chunk(layer, keys, pruned)
             form = self.anatomy.implementation, hidden.dtype
-            given["attention_mask"] = causal_mask(keys, n_new, self.anatomy.window(layer), *form, chunk)
+            given["attention_mask"] = causal_mask(keys, n_new, self.anatomy.window(layer), *form, chunk, n_first)
         elif padded or stage.ragged:
             given["attention_mask"] = self._mask_of_one(stage, pruned, since, padded, hidden)
         if pruned.positions == "compact":
@@ -84,6 +85,11 @@ class Decode:
             return n_keys, n_forgotten
         _, (keys, _) = shared_by(self.anatomy, layer, kwargs[SHARED])  # the new tokens' are among them already
         return keys.shape[2], held[source].get_seq_length() - keys.shape[2]
+
+    def _reference(self, layer: int, n_keys: int, kwargs: dict[str, Any]) -> int:
+        """How many of the first keys are seen from any distance: the prompt's, or all in a cache that lets none go."""
+        held: Any = cache_of(kwargs).layers[layer] if self.anatomy.refers(layer) else None
+        return 0 if held is None else getattr(held, "prefill_length", n_keys)
 
     def _mask_of_one(self, stage: Stage, pruned: Pruned, since: Tensor, padded: bool, hidden: Tensor) -> Tensor:
         """What one new token may see; made for all stages together."""

@@ -135,12 +135,16 @@ class Prompt:
         attention_mask: Tensor | None,
         visual_ids: Sequence[int],
         extent: Bool[Tensor, "batch positions"] | None = None,
+        marks: Tensor | None = None,
     ) -> "Prompt":
-        """Find visual and padding tokens; what `extent` leaves out follows the prompts. One host synchronisation."""
+        """Find visual and padding tokens; what `extent` leaves out follows the prompts. One host synchronisation.
+
+        `marks`: see `stands_for_picture`.
+        """
         valid = real_tokens(input_ids, attention_mask)
         within = valid if extent is None else valid & extent
         last = within & (within.flip(1).cumsum(1).flip(1) == 1)
-        pictured = stands_for_picture(input_ids, visual_ids) & valid
+        pictured = stands_for_picture(input_ids, visual_ids, marks) & valid
         visual = pictured & within & ~last
         text, late = within & ~visual, pictured & ~within
         seen = visual.cumsum(1)
@@ -176,8 +180,16 @@ class Prompt:
         return torch.zeros_like(self.rows).scatter(1, stage.index, stage.valid)
 
 
-def stands_for_picture(input_ids: Tensor, visual_ids: Sequence[int]) -> Bool[Tensor, "batch positions"]:
-    """True at the tokens of images and videos."""
+def stands_for_picture(
+    input_ids: Tensor, visual_ids: Sequence[int], marks: Tensor | None = None
+) -> Bool[Tensor, "batch positions"]:
+    """True at the tokens of images and videos.
+
+    Without ids the `marks` tell, (batch, positions) or None for no picture: 1 there. Kosmos-2.5 marks what stands
+    around a picture with -1.
+    """
+    if not visual_ids:
+        return torch.zeros_like(input_ids, dtype=torch.bool) if marks is None else marks == 1
     found = input_ids == visual_ids[0]
     for token in visual_ids[1:]:
         found |= input_ids == token

@@ -16,9 +16,13 @@ class Keys:
     valid: Tensor
     index: Tensor
 
-    def last(self, n: int) -> "Keys":
-        """Those that a cache still holds."""
-        return Keys(self.valid[:, -n:], self.index[:, -n:])
+    def held(self, n: int, n_first: int = 0) -> "Keys":
+        """The `n` that a cache still holds: the first `n_first`, which it never lets go, and the last."""
+        last = self.valid.shape[1] - max(n - n_first, 0)
+        if not n_first:
+            return Keys(self.valid[:, last:], self.index[:, last:])
+        valid, index = (torch.cat([part[:, :n_first], part[:, last:]], dim=1) for part in (self.valid, self.index))
+        return Keys(valid, index)
 
 
 def narrow_mask(mask: Tensor, stage: Stage, samples: Tensor) -> Tensor:
@@ -51,18 +55,26 @@ def keys_since(stage: Stage, width: int, since: Tensor) -> Keys:
 
 
 def causal_mask(
-    keys: Keys, n_new: int, window: int | None, implementation: str, dtype: torch.dtype, chunk: Tensor | None = None
+    keys: Keys,
+    n_new: int,
+    window: int | None,
+    implementation: str,
+    dtype: torch.dtype,
+    chunk: Tensor | None = None,
+    n_first: int = 0,
 ) -> Tensor:
     """What the last `n_new` of the keys may see of all, no further back than `window`, in the form a backend takes.
 
     `chunk` (batch, n) numbers the stretch of the prompt that each key stands in, where nothing is seen across them.
+    The first `n_first` keys are seen from any distance.
     """
     if "flash" in implementation:
         return keys.valid
     place = torch.arange(keys.valid.shape[1], device=keys.valid.device)
     allowed = keys.valid[:, None, None] & (place <= place[-n_new:, None])
     if window is not None:
-        allowed &= keys.index[:, None, -n_new:, None] - keys.index[:, None, None] < window
+        near = keys.index[:, None, -n_new:, None] - keys.index[:, None, None] < window
+        allowed &= near | (place < n_first) if n_first else near
     if chunk is not None:
         allowed &= chunk[:, None, -n_new:, None] == chunk[:, None, None]
     return _in_form(allowed, implementation, dtype)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
 from transformers import Cache
 
-from autoprune_lab.decoder.mixers import states_of
+from autoprune_lab.decoder.mixers import held_by, states_of
 from autoprune_lab.decoder.shadow import shadowed
 
 _CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -83,10 +83,9 @@ def cache_bytes(cache: Cache | None, n_tokens: Int[np.ndarray, "batch layers"]) 
     layers: Any = cache.layers
     for layer, n in zip(layers, n_tokens.T, strict=False):  # some make no list of layers that hold nothing
         held += sum(state[:1].nbytes for state in states_of(layer) if state is not None)
-        if getattr(layer, "keys", None) is None:  # without attention, or attends to an earlier one's
+        if (pair := held_by(layer)) is None:  # without attention, or attends to an earlier one's
             continue
-        one = layer.keys[:1, :, :1].nbytes + layer.values[:1, :, :1].nbytes
-        held += one * np.minimum(n, layer.keys.shape[2])
+        held += sum(part[:1, :, :1].nbytes for part in pair) * np.minimum(n, pair[0].shape[2])
     return held
 
 

@@ -23,6 +23,18 @@ def states_of(layer: Any, names: Sequence[str] = STATES) -> Iterator[Tensor | No
         yield from held.values() if isinstance(held, dict) else (held,)  # older transformers: one of each
 
 
+def held_by(layer: Any) -> tuple[Tensor, Tensor] | None:
+    """Keys and values of the prompt, (batch, heads, n, dim), in a layer of a cache that has just got it.
+
+    None where it holds none. Unlimited-OCR's holds them apart from what follows.
+    """
+    for before in ("prefill_", ""):
+        keys, values = (getattr(layer, f"{before}{name}", None) for name in ("keys", "values"))
+        if keys is not None and values is not None and keys.numel():
+            return keys, values
+    return None
+
+
 def attention_of(layer: nn.Module) -> Any:
     """The attention module of a decoder layer; None where it has none."""
     attention = getattr(layer, "self_attn", None)

@@ -211,6 +211,15 @@ def _pooled_frames(anatomy: Anatomy, given: Mapping[str, Any], n_tokens: int) ->
     return Places(lambda: torch.cat([frames, ends], dim=1).flatten(0, 1), carry)
 
 
+def _latent(anatomy: Anatomy, given: Mapping[str, Any], n_tokens: int) -> Places:
+    """Refused: a resampler's learned queries."""
+    name = type(anatomy.model).__name__
+    raise UnknownPlacesError(
+        f"places of visual tokens are not known for {name}: each is a learned query that reads the whole picture, and "
+        "has no place; choose what needs neither grid nor tower"
+    )
+
+
 def _raster(grids: Int[Tensor, "pictures 3"]) -> Int[Tensor, "tokens 4"]:
     """(picture, t, h, w) of every token of pictures that have t x h x w of them each."""
     parts = [
@@ -279,5 +288,7 @@ _RULES: dict[str, dict[str, _Rule]] = {
     "glm4v": {"image": _GRIDS["image"]},  # frames of its videos carry the image's token: see `Sight`
     "glm4v_moe": {"image": _GRIDS["image"]},
     "glm46v": {"image": _GRIDS["image"]},
+    "kosmos-2": {"image": _latent},
+    "kosmos-2.5": {"image": _latent},
 }
-"""Model type -> its rules; `tests/decoder/test_places.py` has a patch changed in each."""
+"""Model type -> its rules; `tests/decoder/test_places.py` has a patch changed in each that does not refuse."""

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from autoprune_lab.decoder.anatomy import Anatomy
-from autoprune_lab.decoder.cache import cache_of
+from autoprune_lab.decoder.cache import cache_of, shorten
 from autoprune_lab.decoder.checks import Checks, Cut, check_survivors, fit, refuse_nan
 from autoprune_lab.decoder.contract import PrunerLike
 from autoprune_lab.decoder.layout import Prompt, Stage
@@ -57,6 +57,7 @@ class Prefill:
         if self.looks:
             hidden = self._look(layer, hidden)
         self.stages.append(self.stage)
+        shorten(self.cache, layer, self.prompt.rows.shape[1] - self.stage.index.shape[1])
         self.looks = self._is_looked_at(layer)
         attention, is_read = self.anatomy.attention(layer), self._is_read(layer)
         if attention is not None or not is_read:

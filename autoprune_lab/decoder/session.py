@@ -28,12 +28,20 @@ from autoprune_lab.decoder.repeat import First, Generating, Repeat
 from autoprune_lab.decoder.sharing import seen
 from autoprune_lab.decoder.sight import KINDS, Shown, Sight
 from autoprune_lab.decoder.tower import Call, Tower
+from autoprune_lab.models.visual_tokens import MARKS
 from autoprune_lab.schedule.flops import prefill_flops
 from autoprune_lab.trace.sample import SampleTrace
 from autoprune_lab.trace.trace import Trace, UnprunedWarning
 
-_PICTURES = ("pixel_values", "pixel_values_images", "pixel_values_videos", "image_patches")
-"""What models of transformers call the pixels of images and videos."""
+_PICTURES = (
+    "pixel_values",
+    "pixel_values_images",
+    "pixel_values_videos",
+    "image_patches",
+    "flattened_patches",
+    "image_embeds",
+)
+"""What models of transformers call the pixels of images and videos, or features in their place."""
 
 _NO_IDS = "pruning finds visual tokens by input_ids: call the attached model itself, with input_ids"
 
@@ -110,16 +118,17 @@ class Session:
     def speak(self, forward: Callable[..., Any], arguments: dict[str, Any]) -> Any:
         """Run the forward of a language model inside: a part of the model's own, or a step of a `generate` of its own.
 
-        Such a `generate` gives prompts as embeddings, into which it has put what it made of the pictures.
+        Such a `generate` gives prompts as embeddings, into which it has put what it made of the pictures; or ids, and
+        what it made of the pictures beside them (Kosmos-2).
         """
         if self.arguments or self.generating is None:
             return forward(**arguments)
         told, embeds = arguments, arguments.get("inputs_embeds")
-        if embeds is not None:
+        if embeds is not None or arguments.get("image_embeds") is not None:
             pixels = {name: value for name, value in self.generating.given.items() if name in _PICTURES}
             made = {kind: self.shown.get(kind, Shown()).output for kind in KINDS}  # the tower has run for this call
-            own = {"input_ids": self.generating.embedded(embeds), "mm_encoder_outputs": made}
-            told = arguments | pixels | own
+            ids = arguments.get("input_ids") if embeds is None else self.generating.embedded(embeds)
+            told = arguments | pixels | {"input_ids": ids, "mm_encoder_outputs": made}
         return self.call(lambda **_: forward(**arguments), told)
 
     def show(self, kind: str, features: Callable[..., Any], arguments: dict[str, Any]) -> Any:
@@ -209,7 +218,7 @@ class Session:
             pruned = as_held(pruned, cache, len(ids))
             _check_mask(mask, cache.get_seq_length() + ids.shape[1])
         if _has_pictures(self.arguments):
-            self._tell_late(int(stands_for_picture(ids, self.anatomy.visual_ids).sum()))
+            self._tell_late(int(stands_for_picture(ids, self.anatomy.visual_ids, _marks(self.arguments)).sum()))
         self.continued.add(pruned is not None)
         return Decode(self.anatomy, pruned, mask, cache)
 
@@ -255,7 +264,10 @@ class Session:
         ids, mask = arguments["input_ids"], arguments.get("attention_mask")
         if mask is not None and mask.shape != ids.shape:
             raise ValueError(f"attention_mask is {form(mask)}, input_ids are {form(ids)}: give one flag a token")
-        return Prompt.read(ids, mask, self.anatomy.visual_ids, self._extent(real_tokens(ids, mask)))
+        marks = arguments.get(MARKS)
+        if marks is not None and marks.shape != ids.shape:
+            raise ValueError(f"{MARKS} is {form(marks)}, input_ids are {form(ids)}: give one mark a token")
+        return Prompt.read(ids, mask, self.anatomy.visual_ids, self._extent(real_tokens(ids, mask)), marks)
 
     def _sight(self, prompt: Prompt) -> Sight:
         """What may be seen of the tower in this call; what it saw for other features is not of this call."""
@@ -270,16 +282,26 @@ class Session:
 
 
 def _check_pictures(arguments: dict[str, Any], prompt: Prompt | None, visual_ids: Sequence[int]) -> None:
-    """Refuse images and videos that no token of the prompt stands for."""
-    if not _has_pictures(arguments):
+    """Refuse images and videos that no token of the prompt stands for.
+
+    Not on a cache where marks tell: Kosmos-2 wants its pictures with every call, and reads them with the prompt only.
+    """
+    if not _has_pictures(arguments) or (prompt is None and not visual_ids):
         return
     ids = arguments["input_ids"]
     found = stands_for_picture(ids, visual_ids).any() if prompt is None else prompt.n_pictured.any()
     if not found:
+        ids_lack = f"input_ids hold none of the config's image and video token ids ({', '.join(map(str, visual_ids))})"
         raise ValueError(
-            f"no visual tokens found: input_ids hold none of the config's image and video token ids "
-            f"({', '.join(map(str, visual_ids))}) outside their padding; make the prompt with the model's own processor"
+            f"no visual tokens found: {ids_lack if visual_ids else f'{MARKS} marks no token'} outside their padding; "
+            "make the prompt with the model's own processor"
         )
+
+
+def _marks(arguments: dict[str, Any]) -> Tensor | None:
+    """What marks pictures among the new tokens of a later call; the prompt's own marks may come again, and say none."""
+    marks: Tensor | None = arguments.get(MARKS)
+    return marks if marks is not None and marks.shape == arguments["input_ids"].shape else None
 
 
 def _has_pictures(arguments: dict[str, Any]) -> bool:

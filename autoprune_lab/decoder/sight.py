@@ -140,7 +140,7 @@ class Sight:
     @property
     def _there(self) -> tuple[bool, bool]:
         n = int(self.prompt.n_pictured.sum())
-        if len(self.anatomy.visual_ids) == 1 or not self._saw_video:
+        if len(self.anatomy.visual_ids) < 2 or not self._saw_video:
             return n > 0, False  # the device is not waited for
         n_films = int(self._is_video.sum())
         return n > n_films, n_films > 0

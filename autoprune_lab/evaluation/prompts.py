@@ -17,7 +17,7 @@ from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.models.errors import CheckpointError, one_line
 from autoprune_lab.models.processor import refuse_videos
 from autoprune_lab.models.template import apply_template
-from autoprune_lab.models.visual_tokens import visual_token_ids
+from autoprune_lab.models.visual_tokens import MARKS, visual_token_ids
 from autoprune_lab.schedule.geometry import Geometry
 from autoprune_lab.statistics.records import LeftOut
 from autoprune_lab.tasks.base import Sample, Task, TaskError
@@ -263,7 +263,7 @@ def _grouped(order: Sequence[int], labels: Sequence[Any], size: int) -> Iterator
 
 
 def _lengths(inputs: dict[str, Any], visual_ids: Sequence[int]) -> list[tuple[int, int]]:
-    prompt = Prompt.read(inputs["input_ids"], inputs["attention_mask"], visual_ids)
+    prompt = Prompt.read(inputs["input_ids"], inputs["attention_mask"], visual_ids, marks=inputs.get(MARKS))
     return list(zip(prompt.stage.n_vision.tolist(), prompt.n_text.tolist(), strict=True))
 
 

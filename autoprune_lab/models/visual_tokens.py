@@ -1,9 +1,12 @@
-"""Which tokens of a prompt stand for pictures: by a model's own config."""
+"""Which tokens of a prompt stand for pictures: by a model's own config, or by marks that come with the prompt."""
 
 from typing import Any
 
 _NAMES = (("image_token_id", "image_token_index"), ("video_token_id", "video_token_index"))
 """How transformers' configs name the token of an image, and that of a video."""
+
+MARKS = "image_embeds_position_mask"
+"""The argument that tells a model without such a token where its pictures go (Kosmos-2): (batch, tokens), 1 there."""
 
 
 def visual_token_ids(config: Any) -> tuple[int, ...]:

@@ -88,7 +88,7 @@ def test_keys_since_the_prompt_go_on_where_it_ended():
     got = keys_since(cut_stage(), 6, since)
     assert got.index.tolist() == [[0, 1, 3, 4, 5, 6, 7], [1, 2, 3, 4, 5, 6, 7]]
     assert got.valid.tolist() == [[True] * 7, [False, *[True] * 5, False]]
-    assert got.last(3).index.tolist() == [[5, 6, 7]] * 2
+    assert got.held(3).index.tolist() == [[5, 6, 7]] * 2
 
 
 @pytest.mark.parametrize("implementation", ["sdpa", "eager", "flash_attention_2"])

@@ -17,12 +17,12 @@ _SORTED = {
         gemma4+shared gemma4_unified
         glm46v glm4v glm4v_moe glm_ocr glmga got_ocr2 granite4_vision granite_docling hunyuan_vl
         hyperclovax_vision_v2 idefics2 idefics3 instructblip instructblip+llama
-        instructblipvideo internvl janus kimi_k25 lfm2_vl lfm3_vl lighton_ocr llama4 llava
+        instructblipvideo internvl janus kimi_k25 kosmos-2 kosmos-2.5 lfm2_vl lfm3_vl lighton_ocr llama4 llava
         llava+qwen3_moe llava_next llava_next_video llava_onevision minicpm_ocr minicpmv4_6 minicpmv4_7
         minimax_m3_vl mistral3 mistral3+ministral3 mistral3+mistral4 molmo2 muse_glimmer muse_spark
         nemotron_h_omni ovis2 paddleocr_vl paligemma paligemma+gemma2 perception_lm pp_chart2table qianfan_ocr
         qwen2_5_omni_thinker qwen2_5_vl qwen2_vl qwen3_5 qwen3_5_moe qwen3_omni_moe_thinker qwen3_vl qwen3_vl_moe
-        shieldgemma2 smolvlm step3p7 video_llama_3 video_llava vipllava
+        shieldgemma2 smolvlm step3p7 unlimited_ocr video_llama_3 video_llava vipllava
     """,
     "refused: block diffusion": """
         diffusion_gemma
@@ -39,12 +39,6 @@ _SORTED = {
     "refused: indexed_attention": """
         dots3_note glm5_next mistral_large4 qwen4_exp
     """,
-    "refused: no image_token_id": """
-        kosmos-2 kosmos-2.5
-    """,
-    "refused: reference_sliding_attention": """
-        unlimited_ocr
-    """,
     "not applicable": """
         blip evolla florence2 git idefics mistral4 mllama pi0 pix2struct pp_formulanet t5gemma2 udop
         vision-encoder-decoder
@@ -60,6 +54,7 @@ REPRESENTATIVES = [
     "gemma4",  # heads of unlike sizes, videos
     "gemma4+shared",  # keys of earlier layers, inputs of each layer
     "granite4_vision",  # features added inline
+    "kosmos-2",  # pictures told by marks, as ids and features to a language model inside
     "lfm3_vl",  # layers of convolution, windows
     "llama4",  # chunks, and queries scaled by place
     "muse_glimmer",  # layers without a rotary embedding
@@ -67,5 +62,6 @@ REPRESENTATIVES = [
     "paligemma+gemma2",  # windows behind a prefix, soft-capped logits
     "qwen3_5",  # layers of linear attention
     "qwen3_vl_moe",  # features added between layers, positions in a plane, experts
+    "unlimited_ocr",  # windows that a prompt is never out of
 ]
 """One type of every cause: they run in the fast suite."""

@@ -80,6 +80,10 @@ _TOWER = {
     }.items()
 } | {"vision_config.image_size": PIXELS, "qformer_config.vocab_size": VOCAB, "num_query_tokens": N_QUERIES}  # fmt: skip
 """A small tower, and what turns its patches into tokens, which are run: such a type's `generate` takes pixels only."""
+_LATENTS = {name: value for name, value in _TOWER.items() if name.startswith("vision")} | {
+    "latent_query_num": N_QUERIES
+}
+N_PATCHES = 16  # of one picture, for types that take patches
 EXCEPTIONS: dict[str, dict[str, Any]] = {
     "aya_vision": {"vision_config.num_attention_heads": 16},
     **{name: {"image_token_index": IMAGE} | _TOWER for name in ("blip-2", "instructblip", "instructblip+llama")},
@@ -128,6 +132,13 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
     "muse_spark": {"audio_config.out_hidden_size": HIDDEN, "vision_config.out_hidden_size": HIDDEN},
     "molmo2": {"image_patch_id": IMAGE},
     "instructblipvideo": {"video_token_index": VIDEO} | _TOWER,
+    "kosmos-2": _LATENTS,
+    "kosmos-2.5": _LATENTS
+    | {
+        "vision_config.head_dim": 8,
+        "vision_config.max_num_patches": N_PATCHES,
+        "vision_config.patch_embed_hidden_size": 3 * PIXELS**2 // N_PATCHES,
+    },
     "llama4": {"vision_config.vision_output_dim": HIDDEN},
     "lfm2_vl": {"text_config.layer_types": ["conv", "full_attention", "conv"] * (N_LAYERS // 3)},
     "lfm3_vl": {
@@ -151,6 +162,7 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
     "step3p7": {"text_config.sliding_window": 24},
     "qwen3_5": _LINEAR,
     "qwen3_5_moe": _LINEAR,
+    "unlimited_ocr": {"text_config.num_key_value_heads": 4},  # its eager attention knows no shared ones
     "qwen4_exp": {f"text_config.{name}": value for name, value in _INDEXER.items()},
 }
 """Model type -> what its config needs beside the walk; keys with a dot lie in a sub-config."""

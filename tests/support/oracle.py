@@ -6,6 +6,7 @@ token, and for compact positions another rotary embedding. Decoded tokens stand 
 since nothing before them sees them, one pass gives the logits of every step.
 """
 
+import inspect
 from contextlib import ExitStack
 from functools import cache, partial
 
@@ -66,6 +67,8 @@ class Oracle:
             return model(**self.family.batch([Sample(ids, self.sample.images)]), use_cache=False).logits[0]
 
     def _enter(self, count, layer, args, kwargs):
+        _, _, *names = inspect.signature(type(layer).forward).parameters
+        args, kwargs = args[:1], dict(zip(names, args[1:], strict=False)) | kwargs
         if count < self.alive[self.visual].sum():
             self._drop(count, args[0][0] if args[0].ndim == 3 else torch.cat(list(args[0][:, 0]), dim=-1))  # streams
         self.kept.append(np.flatnonzero(self.alive[self.visual].numpy()))
