@@ -21,7 +21,7 @@ from autoprune_lab.models.visual_tokens import MARKS, visual_token_ids
 from autoprune_lab.schedule.geometry import Geometry
 from autoprune_lab.statistics.records import LeftOut
 from autoprune_lab.tasks.base import Sample, Task, TaskError
-from autoprune_lab.tasks.pictures import Album, PictureError, sizes
+from autoprune_lab.tasks.pictures import Album, Drawings, PictureError, sizes
 
 GIB = 1 << 30
 
@@ -171,12 +171,15 @@ def prompt_lengths(
 def extremes(samples: Sequence[Sample], most: int = 64) -> list[Sample]:
     """All samples whose pictures are in memory; of those in files `most`, so that few pictures are decoded.
 
-    These have the longest questions, the smallest and the largest pictures: the ends of what a prompt costs.
+    These have the longest questions, the smallest and the largest pictures: the ends of what a prompt costs. Of samples
+    whose pictures are drawn, the first with each number of words and each size.
     """
-    opened = [sample for sample in samples if not isinstance(sample.images, Album)]
+    drawn = [sample for sample in samples if isinstance(sample.images, Drawings)]
+    opened = [sample for sample in samples if not isinstance(sample.images, Album | Drawings)]
+    opened += {(len(one.question.split()), sizes(one.images)): one for one in reversed(drawn)}.values()
     closed = [sample for sample in samples if isinstance(sample.images, Album)]
     if len(closed) <= most:
-        return list(samples)
+        return opened + closed
     by_text = sorted(closed, key=lambda sample: -len(sample.question))
     by_size = sorted(closed, key=_n_pixels)
     picked = [*by_text[: most // 2], *by_size[: most // 4], *by_size[-(most // 4) :]]

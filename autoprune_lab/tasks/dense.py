@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
+
+from PIL import Image
 
 from autoprune_lab.tasks.base import Sample
-from autoprune_lab.tasks.drawn import DrawnTask, drawn_sample
+from autoprune_lab.tasks.drawn import KEPT, DrawnTask, drawn_sample, scene_and_question
 from autoprune_lab.testbed.dense.draw import draw
 from autoprune_lab.testbed.dense.questions import ask
-from autoprune_lab.testbed.dense.scene import make_scene
+from autoprune_lab.testbed.dense.scene import IMAGE_SIZE, Scene, make_scene
 from autoprune_lab.testbed.dense.wording import ANSWERS, CHANCE, TRAILS
+from autoprune_lab.testbed.shapes.questions import Question
 
 
 @dataclass(frozen=True)
@@ -29,5 +32,17 @@ class DenseTask(DrawnTask):
 
 @cache
 def _sample(split: str, kind: str, i: int) -> Sample:
+    _, asked = _scene(split, kind, i)
+    return drawn_sample(split, kind, i, asked, partial(_pictures, split, kind, i), IMAGE_SIZE)
+
+
+@lru_cache(KEPT)
+def _scene(split: str, kind: str, i: int) -> tuple[Scene, Question]:
     hops = TRAILS.index(kind) if kind in TRAILS else None
-    return drawn_sample(split, kind, i, ANSWERS, partial(make_scene, hops=hops), ask, draw)
+    return scene_and_question(split, kind, i, ANSWERS, partial(make_scene, hops=hops), ask)
+
+
+@lru_cache(KEPT)
+def _pictures(split: str, kind: str, i: int) -> tuple[Image.Image]:
+    scene, _ = _scene(split, kind, i)
+    return (Image.fromarray(draw(scene)),)

@@ -3,14 +3,20 @@
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from autoprune_lab.tasks.base import Sample, Task, check_choice
+from autoprune_lab.tasks.pictures import Drawings
 from autoprune_lab.testbed.shapes.questions import Question
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+KEPT = (
+    2048  # samples of a world whose scenes and pictures are kept, so that a study draws each once; the rest is redrawn
+)
 # First entry of every seed; training draws from single-number seeds of 1000 and more (testbed/training).
 SPLITS = {"tune": 3, "report": 4}
 
@@ -45,20 +51,25 @@ class DrawnTask(Task):
 
 
 def drawn_sample(
+    split: str, kind: str, i: int, asked: Question, draw: "Callable[[], Sequence[Image]]", size: int
+) -> Sample:
+    """The sample of a question, whose one picture, `size` pixels high and wide, is drawn when it is looked at."""
+    return Sample(f"{split}-{kind}-{i}", Drawings(draw, ((size, size),)), asked.text, (asked.answer,), kind)
+
+
+def scene_and_question(
     split: str,
     kind: str,
     i: int,
     answers: Mapping[str, Sequence[str]],
     make_scene: Callable[[np.random.Generator], Any],
     ask: Callable[[Any, str, np.random.Generator, str | None], Question | None],
-    draw: Callable[[Any], np.ndarray],
-) -> Sample:
-    """Scenes are drawn until one allows the answer whose turn it is. `answers`: those of every kind; none: any."""
+) -> tuple[Any, Question]:
+    """Scenes are made until one allows the answer whose turn it is. `answers`: those of every kind; none: any."""
     rng = np.random.default_rng((SPLITS[split], list(answers).index(kind), i))
     wanted = answers[kind][i % len(answers[kind])] if answers[kind] else None
     question = None
     while question is None:
         scene = make_scene(rng)
         question = ask(scene, kind, rng, wanted)
-    picture = Image.fromarray(draw(scene))
-    return Sample(f"{split}-{kind}-{i}", (picture,), question.text, (question.answer,), kind)
+    return scene, question

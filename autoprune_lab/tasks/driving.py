@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache, partial
 
 import numpy as np
 from PIL import Image
@@ -10,8 +10,10 @@ from PIL import Image
 from autoprune_lab.metrics.trajectory import PlanError, figures, nearness, plan_error
 from autoprune_lab.statistics.records import Record
 from autoprune_lab.tasks.base import Sample, Task, check_choice
+from autoprune_lab.tasks.drawn import KEPT
+from autoprune_lab.tasks.pictures import Drawings
 from autoprune_lab.testbed.driving.expert import STEP, Situation, drive, situations
-from autoprune_lab.testbed.driving.render import draw
+from autoprune_lab.testbed.driving.render import IMAGE_SIZE, VIEWS, draw
 from autoprune_lab.testbed.driving.scene import EGO, KINDS, Scene, make_scene
 from autoprune_lab.testbed.driving.wording import N_WAYPOINTS, answer, parse, question
 
@@ -87,7 +89,7 @@ def situation_of(sample_id: str) -> Situation:
     return moment(sample_id)[1]
 
 
-@cache
+@lru_cache(KEPT)
 def moment(sample_id: str) -> tuple[Scene, Situation]:
     """Scene and situation behind a sample's id, SPLIT-KIND-NUMBER."""
     split, kind, number = sample_id.split("-")
@@ -103,5 +105,11 @@ def _sample(split: str, kind: str, i: int) -> Sample:
     scene, situation = moment(name)
     plan = drive(scene, situation)
     asked = question(situation, np.random.default_rng((i, KINDS.index(kind))))
-    pictures = tuple(Image.fromarray(picture.image) for picture in draw(scene))
+    pictures = Drawings(partial(_pictures, name), ((IMAGE_SIZE, IMAGE_SIZE),) * len(VIEWS))
     return Sample(name, pictures, asked, (answer(plan.action, plan.waypoints),), kind)
+
+
+@lru_cache(KEPT)
+def _pictures(name: str) -> tuple[Image.Image, ...]:
+    scene, _ = moment(name)
+    return tuple(Image.fromarray(picture.image) for picture in draw(scene))

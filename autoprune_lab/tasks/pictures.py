@@ -216,9 +216,30 @@ class Album(Sequence["Image"]):
         return tuple(picture.check() for picture in self.pictures)
 
 
+@dataclass(frozen=True)
+class Drawings(Sequence["Image"]):
+    """Pictures that are drawn when they are looked at, of sizes (width, height) that are known before.
+
+    `draw` should keep the last ones: they are asked for more than once.
+    """
+
+    draw: "Callable[[], Sequence[Image]]"
+    sizes: tuple[tuple[int, int], ...]
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    @overload
+    def __getitem__(self, index: int) -> "Image": ...
+    @overload
+    def __getitem__(self, index: slice) -> "Sequence[Image]": ...
+    def __getitem__(self, index: int | slice) -> "Image | Sequence[Image]":
+        return self.draw()[index]
+
+
 def sizes(images: "Sequence[Image]") -> tuple[tuple[int, int], ...]:
-    """(width, height) of each picture, without decoding an album's; () of an album that can no longer be read."""
+    """(width, height) of each picture; nothing is decoded or drawn. () of an album that can no longer be read."""
     try:
-        return images.sizes if isinstance(images, Album) else tuple(image.size for image in images)
+        return images.sizes if isinstance(images, Album | Drawings) else tuple(image.size for image in images)
     except PictureError:
         return ()

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache, partial
+
+from PIL import Image
 
 from autoprune_lab.tasks.base import Sample
-from autoprune_lab.tasks.drawn import DrawnTask, drawn_sample
+from autoprune_lab.tasks.drawn import KEPT, DrawnTask, drawn_sample, scene_and_question
 from autoprune_lab.testbed.shapes.draw import draw
-from autoprune_lab.testbed.shapes.questions import ask
-from autoprune_lab.testbed.shapes.scene import make_scene
+from autoprune_lab.testbed.shapes.questions import Question, ask
+from autoprune_lab.testbed.shapes.scene import IMAGE_SIZE, Scene, make_scene
 from autoprune_lab.testbed.shapes.wording import ANSWERS, CHANCE
 
 
@@ -29,4 +31,16 @@ class ShapesTask(DrawnTask):
 
 @cache
 def _sample(split: str, kind: str, i: int) -> Sample:
-    return drawn_sample(split, kind, i, ANSWERS, make_scene, ask, draw)
+    _, asked = _scene(split, kind, i)
+    return drawn_sample(split, kind, i, asked, partial(_pictures, split, kind, i), IMAGE_SIZE)
+
+
+@lru_cache(KEPT)
+def _scene(split: str, kind: str, i: int) -> tuple[Scene, Question]:
+    return scene_and_question(split, kind, i, ANSWERS, make_scene, ask)
+
+
+@lru_cache(KEPT)
+def _pictures(split: str, kind: str, i: int) -> tuple[Image.Image]:
+    scene, _ = _scene(split, kind, i)
+    return (Image.fromarray(draw(scene)),)

@@ -1,14 +1,16 @@
 """A study's journal: one operation a line. What is wrong with the file is told with its name and the line's number."""
 
+import copy
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from optuna.storages import JournalStorage
 from optuna.storages.journal._base import BaseJournalBackend
+from optuna.trial import FrozenTrial, TrialState
 
 from search.study.locks import held_for_writing
 from search.study.outages import StorageError
@@ -28,15 +30,48 @@ FIELDS: dict[int, dict[str, tuple[type, ...]]] = {
 }
 """What each of optuna's operations must hold, by its code; it checks the rest itself when it carries them out."""
 ALWAYS: dict[str, tuple[type, ...]] = {"worker_id": (str,)}
+FINISHED = [state for state in TrialState if state.is_finished()]
 OPTIONAL = dict.fromkeys(("user_attrs", "system_attrs", "params", "distributions"), ATTRIBUTES)
 
 
 class Journal(JournalStorage):
-    """A study in a journal. Raises StorageError where the file cannot be read or written."""
+    """A study in a journal. Raises StorageError where the file cannot be read or written.
+
+    Differs from optuna's own: who asks for trials that wait or run does not walk through all that have ended (theirs
+    does, whenever a trial is asked for).
+    """
 
     def __init__(self, file: Path) -> None:
         self._file = JournalFile(file)
+        self._trials: dict[int, list[FrozenTrial]] = {}  # of each study, as they were when they were last asked for
+        self._open: dict[int, list[int]] = {}  # and the numbers of those that had not ended then
         super().__init__(self._file)
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """Of a study, in order of their number; those in `states`, or all. KeyError for a study that is not there."""
+        with self._thread_lock:
+            self._sync_with_backend()
+            self._replay_result.get_study(study_id)
+            trials, unended = self._followed(study_id)
+            if states is not None:
+                some = trials if any(state in states for state in FINISHED) else [trials[i] for i in unended]
+                found = [trial for trial in some if trial.state in states]
+            else:
+                found = list(trials)
+            return copy.deepcopy(found) if deepcopy else found
+
+    def _followed(self, study_id: int) -> tuple[list[FrozenTrial], list[int]]:
+        """All trials, and which have not ended; what had ended is not looked at again, for it stays as it is."""
+        known, ids = self._replay_result._trials, self._replay_result._study_id_to_trial_ids[study_id]
+        trials, unended = self._trials.setdefault(study_id, []), self._open.get(study_id, [])
+        looked = [*unended, *range(len(trials), len(ids))]
+        trials += [known[ids[i]] for i in range(len(trials), len(ids))]
+        for i in unended:
+            trials[i] = known[ids[i]]
+        self._open[study_id] = [i for i in looked if not trials[i].state.is_finished()]
+        return trials, self._open[study_id]
 
     def _sync_with_backend(self) -> None:
         """Carry out what was written since; only an operation of one's own may be refused."""

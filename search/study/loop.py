@@ -17,11 +17,12 @@ from search.config.errors import ConfigError
 from search.config.experiment import Experiment
 from search.config.goal import Goal
 from search.config.identity import difference, options_of_then
+from search.study.ledger import Ledger
 from search.study.objective import Objective
 from search.study.outages import SectionLostError, StorageError, link
 from search.study.progress import watching
 from search.study.storage import MISSED_BEATS, StudyStorage
-from search.study.trials import WORKER, Observer, checked, claim, give_back, is_running, n_begun, n_ended
+from search.study.trials import WORKER, Observer, checked, claim, give_back, is_running
 
 SETTINGS = "settings"  # what the study is made of, and how it says it
 WORDS = "words"  # what a worker elsewhere needs to know, as it would be said on the command line
@@ -65,7 +66,7 @@ def open_study(storage: StudyStorage, made_of: Mapping[str, Any]) -> optuna.Stud
             _name_values(study, goal)
             study.set_user_attr(SETTINGS, dict(made_of))
         check_same(study, made_of)
-        give_back(study, storage.is_dead)
+        give_back(Ledger(study), storage.is_dead)
         storage.liveness.sweep()
         return study
 
@@ -95,13 +96,14 @@ def run(
     """
     storage, wanted = StudyStorage.of(experiment.typed), experiment.typed.search.n_trials
     objective = replace(objective, space=objective.space.asked_by(_names(study)))
-    if n_ended(study) < wanted:
+    ledger = Ledger(study).look()
+    if ledger.n_ended < wanted:
         objective.calibrate(study, experiment.pruner())
     with storage.liveness.enter() as worker, watching(study, wanted, observers) as look:
         idle = 0
-        while n_ended(study) < wanted:
+        while ledger.look().n_ended < wanted:
             try:
-                idle = 0 if _run_one(study, objective, experiment, worker) else idle + 1
+                idle = 0 if _run_one(ledger, objective, experiment, worker) else idle + 1
             except SectionLostError:  # nothing had been run; whoever is in the section next sees what is there
                 continue
             if idle == LOOKS:
@@ -121,12 +123,12 @@ def _tell_wait(study: optuna.Study, storage: StudyStorage) -> None:
     )
 
 
-def _run_one(study: optuna.Study, objective: Objective, experiment: Experiment, worker: str) -> bool:
+def _run_one(ledger: Ledger, objective: Objective, experiment: Experiment, worker: str) -> bool:
     """One trial, unless those under way are the last ones.
 
     Whatever stops it in the middle, Ctrl-C or an error, it is queued again before that goes on its way.
     """
-    storage, lost = StudyStorage.of(experiment.typed), False
+    study, storage, lost = ledger.study, StudyStorage.of(experiment.typed), False
 
     def begun(trial: optuna.Trial) -> tuple[float, ...] | float:
         nonlocal lost
@@ -140,8 +142,8 @@ def _run_one(study: optuna.Study, objective: Objective, experiment: Experiment, 
 
     with ExitStack() as asking:
         asking.enter_context(storage.exclusive())
-        give_back(study, storage.is_dead)
-        before = n_begun(study)
+        give_back(ledger, storage.is_dead)
+        before = ledger.look().n_begun
         if before >= experiment.typed.search.n_trials:
             return False
         study.sampler, study.pruner = experiment.sampler(before, objective.space), experiment.stopper
@@ -156,7 +158,7 @@ def _run_one(study: optuna.Study, objective: Objective, experiment: Experiment, 
             asking.close()
             if (refusal := link(error, StorageError)) is not None:  # optuna stumbles over it, and says something else
                 raise refusal from refusal.__cause__
-            storage.exclusively(lambda: give_back(study, storage.is_dead))
+            storage.exclusively(lambda: give_back(ledger, storage.is_dead))
             raise
     return True
 

@@ -9,8 +9,8 @@ import optuna
 from tqdm import tqdm
 
 from autoprune_lab.fronts.front import ParetoFront
-from search.study.front import from_study
-from search.study.trials import Observer, n_ended
+from search.study.ledger import Ledger
+from search.study.trials import Observer
 
 BAR = "{desc} |{bar:12}| {postfix}"
 
@@ -21,28 +21,29 @@ def watching(study: optuna.Study, wanted: int, observers: Sequence[Observer] = (
 
     It keeps one line up to date where stderr is a terminal, and says nothing elsewhere.
     """
-    seen = {trial.number for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()}
-    first, began = n_ended(study), time.monotonic()
+    ledger = Ledger(study).look()
+    first, told, began = ledger.n_ended, len(ledger.ended), time.monotonic()
 
     def look() -> None:
-        for trial in study.get_trials(deepcopy=False):
-            if trial.state.is_finished() and trial.number not in seen:
-                seen.add(trial.number)
-                for observer in observers:
-                    observer(study, copy.deepcopy(trial))
+        nonlocal told
+        new = ledger.look().ended[told:]
+        told += len(new)
+        for trial in new:
+            for observer in observers:
+                observer(study, copy.deepcopy(trial))
         if not bar.disable:
-            bar.n = min(n_ended(study), wanted)
-            bar.set_postfix_str(line(study, wanted, first, time.monotonic() - began))
+            bar.n = min(ledger.n_ended, wanted)
+            bar.set_postfix_str(line(ledger, wanted, first, time.monotonic() - began))
 
     with tqdm(total=wanted, desc=study.study_name, bar_format=BAR, disable=None) as bar:
         look()
         yield look
 
 
-def line(study: optuna.Study, wanted: int, first: int, seconds: float) -> str:
+def line(ledger: Ledger, wanted: int, first: int, seconds: float) -> str:
     """How far the search is, what it has found, and how long it will take; `first` trials ended before it began."""
-    ended = n_ended(study)
-    parts = [f"trial {ended}/{wanted}", *_found(from_study(study))]
+    ended = ledger.n_ended
+    parts = [f"trial {ended}/{wanted}", *_found(ledger.front())]
     if ended > first and seconds > 0:
         speed = (ended - first) / seconds
         parts.append(f"{60 * speed:.3g} trials/min")

@@ -7,9 +7,13 @@ new trial that carries RETRY. A score that is no number is a FAIL as well, but a
 import math
 import warnings
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
+
+if TYPE_CHECKING:
+    from search.study.ledger import Ledger
 
 RETRY = "retry_of"  # number of the trial that this one repeats
 WORKER = "worker"  # who runs it; set once its settings are complete
@@ -20,20 +24,30 @@ Observer = Callable[[optuna.Study, FrozenTrial], None]  # told of every trial th
 
 def n_ended(study: optuna.Study) -> int:
     """Trials that count towards `n_trials`: those with a result, refused ones, and scores that are no number."""
-    return sum(not _was_cut_off(trial) for trial in study.get_trials(deepcopy=False) if trial.state.is_finished())
+    return sum(not was_cut_off(trial) for trial in study.get_trials(deepcopy=False) if trial.state.is_finished())
 
 
 def n_begun(study: optuna.Study) -> int:
     """The same and those under way; read at one moment, for a trial may end between two."""
     trials = study.get_trials(deepcopy=False)
-    return sum(not _was_cut_off(t) for t in trials if t.state.is_finished() or t.state == TrialState.RUNNING)
+    return sum(not was_cut_off(t) for t in trials if t.state.is_finished() or t.state == TrialState.RUNNING)
 
 
 def feasible(study: optuna.Study) -> list[FrozenTrial]:
     """Completed trials within the bound, in order of their number."""
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    within = [t for t in trials if t.constraints and max(t.constraints.values()) <= 0]
-    return sorted(within, key=lambda trial: trial.number)
+    return sorted(filter(is_feasible, trials), key=lambda trial: trial.number)
+
+
+def is_feasible(trial: FrozenTrial) -> bool:
+    """Is it complete and within the bound?"""
+    constraints = trial.constraints
+    return trial.state == TrialState.COMPLETE and bool(constraints) and max(constraints.values()) <= 0
+
+
+def was_cut_off(trial: FrozenTrial) -> bool:
+    """Did its worker die in it?"""
+    return trial.state == TrialState.FAIL and NO_RESULT not in trial.user_attrs
 
 
 def claim(trial: optuna.Trial, worker: str) -> None:
@@ -56,26 +70,20 @@ def checked(trial: optuna.Trial, values: tuple[float, ...] | float) -> tuple[flo
     return values
 
 
-def give_back(study: optuna.Study, is_dead: Callable[[str | None], bool]) -> None:
+def give_back(ledger: "Ledger", is_dead: Callable[[str | None], bool]) -> None:
     """Queue every trial that was cut off again, once. Only inside `StudyStorage.exclusive`.
 
     Whoever dies in here leaves nothing half done: what is missing is seen from the trials, by the next one who asks.
     """
+    study = ledger.study
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         optuna.storages.fail_stale_trials(study)
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+    for trial in ledger.look().running:
         if is_dead(trial.user_attrs.get(WORKER)):
             study.tell(trial.number, state=TrialState.FAIL)
-    trials = study.get_trials(deepcopy=False)
-    repeated = {trial.user_attrs.get(RETRY) for trial in trials}
-    for trial in trials:
-        if _was_cut_off(trial) and trial.number not in repeated:
-            _queue_again(study, trial)
-
-
-def _was_cut_off(trial: FrozenTrial) -> bool:
-    return trial.state == TrialState.FAIL and NO_RESULT not in trial.user_attrs
+    for trial in ledger.look().lost:
+        _queue_again(study, trial)
 
 
 def _queue_again(study: optuna.Study, trial: FrozenTrial) -> None:

@@ -7,15 +7,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import accumulate, takewhile
-from typing import Any
 
 import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from autoprune_lab.fronts.front import ParetoFront
-from search.study.trials import feasible
+from search.study.trials import is_feasible
 
 STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAIL: "FAILED"}
 LONGEST = 6000  # letters of a value that MLflow takes
@@ -54,21 +52,46 @@ def metric_names(study: optuna.Study) -> list[str]:
     return list(study.metric_names or ("flops_ratio", "score")[-len(study.directions) :])
 
 
-def progress(study: optuna.Study, after: int = -1) -> list[tuple[int, int, dict[str, float]]]:
-    """(trial number, milliseconds, how good the study was with all trials up to it) of every number above `after`.
+class Progress:
+    """How good a study was after each of its trials; what has been computed once is not computed again."""
 
-    It ends before the first trial that has not ended, so what was said once stays true, and never falls:
-    the hypervolume and size of the front, or the best value of a study with one objective.
-    """
-    trials = sorted(study.get_trials(deepcopy=False), key=lambda trial: trial.number)
-    ended = list(takewhile(lambda trial: trial.state.is_finished(), trials))
-    known_at = accumulate((milliseconds(trial.datetime_complete) for trial in ended), max)
-    good = feasible(study)
-    return [
-        (end.number, moment, _reached(study, [trial for trial in good if trial.number <= end.number]))
-        for end, moment in zip(ended, known_at, strict=True)
-        if end.number > after
-    ]
+    def __init__(self, study: optuna.Study) -> None:
+        self.study = study
+        self._steps: list[tuple[int, int, dict[str, float]]] = []  # the place is the trial's number
+        self._moment, self._n_feasible = 0, 0
+        self._front, self._best = ParetoFront(), dict[str, float]()
+
+    def after(self, number: int = -1) -> list[tuple[int, int, dict[str, float]]]:
+        """(trial number, milliseconds, how good the study was with all trials up to it) of every number above this one.
+
+        It ends before the first trial that has not ended, so what was said once stays true, and never falls:
+        the hypervolume and size of the front, or the best value of a study with one objective.
+        """
+        trials = self.study.get_trials(deepcopy=False)
+        while len(self._steps) < len(trials) and trials[len(self._steps)].state.is_finished():
+            trial = trials[len(self._steps)]
+            self._moment = max(self._moment, milliseconds(trial.datetime_complete))
+            if is_feasible(trial):
+                self._add(trial)
+            self._steps.append((trial.number, self._moment, self._reached()))
+        return self._steps[number + 1 :]
+
+    def _add(self, trial: FrozenTrial) -> None:
+        self._n_feasible += 1
+        values: list[float] = trial.values
+        if len(values) > 1:
+            front = self._front
+            self._front = ParetoFront.of([*front.costs, values[0]], [*front.scores, values[1]])
+            return
+        better = min if self.study.directions[0] == StudyDirection.MINIMIZE else max
+        name = safe(f"best/{metric_names(self.study)[0]}")
+        self._best = {name: better(values[0], self._best.get(name, values[0]))}
+
+    def _reached(self) -> dict[str, float]:
+        count = {"feasible_trials": float(self._n_feasible)}
+        if len(self.study.directions) == 1:
+            return count | self._best
+        return count | {"hypervolume": self._front.hypervolume(), "front_points": float(len(self._front.costs))}
 
 
 def safe(name: str) -> str:
@@ -99,16 +122,6 @@ def _is_key(name: str) -> bool:
 def milliseconds(moment: datetime | None) -> int:
     """Since 1970; now, if there is none."""
     return int((moment.timestamp() if moment is not None else time.time()) * 1000)
-
-
-def _reached(study: optuna.Study, trials: list[FrozenTrial]) -> dict[str, float]:
-    values: list[Any] = [trial.values for trial in trials]
-    count = {"feasible_trials": float(len(trials))}
-    if len(study.directions) > 1:
-        front = ParetoFront.of([value[0] for value in values], [value[1] for value in values])
-        return count | {"hypervolume": front.hypervolume(), "front_points": float(len(front.costs))}
-    best = min if study.directions[0] == StudyDirection.MINIMIZE else max
-    return count | ({safe(f"best/{metric_names(study)[0]}"): best(value[0] for value in values)} if values else {})
 
 
 def _metrics(study: optuna.Study, trial: FrozenTrial) -> dict[str, float]:

@@ -7,6 +7,7 @@ any point, and none is done twice.
 
 import hashlib
 import json
+import threading
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -18,7 +19,8 @@ from optuna.trial import FrozenTrial
 
 from search.results.provenance import PROVENANCE
 from search.results.study_result import artifacts
-from search.tracking.fields import TrialFields, progress
+from search.study.ledger import Ledger
+from search.tracking.fields import Progress, TrialFields
 from search.tracking.runs import PAGE, PARENT, StudyRun, chunks, open_run
 from search.tracking.settings import RUNNING, MlflowTracking
 
@@ -33,14 +35,19 @@ class Mirror:
         self.study, self.target, self.folder = study, target, folder
         self.name = uuid.uuid4().hex
         self.sent: set[int] = set()
+        self._ledger, self._progress, self._lock = Ledger(study), Progress(study), threading.Lock()
+        self._waiting, self._n_seen = dict[int, FrozenTrial](), 0
         self.known = not self.pending()  # whether `sent` is all that MLflow has
         self._run: StudyRun | None = None
 
     def pending(self) -> list[FrozenTrial]:
         """Ended trials that MLflow is not known to have, in order."""
-        trials = self.study.get_trials(deepcopy=False)
-        waiting = [trial for trial in trials if trial.state.is_finished() and trial.number not in self.sent]
-        return sorted(waiting, key=lambda trial: trial.number)
+        with self._lock:  # whoever gives up waiting for the thread that sends asks what it has left
+            ended = self._ledger.look().ended
+            new = [trial for trial in ended[self._n_seen :] if trial.number not in self.sent]
+            self._n_seen = len(ended)
+            self._waiting |= {trial.number: trial for trial in new}
+            return sorted(self._waiting.values(), key=lambda trial: trial.number)
 
     def forget(self) -> None:
         """Ask MLflow again what it has, before anything else is sent."""
@@ -53,14 +60,17 @@ class Mirror:
         """
         if self._run is None:
             self._run = open_run(self.study, self.target, self.folder)
-            self.sent, self.known = set(self._run.whole), True
+            with self._lock:
+                self.sent, self._waiting, self._n_seen, self.known = set(self._run.whole), {}, 0, True
         waiting = self.pending()
         for n, trial in enumerate(waiting):
             if not wanted():
                 return n
             _send_trial(self._run, TrialFields.of(self.study, trial), trial.number)
-            self.sent.add(trial.number)
-        _send_progress(self._run, self.study)
+            with self._lock:
+                self.sent.add(trial.number)
+                self._waiting.pop(trial.number, None)
+        _send_progress(self._run, self._progress)
         if status != RUNNING:
             _send_files(self._run, self.study, self.folder)
         if self._run.status != status:
@@ -83,10 +93,10 @@ def _send_trial(run: StudyRun, fields: TrialFields, number: int) -> None:
     run.client.set_terminated(run_id, status=fields.status, end_time=fields.end)
 
 
-def _send_progress(run: StudyRun, study: optuna.Study) -> None:
+def _send_progress(run: StudyRun, progress: Progress) -> None:
     from mlflow.entities import Metric
 
-    steps = progress(study, run.step)
+    steps = progress.after(run.step)
     metrics = [Metric(key, value, now, n) for n, now, measured in steps for key, value in measured.items()]
     for some in chunks(metrics, PAGE):
         run.client.log_batch(run.run_id, metrics=some)

@@ -11,6 +11,7 @@ from search.config.errors import ConfigError
 from search.results import report, study_result
 from search.results.trial_table import trials_frame
 from search.study.front import from_study, point_of
+from search.study.ledger import Ledger
 from search.study.preflight import check_study  # noqa: F401  (imports torch once, before anything is timed)
 from search.study.progress import line
 from search.study.trials import feasible
@@ -35,7 +36,7 @@ def test_the_best_score_within_the_bound_is_one_value(tmp_path):
     best = max(feasible(study), key=lambda t: t.values[0])
     assert front.scores[-1] == study.best_value == best.values[0]
     assert point_of(best) == (best.user_attrs["flops_ratio"], study.best_value)
-    assert f"best score {study.best_value:.3f} at" in line(study, 14, 0, 1.0)
+    assert f"best score {study.best_value:.3f} at" in line(Ledger(study).look(), 14, 0, 1.0)
     frame = trials_frame(study).set_index("trial")
     assert frame.loc[best.number, ["cost", "score"]].tolist() == list(point_of(best))
     assert report.tuned_pruners(study, given, front)[best.number].budget.flops_ratio <= 0.5

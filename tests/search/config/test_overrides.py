@@ -11,6 +11,7 @@ from search.config.identity import difference
 from search.methods.page import latex, markdown
 from search.results.text_table import interval, latex_table, table
 from search.results.trial_table import left_out
+from search.study.ledger import Ledger
 from search.study.progress import line
 
 
@@ -40,14 +41,14 @@ def test_a_table_s_cells():
 )
 def test_a_line_says_how_far_the_search_is(first, seconds, expected):
     study = optuna.create_study(directions=["minimize", "maximize"])
-    assert line(study, 4, 0, 1.0) == "trial 0/4, nothing within the bound yet"
+    assert line(Ledger(study).look(), 4, 0, 1.0) == "trial 0/4, nothing within the bound yet"
     for cost, score in ((0.5, 0.4), (0.75, 0.8)):
         trial = study.ask()
         trial.set_constraint("bound", -0.1)
         study.tell(trial, [cost, score])
     found = "trial 2/4, best score 0.800 at 0.750, hypervolume 0.3000"
-    assert line(study, 4, first, seconds) == found + expected
-    assert line(study, 2, 0, 60.0) == found.replace("/4", "/2") + ", 2 trials/min"
+    assert line(Ledger(study).look(), 4, first, seconds) == found + expected
+    assert line(Ledger(study).look(), 2, 0, 60.0) == found.replace("/4", "/2") + ", 2 trials/min"
 
 
 def test_what_became_of_trials_is_counted_from_their_table():

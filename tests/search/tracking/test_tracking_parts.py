@@ -50,8 +50,7 @@ def study_of(*trials, directions=("minimize", "maximize")):
 
 
 def all_within_the_bound(monkeypatch, study):
-    within = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE]
-    monkeypatch.setattr(fields, "feasible", lambda study: within)
+    monkeypatch.setattr(fields, "is_feasible", lambda trial: trial.state == TrialState.COMPLETE)
     return study
 
 
@@ -59,19 +58,19 @@ def test_progress_waits_for_the_first_trial_that_has_not_ended(monkeypatch):
     points = [[0.5, 0.5], [0.25, 0.4]]
     trials = [(TrialState.COMPLETE, points[0]), (TrialState.RUNNING, None), (TrialState.COMPLETE, points[1])]
     study = all_within_the_bound(monkeypatch, study_of(*trials))
-    assert [(n, measured["hypervolume"]) for n, _, measured in fields.progress(study)] == [(0, 0.25)]
+    assert [(n, measured["hypervolume"]) for n, _, measured in fields.Progress(study).after()] == [(0, 0.25)]
     study.tell(1, state=TrialState.FAIL)
-    steps = [(n, measured["hypervolume"]) for n, _, measured in fields.progress(study)]
+    steps = [(n, measured["hypervolume"]) for n, _, measured in fields.Progress(study).after()]
     assert steps == [(0, 0.25), (1, 0.25), (2, pytest.approx(0.35))]
-    assert [n for n, _, _ in fields.progress(study, after=1)] == [2]
-    moments = [moment for _, moment, _ in fields.progress(study)]
+    assert [n for n, _, _ in fields.Progress(study).after(1)] == [2]
+    moments = [moment for _, moment, _ in fields.Progress(study).after()]
     assert moments == sorted(moments)  # trial 1 ended last
 
 
 def test_a_study_with_one_objective_has_a_best_value(monkeypatch):
     trials = [(TrialState.COMPLETE, [value]) for value in (0.3, 0.7, 0.5)]
     study = all_within_the_bound(monkeypatch, study_of(*trials, directions=["maximize"]))
-    assert [measured["best/score"] for _, _, measured in fields.progress(study)] == [0.3, 0.7, 0.7]
+    assert [measured["best/score"] for _, _, measured in fields.Progress(study).after()] == [0.3, 0.7, 0.7]
     assert fields.TrialFields.of(study, study.trials[1]).metrics == {"score": 0.7}
 
 
