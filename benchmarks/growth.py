@@ -62,6 +62,7 @@ def a_trial(experiment: Experiment, study: optuna.Study, recorded: Recorded, n_m
     mirror = Mirror(study, MlflowTracking("sqlite:///none.db"), experiment.out)
     ledger, progress = Ledger(study).look(), Progress(study)
     ledger.front(), progress.after()
+    mirror.sent |= {trial.number for trial in ledger.ended}
     rows: list[tuple[float, float, float]] = []
     last = 0.0
 
@@ -70,6 +71,7 @@ def a_trial(experiment: Experiment, study: optuna.Study, recorded: Recorded, n_m
         whole = 1000 * time.process_time() - last
         terminal = spent(lambda: line(ledger.look(), 1, 0, 1.0))
         tracking = spent(lambda: (mirror.pending(), progress.after(trial.number - 1)))
+        mirror.sent.add(trial.number)
         rows.append((whole, terminal, tracking))
         last = 1000 * time.process_time()
 

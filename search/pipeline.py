@@ -2,11 +2,13 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.command_line import reported, search_here_last
+from search.config import threads
 from search.config.experiment import Experiment
 from search.config.trust import words_for_others
 from search.study.storage import StudyStorage
@@ -55,8 +57,16 @@ def work(experiment: Experiment, packages: Sequence[str] = ()) -> None:
 
 def join(overrides: Sequence[str], folders: Sequence[Path], rank: int) -> None:
     """Be `autoprune worker` in a process that a launcher started; `rank` is who of those that it started."""
+    from search.study import workers
+
+    def begin() -> None:
+        experiment = Experiment.compose(overrides, folders)
+        if not workers.is_local(experiment):  # of local ones, each was given its part by the launcher
+            threads.use(experiment.typed.threads)
+        work(experiment)
+
     search_here_last()
-    if code := reported(lambda: work(Experiment.compose(overrides, folders))):
+    if code := reported(begin):
         sys.exit(code)
 
 
@@ -126,7 +136,7 @@ def _objective(experiment: Experiment) -> "Objective":
     from search.study.objective import Objective
 
     evaluator = open_evaluator(experiment.model, experiment.task, experiment.typed, progress=sys.stderr.isatty())
-    return Objective.of(experiment, evaluator)
+    return Objective.of(experiment, replace(evaluator, tells=True))
 
 
 def _report(study: "optuna.Study", experiment: Experiment) -> None:

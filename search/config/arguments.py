@@ -45,7 +45,7 @@ def experiment(given: argparse.Namespace, unused: Mapping[str, str]) -> "Experim
     `unused`: fields and groups that the command does not read, and what to type instead. Raises ConfigError; what
     can be told without torch and optuna is told before they are imported.
     """
-    from search.config import early_checks
+    from search.config import early_checks, threads
     from search.config.errors import ConfigError
     from search.config.experiment import Experiment
     from search.config.overrides import check_used
@@ -55,6 +55,7 @@ def experiment(given: argparse.Namespace, unused: Mapping[str, str]) -> "Experim
     check_used(given.overrides, unused)
     composed = Experiment.compose(given.overrides, given.config_dir)
     if given.cfg is None:
+        threads.use(composed.typed.threads)
         early_checks.check(composed)
         return composed
     print(composed.settings.yaml, end="")

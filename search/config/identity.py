@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 FREE = (
     *("study", "folder", "out", "cache", "report", "tracking", "launcher", "model.device", "model.strict"),
-    *("batch_size", "features_gib", "prefix_gib"),
+    *("batch_size", "threads", "features_gib", "prefix_gib"),
     *("search.n_trials", "search.storage", "search.workers", "search.heartbeat", "search.patience"),
 )
 

@@ -3,6 +3,7 @@
 import math
 from pathlib import PurePath
 
+from search.config import threads
 from search.config.errors import ConfigError, close
 from search.config.goal import COSTS, MODES
 from search.config.schema import Schema
@@ -28,6 +29,7 @@ def check(typed: Schema) -> None:
     for fraction in typed.calibration.filled().fractions:
         if not 0 < fraction <= 1:
             raise ConfigError(f"calibration.fractions: {fraction} is outside (0, 1]")
+    threads.check(typed.threads)
     finite = {
         "features_gib": typed.features_gib,
         "prefix_gib": typed.prefix_gib,

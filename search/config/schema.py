@@ -82,6 +82,7 @@ class Schema:
     folder: str
     out: str
     seed: int
+    threads: Any
     batch_size: int
     features_gib: float | None
     prefix_gib: float

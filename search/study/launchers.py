@@ -17,6 +17,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol
 
 from search.config.errors import ConfigError
+from search.config.threads import OMP
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -108,7 +109,7 @@ class SubmititLauncher:
         executor = submitit.AutoExecutor(folder=folder / "%j", cluster=self.cluster)
         executor.update_parameters(**{key: value for key, value in self.parameters.items() if value is not None})
         with executor.batch():
-            submitted = [executor.submit(work, rank) for rank in range(n)]
+            submitted = [executor.submit(_elsewhere, work, rank) for rank in range(n)]
         jobs = [SubmititJob(job) for job in submitted]
         try:
             yield jobs
@@ -133,6 +134,12 @@ class SubmititJob:
         if self.running() or (self.job.state in ("COMPLETED", "FINISHED") and self.job.exception() is None):
             return None
         return f"ended as {self.job.state}, see {self.job.paths.stderr}"
+
+
+def _elsewhere(work: Work, rank: int) -> None:
+    """A job's life: how many threads the host has that submitted it says nothing about its own."""
+    os.environ.pop(OMP, None)
+    work(rank)
 
 
 def _live(work: Work, rank: int, n: int, log: Path) -> None:

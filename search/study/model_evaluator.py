@@ -31,6 +31,8 @@ class ModelEvaluator:
     """A loaded model and a prepared task.
 
     Complexities are kept per estimator, probe layer and opening, and in `cache`; `answered` by `search.study.replay`.
+    `tells`: pruners are told the complexities that are known, so that no run reads them again: the same answers and
+    FLOPs, but `scoring_flops` lacks the estimator's.
     """
 
     vlm: VLM
@@ -40,6 +42,7 @@ class ModelEvaluator:
     cache: ComplexityCache | None = None
     prefixes: Prefixes | None = None
     answered: dict[str, list[str]] = field(default_factory=dict)
+    tells: bool = False
 
     @property
     def geometries(self) -> Sequence[Geometry]:
@@ -50,7 +53,7 @@ class ModelEvaluator:
         """Bits per sample; of policy and budget they depend on what opens before the probe alone: each is read once."""
         if not pruner.policy.adaptive:
             return np.zeros(len(self.geometries))
-        key = (_name(pruner.complexity), pruner.probe_layer, opening_of(pruner, self.geometries))
+        key = self._key(pruner)
         if key not in self.known:
             self.known[key] = self._read(pruner)
         return self.known[key]
@@ -63,7 +66,8 @@ class ModelEvaluator:
 
     def run(self, pruner: Pruner | None, after_block: Callable[[Block], None] | None = None) -> Records:
         """Answer every sample, pruned, or unpruned with None; see `evaluate`."""
-        return evaluate(self.vlm, self.prepared, pruner, self.progress, None, after_block, self.prefixes)
+        told = self.known.get(self._key(pruner)) if self.tells and pruner and pruner.policy.adaptive else None
+        return evaluate(self.vlm, self.prepared, pruner, self.progress, told, after_block, self.prefixes)
 
     def figures(self, outcome: Outcome) -> Mapping[str, float]:
         """The task's own summary."""
@@ -77,6 +81,9 @@ class ModelEvaluator:
     def run_with_complexities(self, pruner: Pruner, complexities: Float[np.ndarray, "samples"] | None) -> Records:
         """Answer every sample, the policy told these complexities; None: those that it is told anyway."""
         return evaluate(self.vlm, self.prepared, pruner, progress=self.progress, complexities=complexities)
+
+    def _key(self, pruner: Pruner) -> Hashable:
+        return _name(pruner.complexity), pruner.probe_layer, opening_of(pruner, self.geometries)
 
     def _read(self, pruner: Pruner) -> Float[np.ndarray, "samples"]:
         bits = self.cache.read(pruner) if self.cache is not None else None

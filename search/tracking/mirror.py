@@ -36,7 +36,7 @@ class Mirror:
         self.name = uuid.uuid4().hex
         self.sent: set[int] = set()
         self._ledger, self._progress, self._lock = Ledger(study), Progress(study), threading.Lock()
-        self._waiting, self._n_seen = dict[int, FrozenTrial](), 0
+        self._waiting, self._n_seen = list[FrozenTrial](), 0
         self.known = not self.pending()  # whether `sent` is all that MLflow has
         self._run: StudyRun | None = None
 
@@ -44,10 +44,10 @@ class Mirror:
         """Ended trials that MLflow is not known to have, in order."""
         with self._lock:  # whoever gives up waiting for the thread that sends asks what it has left
             ended = self._ledger.look().ended
-            new = [trial for trial in ended[self._n_seen :] if trial.number not in self.sent]
+            waiting = [*self._waiting, *ended[self._n_seen :]]
+            self._waiting = sorted((t for t in waiting if t.number not in self.sent), key=lambda t: t.number)
             self._n_seen = len(ended)
-            self._waiting |= {trial.number: trial for trial in new}
-            return sorted(self._waiting.values(), key=lambda trial: trial.number)
+            return self._waiting
 
     def forget(self) -> None:
         """Ask MLflow again what it has, before anything else is sent."""
@@ -61,15 +61,13 @@ class Mirror:
         if self._run is None:
             self._run = open_run(self.study, self.target, self.folder)
             with self._lock:
-                self.sent, self._waiting, self._n_seen, self.known = set(self._run.whole), {}, 0, True
+                self.sent, self._waiting, self._n_seen, self.known = set(self._run.whole), [], 0, True
         waiting = self.pending()
         for n, trial in enumerate(waiting):
             if not wanted():
                 return n
             _send_trial(self._run, TrialFields.of(self.study, trial), trial.number)
-            with self._lock:
-                self.sent.add(trial.number)
-                self._waiting.pop(trial.number, None)
+            self.sent.add(trial.number)
         _send_progress(self._run, self._progress)
         if status != RUNNING:
             _send_files(self._run, self.study, self.folder)

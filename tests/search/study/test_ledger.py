@@ -138,12 +138,13 @@ def test_a_trial_takes_as_many_operations_in_a_long_study_as_in_a_short_one(tmp_
     def observe(trial):
         """All that a terminal and MLflow ask of the study after a trial."""
         line(ledger.look(), 10, 0, 1.0)
-        assert trial.number in [waiting.number for waiting in mirror.pending()]
-        mirror._waiting.clear()  # as if they had been sent
+        assert [waiting.number for waiting in mirror.pending()] == [trial.number]
+        mirror.sent.add(trial.number)
         assert progress.after(trial.number - 1)[-1][0] == trial.number
 
     bench = objective(given, FakeEvaluator())
     short = operations_of_the_second_of_two_trials(study, given, bench, observe)
+    mirror.sent |= set(range(400 + 2))
     done, rng, more = study.trials[-1], np.random.default_rng(0), 400
     for cost in rng.uniform(0.3, 1, more):  # the front stays as long as it is
         done.values = [cost, 0.0]
