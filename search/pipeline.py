@@ -27,7 +27,6 @@ def run(experiment: Experiment, fresh: bool = False) -> "StudyResult":
     `fresh`: an old study of that name is put aside. Raises ConfigError for every mistake that can be found before a
     model is loaded, with nothing written.
     """
-    from search.results import pictures
     from search.results.study_result import StudyResult
     from search.study import preflight
     from search.tracking.background import tracked
@@ -38,6 +37,8 @@ def run(experiment: Experiment, fresh: bool = False) -> "StudyResult":
         _search(study, experiment, observers)
         _report(study, experiment)
         result = StudyResult.read(experiment.out)
+        from search.results import pictures  # here: before the first trial nobody waits for matplotlib
+
         pictures.draw(result)
     return result
 

@@ -24,6 +24,7 @@ from autoprune_lab.tasks.base import Sample, Task, TaskError
 from autoprune_lab.tasks.pictures import Album, Drawings, PictureError, sizes
 
 GIB = 1 << 30
+CHUNK = 1024  # prompts that are tokenised at once to see how long they are
 
 
 class RefusedError(CheckpointError):
@@ -228,10 +229,13 @@ def _room(vlm: VLM) -> int:
 
 def _order(processor: Any, samples: Sequence[Sample], labels: Sequence[Any]) -> list[int]:
     """By label, then by what makes prompts long: the sizes of pictures and videos, then the text."""
-    texts = [prompt_text(processor, sample) for sample in samples]
-    ids = processor.tokenizer(texts)["input_ids"] if texts else []
+    lengths: list[int] = []
+    for some in (
+        samples[i : i + CHUNK] for i in range(0, len(samples), CHUNK)
+    ):  # the tokens of all prompts at once would be most of the memory
+        lengths += map(len, processor.tokenizer([prompt_text(processor, sample) for sample in some])["input_ids"])
     shown = [(sizes(sample.images), tuple(video.shape for video in sample.videos)) for sample in samples]
-    return sorted(range(len(samples)), key=lambda i: (labels[i], shown[i], len(ids[i]), i))
+    return sorted(range(len(samples)), key=lambda i: (labels[i], shown[i], lengths[i], i))
 
 
 def _frames(sample: Sample) -> tuple[int, ...]:

@@ -133,3 +133,31 @@ def test_a_bench_reads_the_model_once_for_all_studies(tmp_path, model, prepared,
         np.testing.assert_array_equal(other, bits[0])
     assert (bits[0] > 0).all()
     assert (second.complexities(Pruner(FixedPolicy())) == 0).all()
+
+
+def test_a_trial_is_told_the_complexities_that_are_known_and_answers_the_same(model, prepared):
+    asked = []
+
+    def counted(evidence):
+        asked.append(evidence.layer)
+        return attention_entropy(evidence)
+
+    pruner = dataclasses.replace(PRUNER, complexity=counted)
+    alone = ModelEvaluator(model, prepared)
+    bits = alone.complexities(pruner)
+    telling = dataclasses.replace(alone, tells=True)
+    asked.clear()
+    told = telling.run(pruner)
+    assert not asked
+    own = alone.run(pruner)
+    assert len(asked) == len(prepared.batches)
+    np.testing.assert_array_equal([row.complexity for row in told.rows], bits)
+    for one, other in zip(told.rows, own.rows, strict=True):
+        assert one.scoring_flops < other.scoring_flops
+        assert dataclasses.replace(one, scoring_flops=other.scoring_flops) == other
+
+
+def test_a_policy_that_reads_no_number_is_told_none(model, prepared):
+    pruner = Pruner(FixedPolicy(), Budget(flops_ratio=0.6))
+    told = ModelEvaluator(model, prepared, tells=True).run(pruner)
+    assert {row.complexity for row in told.rows} == {None}
