@@ -37,9 +37,7 @@ def chunks_cost(entering: Any, size: int, per_chunk: Any, per_pair: Any) -> Any:
 
 def fixed_flops(geometry: Geometry) -> int:
     """FLOPs of a prefill that no plan changes, beside `layer_terms`; 0 for most decoders."""
-    text = sum(layer.text_extra for layer in geometry.each)
-    tokens = text * (geometry.n_text - geometry.n_marked) + geometry.outside * (geometry.n_vision + geometry.n_text)
-    return tokens + sum(layer.fixed for layer in geometry.each)
+    return geometry.fixed
 
 
 def prefill_flops(geometry: Geometry, tokens: Int[np.ndarray, "layers"]) -> int:

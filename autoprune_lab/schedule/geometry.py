@@ -105,7 +105,7 @@ class Geometry:
             n_text=n_text,
         )
 
-    @property
+    @cached_property
     def each(self) -> tuple[Layer, ...]:
         """What every layer costs, in order."""
         return (self.plain,) * self.n_layers if self.layers is None else self.layers
@@ -126,7 +126,14 @@ class Geometry:
             for size in sorted({one.chunk for one in self.each if one.chunk is not None})
         }
 
-    @property
+    @cached_property
+    def fixed(self) -> int:
+        """FLOPs of a prefill that no plan changes, beside `terms` and `chunked`; 0 for most decoders."""
+        text = sum(layer.text_extra for layer in self.each)
+        tokens = text * (self.n_text - self.n_marked) + self.outside * (self.n_vision + self.n_text)
+        return tokens + sum(layer.fixed for layer in self.each)
+
+    @cached_property
     def plain(self) -> Layer:
         """A plain layer of these sizes."""
         query, key = self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim
