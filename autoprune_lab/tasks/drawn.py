@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 KEPT = (
-    2048  # samples of a world whose scenes and pictures are kept, so that a study draws each once; the rest is redrawn
+    2048  # samples of each world whose scenes and pictures are kept: a study draws each once, and no task fills memory
 )
 # First entry of every seed; training draws from single-number seeds of 1000 and more (testbed/training).
 SPLITS = {"tune": 3, "report": 4}

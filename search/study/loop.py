@@ -17,12 +17,13 @@ from search.config.errors import ConfigError
 from search.config.experiment import Experiment
 from search.config.goal import Goal
 from search.config.identity import difference, options_of_then
+from search.study.cut_off import give_back
 from search.study.ledger import Ledger
 from search.study.objective import Objective
 from search.study.outages import SectionLostError, StorageError, link
 from search.study.progress import watching
 from search.study.storage import MISSED_BEATS, StudyStorage
-from search.study.trials import WORKER, Observer, checked, claim, give_back, is_running
+from search.study.trials import WORKER, Observer, checked, claim, is_running
 
 SETTINGS = "settings"  # what the study is made of, and how it says it
 WORDS = "words"  # what a worker elsewhere needs to know, as it would be said on the command line
