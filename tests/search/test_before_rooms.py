@@ -192,6 +192,7 @@ def test_mlflow_holds_the_study_in_one_run_before_and_after_it_went_on(studies, 
     then, now = first.parent.data.params, again.parent.data.params
     newer = {name: now[name] for name in now.keys() - then.keys()}  # fields of since, which an old study leaves unset
     assert {**then, **newer} == now
+    assert newer.pop("threads") == "auto"  # about the host, not about the study
     assert set(newer.values()) <= {"None"}
 
 
