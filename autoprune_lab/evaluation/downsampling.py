@@ -16,6 +16,7 @@ from autoprune_lab.tasks.base import Sample, Task, TaskError
 from autoprune_lab.tasks.downsampled import DownsampledTask, scaled
 from autoprune_lab.tasks.pictures import sizes
 
+STEP = 2**0.25  # between scales that are tried until one is small enough
 LEAST = 8  # pixels of a picture's shorter side: some processors take still shorter ones for colours
 
 Sizes = tuple[tuple[tuple[int, int], ...], tuple[tuple[int, ...], ...]]
@@ -100,7 +101,7 @@ def fixed_tokens(samples: Sequence[Sample], reader: Reader) -> int | None:
 
 
 def enlarged(task: Task, part: float) -> DownsampledTask:
-    """Every picture with that part of its pixels, in (0, 1], then brought back to its size: as many tokens as before."""
+    """Every picture with that part of its pixels, in (0, 1], then brought back to its size: no fewer tokens."""
     return DownsampledTask(task, {sample.id: part**0.5 for sample in task.samples()}, enlarged=True)
 
 
@@ -132,21 +133,21 @@ def _fit(reader: Reader, sample: Sample, sides: Sizes, whole: Geometry, bound: f
     high, longest = 1.0, max(side for size in _frames(sides) for side in size)
     while (high - low) * longest > 1:
         middle = (low + high) / 2
-        prompt = reader.read(sample, middle)
-        if prompt is not None and ratio(prompt) <= bound:
-            low, tried[middle] = middle, ratio(prompt)
+        smaller = reader.read(sample, middle)
+        if smaller is not None and ratio(smaller) <= bound:
+            low, tried[middle] = middle, ratio(smaller)
         else:
             high = middle
     return low, tried[low]
 
 
 def _smaller(reader: Reader, sample: Sample, sides: Sizes) -> Iterable[tuple[float, Geometry]]:
-    """Scales from the least on, each twice the one before, that the processor takes, and the prompts of them."""
+    """Scales from the least on, a step apart, that the processor takes, and the prompts of them."""
     scale = LEAST / min(side for size in _frames(sides) for side in size)
     while scale < 1:
         if (prompt := reader.read(sample, scale)) is not None:
             yield scale, prompt
-        scale *= 2
+        scale *= STEP
 
 
 def _sizes(sample: Sample) -> Sizes:

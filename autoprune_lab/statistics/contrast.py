@@ -75,7 +75,7 @@ class Arms:
         return _mean(np.array([a == b for a, b in zip(own, other, strict=True)], dtype=float))
 
     def groups(self, whole: str, smaller: str) -> tuple[Bool[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
-        """A and B: the samples that `whole` answers right, and `smaller`, shown smaller pictures, wrong (A) or right (B).
+        """A and B: what `whole` answers right, and `smaller`, shown smaller pictures, wrong (A) or right (B).
 
         A is difficult, and says what a method keeps that a smaller picture does not; B is simple.
 

@@ -15,8 +15,9 @@ def downsample_arms(
 ) -> list[Arm]:
     """One arm a budget; no weights are read, no picture is decoded. `trusted`: the checkpoint's own code may run.
 
-    Where the processor gives every picture the same number of tokens there is no such arm. What is shown then are
-    pictures that lost as many pixels and were brought back to their size: their answers part the samples into groups.
+    Where the processor gives every picture the same number of tokens, or some prompt stays too dear, the arm is out of
+    reach. Shown are then pictures that lost as many pixels and were brought back to their size, whose answers part the
+    samples into groups, and are in no row.
 
     Source: arXiv 2510.07143 (VTC-Bench): down-sampling at equal tokens, and as a filter for difficult samples.
     Differs: equal FLOPs, text included, for every prompt by itself.
@@ -29,10 +30,10 @@ def downsample_arms(
 
 def _arm(reader: Reader, task: Task, tokens: float, typical: Geometry, fixed: int | None) -> Arm:
     bound = paper_ratio(tokens, typical)
-    if fixed is not None:
-        note = f"the processor reads a picture as {fixed} tokens whatever its size"
-        return Arm(DOWNSAMPLE, tokens, bound, None, note, enlarged(task, paper_part(tokens, typical)))
-    try:
-        return Arm(DOWNSAMPLE, tokens, bound, None, shown=downsampled(task, reader, bound))
-    except DownsamplingError as error:
-        return Arm(DOWNSAMPLE, tokens, bound, None, f"floor {error.floor:.3f}")
+    note = f"the processor reads a picture as {fixed} tokens whatever its size"
+    if fixed is None:
+        try:
+            return Arm(DOWNSAMPLE, tokens, bound, None, shown=downsampled(task, reader, bound))
+        except DownsamplingError as error:
+            note = f"floor {error.floor:.3f}"
+    return Arm(DOWNSAMPLE, tokens, bound, None, note, enlarged(task, paper_part(tokens, typical)))

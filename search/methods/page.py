@@ -31,8 +31,8 @@ def markdown(frame: pd.DataFrame) -> str:
     """Tables with 95 % intervals: cost and score of every arm, the score of every kind of question, and reliability.
 
     The last holds how many answers are the unpruned model's, the scores within VTC-Bench's groups at that budget and
-    their sizes, what the model's confidence is worth, and the benchmark's official figures. A no-op is an arm that no output tells from the unpruned model: it did nothing, or these samples cannot
-    say.
+    their sizes, what the model's confidence is worth, and the benchmark's official figures. A no-op is an arm that no
+    output tells from the unpruned model: it did nothing, or these samples cannot say.
     """
     return "\n\n".join(_markdown(*grid) for grid in _grids(frame))
 
