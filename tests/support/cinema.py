@@ -37,10 +37,7 @@ class Frames:
         )
 
     def _cut(self, video):
-        fine = PATCH * MERGE
-        rows, columns = (
-            max(side // fine, 1) * MERGE if self.as_large else n for side, n in zip(video.shape[1:3], (4, 8))
-        )
+        rows, columns = (side // (PATCH * MERGE) * MERGE for side in (video.shape[1:3] if self.as_large else (16, 32)))
         pixels = torch.tensor(video).permute(0, 3, 1, 2).float() / 127.5 - 1
         pixels = torch.nn.functional.interpolate(pixels, (rows * PATCH, columns * PATCH))
         if len(pixels) % 2:
