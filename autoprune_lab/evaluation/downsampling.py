@@ -121,24 +121,24 @@ def _fit(reader: Reader, sample: Sample, sides: Sizes, whole: Geometry, bound: f
     def ratio(prompt: Geometry) -> float:
         return unpruned_flops(prompt) / unpruned_flops(whole)
 
-    tried = {1.0: 1.0}
-    low = None
+    if bound >= 1:
+        return 1.0, 1.0
+    low = high = 1.0
+    cost = 1.0  # of `low`
     for scale, prompt in _smaller(reader, sample, sides):
-        tried[scale] = ratio(prompt)
-        if tried[scale] <= bound:
-            low = scale
+        if ratio(prompt) < cost:
+            low, cost = scale, ratio(prompt)
+        if cost <= bound:
             break
-    if low is None:
-        return min(tried.items(), key=lambda item: item[1])
-    high, longest = 1.0, max(side for size in _frames(sides) for side in size)
-    while (high - low) * longest > 1:
+    longest = max(side for size in _frames(sides) for side in size)
+    while cost <= bound and (high - low) * longest > 1:
         middle = (low + high) / 2
-        smaller = reader.read(sample, middle)
-        if smaller is not None and ratio(smaller) <= bound:
-            low, tried[middle] = middle, ratio(smaller)
+        between = reader.read(sample, middle)
+        if between is not None and ratio(between) <= bound:
+            low, cost = middle, ratio(between)
         else:
             high = middle
-    return low, tried[low]
+    return low, cost
 
 
 def _smaller(reader: Reader, sample: Sample, sides: Sizes) -> Iterable[tuple[float, Geometry]]:

@@ -120,6 +120,12 @@ def test_pictures_are_as_large_as_the_bound_pays_for(bound, sides):
     assert ratio(scale) <= bound < ratio(scale + 1 / max(sides[0]))
 
 
+def test_a_bound_that_pays_for_everything_leaves_pictures_alone():
+    task = Cinema((asked("a", picture(96, 64)),))
+    assert downsampled(task, BLOCKS, 1.0).samples() == task.samples()
+    assert enlarged(task, 1.0).samples() == task.samples()
+
+
 def test_what_stays_too_dear_tells_the_floor():
     task = Cinema((asked("wide", picture(400, 300)), asked("narrow", picture(40, 40))))
     floor = unpruned_flops(SMALL.with_tokens(2 * 2, 12)) / unpruned_flops(SMALL.with_tokens(5 * 5, 12))
