@@ -85,7 +85,7 @@ def test_samples_are_parted_by_its_answers(made):
 
 def test_a_budget_that_no_picture_is_small_enough_for_says_the_floor(made):
     frame, evaluator, (_, _, arm), _ = made
-    least = evaluator.geometries[0].with_tokens(15, evaluator.geometries[0].n_text)
+    least = evaluator.geometries[0].with_tokens(12, evaluator.geometries[0].n_text)  # what min_pixels leaves
     floor = unpruned_flops(least) / unpruned_flops(evaluator.geometries[0])
     assert frame.loc[(DOWNSAMPLE, TOO_FEW), "note"] == f"floor {floor:.3f}"
     assert arm.shown.enlarged
