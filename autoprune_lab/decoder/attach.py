@@ -91,13 +91,7 @@ def _alone(decoder: nn.Module) -> Iterator[None]:
 
 def _hook(session: Session, undo: ExitStack, own: Callable[[], AbstractContextManager[Any]]) -> None:
     anatomy = session.anatomy
-
-    def within(hook: Callable[..., Any]) -> Callable[..., Any]:
-        def called(*args: Any) -> Any:
-            with own():
-                return hook(*args)
-
-        return called
+    within = functools.partial(functools.partial, _within, own)  # no closure: a copy of the model would share it
 
     def before(module: nn.Module, hook: Callable[..., Any]) -> None:
         undo.callback(module.register_forward_pre_hook(within(hook), with_kwargs=True).remove)
@@ -129,6 +123,11 @@ def _hook(session: Session, undo: ExitStack, own: Callable[[], AbstractContextMa
     if adds_features(anatomy.decoder):
         undo.enter_context(following(anatomy.decoder, session.stage))
     after(anatomy.decoder, functools.partial(_leave, session))
+
+
+def _within(own: Callable[[], AbstractContextManager[Any]], hook: Callable[..., Any], *args: Any) -> Any:
+    with own():
+        return hook(*args)
 
 
 def watched(pruner: PrunerLike, tower: Tower) -> list[int]:
