@@ -18,10 +18,11 @@ from benchmarks.ragged import alike, entering_tokens, padding_percent, told, une
 from benchmarks.random_llava import Prompt, pixel_inputs, random_llava
 from benchmarks.timing import Workload, sliced
 from search.methods.adaptivity import SHUFFLED, UNPRUNED
-from search.methods.arms import ALWAYS
+from search.methods.arms import ALWAYS, DOWNSAMPLE
 from search.methods.ceiling import EQUAL, HINDSIGHT, IN_MEAN, ORACLE, Arm
 
 VISION = 36
+PRUNING = [name for name in ALWAYS if name != DOWNSAMPLE]
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,7 @@ def sighted():
 def test_every_method_prunes_what_is_timed(sighted):
     prompts = [Prompt(VISION, seed=seed) for seed in range(3)]
     contexts = throughput.method_contexts(sighted, prompts, ["fastervlm", "fastv", "autoprune_spend"], tokens=192)
-    assert list(contexts) == ["none", "fastervlm", "fastv", "autoprune_spend", *ALWAYS]
+    assert list(contexts) == ["none", "fastervlm", "fastv", "autoprune_spend", *PRUNING]
     inputs = pixel_inputs(sighted, prompts)
     for name, context in list(contexts.items())[1:]:
         with context() as trace, torch.inference_mode():
@@ -138,7 +139,7 @@ def test_samples_a_second_are_written_for_every_arm(monkeypatch, tmp_path, capsy
     monkeypatch.setattr(sys, "argv", words.split())
     throughput.main()
     written = json.loads(out.read_text())
-    assert [row["method"] for row in written["rows"]] == ["none", "fastv", *ALWAYS]
+    assert [row["method"] for row in written["rows"]] == ["none", "fastv", *PRUNING]
     assert written["settings"]["samples"] == 3
     unpruned, *others = written["rows"]
     assert unpruned["speed_singly"] == unpruned["speed_best"] == 1

@@ -4,7 +4,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 from weakref import WeakSet
 
@@ -47,8 +47,12 @@ def attached(
     keep_indices: bool = False,
     n_prompt: NPrompt | None = None,
     warn: bool = True,
+    own: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Iterator[Trace]:
-    """See `Pruner.attach`; without `warn` a block in which nothing was pruned says nothing."""
+    """See `Pruner.attach`; without `warn` a block in which nothing was pruned says nothing.
+
+    `own()` is entered around all that is done between the decoder's layers, so that it can be timed.
+    """
     anatomy = Anatomy.of(plain(model))
     _check_probe(pruner, len(anatomy.layers))
     if pruner.positions == "compact":
@@ -57,7 +61,7 @@ def attached(
     session = Session(anatomy, pruner, keep_indices, n_prompt)
     with _alone(anatomy.decoder), eager(anatomy), ExitStack() as undo:
         _ = anatomy.geometry  # a decoder whose costs cannot be told is refused here, before anything is hooked
-        _hook(session, undo)
+        _hook(session, undo, own)
         _guard_generate(session, undo)
         yield session.trace
     if warn:
@@ -85,14 +89,15 @@ def _alone(decoder: nn.Module) -> Iterator[None]:
             _ATTACHED.discard(decoder)
 
 
-def _hook(session: Session, undo: ExitStack) -> None:
+def _hook(session: Session, undo: ExitStack, own: Callable[[], AbstractContextManager[Any]]) -> None:
     anatomy = session.anatomy
+    within = functools.partial(functools.partial, _within, own)  # no closure: a copy of the model would share it
 
     def before(module: nn.Module, hook: Callable[..., Any]) -> None:
-        undo.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
+        undo.callback(module.register_forward_pre_hook(within(hook), with_kwargs=True).remove)
 
     def after(module: nn.Module, hook: Callable[..., Any]) -> None:
-        undo.callback(module.register_forward_hook(hook).remove)
+        undo.callback(module.register_forward_hook(within(hook)).remove)
 
     undo.enter_context(_calling(anatomy.model, session.call))
     if anatomy.speaker is not None:
@@ -118,6 +123,11 @@ def _hook(session: Session, undo: ExitStack) -> None:
     if adds_features(anatomy.decoder):
         undo.enter_context(following(anatomy.decoder, session.stage))
     after(anatomy.decoder, functools.partial(_leave, session))
+
+
+def _within(own: Callable[[], AbstractContextManager[Any]], hook: Callable[..., Any], *args: Any) -> Any:
+    with own():
+        return hook(*args)
 
 
 def watched(pruner: PrunerLike, tower: Tower) -> list[int]:

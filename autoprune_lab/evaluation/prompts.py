@@ -128,6 +128,12 @@ def prepare(
     )
 
 
+def batch_of(vlm: VLM, samples: Sequence[Sample]) -> Batch:
+    """These samples as one batch in their order, its features kept. Raises RefusedError as their processor does."""
+    maker = _Maker(vlm, VisionEncoder(vlm), tuple(samples))
+    return Batch(tuple(range(len(samples))), maker, maker.tokenise, maker())
+
+
 def by_length(processor: Any, samples: Sequence[Sample], labels: Sequence[str], size: int) -> list[list[int]]:
     """Places of the samples in batches of one label and like lengths, at most `size` each; no picture is decoded.
 
