@@ -101,7 +101,7 @@ def _hook(session: Session, undo: ExitStack) -> None:
     if computes_last_only(anatomy):
         before(anatomy.decoder, lambda module, args, kwargs: (args, kwargs | {SLICED: 0}))
     for index, layer in enumerate(anatomy.layers):
-        _, *names = inspect.signature(type(layer).forward).parameters  # the class's own: an instance's may be a wrapper
+        _, *names = _names(type(layer).forward)  # the class's own: an instance's may be a wrapper
         before(layer, functools.partial(_enter, session, index, names))
         if (attention := anatomy.attention(index)) is not None:
             undo.callback(disarm, attention)
@@ -178,6 +178,12 @@ def _leave(session: Session, module: nn.Module, args: Any, output: Any) -> Any:
         return (session.end(output[0]), *output[1:])
     output.last_hidden_state = session.end(output.last_hidden_state)
     return output
+
+
+@functools.cache
+def _names(forward: Callable[..., Any]) -> tuple[str, ...]:
+    """The arguments of a class's forward."""
+    return tuple(inspect.signature(forward).parameters)
 
 
 def _named(forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
