@@ -42,8 +42,7 @@ def compact_positions_since(stage: Stage, since: Tensor, n_new: int) -> Tensor:
 def rotary_at(anatomy: Anatomy, layer: int, hidden: Tensor, positions: Tensor) -> Rotary:
     """(cos, sin) of `positions` (batch, n) as layer `layer` uses them."""
     rotary: Any = anatomy.decoder.rotary_emb
-    by_kind = _is_by_kind(type(rotary).forward)
-    given = rotary(hidden, positions, anatomy.kind(layer)) if by_kind else rotary(hidden, positions)
+    given = rotary(hidden, positions, anatomy.kind(layer)) if is_by_kind(anatomy) else rotary(hidden, positions)
     if not isinstance(given, tuple) or len(given) != 2:
         raise ValueError(
             f"positions='compact': the rotary embedding of {type(anatomy.model).__name__} gives {form(given)}, "
@@ -52,9 +51,13 @@ def rotary_at(anatomy: Anatomy, layer: int, hidden: Tensor, positions: Tensor) -
     return given
 
 
+def is_by_kind(anatomy: Anatomy) -> bool:
+    """Does the rotary embedding differ between kinds of layers?"""
+    return _names_kind(type(anatomy.decoder.rotary_emb).forward)
+
+
 @cache
-def _is_by_kind(forward: Callable[..., Any]) -> bool:
-    """Does this embedding differ between kinds of layers?"""
+def _names_kind(forward: Callable[..., Any]) -> bool:
     return "layer_type" in inspect.signature(forward).parameters
 
 
