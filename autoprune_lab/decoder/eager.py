@@ -1,6 +1,7 @@
 """Models that torch.compile or PEFT has wrapped: hooks run in the plain model's own Python code only."""
 
 import functools
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -12,6 +13,9 @@ from autoprune_lab.decoder.anatomy import Anatomy
 from autoprune_lab.decoder.shadow import shadowed
 
 _COMPILED_CALL = "_compiled_call_impl"  # what `module.compile()` sets
+_WHY = (
+    "a pruner is attached, whose prefill is not compiled: compile without fullgraph, or decode steps on a StaticCache"
+)
 _WRITTEN = "_torchdynamo_orig_callable"  # how torch.compile(function) names the function
 
 
@@ -66,5 +70,7 @@ def _find(module: nn.Module, layers: nn.ModuleList, above: list[nn.Module], comp
 
 def called_eagerly(forward: Callable[..., Any], call: Callable[..., Any]) -> Callable[..., Any]:
     """`call` under the name and signature of `forward`; a compiled caller leaves its graph for it."""
-    eagerly: Callable[..., Any] = torch.compiler.disable(functools.wraps(forward)(call))  # type: ignore[no-untyped-call]
+    disable: Any = torch.compiler.disable
+    told = {"reason": _WHY} if "reason" in inspect.signature(disable).parameters else {}  # torch 2.6 takes none
+    eagerly: Callable[..., Any] = disable(functools.wraps(forward)(call), **told)
     return eagerly

@@ -59,6 +59,11 @@ class Stage:
         return torch.ones_like(self.index, dtype=torch.bool) if self.real is None else self.real
 
     @cached_property
+    def n_real(self) -> Int[Tensor, "batch 1"]:
+        """`n_valid` on the device."""
+        return self.valid.sum(1, keepdim=True)
+
+    @cached_property
     def visual(self) -> Bool[Tensor, "batch slots"]:
         """True at real visual tokens."""
         return self._others == 0

@@ -1,7 +1,7 @@
 """Rotary positions after a cut: kept tokens keep their own (`original`), or are renumbered (`compact`)."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -29,14 +29,25 @@ def original_rotary(table: Tensor, stage: Stage, samples: Tensor) -> Rotary:
     return cos, sin
 
 
+def compact_rotary(table: Tensor, stage: Stage) -> Rotary:
+    """The rows of the stage's tokens by their renumbered positions, (cos, sin); `table` (positions, 2 dim)."""
+    n = stage.index.shape[1]
+    rows = table[compact_positions(stage)] if stage.ragged else table[:n].expand(len(stage.index), -1, -1)
+    cos, sin = rows.chunk(2, dim=-1)
+    return cos, sin
+
+
 def compact_positions(stage: Stage) -> Tensor:
     """0, 1, 2, ... over each sample's real tokens, (batch, slots)."""
     return (stage.valid.cumsum(1) - 1).clamp(min=0)
 
 
-def compact_positions_since(stage: Stage, since: Tensor, n_new: int) -> Tensor:
-    """Positions of the last `n_new` tokens `since` (batch, n), which go on where the shorter prompt ends."""
-    return stage.valid.sum(1, keepdim=True) + (since.cumsum(1)[:, -n_new:] - 1).clamp(min=0)
+def compact_positions_since(stages: Sequence[Stage], since: Tensor, n_new: int) -> Tensor:
+    """Positions of the last `n_new` tokens `since` (batch, n), which go on where each shorter prompt ends.
+
+    (stages, batch, n_new).
+    """
+    return torch.stack([stage.n_real for stage in stages]) + (since.cumsum(1)[:, -n_new:] - 1).clamp(min=0)
 
 
 def rotary_at(anatomy: Anatomy, layer: int, hidden: Tensor, positions: Tensor) -> Rotary:
@@ -51,9 +62,27 @@ def rotary_at(anatomy: Anatomy, layer: int, hidden: Tensor, positions: Tensor) -
     return given
 
 
+def rotaries(rotary: Any, hidden: Tensor, positions: Tensor, kind: str | None, at_once: bool) -> list[Rotary]:
+    """(cos, sin) of each of several positions (parts, batch, n), `at_once` in the kernels of one call."""
+    given = () if kind is None else (kind,)
+    if not at_once:
+        return [rotary(hidden, part, *given) for part in positions.unbind()]
+    cos, sin = (
+        part.unflatten(0, positions.shape[:2]).unbind() for part in rotary(hidden, positions.flatten(0, 1), *given)
+    )
+    return list(zip(cos, sin, strict=True))
+
+
+def is_steady(anatomy: Anatomy) -> bool:
+    """Is the rotary embedding of a position the same whatever other positions it is asked for with?"""
+    kinds = getattr(anatomy.decoder.rotary_emb, "rope_type", None)
+    return set(kinds.values() if isinstance(kinds, dict) else (kinds,)) <= {"default", "linear", "llama3", "yarn"}
+
+
 def is_by_kind(anatomy: Anatomy) -> bool:
     """Does the rotary embedding differ between kinds of layers?"""
-    return _names_kind(type(anatomy.decoder.rotary_emb).forward)
+    rotary: Any = anatomy.decoder.rotary_emb
+    return _names_kind(type(rotary).forward)
 
 
 @cache

@@ -19,7 +19,7 @@ from transformers.cache_utils import StaticLayer
 from autoprune_lab.decoder.anatomy import Anatomy
 from autoprune_lab.decoder.cache import PRUNED
 from autoprune_lab.decoder.layout import Pruned, Stage
-from autoprune_lab.decoder.positions import Rotary, is_by_kind, reads_positions
+from autoprune_lab.decoder.positions import Rotary, is_by_kind, is_steady, reads_positions, rotaries
 from autoprune_lab.decoder.tap import Tapped
 
 _BUFFERS = "_autoprune_lab_buffers"
@@ -33,7 +33,7 @@ class Buffers:
     `parts`: the part of each layer, -1 for one that is not cut. `lengths` of the parts; side by side (batch, slots):
     `places`, where the token of a slot stands in the whole prompt and behind it; `unseen`, True at slots that nobody
     sees, None where all may be. `n_valid` (parts, batch, 1): real tokens of the prompt. `width`: its slots before any
-    cut. `renumbered`: positions are compact; `reads`: layers that read them beside their rotary embedding.
+    cut. `renumbered`: positions are compact; `reads`: layers that read them beside their rotary embedding, whose `rotary_kind` and `steady` are of `positions`.
     """
 
     parts: tuple[int, ...]
@@ -45,6 +45,7 @@ class Buffers:
     renumbered: bool
     reads: tuple[bool, ...]
     rotary_kind: str | None
+    steady: bool
 
     @classmethod
     def of(cls, anatomy: Anatomy, pruned: Pruned, lengths: Sequence[int], n_keys: int) -> "Buffers":
@@ -57,17 +58,18 @@ class Buffers:
         slots = [_slots(stage, pruned.width, length, n_keys) for stage, length in distinct]
         places, unseen = (torch.cat([one[i] for one in slots], dim=1) if slots else None for i in (0, 1))
         whole = all(not stage.ragged and stage.index.shape[1] + n_keys == pruned.width + n for stage, n in distinct)
-        first = pruned.prompt.index
+        first, renumbered = pruned.prompt.index, pruned.positions == "compact"
         return cls(
             parts=parts,
             lengths=tuple(length for _, length in distinct),
             places=first[:, :0] if places is None else places,
             unseen=None if whole else unseen,
-            n_valid=torch.stack([stage.valid.sum(1, keepdim=True) for stage, _ in distinct] or [first[:, :1]]),
+            n_valid=torch.stack([stage.n_real for stage, _ in distinct] or [first[:, :1]]),
             width=pruned.width,
-            renumbered=pruned.positions == "compact",
+            renumbered=renumbered,
             reads=tuple(map(reads_positions, anatomy.layers)),
-            rotary_kind=anatomy.kind(0) if pruned.positions == "compact" and is_by_kind(anatomy) else None,
+            rotary_kind=anatomy.kind(0) if renumbered and is_by_kind(anatomy) else None,
+            steady=renumbered and is_steady(anatomy),
         )
 
     def masks(self, mask: Tensor) -> Sequence[Tensor]:
@@ -79,11 +81,11 @@ class Buffers:
             seen = seen.masked_fill(self.unseen[:, None, None], _nothing(mask))
         return torch.split(seen, list(self.lengths), dim=3)
 
-    def positions(self, part: int, mask: Tensor) -> Tensor:
-        """Renumbered positions of the new tokens, (batch, new): they go on where the shorter prompt ends."""
+    def positions(self, mask: Tensor) -> Tensor:
+        """Renumbered positions of the new tokens, (parts, batch, new): they go on where the shorter prompt ends."""
         since = mask[:, 0, :, self.width :]
         since = since if since.dtype == torch.bool else since == 0
-        return self.n_valid[part] + (since.sum(2) - 1).clamp(min=0)
+        return self.n_valid + (since.sum(2) - 1).clamp(min=0)
 
 
 class Step:
@@ -92,7 +94,8 @@ class Step:
     def __init__(self, anatomy: Anatomy, buffers: Buffers) -> None:
         self.anatomy, self.buffers = anatomy, buffers
         self._masks: Sequence[Tensor] | None = None
-        self._turned: dict[int, tuple[Tensor, Rotary]] = {}
+        self._positions: Sequence[Tensor] = ()
+        self._rotaries: Sequence[Rotary] = ()
 
     def enter(self, layer: int, hidden: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
         """What layer `layer` gets; an uncut layer gets what transformers made, which fits its buffer."""
@@ -104,20 +107,23 @@ class Step:
             self._masks = self.buffers.masks(whole)
         given: dict[str, Any] = {"attention_mask": self._masks[part]}
         if self.buffers.renumbered:
-            if part not in self._turned:
-                self._turned[part] = self._turn(part, hidden, whole)
-            positions, rotary = self._turned[part]
-            given |= {"position_embeddings": rotary} | ({"position_ids": positions} if self.buffers.reads[layer] else {})
+            if not self._rotaries:
+                self._turn(hidden, whole)
+            given["position_embeddings"] = self._rotaries[part]
+            if self.buffers.reads[layer]:
+                given["position_ids"] = self._positions[part]
         return hidden, {**kwargs, **given}
 
     def restore(self, hidden: Tensor) -> Tensor:
         """Nothing was dropped in this call."""
         return hidden
 
-    def _turn(self, part: int, hidden: Tensor, mask: Tensor) -> tuple[Tensor, Rotary]:
-        rotary: Any = self.anatomy.decoder.rotary_emb
-        positions, kind = self.buffers.positions(part, mask), self.buffers.rotary_kind
-        return positions, rotary(hidden, positions) if kind is None else rotary(hidden, positions, kind)
+    def _turn(self, hidden: Tensor, mask: Tensor) -> None:
+        buffers, positions = self.buffers, self.buffers.positions(mask)
+        self._positions = positions.unbind()
+        self._rotaries = rotaries(
+            self.anatomy.decoder.rotary_emb, hidden, positions, buffers.rotary_kind, buffers.steady
+        )
 
 
 def check_static(anatomy: Anatomy, cache: Any) -> None:
@@ -182,7 +188,7 @@ def lay(cache: Any, anatomy: Anatomy, pruned: Pruned, room: int) -> None:
     n_keys = pruned.width + room
     setattr(cache, PRUNED, pruned)
     setattr(cache, _BUFFERS, Buffers.of(anatomy, pruned, lengths, n_keys))
-    own = {"reset": partial(_reset, cache)}
+    own: dict[str, Any] = {"reset": partial(_reset, cache)}
     if pruned.is_cut(0):
         gone = pruned.width - pruned.stages[0].index.shape[1]
         own |= {"get_seq_length": partial(_whole_length, cache, gone), "get_mask_sizes": partial(_whole_sizes, n_keys)}

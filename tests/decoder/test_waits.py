@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from tiny_models import LLAVA, PATCHES, batch, sample
-from waits import Device
 
 from autoprune_lab.decoder import tap
 from autoprune_lab.evidence.complexity import attention_entropy, mutual_information
@@ -19,6 +18,7 @@ from autoprune_lab.selection.contextual_merge import ContextualMerge
 from autoprune_lab.selection.keep_distinct import KeepDistinct
 from autoprune_lab.selection.recovery import drop
 from benchmarks.memory import peak_bytes
+from benchmarks.waits import Device
 from policies.layerwise import LayerwisePolicy
 from policies.logistic_adaptive import LogisticAdaptivePolicy
 
@@ -58,21 +58,33 @@ def seen(model, inputs, pruner=None):
     [
         (lambda x: bool(x.any()), "aten._local_scalar_dense"), (lambda x: x.sum().item(), "aten._local_scalar_dense"),
         (lambda x: x.tolist(), "tolist"), (lambda x: x.cpu().numpy(), "cpu"), (lambda x: x.to("cpu"), "to"),
-        (lambda x: x[x > 0], "aten.index"), (lambda x: torch.as_tensor(np.ones(2)), "as_tensor"),
-        (lambda x: torch.tensor([2.0]), "tensor"), (lambda x: x.nonzero(), "aten.nonzero"),
+        (lambda x: x[x > 0], "aten.index"), (lambda x: x.nonzero(), "aten.nonzero"), (lambda x: x.numpy(), "numpy"),
+        (lambda x: torch.tensor([2.0], device=x.device), "tensor"),
+        (lambda x: torch.as_tensor(np.ones(2), device=x.device), "as_tensor"),
+        (lambda x: (torch.arange(3) + 1).to(x.device), "to"),
+        (lambda x: torch.from_numpy(np.ones(3))[:2].to(x.device), "to"),
     ],
 )  # fmt: skip
 def test_the_count_sees_every_kind_of_wait(wait, name):
-    x = torch.ones(3)
+    x = torch.ones(3, device="cpu")
     with Device() as device:
         wait(x)
     assert device.waits == [name]
 
 
-def test_the_count_sees_no_other():
-    x = torch.ones(3)
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: torch.from_numpy(np.ones(3)).to(x.device, non_blocking=True) + x[torch.arange(2)].sum(),
+        lambda x: x.sum().to(torch.float64).to(x.device), lambda x: torch.tensor([[2, 3]]).unbind(1)[0].tolist(),
+        lambda x: torch.arange(3, device=x.device).to(x.device), lambda x: bool((torch.arange(3) > 1).any()),
+    ],
+)  # fmt: skip
+def test_the_count_sees_no_other(call):
+    """What stays on the device, or on the host, and copies that nobody waits for."""
+    x = torch.ones(3, device="cpu")
     with Device() as device:
-        torch.from_numpy(np.ones(3)).to("cpu", non_blocking=True) + x[torch.arange(2)].sum().to(torch.float64)
+        call(x)
     assert device.waits == []
 
 
