@@ -262,6 +262,11 @@ def as_bytes(flags: Bool[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
     return flags.view(torch.uint8)
 
 
+def upload(values: Tensor, device: torch.device) -> Tensor:
+    """A copy on the device that the host does not wait for: a GPU reads it from memory that stays where it is."""
+    return (values.pin_memory() if device.type == "cuda" else values).to(device, non_blocking=True)
+
+
 def take(values: Tensor, index: Tensor, dim: int) -> Tensor:
     """`torch.take_along_dim` for indices >= 0: that one first writes out the broadcast index, to wrap negative ones."""
     shapes = ((*part.shape[:dim], 1, *part.shape[dim + 1 :]) for part in (values, index))

@@ -30,9 +30,8 @@ def original_rotary(table: Tensor, stage: Stage, samples: Tensor) -> Rotary:
 
 
 def compact_rotary(table: Tensor, stage: Stage) -> Rotary:
-    """The rows of the stage's tokens by their renumbered positions, (cos, sin); `table` (positions, 2 dim)."""
-    n = stage.index.shape[1]
-    rows = table[compact_positions(stage)] if stage.ragged else table[:n].expand(len(stage.index), -1, -1)
+    """(cos, sin) by renumbered positions, each (1 or batch, slots, dim); `table` (1, positions, 2 dim) has a row each."""
+    rows = table[0, compact_positions(stage)] if stage.ragged else table.narrow(1, 0, stage.index.shape[1])
     cos, sin = rows.chunk(2, dim=-1)
     return cos, sin
 

@@ -13,7 +13,7 @@ from autoprune_lab.decoder.anatomy import Anatomy
 from autoprune_lab.decoder.cache import cache_of
 from autoprune_lab.decoder.checks import Checks, Cut, check_survivors, fit, refuse_nan
 from autoprune_lab.decoder.contract import PrunerLike
-from autoprune_lab.decoder.layout import Prompt, Stage
+from autoprune_lab.decoder.layout import Prompt, Stage, upload
 from autoprune_lab.decoder.sight import Sight
 from autoprune_lab.decoder.source import Attended, DecoderSource, Entered, LiveEvidence, no_attention
 from autoprune_lab.decoder.static import filled, room_in, size, widened
@@ -198,6 +198,6 @@ def _replace_visual(hidden: Tensor, visual: Tensor, source: DecoderSource) -> Te
 def _upload(plan: Plan, device: torch.device) -> Sequence[tuple[Tensor, Tensor]]:
     """The plan layer by layer, (kept, merged), on the device; the host does not wait for the copy."""
     rows = np.concatenate([plan.kept.T, plan.merged.T])
-    copied = torch.from_numpy(rows).to(device, non_blocking=True).unbind()
+    copied = upload(torch.from_numpy(rows), device).unbind()
     counts = [planned(*pair) for pair in zip(copied, rows, strict=True)]
     return list(zip(counts[: len(rows) // 2], counts[len(rows) // 2 :], strict=True))

@@ -33,7 +33,8 @@ class Buffers:
     `parts`: the part of each layer, -1 for one that is not cut. `lengths` of the parts; side by side (batch, slots):
     `places`, where the token of a slot stands in the whole prompt and behind it; `unseen`, True at slots that nobody
     sees, None where all may be. `n_valid` (parts, batch, 1): real tokens of the prompt. `width`: its slots before any
-    cut. `renumbered`: positions are compact; `reads`: layers that read them beside their rotary embedding, whose `rotary_kind` and `steady` are of `positions`.
+    cut. `renumbered`: positions are compact; `reads`: layers that read them beside their rotary embedding. That one is
+    asked by `rotary_kind`, and for all parts at once where it is `steady`.
     """
 
     parts: tuple[int, ...]

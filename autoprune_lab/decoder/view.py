@@ -105,7 +105,7 @@ class View:
 
         def table() -> Tensor:
             places = torch.arange(stage.others.shape[1], device=hidden.device)[None]
-            return rotary_table(rotary_at(self.anatomy, layer, hidden, places))
+            return torch.cat(rotary_at(self.anatomy, layer, hidden, places), dim=-1)
 
         return compact_rotary(_once(self._tables, "", rotary, table), stage)
 
