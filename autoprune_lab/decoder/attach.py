@@ -23,6 +23,7 @@ from autoprune_lab.decoder.session import Session
 from autoprune_lab.decoder.shadow import shadowed
 from autoprune_lab.decoder.sharing import SLICED, computes_last_only
 from autoprune_lab.decoder.sight import KINDS
+from autoprune_lab.decoder.signatures import names_of
 from autoprune_lab.decoder.static import Step
 from autoprune_lab.decoder.streams import joined, parted
 from autoprune_lab.decoder.tap import disarm
@@ -106,7 +107,7 @@ def _hook(session: Session, undo: ExitStack) -> None:
     if computes_last_only(anatomy):
         before(anatomy.decoder, lambda module, args, kwargs: (args, kwargs | {SLICED: 0}))
     for index, layer in enumerate(anatomy.layers):
-        _, *names = _names(type(layer).forward)  # the class's own: an instance's may be a wrapper
+        _, *names = names_of(layer)
         before(layer, functools.partial(_enter, session, index, names))
         if (attention := anatomy.attention(index)) is not None:
             undo.callback(disarm, attention)
@@ -196,12 +197,6 @@ def _leave(session: Session, module: nn.Module, args: Any, output: Any) -> Any:
         return (session.end(output[0]), *output[1:])
     output.last_hidden_state = session.end(output.last_hidden_state)
     return output
-
-
-@functools.cache
-def _names(forward: Callable[..., Any]) -> tuple[str, ...]:
-    """The arguments of a class's forward."""
-    return tuple(inspect.signature(forward).parameters)
 
 
 def _named(forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def original_rotary(table: Tensor, stage: Stage, samples: Tensor) -> Rotary:
 
 
 def compact_rotary(table: Tensor, stage: Stage) -> Rotary:
-    """(cos, sin) by renumbered positions, each (1 or batch, slots, dim); `table` (1, positions, 2 dim) has a row each."""
+    """(cos, sin) by renumbered positions, (1 or batch, slots, dim) each; `table` (1, positions, 2 dim)."""
     rows = table[0, compact_positions(stage)] if stage.ragged else table.narrow(1, 0, stage.index.shape[1])
     cos, sin = rows.chunk(2, dim=-1)
     return cos, sin
