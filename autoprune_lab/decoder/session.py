@@ -345,9 +345,13 @@ def _check_mask(mask: Tensor | None, n_tokens: int) -> None:
 def _check_mask_of_static(mask: Any, ids: Tensor, buffers: Buffers) -> None:
     """What can be told without asking the device how many tokens a static cache holds."""
     if len(ids) != len(buffers.places):
-        raise ValueError(f"input_ids hold {len(ids)} samples, the pruned static cache {len(buffers.places)}")
-    if isinstance(mask, Tensor) and mask.ndim == 2:
-        _check_mask(mask, max(mask.shape[1], buffers.width + ids.shape[1]))
+        raise ValueError(
+            f"input_ids hold {len(ids)} samples, the pruned static cache {len(buffers.places)}: go on with all, "
+            "or start again from the prompt"
+        )
+    least = buffers.width + ids.shape[1]
+    if isinstance(mask, Tensor) and mask.ndim == 2 and mask.shape[1] < least:
+        _check_mask(mask, least)
 
 
 def _nothing_pruned(samples: list[SampleTrace]) -> str | None:
