@@ -72,7 +72,7 @@ def compare(
             yield row
 
 
-def attach_ms(context: Context, repeats: int = 200) -> float:
+def attach_ms(context: Context, repeats: int = 50) -> float:
     """Milliseconds of processor time that a with-block takes by itself, the median; the first one is not counted."""
     spent = []
     with warnings.catch_warnings():
@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--dims", choices=DIMS, default="tiny")
     parser.add_argument("--methods", nargs="+", default=[], help="of conf/method (default: all)")
     parser.add_argument("--tokens", type=float, default=192, help="the budget, of 576")
-    parser.add_argument("--repeats", type=int, default=200, help="with-blocks that are timed")
+    parser.add_argument("--repeats", type=int, default=50, help="with-blocks that are timed")
     parser.add_argument("--out", type=Path, default=RESULTS / "launches.json", help="JSON file to write")
     given = parser.parse_args()
     torch.set_num_threads(1)
