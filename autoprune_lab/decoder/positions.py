@@ -1,7 +1,7 @@
 """Rotary positions after a cut: kept tokens keep their own (`original`), or are renumbered (`compact`)."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -29,21 +29,30 @@ def original_rotary(table: Tensor, stage: Stage, samples: Tensor) -> Rotary:
     return cos, sin
 
 
+def compact_rotary(table: Tensor, stage: Stage) -> Rotary:
+    """(cos, sin) by renumbered positions, (1 or batch, slots, dim) each; `table` (1, positions, 2 dim)."""
+    rows = table[0, compact_positions(stage)] if stage.ragged else table.narrow(1, 0, stage.index.shape[1])
+    cos, sin = rows.chunk(2, dim=-1)
+    return cos, sin
+
+
 def compact_positions(stage: Stage) -> Tensor:
     """0, 1, 2, ... over each sample's real tokens, (batch, slots)."""
     return (stage.valid.cumsum(1) - 1).clamp(min=0)
 
 
-def compact_positions_since(stage: Stage, since: Tensor, n_new: int) -> Tensor:
-    """Positions of the last `n_new` tokens `since` (batch, n), which go on where the shorter prompt ends."""
-    return stage.valid.sum(1, keepdim=True) + (since.cumsum(1)[:, -n_new:] - 1).clamp(min=0)
+def compact_positions_since(stages: Sequence[Stage], since: Tensor, n_new: int) -> Tensor:
+    """Positions of the last `n_new` tokens `since` (batch, n), which go on where each shorter prompt ends.
+
+    (stages, batch, n_new).
+    """
+    return torch.stack([stage.n_real for stage in stages]) + (since.cumsum(1)[:, -n_new:] - 1).clamp(min=0)
 
 
 def rotary_at(anatomy: Anatomy, layer: int, hidden: Tensor, positions: Tensor) -> Rotary:
     """(cos, sin) of `positions` (batch, n) as layer `layer` uses them."""
     rotary: Any = anatomy.decoder.rotary_emb
-    by_kind = _is_by_kind(type(rotary).forward)
-    given = rotary(hidden, positions, anatomy.kind(layer)) if by_kind else rotary(hidden, positions)
+    given = rotary(hidden, positions, anatomy.kind(layer)) if is_by_kind(anatomy) else rotary(hidden, positions)
     if not isinstance(given, tuple) or len(given) != 2:
         raise ValueError(
             f"positions='compact': the rotary embedding of {type(anatomy.model).__name__} gives {form(given)}, "
@@ -52,9 +61,31 @@ def rotary_at(anatomy: Anatomy, layer: int, hidden: Tensor, positions: Tensor) -
     return given
 
 
+def rotaries(rotary: Any, hidden: Tensor, positions: Tensor, kind: str | None, at_once: bool) -> list[Rotary]:
+    """(cos, sin) of each of several positions (parts, batch, n), `at_once` in the kernels of one call."""
+    given = () if kind is None else (kind,)
+    if not at_once:
+        return [rotary(hidden, part, *given) for part in positions.unbind()]
+    cos, sin = (
+        part.unflatten(0, positions.shape[:2]).unbind() for part in rotary(hidden, positions.flatten(0, 1), *given)
+    )
+    return list(zip(cos, sin, strict=True))
+
+
+def is_steady(anatomy: Anatomy) -> bool:
+    """Is the rotary embedding of a position the same whatever other positions it is asked for with?"""
+    kinds = getattr(anatomy.decoder.rotary_emb, "rope_type", None)
+    return set(kinds.values() if isinstance(kinds, dict) else (kinds,)) <= {"default", "linear", "llama3", "yarn"}
+
+
+def is_by_kind(anatomy: Anatomy) -> bool:
+    """Does the rotary embedding differ between kinds of layers?"""
+    rotary: Any = anatomy.decoder.rotary_emb
+    return _names_kind(type(rotary).forward)
+
+
 @cache
-def _is_by_kind(forward: Callable[..., Any]) -> bool:
-    """Does this embedding differ between kinds of layers?"""
+def _names_kind(forward: Callable[..., Any]) -> bool:
     return "layer_type" in inspect.signature(forward).parameters
 
 
