@@ -15,10 +15,10 @@ from autoprune_lab.decoder.masks import Keys, causal_mask, keys_since, step_mask
 from autoprune_lab.decoder.positions import (
     Rotary,
     compact_positions_since,
-    is_by_kind,
     is_steady,
     reads_positions,
     rotaries,
+    rotary_kind,
 )
 from autoprune_lab.decoder.sharing import shared_by
 
@@ -117,7 +117,7 @@ class Decode:
 
     def _rotaries(self, layer: int, pruned: Pruned, padded: bool, hidden: Tensor) -> dict[Stage, Rotary]:
         """The same as (cos, sin)."""
-        kind = self.anatomy.kind(layer) if is_by_kind(self.anatomy) else None
+        kind = rotary_kind(self.anatomy, layer)
         if (padded, kind) not in self._turned:
             positions = self._positions(pruned, padded, hidden.shape[1])
             together, rotary = torch.stack(list(positions.values())), self.anatomy.decoder.rotary_emb

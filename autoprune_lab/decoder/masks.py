@@ -42,7 +42,12 @@ def narrow_mask(mask: Tensor, stage: Stage, samples: Tensor) -> Tensor:
         return mask
     visible = visible_keys(stage) if room is None else pad(visible_keys(stage), (0, n_keys - n), value=True)
     hidden = ~visible[:, None, None]
-    return mask.masked_fill(hidden, False if mask.dtype == torch.bool else torch.finfo(mask.dtype).min)
+    return mask.masked_fill(hidden, hiding(mask))
+
+
+def hiding(mask: Tensor) -> bool | float:
+    """What a mask of this type holds where a key may not be seen."""
+    return False if mask.dtype == torch.bool else torch.finfo(mask.dtype).min
 
 
 def prompt_keys(stage: Stage) -> Keys:

@@ -19,7 +19,8 @@ from transformers.cache_utils import StaticLayer
 from autoprune_lab.decoder.anatomy import Anatomy
 from autoprune_lab.decoder.cache import PRUNED
 from autoprune_lab.decoder.layout import Pruned, Stage
-from autoprune_lab.decoder.positions import Rotary, is_by_kind, is_steady, reads_positions, rotaries
+from autoprune_lab.decoder.masks import hiding
+from autoprune_lab.decoder.positions import Rotary, is_steady, reads_positions, rotaries, rotary_kind
 from autoprune_lab.decoder.tap import Tapped
 
 _BUFFERS = "_autoprune_lab_buffers"
@@ -69,7 +70,7 @@ class Buffers:
             width=pruned.width,
             renumbered=renumbered,
             reads=tuple(map(reads_positions, anatomy.layers)),
-            rotary_kind=anatomy.kind(0) if renumbered and is_by_kind(anatomy) else None,
+            rotary_kind=rotary_kind(anatomy, 0) if renumbered else None,
             steady=renumbered and is_steady(anatomy),
         )
 
@@ -79,7 +80,7 @@ class Buffers:
         columns = self.places[:, None, None].expand(-1, mask.shape[1], mask.shape[2], n_slots)
         seen = mask.expand(n_samples, -1, -1, -1).gather(3, columns)
         if self.unseen is not None:
-            seen = seen.masked_fill(self.unseen[:, None, None], _nothing(mask))
+            seen = seen.masked_fill(self.unseen[:, None, None], hiding(mask))
         return torch.split(seen, list(self.lengths), dim=3)
 
     def positions(self, mask: Tensor) -> Tensor:
@@ -174,7 +175,7 @@ def widened(cache: Any, layer: int, kwargs: dict[str, Any]) -> dict[str, Any]:
     mask, n_slots = kwargs.get("attention_mask"), cache.layers[layer].max_cache_len
     if mask is None or mask.shape[3] == n_slots:  # without one a token sees none behind itself
         return kwargs
-    return kwargs | {"attention_mask": pad(mask, (0, n_slots - mask.shape[3]), value=_nothing(mask))}
+    return kwargs | {"attention_mask": pad(mask, (0, n_slots - mask.shape[3]), value=hiding(mask))}
 
 
 def filled(tapped: Tapped, n_tokens: int) -> Tapped:
@@ -207,10 +208,6 @@ def _slots(stage: Stage, width: int, length: int, n_keys: int) -> tuple[Tensor, 
     later = torch.arange(width, width + length - index.shape[1], device=index.device).expand(len(index), -1)
     beyond = later >= n_keys  # of a buffer longer than it need be
     return torch.cat([index, later.clamp(max=n_keys - 1)], dim=1), torch.cat([~stage.valid, beyond], dim=1)
-
-
-def _nothing(mask: Tensor) -> Any:
-    return False if mask.dtype == torch.bool else torch.finfo(mask.dtype).min
 
 
 def _whole_length(cache: Any, gone: int, layer_idx: int = 0) -> Any:
