@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from search.methods.arms import OF
-from search.results.text_table import latex_table
+from search.results.text_table import is_true, latex_table, markdown_table
 
 HEAD = ["method", f"tokens of {OF}"]
 COSTS = {
@@ -34,7 +34,7 @@ def markdown(frame: pd.DataFrame) -> str:
     their sizes, what the model's confidence is worth, and the benchmark's official figures. A no-op is an arm that no
     output tells from the unpruned model: it did nothing, or these samples cannot say.
     """
-    return "\n\n".join(_markdown(*grid) for grid in _grids(frame))
+    return "\n\n".join(markdown_table(*grid) for grid in _grids(frame))
 
 
 def latex(frame: pd.DataFrame) -> str:
@@ -73,7 +73,7 @@ def _ran(row: Mapping[str, Any]) -> bool:
 
 
 def _labels(row: Mapping[str, Any]) -> list[str]:
-    mark = NO_OP if str(row.get("no_op")) == "True" else ""  # a column with gaps holds objects
+    mark = NO_OP if is_true(row.get("no_op")) else ""
     return [row["method"] + mark, "" if math.isnan(row["tokens"]) else f"{row['tokens']:g}"]
 
 
@@ -98,7 +98,3 @@ def _percent(row: Mapping[str, Any], name: str) -> str:
 def _filled(head: Sequence[str], lines: Sequence[Sequence[str]]) -> Grid:
     """Short lines are filled up."""
     return list(head), [[*line, *[""] * (len(head) - len(line))] for line in lines]
-
-
-def _markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *lines])
