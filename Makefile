@@ -49,7 +49,7 @@ test-latest:  ## the fast tests with the newest versions that pyproject.toml adm
 	OMP_NUM_THREADS=1 $(VENV)-latest/bin/python -m pytest -q -n $(WORKERS) -m 'not slow and not gpu' $(ARGS)
 
 study: $(READY)  ## the main job: tune a policy on the embedded model, print and draw its Pareto front
-	$(BIN)/autoprune study $(ARGS)
+	$(BIN)/autoprune study experiment=crowded $(ARGS)
 
 test: $(READY)  ## the fast test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) -m 'not slow and not gpu' $(ARGS)

@@ -30,6 +30,7 @@ from search.config.experiment import Experiment
 from search.methods.adaptivity import SHUFFLED, UNPRUNED, Bench, Compared
 from search.methods.adaptivity_page import arms_text, needs_text, oracle_of
 from search.methods.ceiling import Arm
+from search.results.text_table import markdown_table
 from search.study.model_evaluator import ModelEvaluator
 from search.study.planned import planned
 
@@ -144,19 +145,16 @@ def markdown(budgets: list[dict[str, Any]], by_seed: dict[str, list[dict[str, An
     some = budgets[0]["scores"]
     ceilings = [name for name in some if name.startswith(("oracle", "hindsight"))]
     columns = [UNPRUNED, ADAPTIVE, FIXED, *METHODS, *ceilings]
-    lines = [[
-        "FLOPs ratio", "model", *columns, "gain over the best fixed curve", "over pdrop", "over shuffled numbers",
-        "share of the headroom",
-    ]]  # fmt: skip
+    gained = "gain over the best fixed curve", "over pdrop", "over shuffled numbers", "share of the headroom"
+    rows = []
     for i, pooled_one in enumerate(budgets):
         for name, one in [*((name, several[i]) for name, several in by_seed.items()), ("all", pooled_one)]:
             share, ratio = one["share_of_headroom"], f"{one['flops_ratio']:.3f}"
             gains = [one["gains"][other] for other in (FIXED, "pdrop", SHUFFLED)]
             scores = [f"{one['scores'][column][0]:.1f}" for column in columns]
             told = "no headroom" if share is None else "{:.0%} [{:.0%}, {:.0%}]".format(*share)
-            lines.append([ratio, name, *scores, *("{:+.1f} [{:.1f}, {:.1f}]".format(*gain) for gain in gains), told])
-    lines.insert(1, ["---"] * len(lines[0]))
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+            rows.append([ratio, name, *scores, *("{:+.1f} [{:.1f}, {:.1f}]".format(*gain) for gain in gains), told])
+    return markdown_table(["FLOPs ratio", "model", *columns, *gained], rows)
 
 
 def _row(estimate: Estimate) -> list[float]:

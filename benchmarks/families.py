@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING
 import torch
 import transformers
 
+from search.results.text_table import markdown_table
+
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "support"))  # the models and their reference are the tests'
 from mapping import TYPES, VARIANTS  # noqa: E402
@@ -38,9 +40,8 @@ def table(findings: "list[Finding]") -> str:
     """Markdown: how many types of each sorting, then a row a type and a row a variant."""
     told = [_counts(what, [f for f in findings if f.model_type in of]) for what, of in KINDS.items()]
     head = f"transformers {transformers.__version__}, {'; '.join(filter(None, told))}.\n\n"
-    rows = [("family", "sorted", *CELLS, "why"), ("---",) * (len(CELLS) + 3)]
-    rows += [(f.model_type, f.sorting, *(_cell(getattr(f, name)) for name in CELLS), _why(f)) for f in findings]
-    return head + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    rows = [(f.model_type, f.sorting, *(_cell(getattr(f, name)) for name in CELLS), _why(f)) for f in findings]
+    return head + markdown_table(["family", "sorted", *CELLS, "why"], rows) + "\n"
 
 
 def _counts(what: str, findings: "list[Finding]") -> str:

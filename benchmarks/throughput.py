@@ -1,4 +1,4 @@
-"""Samples a second, unpruned and with every method at one budget.
+"""Samples a second, unpruned and with every method that prunes at one budget.
 
     python -m benchmarks.throughput --device cuda --dims llava-1.5-7b --dtype bfloat16     # a GPU
     python -m benchmarks.throughput                                                        # one CPU core, a small model

@@ -12,16 +12,17 @@ from autoprune_lab.evaluation.timing import interleaved
 from autoprune_lab.schedule.flops import flops_ratio
 from autoprune_lab.schedule.geometry import Geometry
 from autoprune_lab.statistics.adaptivity import ADAPTIVE, FIXED
-from benchmarks import adaptivity, prefill, throughput
+from benchmarks import adaptivity, launches, prefill, throughput
 from benchmarks.arms import pruners
 from benchmarks.ragged import alike, entering_tokens, padding_percent, told, unequal_prompts
 from benchmarks.random_llava import Prompt, pixel_inputs, random_llava
 from benchmarks.timing import Workload, sliced
 from search.methods.adaptivity import SHUFFLED, UNPRUNED
-from search.methods.arms import ALWAYS
+from search.methods.arms import ALWAYS, DOWNSAMPLE
 from search.methods.ceiling import EQUAL, HINDSIGHT, IN_MEAN, ORACLE, Arm
 
 VISION = 36
+PRUNING = [name for name in ALWAYS if name != DOWNSAMPLE]
 
 
 @pytest.fixture(scope="module")
@@ -100,12 +101,26 @@ def sighted():
 def test_every_method_prunes_what_is_timed(sighted):
     prompts = [Prompt(VISION, seed=seed) for seed in range(3)]
     contexts = throughput.method_contexts(sighted, prompts, ["fastervlm", "fastv", "autoprune_spend"], tokens=192)
-    assert list(contexts) == ["none", "fastervlm", "fastv", "autoprune_spend", *ALWAYS]
+    assert list(contexts) == ["none", "fastervlm", "fastv", "autoprune_spend", *PRUNING]
     inputs = pixel_inputs(sighted, prompts)
     for name, context in list(contexts.items())[1:]:
         with context() as trace, torch.inference_mode():
             sighted.generate(**inputs, max_new_tokens=1)
         assert np.mean([sample.flops_ratio for sample in trace.samples]) < 0.9, name
+
+
+def test_launches_are_counted_for_every_method_and_batch(monkeypatch, tmp_path, capsys):
+    out = tmp_path / "launches.json"
+    monkeypatch.setattr(sys, "argv", f"launches --methods fastv --repeats 3 --out {out}".split())
+    launches.main()
+    written = json.loads(out.read_text())
+    assert [row["method"] for row in written["rows"]] == 2 * ["fastv", *PRUNING]
+    for row in written["rows"]:
+        assert row["growing_decode_waits"] == row["static_decode_waits"] == 0
+        assert row["cuts"] > 0
+    assert written["rows"][0]["growing_prefill_waits"] == written["rows"][0]["static_prefill_waits"] == 2
+    assert set(written["with_block_ms"]) == {"fastv", *PRUNING}
+    assert "padded" in capsys.readouterr().out
 
 
 def test_the_best_batch_is_the_fastest_that_fits(sighted, monkeypatch):
@@ -138,7 +153,7 @@ def test_samples_a_second_are_written_for_every_arm(monkeypatch, tmp_path, capsy
     monkeypatch.setattr(sys, "argv", words.split())
     throughput.main()
     written = json.loads(out.read_text())
-    assert [row["method"] for row in written["rows"]] == ["none", "fastv", *ALWAYS]
+    assert [row["method"] for row in written["rows"]] == ["none", "fastv", *PRUNING]
     assert written["settings"]["samples"] == 3
     unpruned, *others = written["rows"]
     assert unpruned["speed_singly"] == unpruned["speed_best"] == 1

@@ -1,7 +1,6 @@
 """Anatomy: where a transformers vision-language model keeps the parts that pruning touches."""
 
-import inspect
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,6 +12,7 @@ from transformers import AutoModelForImageTextToText, GenerationMixin, Pretraine
 from autoprune_lab.decoder.costs import CostError, described
 from autoprune_lab.decoder.deepstack import adds_features, is_known
 from autoprune_lab.decoder.mixers import OTHERS, attention_of, leaks, takes_keys
+from autoprune_lab.decoder.signatures import names_of
 from autoprune_lab.models.errors import one_line
 from autoprune_lab.models.visual_tokens import MARKS, visual_token_ids
 from autoprune_lab.schedule.geometry import Geometry
@@ -91,9 +91,13 @@ class Anatomy:
 
     def kind(self, layer: int) -> str:
         """One of `_ATTENTION`; of a layer without attention, see `mixers`."""
-        kinds = getattr(self.config, "layer_types", None)
+        return self._kinds[layer]
+
+    @cached_property
+    def _kinds(self) -> Sequence[str]:
         windowed = getattr(self.config, "sliding_window", None) is not None
-        return kinds[layer] if kinds else _SLIDING if windowed else _FULL
+        alike = [_SLIDING if windowed else _FULL] * len(self.layers)
+        return getattr(self.config, "layer_types", None) or alike
 
     def window(self, layer: int) -> int | None:
         """How many tokens back, itself included, a token of this layer sees; None: all."""
@@ -178,7 +182,7 @@ def _tower(model: nn.Module) -> nn.Module | None:
 
 def _visual_ids(model: PreTrainedModel) -> tuple[int, ...]:
     ids = visual_token_ids(model.config)
-    if not ids and MARKS not in _names(model):
+    if not ids and MARKS not in names_of(model):
         raise ValueError(f"{type(model).__name__} is not supported: its config has no image_token_id or video_token_id")
     return ids
 
@@ -199,7 +203,7 @@ def _reads_otherwise(model: object) -> str | None:
         return "an encoder reads its pictures, no visual token is in its decoder's sequence"
     if hasattr(config, "canvas_length"):
         return "it writes by block diffusion, reading a prompt more than once"
-    if "decoder_input_ids" in _names(model) and not getattr(config, "use_decoder_only_language_model", False):
+    if "decoder_input_ids" in names_of(model) and not getattr(config, "use_decoder_only_language_model", False):
         return "its prompt goes through an encoder, and what it decodes holds no picture"
     return None
 
@@ -222,14 +226,9 @@ def _problems(anatomy: Anatomy) -> Iterator[str]:
         yield f"a bias in the input projection of its {sorted(kinds & OTHERS)} layers would carry padding along"
     if "flash" in implementation and kinds & {_SLIDING, _CHUNKED, _REFERENCE}:
         yield "flash attention counts windows and chunks in pruned tokens; load it with attn_implementation='sdpa'"
-    if any(takes_keys(layer) and SHARED not in _names(attention_of(layer)) for layer in layers):
+    if any(takes_keys(layer) and SHARED not in names_of(attention_of(layer)) for layer in layers):
         yield f"decoder layers reuse the keys and values of earlier ones, and are not handed them as `{SHARED}`"
     if adds_features(anatomy.decoder) and not is_known(anatomy.decoder):
         yield "its decoder adds image features between layers in a way that is not known"
     if implementation == "flex_attention":
         yield "flex_attention has no 4-D masks; load it with attn_implementation='sdpa'"
-
-
-def _names(module: Any) -> Collection[str]:
-    """The arguments of its class's forward."""
-    return inspect.signature(type(module).forward).parameters

@@ -4,13 +4,16 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 from weakref import WeakSet
 
+import torch
 from torch import Tensor, nn
+from transformers.masking_utils import create_masks_for_generate
 
 from autoprune_lab.decoder.anatomy import Anatomy
+from autoprune_lab.decoder.cache import cache_of, is_whole
 from autoprune_lab.decoder.contract import PrunerLike
 from autoprune_lab.decoder.deepstack import adds_features, following
 from autoprune_lab.decoder.eager import called_eagerly, eager, plain
@@ -20,6 +23,8 @@ from autoprune_lab.decoder.session import Session
 from autoprune_lab.decoder.shadow import shadowed
 from autoprune_lab.decoder.sharing import SLICED, computes_last_only
 from autoprune_lab.decoder.sight import KINDS
+from autoprune_lab.decoder.signatures import names_of
+from autoprune_lab.decoder.static import Step
 from autoprune_lab.decoder.streams import joined, parted
 from autoprune_lab.decoder.tap import disarm
 from autoprune_lab.decoder.temperature import by_original_place, counts_places
@@ -37,6 +42,7 @@ _UNSUPPORTED = {
 }
 """Options of `generate`, and what speaks against each."""
 
+_MASKS = "create_masks_for_generate"
 _BATCHING = "init_continuous_batching"  # whatever batches continuously begins here
 
 
@@ -47,8 +53,12 @@ def attached(
     keep_indices: bool = False,
     n_prompt: NPrompt | None = None,
     warn: bool = True,
+    own: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Iterator[Trace]:
-    """See `Pruner.attach`; without `warn` a block in which nothing was pruned says nothing."""
+    """See `Pruner.attach`; without `warn` a block in which nothing was pruned says nothing.
+
+    `own()` is entered around all that is done between the decoder's layers, so that it can be timed.
+    """
     anatomy = Anatomy.of(plain(model))
     _check_probe(pruner, len(anatomy.layers))
     if pruner.positions == "compact":
@@ -57,7 +67,7 @@ def attached(
     session = Session(anatomy, pruner, keep_indices, n_prompt)
     with _alone(anatomy.decoder), eager(anatomy), ExitStack() as undo:
         _ = anatomy.geometry  # a decoder whose costs cannot be told is refused here, before anything is hooked
-        _hook(session, undo)
+        _hook(session, undo, own)
         _guard_generate(session, undo)
         yield session.trace
     if warn:
@@ -85,23 +95,24 @@ def _alone(decoder: nn.Module) -> Iterator[None]:
             _ATTACHED.discard(decoder)
 
 
-def _hook(session: Session, undo: ExitStack) -> None:
+def _hook(session: Session, undo: ExitStack, own: Callable[[], AbstractContextManager[Any]]) -> None:
     anatomy = session.anatomy
+    within = functools.partial(functools.partial, _within, own)  # no closure: a copy of the model would share it
 
     def before(module: nn.Module, hook: Callable[..., Any]) -> None:
-        undo.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
+        undo.callback(module.register_forward_pre_hook(within(hook), with_kwargs=True).remove)
 
     def after(module: nn.Module, hook: Callable[..., Any]) -> None:
-        undo.callback(module.register_forward_hook(hook).remove)
+        undo.callback(module.register_forward_hook(within(hook)).remove)
 
-    undo.enter_context(_calling(anatomy.model, session.call))
+    undo.enter_context(_calling(anatomy.model, session.call, session))
     if anatomy.speaker is not None:
         undo.enter_context(_calling(anatomy.speaker, session.speak))
     before(anatomy.decoder, lambda module, args, kwargs: session.begin(_named(module.forward, args, kwargs)))
     if computes_last_only(anatomy):
         before(anatomy.decoder, lambda module, args, kwargs: (args, kwargs | {SLICED: 0}))
     for index, layer in enumerate(anatomy.layers):
-        _, *names = inspect.signature(type(layer).forward).parameters  # the class's own: an instance's may be a wrapper
+        _, *names = names_of(layer)
         before(layer, functools.partial(_enter, session, index, names))
         if (attention := anatomy.attention(index)) is not None:
             undo.callback(disarm, attention)
@@ -118,6 +129,11 @@ def _hook(session: Session, undo: ExitStack) -> None:
     if adds_features(anatomy.decoder):
         undo.enter_context(following(anatomy.decoder, session.stage))
     after(anatomy.decoder, functools.partial(_leave, session))
+
+
+def _within(own: Callable[[], AbstractContextManager[Any]], hook: Callable[..., Any], *args: Any) -> Any:
+    with own():
+        return hook(*args)
 
 
 def watched(pruner: PrunerLike, tower: Tower) -> list[int]:
@@ -149,10 +165,11 @@ def _shown(session: Session, kind: str, owner: Any, features: Callable[..., Any]
     return shadowed(owner, f"get_{kind}_features", shown)
 
 
-def _calling(model: Any, call: Callable[..., Any]) -> Any:
+def _calling(model: Any, call: Callable[..., Any], steps: Session | None = None) -> Any:
     """Inside the block `call(forward, arguments)` stands for the model's forward.
 
-    No hook, since wrappers such as PEFT's call `forward` directly; accelerate keeps the model's own aside.
+    No hook, since wrappers such as PEFT's call `forward` directly; accelerate keeps the model's own aside. Where
+    `steps` can, torch.compile traces a decode step; for any other call a compiled caller leaves its graph.
     """
     name = "_old_forward" if hasattr(model, "_old_forward") else "forward"
     forward = getattr(model, name)
@@ -160,7 +177,17 @@ def _calling(model: Any, call: Callable[..., Any]) -> Any:
     def called(*args: Any, **kwargs: Any) -> Any:
         return call(forward, _named(forward, args, kwargs))
 
-    return shadowed(model, name, called_eagerly(forward, called))
+    eagerly = called_eagerly(forward, called)
+    if steps is None:
+        return shadowed(model, name, eagerly)
+
+    @functools.wraps(forward)
+    def stepped(*args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling() and not args and steps.can_step(kwargs):
+            return steps.step(forward, kwargs)
+        return eagerly(*args, **kwargs)
+
+    return shadowed(model, name, stepped)
 
 
 def _enter(
@@ -174,6 +201,8 @@ def _enter(
 
 
 def _leave(session: Session, module: nn.Module, args: Any, output: Any) -> Any:
+    if isinstance(session.run, Step):
+        return None  # the output is what it is
     if isinstance(output, tuple):
         return (session.end(output[0]), *output[1:])
     output.last_hidden_state = session.end(output.last_hidden_state)
@@ -202,6 +231,14 @@ def _guard_generate(session: Session, undo: ExitStack) -> None:
             return generate(*args, **kwargs)
 
     undo.enter_context(shadowed(model, "generate", guarded))
+    own_masks = getattr(model, _MASKS, create_masks_for_generate)
+
+    @functools.wraps(own_masks)
+    def masks(*args: Any, **kwargs: Any) -> Any:
+        """What `generate` makes for a static cache before the call: of a whole prompt the padding mask is needed."""
+        return kwargs.get("attention_mask") if is_whole(cache_of(kwargs)) else own_masks(*args, **kwargs)
+
+    undo.enter_context(shadowed(model, _MASKS, masks))
     if speaker is not None:
         speak = speaker.generate
 

@@ -8,7 +8,7 @@ from transformers import Cache
 
 from autoprune_lab.decoder.layout import Pruned
 
-_PRUNED = "_autoprune_lab_pruned"
+PRUNED = "_autoprune_lab_pruned"
 """A pruned cache carries how it was pruned under this name: no registry, and gone with the cache."""
 
 
@@ -18,9 +18,19 @@ def cache_of(arguments: Mapping[str, Any]) -> Any:
     return arguments.get("cache") if cache is None else cache
 
 
+def is_static(cache: Any) -> bool:
+    """Does it hold the keys of each layer in a buffer of one size?"""
+    return isinstance(cache, Cache) and cache.is_compileable
+
+
 def is_whole(cache: Cache | None) -> bool:
-    """Does a call with this cache bring a whole prompt?"""
-    return cache is None or cache.get_seq_length() == 0
+    """Does a call with this cache bring a whole prompt?
+
+    The device is not asked for the length of a static cache that a prompt was pruned in, nor of one not yet made.
+    """
+    if cache is None or (is_static(cache) and not cache.is_initialized):
+        return True
+    return not (is_static(cache) and hasattr(cache, PRUNED)) and bool(cache.get_seq_length() == 0)
 
 
 def shorten(cache: Cache | None, layer: int, n_gone: int) -> None:
@@ -36,14 +46,14 @@ def shorten(cache: Cache | None, layer: int, n_gone: int) -> None:
 
 def remember(cache: Cache, pruned: Pruned) -> None:
     """Write on the cache how its prompt was pruned; a cut before the first layer that counts must not shorten it."""
-    setattr(cache, _PRUNED, pruned)
+    setattr(cache, PRUNED, pruned)
     if pruned.is_cut(_first_counting(cache)):
         vars(cache)["get_seq_length"] = functools.partial(_unpruned_length, cache)  # on this one cache
 
 
 def _unpruned_length(cache: Cache, layer_idx: int = 0) -> int:
     """Tokens that were fed to the model, which positions follow, where the layer that is asked holds fewer."""
-    pruned = getattr(cache, _PRUNED)
+    pruned = getattr(cache, PRUNED)
     length = type(cache).get_seq_length(cache, layer_idx)
     counting = layer_idx or _first_counting(cache)
     return length and length + pruned.width - pruned.stages[counting].index.shape[1]
@@ -57,8 +67,8 @@ def _first_counting(cache: Cache) -> int:
 
 def pruned_of(cache: Cache) -> Pruned | None:
     """How the prompt in `cache` was pruned; None: it was not. ValueError if that was forgotten."""
-    pruned = getattr(cache, _PRUNED, None)
-    layers: Any = cache.layers
+    pruned = getattr(cache, PRUNED, None)
+    layers: Any = () if is_static(cache) else cache.layers
     counted = {layer.get_seq_length() for layer in layers if hasattr(layer, "get_seq_length")}
     if pruned is None and len(counted) > 1:
         raise ValueError("this cache was pruned, but not by an attached pruner: start again from the prompt")
@@ -78,7 +88,7 @@ def as_held(pruned: Pruned, cache: Cache, batch: int) -> Pruned:
                 f"pruned prompt of {pruned.width}: start again from the prompt"
             )
         pruned = pruned.without_end(n_lost)
-        setattr(cache, _PRUNED, pruned)
+        setattr(cache, PRUNED, pruned)
     if pruned.batch == 1:
         return pruned.repeated(batch)
     if batch != pruned.batch:

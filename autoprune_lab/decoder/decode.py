@@ -12,7 +12,14 @@ from autoprune_lab.decoder.anatomy import SHARED, Anatomy
 from autoprune_lab.decoder.cache import cache_of
 from autoprune_lab.decoder.layout import Pruned, Stage
 from autoprune_lab.decoder.masks import Keys, causal_mask, keys_since, step_masks
-from autoprune_lab.decoder.positions import compact_positions_since, reads_positions, rotary_at
+from autoprune_lab.decoder.positions import (
+    Rotary,
+    compact_positions_since,
+    is_steady,
+    reads_positions,
+    rotaries,
+    rotary_kind,
+)
 from autoprune_lab.decoder.sharing import shared_by
 
 
@@ -31,6 +38,8 @@ class Decode:
     _given: dict[tuple[Stage, str, bool], dict[str, Any]] = field(default_factory=dict)
     _since: dict[bool, Tensor] = field(default_factory=dict)
     _masks: dict[Stage, Tensor] = field(default_factory=dict)
+    _renumbered: dict[bool, dict[Stage, Tensor]] = field(default_factory=dict)
+    _turned: dict[tuple[bool, str | None], dict[Stage, Rotary]] = field(default_factory=dict)
 
     def enter(self, layer: int, hidden: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
         """What layer `layer` gets; an uncut layer gets what transformers made, which fits its cache.
@@ -70,11 +79,10 @@ class Decode:
         elif padded or stage.ragged:
             given["attention_mask"] = self._mask_of_one(stage, pruned, since, padded, hidden)
         if pruned.positions == "compact":
-            positions = compact_positions_since(stage, since, n_new)
             if reads:
-                given["position_ids"] = positions
+                given["position_ids"] = self._positions(pruned, padded, n_new)[stage]
             if kwargs.get("position_embeddings") is not None:  # layers without a rotary get none
-                given["position_embeddings"] = rotary_at(self.anatomy, layer, hidden, positions)
+                given["position_embeddings"] = self._rotaries(layer, pruned, padded, hidden)[stage]
         return given
 
     def _sizes(self, layer: int, n_new: int, kwargs: dict[str, Any]) -> tuple[int, int]:
@@ -98,6 +106,24 @@ class Decode:
             masks = step_masks(stages, since, self.anatomy.implementation, hidden.dtype)
             self._masks.update(zip(stages, masks, strict=True))
         return self._masks[stage]
+
+    def _positions(self, pruned: Pruned, padded: bool, n_new: int) -> dict[Stage, Tensor]:
+        """Renumbered positions of the new tokens; made for all stages together."""
+        if padded not in self._renumbered:
+            stages = [one for one in dict.fromkeys(pruned.stages) if one.cut]
+            made = compact_positions_since(stages, self._since[padded], n_new)
+            self._renumbered[padded] = dict(zip(stages, made.unbind(), strict=True))
+        return self._renumbered[padded]
+
+    def _rotaries(self, layer: int, pruned: Pruned, padded: bool, hidden: Tensor) -> dict[Stage, Rotary]:
+        """The same as (cos, sin)."""
+        kind = rotary_kind(self.anatomy, layer)
+        if (padded, kind) not in self._turned:
+            positions = self._positions(pruned, padded, hidden.shape[1])
+            together, rotary = torch.stack(list(positions.values())), self.anatomy.decoder.rotary_emb
+            made = rotaries(rotary, hidden, together, kind, is_steady(self.anatomy))
+            self._turned[padded, kind] = dict(zip(positions, made, strict=True))
+        return self._turned[padded, kind]
 
     def _chunk(self, layer: int, keys: Keys, pruned: Pruned) -> Tensor | None:
         """The stretch of the prompt that each key stands in, counted from the prompt's first real token."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from autoprune_lab.decoder.layout import Stage
 from autoprune_lab.decoder.shadow import shadowed
+from autoprune_lab.decoder.signatures import names_of
 
 _NAME = "_deepstack_process"
 _ARGUMENTS = ["hidden_states", "visual_pos_masks", "visual_embeds"]
@@ -24,14 +25,14 @@ Now = Callable[[], Stage | None]
 
 def adds_features(decoder: nn.Module) -> bool:
     """Does this decoder add image features between its layers?"""
-    return hasattr(decoder, _NAME) or any("deepstack" in name for name in _takes(decoder))
+    return hasattr(decoder, _NAME) or any("deepstack" in name for name in names_of(decoder))
 
 
 def is_known(decoder: nn.Module) -> bool:
     """Does it do so by the arguments that are re-indexed here?"""
     if hasattr(decoder, _NAME):
         return list(inspect.signature(getattr(decoder, _NAME)).parameters) == _ARGUMENTS
-    return {_MASK, _TABLE} <= set(_takes(decoder))
+    return {_MASK, _TABLE} <= set(names_of(decoder))
 
 
 @contextmanager
@@ -62,10 +63,6 @@ def narrow_features(stage: Stage, mask: Tensor, features: Tensor) -> tuple[Tenso
     here = mask.gather(1, stage.index) & stage.valid
     row = (mask.flatten().cumsum(0) - 1).view_as(mask).gather(1, stage.index)
     return here, features[row[here]]
-
-
-def _takes(decoder: nn.Module) -> list[str]:
-    return list(inspect.signature(decoder.forward).parameters)
 
 
 def _stand_in(stage: Now, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

@@ -59,6 +59,11 @@ class Stage:
         return torch.ones_like(self.index, dtype=torch.bool) if self.real is None else self.real
 
     @cached_property
+    def n_real(self) -> Int[Tensor, "batch 1"]:
+        """`n_valid` on the device."""
+        return self.valid.sum(1, keepdim=True)
+
+    @cached_property
     def visual(self) -> Bool[Tensor, "batch slots"]:
         """True at real visual tokens."""
         return self._others == 0
@@ -267,6 +272,11 @@ class Picks:
 def as_bytes(flags: Bool[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
     """What every device can sort; nothing is copied."""
     return flags.view(torch.uint8)
+
+
+def upload(values: Tensor, device: torch.device) -> Tensor:
+    """A copy on the device that the host does not wait for: a GPU reads it from memory that stays where it is."""
+    return (values.pin_memory() if device.type == "cuda" else values).to(device, non_blocking=True)
 
 
 def take(values: Tensor, index: Tensor, dim: int) -> Tensor:

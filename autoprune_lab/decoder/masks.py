@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from autoprune_lab.decoder.layout import Stage
 
@@ -28,16 +29,25 @@ class Keys:
 def narrow_mask(mask: Tensor, stage: Stage, samples: Tensor) -> Tensor:
     """Rows and columns of the mask transformers built, padding hidden: any pattern survives.
 
-    `samples` (batch, 1) counts the samples.
+    `samples` (batch, 1) counts the samples. The columns behind the prompt, of a static cache's room, stay.
     """
     if mask.ndim == 2:
         return mask.gather(1, stage.index) * stage.valid
-    rows, columns = stage.index[:, :, None], stage.index[:, None]
+    n, n_keys = stage.others.shape[1], mask.shape[3]
+    room = torch.arange(n, n_keys, device=mask.device).expand(len(stage.index), -1) if n_keys > n else None
+    rows, columns = stage.index[:, :, None], stage.index if room is None else torch.cat([stage.index, room], dim=1)
+    columns = columns[:, None]
     mask = mask.movedim(1, -1).expand(len(samples), -1, -1, -1)[samples[:, None], rows, columns].movedim(-1, 1)
     if not stage.ragged:
         return mask
-    hidden = ~visible_keys(stage)[:, None, None]
-    return mask.masked_fill(hidden, False if mask.dtype == torch.bool else torch.finfo(mask.dtype).min)
+    visible = visible_keys(stage) if room is None else pad(visible_keys(stage), (0, n_keys - n), value=True)
+    hidden = ~visible[:, None, None]
+    return mask.masked_fill(hidden, hiding(mask))
+
+
+def hiding(mask: Tensor) -> bool | float:
+    """What a mask of this type holds where a key may not be seen."""
+    return False if mask.dtype == torch.bool else torch.finfo(mask.dtype).min
 
 
 def prompt_keys(stage: Stage) -> Keys:

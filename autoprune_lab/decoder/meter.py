@@ -38,11 +38,11 @@ class Meter:
     def on(self, module: nn.Module) -> Iterator[None]:
         """Count the calls of `module` inside the block."""
         forward, known = module.forward, _KNOWN.setdefault(module, {})
-        n_weights = sum(weight.numel() for weight in module.parameters())
+        n_weights = functools.cache(lambda: sum(weight.numel() for weight in module.parameters()))  # once a block
 
         @functools.wraps(forward)
         def metered(*args: Any, **kwargs: Any) -> Any:
-            key = n_weights, *(_trait(value) for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
+            key = n_weights(), *(_trait(value) for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
             if key in known:
                 output = forward(*args, **kwargs)
             else:

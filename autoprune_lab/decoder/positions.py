@@ -1,8 +1,6 @@
 """Rotary positions after a cut: kept tokens keep their own (`original`), or are renumbered (`compact`)."""
 
-import inspect
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,6 +10,7 @@ from autoprune_lab.decoder.anatomy import Anatomy
 from autoprune_lab.decoder.checks import form
 from autoprune_lab.decoder.layout import Stage
 from autoprune_lab.decoder.mixers import attention_of
+from autoprune_lab.decoder.signatures import names_of
 from autoprune_lab.decoder.temperature import counts_places
 
 Rotary = tuple[Tensor, Tensor]
@@ -29,21 +28,29 @@ def original_rotary(table: Tensor, stage: Stage, samples: Tensor) -> Rotary:
     return cos, sin
 
 
+def compact_rotary(table: Tensor, stage: Stage) -> Rotary:
+    """(cos, sin) by renumbered positions, (1 or batch, slots, dim) each; `table` (1, positions, 2 dim)."""
+    rows = table[0, compact_positions(stage)] if stage.ragged else table.narrow(1, 0, stage.index.shape[1])
+    cos, sin = rows.chunk(2, dim=-1)
+    return cos, sin
+
+
 def compact_positions(stage: Stage) -> Tensor:
     """0, 1, 2, ... over each sample's real tokens, (batch, slots)."""
     return (stage.valid.cumsum(1) - 1).clamp(min=0)
 
 
-def compact_positions_since(stage: Stage, since: Tensor, n_new: int) -> Tensor:
-    """Positions of the last `n_new` tokens `since` (batch, n), which go on where the shorter prompt ends."""
-    return stage.valid.sum(1, keepdim=True) + (since.cumsum(1)[:, -n_new:] - 1).clamp(min=0)
+def compact_positions_since(stages: Sequence[Stage], since: Tensor, n_new: int) -> Tensor:
+    """Positions of the last `n_new` tokens `since` (batch, n), which go on where each shorter prompt ends.
+
+    (stages, batch, n_new).
+    """
+    return torch.stack([stage.n_real for stage in stages]) + (since.cumsum(1)[:, -n_new:] - 1).clamp(min=0)
 
 
 def rotary_at(anatomy: Anatomy, layer: int, hidden: Tensor, positions: Tensor) -> Rotary:
     """(cos, sin) of `positions` (batch, n) as layer `layer` uses them."""
-    rotary: Any = anatomy.decoder.rotary_emb
-    by_kind = _is_by_kind(type(rotary).forward)
-    given = rotary(hidden, positions, anatomy.kind(layer)) if by_kind else rotary(hidden, positions)
+    given = _turned(anatomy.decoder.rotary_emb, hidden, positions, rotary_kind(anatomy, layer))
     if not isinstance(given, tuple) or len(given) != 2:
         raise ValueError(
             f"positions='compact': the rotary embedding of {type(anatomy.model).__name__} gives {form(given)}, "
@@ -52,10 +59,28 @@ def rotary_at(anatomy: Anatomy, layer: int, hidden: Tensor, positions: Tensor) -
     return given
 
 
-@cache
-def _is_by_kind(forward: Callable[..., Any]) -> bool:
-    """Does this embedding differ between kinds of layers?"""
-    return "layer_type" in inspect.signature(forward).parameters
+def rotaries(rotary: Any, hidden: Tensor, positions: Tensor, kind: str | None, at_once: bool) -> list[Rotary]:
+    """(cos, sin) of each of several positions (parts, batch, n), `at_once` in the kernels of one call."""
+    if not at_once:
+        return [_turned(rotary, hidden, part, kind) for part in positions.unbind()]
+    together = _turned(rotary, hidden, positions.flatten(0, 1), kind)
+    cos, sin = (part.unflatten(0, positions.shape[:2]).unbind() for part in together)
+    return list(zip(cos, sin, strict=True))
+
+
+def _turned(rotary: Any, hidden: Tensor, positions: Tensor, kind: str | None) -> Any:
+    return rotary(hidden, positions) if kind is None else rotary(hidden, positions, kind)
+
+
+def is_steady(anatomy: Anatomy) -> bool:
+    """Is the rotary embedding of a position the same whatever other positions it is asked for with?"""
+    kinds = getattr(anatomy.decoder.rotary_emb, "rope_type", None)
+    return set(kinds.values() if isinstance(kinds, dict) else (kinds,)) <= {"default", "linear", "llama3", "yarn"}
+
+
+def rotary_kind(anatomy: Anatomy, layer: int) -> str | None:
+    """The kind by which the rotary embedding is asked for a layer; None where it is the same for all kinds."""
+    return anatomy.kind(layer) if "layer_type" in names_of(anatomy.decoder.rotary_emb) else None
 
 
 def reads_positions(layer: Any) -> bool:
@@ -64,12 +89,7 @@ def reads_positions(layer: Any) -> bool:
     So it does where queries are scaled by position (Ministral 3, Mistral 4).
     """
     attention = attention_of(layer)
-    return attention is not None and _names_positions(type(attention).forward)
-
-
-@cache
-def _names_positions(forward: Callable[..., Any]) -> bool:
-    return "position_ids" in inspect.signature(forward).parameters
+    return attention is not None and "position_ids" in names_of(attention)
 
 
 def check_compact(anatomy: Anatomy) -> None:

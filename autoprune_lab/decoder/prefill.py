@@ -13,9 +13,10 @@ from autoprune_lab.decoder.anatomy import Anatomy
 from autoprune_lab.decoder.cache import cache_of, shorten
 from autoprune_lab.decoder.checks import Checks, Cut, check_survivors, fit, refuse_nan
 from autoprune_lab.decoder.contract import PrunerLike
-from autoprune_lab.decoder.layout import Prompt, Stage
+from autoprune_lab.decoder.layout import Prompt, Stage, upload
 from autoprune_lab.decoder.sight import Sight
 from autoprune_lab.decoder.source import Attended, DecoderSource, Entered, LiveEvidence, no_attention
+from autoprune_lab.decoder.static import filled, room_in, size, widened
 from autoprune_lab.decoder.streams import parted
 from autoprune_lab.decoder.tap import Tapped, arm
 from autoprune_lab.decoder.view import View
@@ -41,6 +42,7 @@ class Prefill:
         self.view = View(anatomy, pruner.positions, self.samples)
         self.checks = Checks()
         self.cache: Any = None
+        self.room: int | None = None  # in a static cache, behind the prompt
         self.plan: Plan | None = None
         self.uploaded: Sequence[tuple[Tensor, Tensor]] = ()  # the plan, layer by layer, on the device
         self.opening = pruner.opens(self.stage.n_vision)
@@ -54,6 +56,8 @@ class Prefill:
     def enter(self, layer: int, hidden: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
         """What layer `layer` gets instead of `hidden` (batch, slots, hidden) and `kwargs`."""
         self.cache = cache_of(kwargs)
+        if layer == 0:
+            self.room = room_in(self.cache, hidden.shape[1])
         if self.looks:
             hidden = self._look(layer, hidden)
         self.stages.append(self.stage)
@@ -63,6 +67,9 @@ class Prefill:
         if attention is not None or not is_read:
             self.tapped = None
         kwargs = self.view.narrow(layer, kwargs, hidden, self.stage)
+        if self.room is not None:
+            size(self.cache, layer, hidden.shape[1], self.room)
+            kwargs = widened(self.cache, layer, kwargs)
         if attention is not None and is_read:
             entered = Entered(self.anatomy.layers[layer], attention, parted(hidden, self.anatomy.streams), kwargs)
             arm(attention, functools.partial(self._record, layer, self.stage, entered))
@@ -81,6 +88,8 @@ class Prefill:
         return np.stack([stage.n_vision for stage in self.stages], axis=1)
 
     def _record(self, layer: int, stage: Stage, entered: Entered, tapped: Tapped) -> None:
+        if self.room is not None:
+            tapped = filled(tapped, stage.index.shape[1])
         self.tapped = Attended(layer, stage, entered, tapped)
 
     def _look(self, layer: int, hidden: Tensor) -> Tensor:
@@ -190,6 +199,6 @@ def _replace_visual(hidden: Tensor, visual: Tensor, source: DecoderSource) -> Te
 def _upload(plan: Plan, device: torch.device) -> Sequence[tuple[Tensor, Tensor]]:
     """The plan layer by layer, (kept, merged), on the device; the host does not wait for the copy."""
     rows = np.concatenate([plan.kept.T, plan.merged.T])
-    copied = torch.from_numpy(rows).to(device, non_blocking=True).unbind()
+    copied = upload(torch.from_numpy(rows), device).unbind()
     counts = [planned(*pair) for pair in zip(copied, rows, strict=True)]
     return list(zip(counts[: len(rows) // 2], counts[len(rows) // 2 :], strict=True))

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import Cache
 
 from autoprune_lab.decoder.anatomy import Anatomy
-from autoprune_lab.decoder.cache import as_held, cache_of, is_whole, pruned_of, remember
+from autoprune_lab.decoder.cache import as_held, cache_of, is_static, is_whole, pruned_of, remember
 from autoprune_lab.decoder.checks import form
 from autoprune_lab.decoder.contract import PrunerLike
 from autoprune_lab.decoder.decode import Decode
@@ -27,6 +27,7 @@ from autoprune_lab.decoder.prefill import Prefill
 from autoprune_lab.decoder.repeat import First, Generating, Repeat
 from autoprune_lab.decoder.sharing import seen
 from autoprune_lab.decoder.sight import KINDS, Shown, Sight
+from autoprune_lab.decoder.static import Buffers, Step, buffers_of, check_static, lay
 from autoprune_lab.decoder.tower import Call, Tower
 from autoprune_lab.models.visual_tokens import MARKS
 from autoprune_lab.schedule.flops import prefill_flops
@@ -54,7 +55,7 @@ class Session:
         self.tower = Tower.of(anatomy)
         self.trace, self.meter = Trace(), Meter()
         self.arguments: dict[str, Any] = {}
-        self.run: Prefill | Repeat | Decode | None = None
+        self.run: Prefill | Repeat | Decode | Step | None = None
         self.prompt: Prompt | None = None
         self.generating: Generating | None = None
         self.shown: dict[str, Shown] = {}  # what the tower was last shown, by kind
@@ -98,17 +99,31 @@ class Session:
         """Run the model's own `forward`, remembering what only it is told."""
         with self.turn():
             self.called = True
-            _check(arguments)
+            self._check(arguments)
             self.prompt = self._read(arguments) if is_whole(cache_of(arguments)) else None
             _check_pictures(arguments, self.prompt, self.anatomy.visual_ids)
             if not arguments.get("mm_encoder_outputs"):  # otherwise `generate` has just run the tower for this call
                 self.shown = {}
                 self.meter.take()
-            self.arguments = own_labels(arguments)
+            self.arguments, self.run = own_labels(arguments), None
             try:
                 return forward(**self.arguments)
             finally:
                 self.arguments, self.run, self.prompt, self.shown = {}, None, None, {}
+
+    def can_step(self, arguments: dict[str, Any]) -> bool:
+        """Is this a decode step on a pruned static cache, which `step` is for?"""
+        plain = self.anatomy.speaker is None and not _has_pictures(arguments)
+        return plain and buffers_of(cache_of(arguments)) is not None
+
+    def step(self, forward: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+        """`call` in code that torch.compile traces: nothing is checked, nothing waits, threads are not told apart."""
+        buffers = buffers_of(cache_of(arguments))
+        assert buffers is not None  # see `can_step`
+        self.called, self.run = True, Step(self.anatomy, buffers)
+        output = forward(**arguments)
+        self.run = None
+        return output
 
     def prompted(self, input_ids: Tensor | None) -> None:
         """A language model inside begins its own `generate` with these prompts."""
@@ -149,6 +164,8 @@ class Session:
 
     def begin(self, arguments: dict[str, Any]) -> None:
         """The decoder starts."""
+        if isinstance(self.run, Step):
+            return  # of compiled code
         cache, self.called = cache_of(arguments), True
         if not self.arguments:
             raise ValueError(_NO_IDS)
@@ -173,20 +190,20 @@ class Session:
         assert run is not None  # `begin` came first
         if isinstance(run, Prefill):
             self._finish(run)
-        if not isinstance(run, Decode) and given_labels(self.arguments):
+        if not isinstance(run, Decode | Step) and given_labels(self.arguments):
             ignore_lost(self.arguments, run.prompt.present(run.stage))
         self.run = None
         return run.restore(hidden)
 
     def stage(self) -> Stage | None:
         """The tokens in the layer that runs; None: all of them."""
-        return None if self.run is None or isinstance(self.run, Decode) else self.run.stage
+        return self.run.stage if isinstance(self.run, Prefill | Repeat) else None
 
     def places(self, layer: int, hidden: Tensor) -> Tensor:
         """Where the tokens that enter layer `layer` stood before any cut, (1 or batch, tokens)."""
         if isinstance(self.run, Decode):
             return self.run.places(layer, hidden.shape[1])
-        assert self.run is not None  # `enter` refuses a layer that runs by itself
+        assert isinstance(self.run, Prefill | Repeat)  # neither a layer by itself, nor one of such a decoder's steps
         return self.run.stage.index
 
     def warn(self) -> None:
@@ -210,17 +227,19 @@ class Session:
             return first_positions(real, self.generating.width)
         return None if self.n_prompt is None else first_tokens(real, self.n_prompt)
 
-    def _decode(self, cache: Cache) -> Decode:
+    def _decode(self, cache: Cache) -> Decode | Step:
         """The run over tokens that come after what `cache` holds; their pictures are not pruned."""
         ids, mask = self.arguments["input_ids"], self.arguments.get("attention_mask")
-        pruned = pruned_of(cache)
-        if pruned is not None:
+        pruned, buffers = pruned_of(cache), buffers_of(cache)
+        if buffers is not None:
+            _check_mask_of_static(mask, ids, buffers)
+        elif pruned is not None:
             pruned = as_held(pruned, cache, len(ids))
             _check_mask(mask, cache.get_seq_length() + ids.shape[1])
         if _has_pictures(self.arguments):
             self._tell_late(int(stands_for_picture(ids, self.anatomy.visual_ids, _marks(self.arguments)).sum()))
         self.continued.add(pruned is not None)
-        return Decode(self.anatomy, pruned, mask, cache)
+        return Decode(self.anatomy, pruned, mask, cache) if buffers is None else Step(self.anatomy, buffers)
 
     def _finish(self, run: Prefill) -> None:
         """Write the trace, and on the cache how its prompts were pruned; without a cache, remember it here."""
@@ -236,7 +255,11 @@ class Session:
         if run.cache is not None:
             pruned = Pruned(run.prompt.stage, seen(self.anatomy, run.stages), self.pruner.positions)
             width = generating.width if generating is not None and generating.width else pruned.width
-            remember(run.cache, pruned.without_end(max(pruned.width - width, 0)))  # candidates may be taken back
+            pruned = pruned.without_end(max(pruned.width - width, 0))  # candidates may be taken back
+            if run.room is None:
+                remember(run.cache, pruned)
+            else:
+                lay(run.cache, self.anatomy, pruned, run.room)
         elif generating is not None:
             generating.firsts.append(First(run, self.arguments["input_ids"], dict(generating.entered)))
         if generating is not None:
@@ -259,6 +282,24 @@ class Session:
                 "begin with the prompt inside it"
             )
         return None
+
+    def _check(self, arguments: dict[str, Any]) -> None:
+        """Refuse what no prompt can be read from, before anything runs."""
+        ids, mask, cache = arguments.get("input_ids"), arguments.get("attention_mask"), cache_of(arguments)
+        if ids is None:
+            raise ValueError(_NO_IDS)
+        if not isinstance(ids, Tensor) or ids.ndim != 2 or not ids.numel():
+            raise ValueError(f"input_ids are {form(ids)}: pruning needs a (batch, tokens) tensor that is not empty")
+        if cache is not None and not isinstance(cache, Cache):
+            raise ValueError(
+                f"a cache of kind {form(cache)} is not supported while a pruner is attached: use a DynamicCache"
+            )
+        if is_static(cache):
+            check_static(self.anatomy, cache)
+            if buffers_of(cache) is not None:
+                return  # a decode step's mask may be any that transformers made
+        if mask is not None and (not isinstance(mask, Tensor) or mask.ndim != 2):
+            raise ValueError(f"attention_mask is {form(mask)}: pruning needs the (batch, tokens) padding mask")
 
     def _read(self, arguments: dict[str, Any]) -> Prompt:
         ids, mask = arguments["input_ids"], arguments.get("attention_mask")
@@ -323,6 +364,18 @@ def _check_mask(mask: Tensor | None, n_tokens: int) -> None:
         )
 
 
+def _check_mask_of_static(mask: Any, ids: Tensor, buffers: Buffers) -> None:
+    """What can be told without asking the device how many tokens a static cache holds."""
+    if len(ids) != len(buffers.places):
+        raise ValueError(
+            f"input_ids hold {len(ids)} samples, the pruned static cache {len(buffers.places)}: go on with all, "
+            "or start again from the prompt"
+        )
+    least = buffers.width + ids.shape[1]
+    if isinstance(mask, Tensor) and mask.ndim == 2 and mask.shape[1] < least:
+        _check_mask(mask, least)
+
+
 def _nothing_pruned(samples: list[SampleTrace]) -> str | None:
     """None where any token went."""
     if any((sample.counts < sample.geometry.n_vision).any() for sample in samples):
@@ -337,20 +390,6 @@ def _late(n_vision: int) -> str:
         f"{n_vision} visual tokens were kept whole: they came after a prompt, on a cache that already held one or "
         "behind n_prompt (see trace.late_vision)"
     )
-
-
-def _check(arguments: dict[str, Any]) -> None:
-    """Refuse what no prompt can be read from, before anything runs."""
-    ids, mask, cache = arguments.get("input_ids"), arguments.get("attention_mask"), cache_of(arguments)
-    if ids is None:
-        raise ValueError(_NO_IDS)
-    if not isinstance(ids, Tensor) or ids.ndim != 2 or not ids.numel():
-        raise ValueError(f"input_ids are {form(ids)}: pruning needs a (batch, tokens) tensor that is not empty")
-    if cache is not None and (not isinstance(cache, Cache) or cache.is_compileable):
-        kind = "a static cache" if isinstance(cache, Cache) else f"a cache of kind {form(cache)}"
-        raise ValueError(f"{kind} is not supported while a pruner is attached: use a DynamicCache")
-    if mask is not None and (not isinstance(mask, Tensor) or mask.ndim != 2):
-        raise ValueError(f"attention_mask is {form(mask)}: pruning needs the (batch, tokens) padding mask")
 
 
 def _samples(run: Prefill, keep_indices: bool, vision_flops: int) -> list[SampleTrace]:

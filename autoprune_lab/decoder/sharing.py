@@ -5,7 +5,6 @@ that made some. A prefill gives it those of the tokens that it still has. While 
 what it must not see is hidden there, not left out: attention costs as much as in the layer that they come from.
 """
 
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from autoprune_lab.decoder.anatomy import Anatomy
 from autoprune_lab.decoder.layout import Stage, take
+from autoprune_lab.decoder.signatures import names_of
 
 SLICED = "logits_to_keep"
 """How many of a prompt's last tokens need logits: where layers share, a decoder that is told computes these alone."""
@@ -43,4 +43,4 @@ def seen(anatomy: Anatomy, stages: Sequence[Stage]) -> list[Stage]:
 
 def computes_last_only(anatomy: Anatomy) -> bool:
     """May this decoder compute the layers that share for a prompt's last tokens alone?"""
-    return anatomy.shares and SLICED in inspect.signature(type(anatomy.decoder).forward).parameters
+    return anatomy.shares and SLICED in names_of(anatomy.decoder)

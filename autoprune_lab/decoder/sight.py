@@ -10,7 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from autoprune_lab.decoder.anatomy import Anatomy
-from autoprune_lab.decoder.layout import Prompt
+from autoprune_lab.decoder.layout import Prompt, upload
 from autoprune_lab.decoder.meter import share
 from autoprune_lab.decoder.places import Places, UnknownPlacesError, places, told
 from autoprune_lab.decoder.tower import Call, Read, Tower
@@ -86,14 +86,14 @@ class Sight:
 
     def _grid(self) -> Tensor:
         place = self._joined(lambda kind: self._placed(kind).place())
-        kind = self._is_video.cpu()
+        kind = self._is_video.cpu() if self._mixed else torch.zeros(len(place), dtype=torch.bool)
         picture = torch.stack([place[:, 0], kind], dim=1)
         change = (picture.diff(dim=0) != 0).any(1).long()
         number = torch.cat([change.new_zeros(min(len(place), 1)), change.cumsum(0)])
         n = torch.from_numpy(self.prompt.n_pictured)
         first = number[(n.cumsum(0) - n).clamp(max=max(len(number) - 1, 0))] if len(number) else n
         place[:, 0] = number - first.repeat_interleave(n)
-        return place.to(self.ids.device)
+        return upload(place, self.ids.device)
 
     def _read(self, what: str, layer: TowerLayer) -> Tensor:
         def of(kind: str) -> Tensor:
@@ -140,10 +140,15 @@ class Sight:
     @property
     def _there(self) -> tuple[bool, bool]:
         n = int(self.prompt.n_pictured.sum())
-        if len(self.anatomy.visual_ids) < 2 or not self._saw_video:
+        if not self._mixed:
             return n > 0, False  # the device is not waited for
         n_films = int(self._is_video.sum())
         return n > n_films, n_films > 0
+
+    @property
+    def _mixed(self) -> bool:
+        """May there be videos among the images, whose tokens are told apart?"""
+        return len(self.anatomy.visual_ids) > 1 and self._saw_video
 
     @property
     def _saw_video(self) -> bool:

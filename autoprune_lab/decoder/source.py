@@ -26,7 +26,8 @@ class LiveEvidence(Evidence):
     source: "DecoderSource"
 
     def __init__(self, layer: int, source: "DecoderSource", **given: Any) -> None:
-        vars(self).update({"layer": layer, "source": source, "n_vision": source.stage.n_vision} | given)
+        known = {"n_vision": source.stage.n_vision, "n_rows": source.prompt.n_rows}
+        vars(self).update({"layer": layer, "source": source} | known | given)
 
     @cached_property
     def vision_mask(self) -> Bool[Tensor, "batch vision"]:

@@ -1,6 +1,5 @@
 """The vision tower's attention, features and keys, recomputed from one layer's input when evidence asks for them."""
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from autoprune_lab.decoder.anatomy import Anatomy
+from autoprune_lab.decoder.signatures import names_of
 from autoprune_lab.decoder.tap import Counted, Tapped, calls_in, probabilities, rows_at_once
 from autoprune_lab.evidence.evidence import TowerLayer
 
@@ -80,8 +80,7 @@ class Tower:
 
     def call_of(self, hidden: Tensor, layer: int) -> Call:
         """The call of a layer of which only its input was kept: a layer that is told nothing else."""
-        takes = inspect.signature(type(self.layers[layer]).forward).parameters
-        return Call(hidden, {"attention_mask": None} if "attention_mask" in takes else {})
+        return Call(hidden, {"attention_mask": None} if "attention_mask" in names_of(self.layers[layer]) else {})
 
     def attention_of(self, call: Call, layer: int) -> Read:
         """[CLS] -> patch probabilities; without [CLS] those that each patch receives, the mean over its picture's.
@@ -157,9 +156,9 @@ def watch(tower: Tower, layer: int, see: Callable[[Call], None]) -> RemovableHan
     """Let `see` know of each call of a layer, until the handle is removed."""
 
     def seen(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
-        names = inspect.signature(type(module).forward).parameters
-        given = dict(zip(list(names)[1:], args, strict=False)) | kwargs
-        hidden = given.pop(list(names)[1])
+        _, *names = names_of(module)
+        given = dict(zip(names, args, strict=False)) | kwargs
+        hidden = given.pop(names[0])
         see(Call(hidden, given, output[0] if isinstance(output, tuple) else output))
 
     return tower.layers[layer].register_forward_hook(seen, with_kwargs=True)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from autoprune_lab.decoder.anatomy import SHARED, Anatomy
@@ -12,6 +13,8 @@ from autoprune_lab.decoder.per_token import narrow_tokens
 from autoprune_lab.decoder.positions import (
     Rotary,
     compact_positions,
+    compact_rotary,
+    is_steady,
     original_rotary,
     reads_positions,
     rotary_at,
@@ -89,11 +92,22 @@ class View:
 
     def _rotary(self, layer: int, rotary: Any, hidden: Tensor, stage: Stage) -> Any:
         if self.positions == "compact":
-            return rotary_at(self.anatomy, layer, hidden, compact_positions(stage))
+            return self._renumbered(layer, rotary, hidden, stage)
         if not is_pair(rotary):
             return narrow_tokens("position_embeddings", rotary, stage, self.samples)
         table = _once(self._tables, "", rotary, lambda: rotary_table(rotary))
         return original_rotary(table, stage, self.samples)
+
+    def _renumbered(self, layer: int, rotary: Any, hidden: Tensor, stage: Stage) -> Rotary:
+        """Rows of one table, where no row depends on the others: a cut costs fewer kernels than the embedding."""
+        if not is_steady(self.anatomy):
+            return rotary_at(self.anatomy, layer, hidden, compact_positions(stage))
+
+        def table() -> Tensor:
+            places = torch.arange(stage.others.shape[1], device=hidden.device)[None]
+            return torch.cat(rotary_at(self.anatomy, layer, hidden, places), dim=-1)
+
+        return compact_rotary(_once(self._tables, "", rotary, table), stage)
 
     def _position_ids(self, layer: int, positions: Tensor, stage: Stage) -> Tensor | None:
         """Only layers get them that read them: the others save a kernel, and flash attention takes gaps for packing."""

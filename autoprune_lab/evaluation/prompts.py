@@ -24,7 +24,7 @@ from autoprune_lab.tasks.base import Sample, Task, TaskError
 from autoprune_lab.tasks.pictures import Album, Drawings, PictureError, sizes
 
 GIB = 1 << 30
-CHUNK = 1024  # prompts that are tokenised at once to see how long they are
+CHUNK = 1024  # prompts tokenised at once to see how long they are: the tokens of all would be most of the memory
 
 
 class RefusedError(CheckpointError):
@@ -129,6 +129,12 @@ def prepare(
     )
 
 
+def batch_of(vlm: VLM, samples: Sequence[Sample]) -> Batch:
+    """These samples as one batch in their order, its features kept. Raises RefusedError as their processor does."""
+    maker = _Maker(vlm, VisionEncoder(vlm), tuple(samples))
+    return Batch(tuple(range(len(samples))), maker, maker.tokenise, maker())
+
+
 def by_length(processor: Any, samples: Sequence[Sample], labels: Sequence[str], size: int) -> list[list[int]]:
     """Places of the samples in batches of one label and like lengths, at most `size` each; no picture is decoded.
 
@@ -230,10 +236,9 @@ def _room(vlm: VLM) -> int:
 def _order(processor: Any, samples: Sequence[Sample], labels: Sequence[Any]) -> list[int]:
     """By label, then by what makes prompts long: the sizes of pictures and videos, then the text."""
     lengths: list[int] = []
-    for some in (
-        samples[i : i + CHUNK] for i in range(0, len(samples), CHUNK)
-    ):  # the tokens of all prompts at once would be most of the memory
-        lengths += map(len, processor.tokenizer([prompt_text(processor, sample) for sample in some])["input_ids"])
+    for start in range(0, len(samples), CHUNK):
+        texts = [prompt_text(processor, sample) for sample in samples[start : start + CHUNK]]
+        lengths += map(len, processor.tokenizer(texts)["input_ids"])
     shown = [(sizes(sample.images), tuple(video.shape for video in sample.videos)) for sample in samples]
     return sorted(range(len(samples)), key=lambda i: (labels[i], shown[i], lengths[i], i))
 

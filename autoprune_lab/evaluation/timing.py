@@ -40,21 +40,39 @@ def interleaved(runs: Sequence[Callable[[], Seconds]], rounds: int) -> Float[np.
 
 
 def prefill_time_ratios(
-    vlm: VLM, batch: Batch, pruners: Sequence[Pruner], rounds: int = 5
-) -> Float[np.ndarray, "pruners"]:
+    vlm: VLM, batch: Batch, pruners: Sequence[Pruner], rounds: int = 5, others: Sequence[Batch] = ()
+) -> Float[np.ndarray, "arms"]:
     """Pruned / unpruned prefill time of one batch, planning and scoring included: the median over `rounds`.
 
-    Of a pruner that looks at more of the vision tower than features keep, both times have the tower in them.
+    Of a pruner that looks at more of the vision tower than features keep, both times have the tower in them. `others`
+    follow the pruners: batches of the same samples shown otherwise, which run unpruned.
     """
     contexts: list[Callable[[], AbstractContextManager[Any]]]
     contexts = [nullcontext, *(partial(attached, pruner, vlm.model, warn=False) for pruner in pruners)]
     pixels = [needs_pixels(pruner, vlm.model) for pruner in (None, *pruners)]
-    if any(pixels):
-        contexts, pixels = [*contexts, nullcontext], [*pixels, True]
     runs = [partial(_prefill_seconds, vlm, batch, *run) for run in zip(contexts, pixels, strict=True)]
+    runs += [partial(_prefill_seconds, vlm, other, nullcontext, False) for other in others]
+    arms, whole = range(1, len(runs)), [-1 if own else 0 for own in pixels[1:]] + [0] * len(others)
+    if any(pixels):
+        runs.append(partial(_prefill_seconds, vlm, batch, nullcontext, True))
     seconds = interleaved(runs, rounds)[..., 0]
-    arms = range(1, len(pruners) + 1)
-    return np.asarray(np.median(seconds[:, arms] / seconds[:, [-1 if pixels[arm] else 0 for arm in arms]], axis=0))
+    return np.asarray(np.median(seconds[:, arms] / seconds[:, whole], axis=0))
+
+
+def selection_shares(
+    vlm: VLM, batch: Batch, pruners: Sequence[Pruner], rounds: int = 3
+) -> Float[np.ndarray, "pruners"]:
+    """Which part of a pruned prefill's time is the method's own, in [0, 1]: the median over `rounds`.
+
+    Its own is what happens between the decoder's layers: complexity, planning, scoring, gathering what stays with masks
+    and positions, and writing the trace; what the vision tower does for it is not. Runs of their own, since a GPU
+    waits at every layer for the clock, so that there the share is rather too high.
+    """
+    if not pruners:
+        return np.empty(0)
+    runs = [partial(_own_seconds, vlm, batch, pruner, needs_pixels(pruner, vlm.model)) for pruner in pruners]
+    own, whole = np.moveaxis(interleaved(runs, rounds), -1, 0)
+    return np.asarray(np.median(own / whole, axis=0))
 
 
 def latency_ratio(vlm: VLM, prepared: PreparedTask, pruner: Pruner, batches: int = 1, rounds: int = 5) -> float:
@@ -79,6 +97,20 @@ def _prefill_seconds(
     with context(), stopwatch(vlm.model.device) as spent:
         vlm.model(**arguments, use_cache=True, logits_to_keep=1)
     return spent
+
+
+def _own_seconds(vlm: VLM, batch: Batch, pruner: Pruner, pixels: bool) -> Float[np.ndarray, "2"]:
+    """What of a pruned prefill is the pruner's own, and the whole, by the clock that counts."""
+    own = np.zeros(2)
+
+    @contextmanager
+    def clock() -> Iterator[None]:
+        with stopwatch(vlm.model.device) as spent:
+            yield
+        own[:] += spent
+
+    whole = _prefill_seconds(vlm, batch, partial(attached, pruner, vlm.model, warn=False, own=clock), pixels)
+    return np.array([own[0], whole[0]])
 
 
 @torch.inference_mode()

@@ -65,7 +65,7 @@ def mutual_information_official(evidence: Evidence) -> Float[Tensor, "batch"]:
     Source: github.com/AutoLab-SAI-SJTU/AutoPrune at e4a9918.
     Differs: the official code computes in the model's dtype, half precision in practice.
     """
-    lengths = torch.stack([evidence.text_mask.sum(1), evidence.vision_mask.sum(1)], dim=1).tolist()
+    lengths = zip(evidence.row_counts.tolist(), evidence.counts.tolist(), strict=True)
     real = [attention[:, :rows, :vision] for attention, (rows, vision) in zip(evidence.attention, lengths, strict=True)]
     return torch.stack([_official_bits(one) if one.numel() else one.new_zeros(()) for one in real])
 

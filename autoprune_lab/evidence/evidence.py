@@ -81,8 +81,9 @@ class Evidence:
     Samples differ in their number of visual tokens and text rows: both axes are padded at the right,
     `vision_mask` and `text_mask` say what is real. Text rows are the text tokens after the sample's first
     visual token, the only ones that can see any; a prompt's last token is text whatever it stands for. `index` is
-    each visual token's index within its sample, counted before any pruning; -1 at padding. `n_vision`: the real visual
-    tokens of each sample, if they are known on the host. `n_layers`: of the decoder, if it is known.
+    each visual token's index within its sample, counted before any pruning; -1 at padding. `n_vision`, `n_rows`: the
+    real visual tokens and text rows of each sample, if they are known on the host. `n_layers`: of the decoder, if it is
+    known.
     """
 
     layer: int
@@ -92,6 +93,7 @@ class Evidence:
     source: Source
     n_vision: Int[np.ndarray, "batch"] | None = None
     n_layers: int | None = None
+    n_rows: Int[np.ndarray, "batch"] | None = None
 
     @property
     def padded(self) -> bool:
@@ -102,6 +104,11 @@ class Evidence:
     def counts(self) -> Int[np.ndarray, "batch"]:
         """`n_vision`, read from the device where it is not known."""
         return self.vision_mask.sum(1).cpu().numpy() if self.n_vision is None else self.n_vision
+
+    @cached_property
+    def row_counts(self) -> Int[np.ndarray, "batch"]:
+        """`n_rows`, read from the device where it is not known."""
+        return self.text_mask.sum(1).cpu().numpy() if self.n_rows is None else self.n_rows
 
     @cached_property
     def attention(self) -> Float[Tensor, "batch heads rows vision"]:

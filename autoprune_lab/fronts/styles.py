@@ -18,7 +18,7 @@ FAMILIES = {
         "visionzip", "prumerge", "prumerge_plus", "tome", "pact", "ficoco_l", "dycoke", "fastvid", "holitom",
     ),
     "depth": ("pdrop", "autoprune", "autoprune_official", "autoprune_spend", "vtw", "info_horizon"),
-    BASELINES: ("random", "uniform", "pooling", "window_uniform"),
+    BASELINES: ("random", "uniform", "pooling", "window_uniform", "downsample"),
 }  # fmt: skip
 """Which methods look alike: by what the text attends to, by the picture alone, by being unlike one another, by what is
 merged, by how many stay at which depth. A name keeps its place: a new one goes to its family's end."""

@@ -89,7 +89,7 @@ class FicocoL:
 
     def _n_links(self, n: Int[Tensor, "batch"]) -> Int[Tensor, "batch"]:
         """Of n unlike numbers those above the quantile: its place is found in float32, as torch.quantile does."""
-        place = (n - 1).float() * torch.tensor(self.quantile, device=n.device)
+        place = (n - 1).float() * torch.full((), self.quantile, device=n.device)
         return (n - 1 - place.long()).clamp(min=1)
 
     def _most_links(self, n: int) -> int:

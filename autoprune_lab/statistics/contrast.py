@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from autoprune_lab.statistics.records import Records
 from autoprune_lab.statistics.resampling import difference, interval, resampled
 
+RIGHT = 0.5  # a graded score of so much counts as a right answer
 _SAME = 1e-6  # of two probabilities: what rounding may change where batches are cut alike
 
 
@@ -71,8 +72,23 @@ class Arms:
         Source: arXiv 2506.00479 (EffiVLM-Bench), its loyalty: predictions that agree with the uncompressed model's.
         """
         own, other = ([row.prediction for row in self.records[one].rows] for one in (name, to))
-        same = np.array([[a == b for a, b in zip(own, other, strict=True)]], dtype=float)
-        return Estimate(float(same.mean()), *interval(resampled(same, ["all"] * same.shape[1])[:, 0]))
+        return _mean(np.array([a == b for a, b in zip(own, other, strict=True)], dtype=float))
+
+    def groups(self, whole: str, smaller: str) -> tuple[Bool[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
+        """A and B: what `whole` answers right, and `smaller`, shown smaller pictures, wrong (A) or right (B).
+
+        A is difficult, and says what a method keeps that a smaller picture does not; B is simple.
+
+        Source: arXiv 2510.07143 (VTC-Bench), and its repository's README.
+        Differs: a graded score is right from a half on.
+        """
+        known, seen = (self.scores([name])[0][0] >= RIGHT for name in (whole, smaller))
+        return known & ~seen, known & seen
+
+    def score_within(self, name: str, group: Bool[np.ndarray, "n"]) -> Estimate:
+        """One arm's mean score of a group, every sample counting alike; NaN where it is empty."""
+        scores = self.scores([name])[0][0][group]
+        return _mean(scores) if len(scores) else Estimate(np.nan, np.nan, np.nan)
 
     def is_no_op(self, name: str, to: str) -> bool:
         """Can one arm's outputs not be told from another's: every answer, and where kept its probability, the same?"""
@@ -87,3 +103,7 @@ class Arms:
         scores, kinds = self.scores([name, *others])
         gap = difference(scores[:1], scores[1:], kinds)
         return Estimate(gap.value, gap.low, gap.high)
+
+
+def _mean(values: Float[np.ndarray, "n"]) -> Estimate:
+    return Estimate(float(values.mean()), *interval(resampled(values[None], ["all"] * len(values))[:, 0]))

@@ -14,9 +14,7 @@ from autoprune_lab.testbed.shapes.questions import Question
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-KEPT = (
-    2048  # samples of each world whose scenes and pictures are kept: a study draws each once, and no task fills memory
-)
+KEPT = 2048  # samples of each world whose scenes and pictures are kept: a study draws each once
 # First entry of every seed; training draws from single-number seeds of 1000 and more (testbed/training).
 SPLITS = {"tune": 3, "report": 4}
 

@@ -238,8 +238,12 @@ class Drawings(Sequence["Image"]):
 
 
 def sizes(images: "Sequence[Image]") -> tuple[tuple[int, int], ...]:
-    """(width, height) of each picture; nothing is decoded or drawn. () of an album that can no longer be read."""
+    """(width, height) of each picture, without decoding those that know their `sizes`, such as an album.
+
+    () of an album that can no longer be read.
+    """
     try:
-        return images.sizes if isinstance(images, Album | Drawings) else tuple(image.size for image in images)
+        told: tuple[tuple[int, int], ...] | None = getattr(images, "sizes", None)
+        return tuple(image.size for image in images) if told is None else told
     except PictureError:
         return ()

@@ -84,7 +84,7 @@ class Video:
         if isinstance(self.frames, np.ndarray):
             return len(self.frames), self.frames.shape[2], self.frames.shape[1]
         try:
-            first = self.frames.size if isinstance(self.frames, Clip) else sizes(self.frames[:1])[0]
+            first = sizes(self.frames[:1])[0]
         except (PictureError, IndexError):
             return ()
         return len(self.frames), *first
@@ -225,6 +225,11 @@ class Clip(Sequence["Image"]):
     path: Path
     places: tuple[int, ...]
     size: tuple[int, int]
+
+    @property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """(width, height) of each."""
+        return (self.size,) * len(self.places)
 
     def __len__(self) -> int:
         return len(self.places)

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 from search.config import arguments
@@ -9,12 +10,14 @@ from search.config import arguments
 SUMMARY = "compare published methods at equal FLOPs: one table, methods x budgets"
 DESCRIPTION = f"""\
 Run every method of conf/method (or those of --methods) at the same budgets on the report split, with the unpruned
-model and the baselines (random, uniform, window_uniform, pooling) among them. Prints a Markdown table: accuracy with
-95 % intervals (paired bootstrap over the samples), its share of the unpruned accuracy, FLOPs ratio in our count and in
-the papers', mean tokens entering and leaving a layer, measured prefill time ratio; how many answers are the unpruned
-model's, and what its confidence is worth (ECE, Brier, AURC). An arm that no output tells from the unpruned model is
-marked a no-op: it did nothing, or these samples cannot say. Writes it as Markdown, CSV and LaTeX, with a figure (PNG,
-PDF, SVG), a panel a family of methods, for the width of a page and (table_column) of a column.
+model and the baselines (random, uniform, window_uniform, pooling, downsample) among them. Prints a Markdown table:
+accuracy with 95 % intervals (paired bootstrap over the samples), its share of the unpruned accuracy, FLOPs ratio in our
+count and in the papers', mean tokens entering and leaving a layer, measured prefill time ratio, and the part of a
+pruned prefill's time that selection takes; how many answers are the unpruned model's, the score within group A and B
+(what the unpruned model answers right, and after down-sampling wrong or right), and what its confidence is worth (ECE,
+Brier, AURC). An arm that no output tells from the unpruned model is marked a no-op: it did nothing, or these samples
+cannot say. Writes it as Markdown, CSV and LaTeX, with a figure (PNG, PDF, SVG), a panel a family of methods, for the
+width of a page and (table_column) of a column.
 
 Budgets are given as papers do: mean tokens leaving a layer, of 576, scaled to the model's own number of visual tokens.
 Running the same command again runs only what is missing.
@@ -54,7 +57,7 @@ def run(given: argparse.Namespace) -> int:
     check_folder(given.out, "--out")
     from search.config.errors import ConfigError
     from search.config.overrides import changed_keys
-    from search.methods import arms, figure, page, table
+    from search.methods import arms, downsample, figure, page, table
     from search.study import preflight
     from search.study.model_evaluator import fingerprint, open_evaluator, weights_mark
 
@@ -66,12 +69,14 @@ def run(given: argparse.Namespace) -> int:
     report_task = experiment.report_task_with(changed_keys(settings.overrides))
     checkpoint, geometries = preflight.prompts(experiment.model_settings, report_task)
     compared = arms.method_arms(settings, names, given.tokens, geometries)
+    trusted = bool(experiment.model_settings.get("trust_remote_code"))
+    compared += downsample.downsample_arms(checkpoint, trusted, report_task, given.tokens, geometries)
     vlm, progress = experiment.model, sys.stderr.isatty()
-    on_report = open_evaluator(vlm, report_task, experiment.typed, progress)
-    on_tune = open_evaluator(vlm, experiment.task, experiment.typed, progress)
+    opened = partial(open_evaluator, vlm, settings=experiment.typed, progress=progress)
+    on_report, on_tune = opened(report_task), opened(experiment.task)
     made_of = {"weights": weights_mark(checkpoint), "task": fingerprint(on_report.prepared)}
     cache = table.AnswerCache(given.out / "records", made_of)
-    frame = table.run_arms(compared, on_report, on_tune, cache)
+    frame = table.run_arms(compared, on_report, on_tune, cache, opened)
     given.out.mkdir(parents=True, exist_ok=True)
     frame.to_csv(given.out / "table.csv", index=False)
     text = page.markdown(frame)

@@ -10,25 +10,31 @@ from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import BudgetError
 from autoprune_lab.schedule.flops import chunk_flops, fixed_flops, layer_terms, unpruned_flops
 from autoprune_lab.schedule.geometry import Geometry
+from autoprune_lab.tasks.downsampled import DownsampledTask
 from search.config.compose import Settings, options_of
 from search.config.errors import ConfigError, close
 from search.config.experiment import Experiment
 from search.config.paths import select
 
-ALWAYS = ("random", "uniform", "window_uniform", "pooling")
+DOWNSAMPLE = "downsample"  # no pruner: `search.methods.downsample`
+ALWAYS = ("random", "uniform", "window_uniform", "pooling", DOWNSAMPLE)
 UNPRUNED = "none"
 OF = 576  # visual tokens of LLaVA-1.5, which papers' budgets count from
 
 
 @dataclass(frozen=True)
 class Arm:
-    """A method at a budget; `pruner` is None where `note` says why it cannot be had."""
+    """A method at a budget; `note` says why it cannot be had.
+
+    It is a pruner, or nothing is pruned and smaller pictures are `shown`.
+    """
 
     method: str
     tokens: float
     bound: float
     pruner: Pruner | None
     note: str = ""
+    shown: DownsampledTask | None = None
 
     @property
     def name(self) -> str:
@@ -38,7 +44,7 @@ class Arm:
 
 def check_methods(asked: Sequence[str], folders: Sequence[Path]) -> list[str]:
     """The asked methods (none: all), the baselines always among them, without the unpruned one."""
-    known = options_of("method", folders)
+    known = sorted({*options_of("method", folders), DOWNSAMPLE})
     for name in asked:
         if name not in known:
             raise ConfigError(f"unknown method '{name}'{close(name, known)}; available: {', '.join(known)}")
@@ -51,22 +57,41 @@ def paper_ratio(tokens: float, geometry: Geometry) -> float:
     Papers mean the tokens *leaving* a layer; n_vision / n_layers more enter in the mean when the first layer keeps all.
     This is the cost of so many in every layer.
     """
-    entering = geometry.n_vision * (tokens / OF + 1 / geometry.n_layers)
-    n = min(entering, geometry.n_vision) + geometry.n_text
+    n = geometry.n_vision * paper_part(tokens, geometry) + geometry.n_text
     linear, quadratic = (float(terms.mean()) for terms in layer_terms(geometry))
     spent = geometry.n_layers * n * (linear + quadratic * n) + fixed_flops(geometry)
     return (spent + chunk_flops(geometry, np.full(geometry.n_layers, n))) / unpruned_flops(geometry)
 
 
-def method_arms(
-    settings: Settings, methods: Sequence[str], tokens: Sequence[float], geometries: Sequence[Geometry]
-) -> list[Arm]:
-    """Every method at every budget, those out of reach with the reason. Raises ConfigError for a wrong method."""
+def paper_part(tokens: float, geometry: Geometry) -> float:
+    """The part of a prompt's visual tokens that enters every layer at that ratio, in (0, 1]."""
+    return min(tokens / OF + 1 / geometry.n_layers, 1.0)
+
+
+def sighted_of(geometries: Sequence[Geometry]) -> list[Geometry]:
+    """The prompts with visual tokens by size. Raises ConfigError where there is none."""
     sighted = sorted((g for g in geometries if g.n_vision), key=lambda g: (g.n_vision, g.n_text))
     if not sighted:
         raise ConfigError("task: no prompt has visual tokens, there is nothing to prune")
-    typical = sighted[len(sighted) // 2]
-    return [_arm(settings, name, count, typical, sighted) for name in methods for count in tokens]
+    return sighted
+
+
+def typical_of(geometries: Sequence[Geometry]) -> Geometry:
+    """The prompt that budgets are told for. Raises ConfigError as `sighted_of` does."""
+    sighted = sighted_of(geometries)
+    return sighted[len(sighted) // 2]
+
+
+def method_arms(
+    settings: Settings, methods: Sequence[str], tokens: Sequence[float], geometries: Sequence[Geometry]
+) -> list[Arm]:
+    """Every method that prunes at every budget, those out of reach with the reason.
+
+    Raises ConfigError for a wrong method.
+    """
+    typical, sighted = typical_of(geometries), sighted_of(geometries)
+    pruning = [name for name in methods if name != DOWNSAMPLE]
+    return [_arm(settings, name, count, typical, sighted) for name in pruning for count in tokens]
 
 
 def _arm(settings: Settings, method: str, tokens: float, typical: Geometry, geometries: Sequence[Geometry]) -> Arm:

@@ -16,6 +16,7 @@ from autoprune_lab.fronts.front import ParetoFront
 from autoprune_lab.fronts.plot import COST_LABEL
 from autoprune_lab.fronts.styles import BASELINES, FAMILIES, OTHER, save, style_of
 from search.methods.arms import UNPRUNED
+from search.results.text_table import is_true
 
 UNPRUNED_LABEL = "unpruned"
 FULL, COLUMN = 6.9, 3.3  # inches: across a page of two columns, and one of them
@@ -181,7 +182,7 @@ def _top(run: Sequence[float], least: float, low: float, high: float) -> float:
 
 def _no_ops(rows: pd.DataFrame) -> "pd.Series[bool]":
     """Which arms are no-ops; none in a table from before that was looked at."""
-    known: pd.Series[bool] = rows.reindex(columns=["no_op"])["no_op"].astype(str) == "True"
+    known: pd.Series[bool] = rows.reindex(columns=["no_op"])["no_op"].map(is_true).astype(bool)
     return known
 
 

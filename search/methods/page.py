@@ -7,24 +7,20 @@ from typing import Any
 import pandas as pd
 
 from search.methods.arms import OF
-from search.results.text_table import latex_table
+from search.results.text_table import is_true, latex_table, markdown_table
 
-COSTS = {"flops_ratio": 3, "paper_ratio": 3, "scoring_ratio": 4, "entering": 1, "leaving": 1, "time_ratio": 3}
-"""Columns of a row, and the digits that they are shown with."""
-HEAD = [
-    "method",
-    f"tokens of {OF}",
-    "FLOPs ratio",
-    "papers' ratio",
-    "scoring",
-    "entering",
-    "leaving",
-    "time ratio",
-    "score",
-    "% of unpruned",
-]
-
-
+HEAD = ["method", f"tokens of {OF}"]
+COSTS = {
+    "flops_ratio": ("FLOPs ratio", 3),
+    "paper_ratio": ("papers' ratio", 3),
+    "scoring_ratio": ("scoring", 4),
+    "entering": ("entering", 1),
+    "leaving": ("leaving", 1),
+    "time_ratio": ("time ratio", 3),
+    "selection_share": ("selection's share", 3),
+}
+"""Columns of a row, what they are called, and the digits that they are shown with; a table may lack the last."""
+GROUPS = {"a": "group A (hard)", "b": "group B (easy)"}
 RELIABILITY = {"ece": "ECE", "brier": "Brier", "aurc": "AURC"}
 OFFICIAL = "official/"  # before the name of a benchmark's own figure
 NO_OP = " (no-op)"
@@ -34,11 +30,11 @@ Grid = tuple[list[str], list[list[str]]]
 def markdown(frame: pd.DataFrame) -> str:
     """Tables with 95 % intervals: cost and score of every arm, the score of every kind of question, and reliability.
 
-    The last holds how many answers are the unpruned model's, what its confidence is worth, and the benchmark's official
-    figures. A no-op is an arm that no output tells from the unpruned model: it did nothing, or these samples cannot
-    say.
+    The last holds how many answers are the unpruned model's, the scores within VTC-Bench's groups at that budget and
+    their sizes, what the model's confidence is worth, and the benchmark's official figures. A no-op is an arm that no
+    output tells from the unpruned model: it did nothing, or these samples cannot say.
     """
-    return "\n\n".join(_markdown(*grid) for grid in _grids(frame))
+    return "\n\n".join(markdown_table(*grid) for grid in _grids(frame))
 
 
 def latex(frame: pd.DataFrame) -> str:
@@ -49,18 +45,22 @@ def latex(frame: pd.DataFrame) -> str:
 def _grids(frame: pd.DataFrame) -> list[Grid]:
     rows = [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
     kinds = [name.removeprefix("score/") for name in frame.columns if name.startswith("score/") and ":" not in name]
-    costs = [_labels(row) + (_costs(row) if _ran(row) else [f"out of reach: {row['note']}"]) for row in rows]
+    known = {name: told for name, told in COSTS.items() if name in frame}
+    costs = [_labels(row) + (_costs(row, known) if _ran(row) else [f"out of reach: {row['note']}"]) for row in rows]
     scores = [_labels(row) + [_percent(row, f"score/{kind}") for kind in kinds] for row in rows if _ran(row)]
-    grids = [_filled(HEAD, costs), _filled([*HEAD[:2], *kinds], scores)]
+    titles = [title for title, _ in known.values()]
+    grids = [_filled([*HEAD, *titles, "score", "% of unpruned"], costs), _filled([*HEAD, *kinds], scores)]
     if "loyalty" in frame:
         official = [name for name in frame.columns if name.startswith(OFFICIAL)]
-        head = [*HEAD[:2], "answers as unpruned", *RELIABILITY.values(), *(n.removeprefix(OFFICIAL) for n in official)]
+        groups = {name: title for name, title in GROUPS.items() if f"n_{name}" in frame}
+        head = [*HEAD, "answers as unpruned", *groups.values(), *RELIABILITY.values()]
         trust = [
-            [*_labels(row), _percent(row, "loyalty"), *(_number(row[name]) for name in (*RELIABILITY, *official))]
+            [*_labels(row), _percent(row, "loyalty"), *(_group(row, name) for name in groups)]
+            + [_number(row[name]) for name in (*RELIABILITY, *official)]
             for row in rows
             if _ran(row)
         ]
-        grids.append(_filled(head, trust))
+        grids.append(_filled([*head, *(name.removeprefix(OFFICIAL) for name in official)], trust))
     return grids
 
 
@@ -73,13 +73,21 @@ def _ran(row: Mapping[str, Any]) -> bool:
 
 
 def _labels(row: Mapping[str, Any]) -> list[str]:
-    mark = NO_OP if str(row.get("no_op")) == "True" else ""  # a column with gaps holds objects
+    mark = NO_OP if is_true(row.get("no_op")) else ""
     return [row["method"] + mark, "" if math.isnan(row["tokens"]) else f"{row['tokens']:g}"]
 
 
-def _costs(row: Mapping[str, Any]) -> list[str]:
-    cells = [f"{row[name]:.{digits}f}" for name, digits in COSTS.items()]
+def _costs(row: Mapping[str, Any], known: Mapping[str, tuple[str, int]]) -> list[str]:
+    cells = [f"{row[name]:.{digits}f}" for name, (_, digits) in known.items()]
     return [*cells, _percent(row, "score"), _percent(row, "relative")]
+
+
+def _group(row: Mapping[str, Any], name: str) -> str:
+    """'12.5 [0.0, 25.0] of 40'; of the unpruned model, which has no budget, nothing."""
+    size, empty = row[f"n_{name}"], math.isnan(row[f"score_{name}"])
+    if math.isnan(size):
+        return "-"
+    return f"{'-' if empty else _percent(row, f'score_{name}')} of {size:.0f}"
 
 
 def _percent(row: Mapping[str, Any], name: str) -> str:
@@ -90,7 +98,3 @@ def _percent(row: Mapping[str, Any], name: str) -> str:
 def _filled(head: Sequence[str], lines: Sequence[Sequence[str]]) -> Grid:
     """Short lines are filled up."""
     return list(head), [[*line, *[""] * (len(head) - len(line))] for line in lines]
-
-
-def _markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *lines])

@@ -3,21 +3,27 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Bool
 from tqdm import tqdm
 
 from autoprune_lab.atomic_write import atomic_write
-from autoprune_lab.evaluation.timing import prefill_time_ratios
+from autoprune_lab.evaluation.downsampling import against
+from autoprune_lab.evaluation.prompts import batch_of
+from autoprune_lab.evaluation.timing import prefill_time_ratios, selection_shares
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.pruner_file import plain
 from autoprune_lab.statistics.contrast import Arms, Estimate
 from autoprune_lab.statistics.records import Records
 from autoprune_lab.statistics.reliability import reliability
+from autoprune_lab.tasks.base import Task
+from autoprune_lab.tasks.downsampled import DownsampledTask
 from search.methods.arms import UNPRUNED, Arm
 from search.study.model_evaluator import ModelEvaluator
 
@@ -31,12 +37,19 @@ class AnswerCache:
 
     def records(self, evaluator: ModelEvaluator, pruner: Pruner | None) -> Records:
         """Read, or run and keep."""
-        described = json.dumps([dict(self.made_of), plain(pruner)], sort_keys=True)
+        return self._kept([plain(pruner)], lambda: evaluator.run(pruner))
+
+    def downsampled(self, shown: DownsampledTask, open_task: Callable[[Task], ModelEvaluator]) -> Records:
+        """The unpruned model's answers about smaller pictures; the task is opened only where it must run."""
+        return self._kept([dict(shown.scales), shown.enlarged], lambda: open_task(shown).run(None))
+
+    def _kept(self, arm: Sequence[Any], run: Callable[[], Records]) -> Records:
+        described = json.dumps([dict(self.made_of), *arm], sort_keys=True)
         file = self.folder / f"{hashlib.sha256(described.encode()).hexdigest()[:16]}.parquet"
         if file.is_file():
             frame = pd.read_parquet(file)
             return Records.from_frame(frame.drop(columns="seconds"), float(frame["seconds"].sum()))
-        records = evaluator.run(pruner)
+        records = run()
         self.folder.mkdir(parents=True, exist_ok=True)
         frame = records.to_frame().assign(seconds=records.seconds / len(records.rows))
         with atomic_write(file) as half:
@@ -44,34 +57,71 @@ class AnswerCache:
         return records
 
 
+Groups = Mapping[str, Bool[np.ndarray, "samples"]]
+"""Which samples are in which of VTC-Bench's groups."""
+
+
 def run_arms(
-    arms: Sequence[Arm], evaluator: ModelEvaluator, calibration: ModelEvaluator, cache: AnswerCache
+    arms: Sequence[Arm],
+    evaluator: ModelEvaluator,
+    calibration: ModelEvaluator,
+    cache: AnswerCache,
+    open_task: Callable[[Task], ModelEvaluator],
 ) -> pd.DataFrame:
-    """One row an arm, the unpruned model first; budgets that need it are calibrated on `calibration`."""
+    """One row an arm, the unpruned model first; budgets that need it are calibrated on `calibration`.
+
+    `open_task` makes a task of smaller pictures ready for the same model.
+    """
     ready = {arm.name: calibration.calibrated(arm.pruner) for arm in arms if arm.pruner is not None}
     records = {UNPRUNED: cache.records(evaluator, None)}
     for name, pruner in tqdm(ready.items(), desc="methods", unit="arm", disable=None):
         records[name] = cache.records(evaluator, pruner)
-    times = dict(zip(ready, _time_ratios(evaluator, list(ready.values())), strict=True))
+    smaller = {arm.name: arm.shown for arm in arms if arm.shown is not None}
+    for name, shown in smaller.items():
+        records[name] = against(cache.downsampled(shown, open_task), records[UNPRUNED])
+    shown_arms = {arm.name: smaller[arm.name] for arm in arms if arm.name in smaller and not arm.note}
+    times = {UNPRUNED: (1.0, 0.0)} | _times(evaluator, ready, shown_arms)
     answered = Arms(records)
-    official = {name: evaluator.prepared.task.summary(found.rows) for name, found in records.items()}
-    rows = [_row(UNPRUNED, UNPRUNED, math.nan, answered, 1.0, official[UNPRUNED])]
+    groups = {
+        arm.tokens: dict(zip("ab", answered.groups(UNPRUNED, arm.name), strict=True))
+        for arm in arms
+        if arm.name in smaller
+    }
+    official = {name: evaluator.prepared.task.summary(records[name].rows) for name in times}
+    rows = [_row(UNPRUNED, UNPRUNED, math.nan, answered, times[UNPRUNED], {}, official[UNPRUNED])]
     for arm in arms:
-        if arm.name in ready:
-            rows.append(_row(arm.name, arm.method, arm.tokens, answered, float(times[arm.name]), official[arm.name]))
+        if arm.name in times:
+            found = groups.get(arm.tokens, {})
+            told = times[arm.name], found, official[arm.name]
+            rows.append(_row(arm.name, arm.method, arm.tokens, answered, *told))
         else:
             rows.append({"method": arm.method, "tokens": arm.tokens, "note": arm.note})
     return pd.DataFrame(rows)
 
 
-def _time_ratios(evaluator: ModelEvaluator, pruners: Sequence[Pruner]) -> Sequence[float]:
-    """Prefill time of the largest batch, all arms taking turns."""
+def _times(
+    evaluator: ModelEvaluator, pruners: Mapping[str, Pruner], smaller: Mapping[str, DownsampledTask]
+) -> dict[str, tuple[float, float]]:
+    """Each arm's prefill time over the unpruned one's, and the part that is its own: of the largest batch, in turns."""
+    if not pruners and not smaller:
+        return {}
     batch = max(evaluator.prepared.batches, key=lambda batch: len(batch.places))
-    return prefill_time_ratios(evaluator.vlm, batch, pruners).tolist() if pruners else []
+    ids = [evaluator.prepared.samples[place].id for place in batch.places]
+    others = [batch_of(evaluator.vlm, shown.only(ids).samples()) for shown in smaller.values()]
+    arms = list(pruners.values())
+    ratios = prefill_time_ratios(evaluator.vlm, batch, arms, others=others).tolist()
+    shares = selection_shares(evaluator.vlm, batch, arms).tolist() + [0.0] * len(others)
+    return dict(zip((*pruners, *smaller), zip(ratios, shares, strict=True), strict=True))
 
 
 def _row(
-    name: str, method: str, tokens: float, arms: Arms, time_ratio: float, official: Mapping[str, float]
+    name: str,
+    method: str,
+    tokens: float,
+    arms: Arms,
+    times: tuple[float, float],
+    groups: Groups,
+    official: Mapping[str, float],
 ) -> dict[str, Any]:
     records = arms.records[name]
     row: dict[str, Any] = {
@@ -82,7 +132,8 @@ def _row(
         "scoring_ratio": records.scoring_ratio,
         "entering": records.mean_tokens,
         "leaving": records.mean_tokens_leaving,
-        "time_ratio": time_ratio,
+        "time_ratio": times[0],
+        "selection_share": times[1],
         **_columns("score", arms.score(name)),
         **_columns("relative", arms.relative(name, UNPRUNED)),
         "note": "",
@@ -90,6 +141,8 @@ def _row(
     for kind in records.by_kind():
         row |= _columns(f"score/{kind}", arms.score(name, kind))
     row |= _columns("loyalty", arms.loyalty(name, UNPRUNED))
+    for group, members in groups.items():
+        row |= {f"n_{group}": int(members.sum())} | _columns(f"score_{group}", arms.score_within(name, members))
     row["no_op"] = name != UNPRUNED and arms.is_no_op(name, UNPRUNED)
     return row | reliability(records) | {f"official/{name}": value for name, value in official.items()}
 

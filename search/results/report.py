@@ -21,7 +21,7 @@ from search.config.experiment import Experiment
 from search.config.schema import ReportSettings
 from search.results.paired_answers import DIFFERENCE, TUNED_ARM, UNPRUNED, Arm, sample_rows, with_differences
 from search.results.study_result import RECORDS, REPORT, REPORT_LATEX, read_report_key, read_table
-from search.results.text_table import Cell, interval, latex_table, table
+from search.results.text_table import Cell, interval, is_true, latex_table, table
 from search.results.trial_table import left_out
 from search.study.model_evaluator import ModelEvaluator
 from search.study.objective import PRUNER
@@ -126,7 +126,7 @@ def _loyalty(row: Mapping[Any, Any]) -> float | str:
     """The share of answers that are the unpruned model's, or that nothing tells the arm from it."""
     if row["arm"] == UNPRUNED:
         return ""
-    return "no-op" if str(row.get("no_op")) == "True" else float(row["loyalty"])  # a column with gaps holds objects
+    return "no-op" if is_true(row.get("no_op")) else float(row["loyalty"])
 
 
 def _against(row: Mapping[Any, Any]) -> tuple[str, str, str]:

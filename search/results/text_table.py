@@ -1,4 +1,4 @@
-"""Tables as plain text, and as LaTeX."""
+"""Tables as plain text, as Markdown and as LaTeX."""
 
 import math
 from collections.abc import Sequence
@@ -18,6 +18,11 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Cells as they are, a line a row; none ends in a line break."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in (headers, ["---"] * len(headers), *rows))
+
+
 def latex_table(headers: Sequence[str], rows: Sequence[Sequence[Cell]], n_labels: int = 1) -> str:
     """A tabular environment for booktabs, the first `n_labels` columns to the left, the others to the right."""
     lines = [" & ".join(_escaped(_text(cell)) for cell in row) + r" \\" for row in (headers, *rows)]
@@ -32,6 +37,11 @@ def _escaped(text: str) -> str:
     """The text as LaTeX prints it; a bracket at a line's start would be an argument of the line break before it."""
     told = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "[": "{[}"}
     return "".join(told.get(one, f"\\{one}" if one in "&%$#_{}" else one) for one in text)
+
+
+def is_true(cell: object) -> bool:
+    """Is a cell of a CSV file the truth value True? A column with gaps holds texts and NaN."""
+    return str(cell) == "True"
 
 
 def interval(low: float, high: float) -> str:

@@ -161,11 +161,6 @@ def _copied(model):
     copy.deepcopy(model)
 
 
-def _static_cache(model):
-    cache = StaticCache(config=model.config.text_config, max_cache_len=64)
-    model(**batch([sample(1)]), past_key_values=cache)
-
-
 def _pictures_without_tokens(model):
     model(input_ids=torch.tensor([[5, 6]]), pixel_values=sample(1).pixels)
 
@@ -180,8 +175,8 @@ def _foreign_cache(model):
     ("call", "message"),
     [
         (_embeddings_only, "input_ids"), (_decoder_alone, "input_ids"), (_mask_of_four_axes, r"shape \(1, 1, 28, 28\)"),
-        (_pictures_without_tokens, "no visual tokens found"), (_static_cache, "static cache"),
-        (_foreign_cache, "start again from the prompt"), (_static_masks, "static cache"), (_tuple_cache, "kind tuple"),
+        (_pictures_without_tokens, "no visual tokens found"), (_static_masks, "attention_mask is dict: pruning"),
+        (_foreign_cache, "start again from the prompt"), (_tuple_cache, "kind tuple"),
         (_mask_of_another_length, r"attention_mask is torch.int64 of shape \(1, 27\), input_ids are"),
         (_ids_in_one_row, r"input_ids are torch.int64 of shape \(28,\)"), (_paged, "continuous batching"),
         (_wide_labels, r"labels have shape \(1, 28\), the logits are \(1, 3\)"), (_copied, "cannot be copied"),

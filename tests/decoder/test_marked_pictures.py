@@ -1,16 +1,15 @@
 """Models that are told where their pictures go by marks beside the prompt's ids (Kosmos-2, Kosmos-2.5)."""
 
 import inspect
-from functools import cache
 
 import numpy as np
 import pytest
 import torch
-from arms import state
 from expected_sorting import OLDER
 from families import Sample
+from handed_on import forward, kept, samples, tiny
 from mapping import HIDDEN, IMAGE, N_QUERIES, OTHER, tiny_model
-from sorting import STEPS, Tiny, decoded, is_visual, oracle_of, pruner
+from sorting import STEPS, decoded, is_visual, oracle_of, pruner
 from transformers import AutoConfig
 from transformers.cache_utils import DynamicCache
 
@@ -27,15 +26,6 @@ pytestmark = [pytest.mark.skipif(OLDER, reason="of transformers 5.23"), pytest.m
 TYPES = ["kosmos-2", "kosmos-2.5"]
 
 
-@cache
-def tiny(name):
-    return Tiny(name)
-
-
-def samples(name):
-    return [tiny(name).sample("long", seed=1), tiny(name).sample("short", seed=2)]
-
-
 def one_picture(name, seed=3):
     """Beams repeat what the tower made, a row a picture: the stock models take one picture a prompt there."""
     sample = tiny(name).sample("short", seed=seed)
@@ -45,30 +35,10 @@ def one_picture(name, seed=3):
 
 
 @torch.no_grad()
-def forward(name, inputs):
-    with pruner("stairs").attach(tiny(name).model, keep_indices=True) as trace:
-        return tiny(name).model(**inputs).logits, trace
-
-
-@torch.no_grad()
 def generate(name, inputs, **options):
     given = {"max_new_tokens": STEPS, "min_new_tokens": STEPS, "do_sample": False, "suppress_tokens": [0, IMAGE]}
     with pruner("stairs").attach(tiny(name).model, keep_indices=True) as trace:
         return tiny(name).model.generate(**inputs, **given | options)[:, -STEPS:], trace
-
-
-def kept(trace):
-    return [[layer.tolist() for layer in sample.kept] for sample in trace.samples]
-
-
-@pytest.mark.parametrize("name", TYPES)
-def test_generate_prunes_what_forward_prunes_and_its_tower_costs_the_same(name):
-    inputs = tiny(name).batch(samples(name))
-    (_, forwarded), (_, generated) = forward(name, inputs), generate(name, inputs)
-    assert kept(generated) == kept(forwarded)
-    assert all(sample.vision_flops > 0 for sample in generated.samples)
-    for told in ("vision_flops", "decoder_flops", "scoring_flops", "kv_cache_bytes"):
-        assert [getattr(s, told) for s in generated.samples] == [getattr(s, told) for s in forwarded.samples]
 
 
 @torch.no_grad()
@@ -193,24 +163,6 @@ def test_where_a_learned_query_looks_from_is_not_known(name, ask):
         arm.attach(tiny(name).model),
     ):
         tiny(name).model(**inputs)
-
-
-@pytest.mark.parametrize("name", TYPES)
-def test_positions_that_were_added_before_the_layers_stay(name):
-    with (
-        pytest.raises(ValueError, match="adds positions to its tokens before any layer"),
-        pruner("stairs", "compact").attach(tiny(name).model),
-    ):
-        pass
-
-
-@pytest.mark.parametrize("name", TYPES)
-def test_the_model_is_as_it_was_after_the_block(name):
-    net = tiny(name).model
-    before = state(net)
-    with pytest.raises(KeyError), pruner("stairs").attach(net):
-        raise KeyError
-    assert state(net) == before
 
 
 def test_only_who_hands_on_has_a_language_model_that_speaks():

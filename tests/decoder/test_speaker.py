@@ -1,11 +1,10 @@
 """Models that hand prompts on to a whole language model inside, which has a `generate` of its own (BLIP-2)."""
 
-from functools import cache
-
 import pytest
 import torch
 from arms import state
 from expected_sorting import OLDER
+from handed_on import forward, kept, samples, tiny
 from mapping import IMAGE, N_QUERIES, VIDEO
 from sorting import Tiny, oracle_of, pruner
 
@@ -15,16 +14,8 @@ from autoprune_lab.models.checkpoint import VLM
 
 pytestmark = [pytest.mark.skipif(OLDER, reason="of transformers 5.23"), pytest.mark.filterwarnings("ignore")]
 TYPES = ["blip-2", "instructblip", "instructblipvideo"]
+MARKED = ["kosmos-2", "kosmos-2.5"]  # see test_marked_pictures.py; the second has no `generate` of its own
 STEPS = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False, "suppress_tokens": [0, IMAGE, VIDEO]}
-
-
-@cache
-def tiny(name):
-    return Tiny(name)
-
-
-def samples(name):
-    return [tiny(name).sample("long", seed=1), tiny(name).sample("short", seed=2)]
 
 
 def generate(name, inputs, **options):
@@ -32,17 +23,7 @@ def generate(name, inputs, **options):
         return tiny(name).model.generate(**inputs, **STEPS | options), trace
 
 
-@torch.no_grad()
-def forward(name, inputs):
-    with pruner("stairs").attach(tiny(name).model, keep_indices=True) as trace:
-        return tiny(name).model(**inputs).logits, trace
-
-
-def kept(trace):
-    return [[layer.tolist() for layer in sample.kept] for sample in trace.samples]
-
-
-@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize("name", [*TYPES, *MARKED])
 def test_generate_prunes_what_forward_prunes_and_its_tower_costs_the_same(name):
     inputs = tiny(name).batch(samples(name))
     (_, forwarded), (_, generated) = forward(name, inputs), generate(name, inputs)
@@ -130,7 +111,7 @@ def test_options_of_the_language_model_s_own_config_are_refused(monkeypatch):
         generate("blip-2", tiny("blip-2").batch(samples("blip-2")))
 
 
-@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize("name", [*TYPES, *MARKED])
 def test_the_model_is_as_it_was_after_the_block(name):
     net = tiny(name).model
     before = state(net)
@@ -139,10 +120,11 @@ def test_the_model_is_as_it_was_after_the_block(name):
     assert state(net) == before
 
 
-def test_positions_that_were_added_before_the_layers_stay():
+@pytest.mark.parametrize("name", ["blip-2", *MARKED])
+def test_positions_that_were_added_before_the_layers_stay(name):
     with (
         pytest.raises(ValueError, match="adds positions to its tokens before any layer"),
-        pruner("stairs", "compact").attach(tiny("blip-2").model),
+        pruner("stairs", "compact").attach(tiny(name).model),
     ):
         pass
 

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 import torch
 from tiny_models import LLAVA, PATCHES, batch, sample
-from waits import Device
 
 from autoprune_lab.decoder import tap
-from autoprune_lab.evidence.complexity import attention_entropy, mutual_information
+from autoprune_lab.evidence.complexity import attention_entropy, mutual_information, mutual_information_official
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.official_budget import OfficialBudget
 from autoprune_lab.selection import scorers
@@ -19,6 +18,7 @@ from autoprune_lab.selection.contextual_merge import ContextualMerge
 from autoprune_lab.selection.keep_distinct import KeepDistinct
 from autoprune_lab.selection.recovery import drop
 from benchmarks.memory import peak_bytes
+from benchmarks.waits import Device
 from policies.layerwise import LayerwisePolicy
 from policies.logistic_adaptive import LogisticAdaptivePolicy
 
@@ -58,25 +58,43 @@ def seen(model, inputs, pruner=None):
     [
         (lambda x: bool(x.any()), "aten._local_scalar_dense"), (lambda x: x.sum().item(), "aten._local_scalar_dense"),
         (lambda x: x.tolist(), "tolist"), (lambda x: x.cpu().numpy(), "cpu"), (lambda x: x.to("cpu"), "to"),
-        (lambda x: x[x > 0], "aten.index"), (lambda x: torch.as_tensor(np.ones(2)), "as_tensor"),
-        (lambda x: torch.tensor([2.0]), "tensor"), (lambda x: x.nonzero(), "aten.nonzero"),
+        (lambda x: x[x > 0], "aten.index"), (lambda x: x.nonzero(), "aten.nonzero"), (lambda x: x.numpy(), "numpy"),
+        (lambda x: torch.tensor([2.0], device=x.device), "tensor"),
+        (lambda x: torch.as_tensor(np.ones(2), device=x.device), "as_tensor"),
+        (lambda x: (torch.arange(3) + 1).to(x.device), "to"),
+        (lambda x: torch.from_numpy(np.ones(3))[:2].to(x.device), "to"),
     ],
 )  # fmt: skip
 def test_the_count_sees_every_kind_of_wait(wait, name):
-    x = torch.ones(3)
+    x = torch.ones(3, device="cpu")
     with Device() as device:
         wait(x)
     assert device.waits == [name]
 
 
-def test_the_count_sees_no_other():
-    x = torch.ones(3)
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: torch.from_numpy(np.ones(3)).to(x.device, non_blocking=True) + x[torch.arange(2)].sum(),
+        lambda x: x.sum().to(torch.float64).to(x.device), lambda x: torch.tensor([[2, 3]]).unbind(1)[0].tolist(),
+        lambda x: torch.arange(3, device=x.device).to(x.device), lambda x: bool((torch.arange(3) > 1).any()),
+    ],
+)  # fmt: skip
+def test_the_count_sees_no_other(call):
+    """What stays on the device, or on the host, and copies that nobody waits for."""
+    x = torch.ones(3, device="cpu")
     with Device() as device:
-        torch.from_numpy(np.ones(3)).to("cpu", non_blocking=True) + x[torch.arange(2)].sum().to(torch.float64)
+        call(x)
     assert device.waits == []
 
 
-@pytest.mark.parametrize("scorer", [scorers.last_token_attention, scorers.text_attention, scorers.cls_attention])
+def places(evidence):
+    return evidence.grid.sum(-1).float()
+
+
+@pytest.mark.parametrize(
+    "scorer", [scorers.last_token_attention, scorers.text_attention, scorers.cls_attention, places]
+)
 @pytest.mark.parametrize("n_cuts", [1, 12])
 def test_a_pruned_prefill_waits_twice_however_many_cuts(model, inputs, scorer, n_cuts):
     stock = len(seen(model, inputs).waits)
@@ -92,8 +110,9 @@ def test_an_adaptive_policy_waits_once_more_for_its_estimates(model, inputs):
     policy = LogisticAdaptivePolicy(k0=1.0, gamma=0.5, x0=7.0)
     adaptive = Pruner(policy, scorer=scorers.text_attention)
     opening = Pruner(policy, OfficialBudget(mean_tokens=9), recovery=ClusterMerge())
+    official = Pruner(policy, complexity=mutual_information_official)
     stock = len(seen(model, inputs).waits)
-    assert [len(seen(model, inputs, pruner).waits) - stock for pruner in (adaptive, opening)] == [3, 3]
+    assert [len(seen(model, inputs, pruner).waits) - stock for pruner in (adaptive, opening, official)] == [3, 3, 3]
 
 
 @torch.inference_mode()
@@ -118,14 +137,24 @@ def test_a_decode_step_waits_no_more_than_the_stock_model_and_makes_the_masks_of
     assert pruned.calls.total() - stock.calls.total() in (0, 6)
 
 
+def test_renumbered_positions_of_all_stages_are_made_in_one_rotary_call(model, inputs):
+    stock, *pruned = (
+        one_token(model, inputs, arm) for arm in (None, *(stairs(n, positions="compact") for n in (2, 12)))
+    )
+    assert [len(device.waits) for device in pruned] == 2 * [len(stock.waits)]
+    few, many = (device.calls.total() - stock.calls.total() for device in pruned)
+    assert few == many <= 30
+
+
 @pytest.mark.parametrize(("n_kv_heads", "n_calls"), [(4, 25), (2, 26)])
+@pytest.mark.parametrize("positions", ["original", "compact"])
 @pytest.mark.parametrize("n_samples", [1, 2])
-def test_a_cut_costs_25_calls(n_kv_heads, n_calls, n_samples):
+def test_a_cut_costs_25_calls(n_kv_heads, n_calls, positions, n_samples):
     """A plain drop by the last token's attention without padding; grouped queries are transposed."""
     model = LLAVA.build(num_hidden_layers=N_LAYERS, num_key_value_heads=n_kv_heads)
     inputs = batch([sample(seed) for seed in range(n_samples)])
     seen(model, inputs, stairs(1))  # the vision tower's FLOPs are counted in the first block
-    few, many = (seen(model, inputs, stairs(n_cuts)).calls.total() for n_cuts in (1, 12))
+    few, many = (seen(model, inputs, stairs(n, positions=positions)).calls.total() for n in (1, 12))
     assert many - few == 11 * n_calls
 
 

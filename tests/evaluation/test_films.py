@@ -1,22 +1,19 @@
 """Videos through a stock processor and a tower: prompts, batches, kept features, and who cannot show them.
 
-transformers makes no video processor without torchvision, so the one here is a stand-in that cuts frames into patches
-as Qwen's does; the rest of the processor, its template, the tower and the decoder are the real ones.
+transformers makes no video processor without torchvision, so that of `cinema` is a stand-in that cuts frames into
+patches as Qwen's does; the rest of the processor, its template, the tower and the decoder are the real ones.
 """
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import SimpleNamespace
 
 import layouts
-import numpy as np
 import pytest
 import torch
+from cinema import Cinema, drawn, with_videos
 from PIL import Image
 from toys import chat_template, save_toy
-from transformers import BatchFeature
-from transformers.processing_utils import VideosKwargs
-from transformers.video_utils import make_batched_metadata
 
 from autoprune_lab.evaluation.evaluate import evaluate
 from autoprune_lab.evaluation.prompts import extremes, prepare, prompt_lengths, prompt_text
@@ -25,64 +22,13 @@ from autoprune_lab.models.errors import CheckpointError
 from autoprune_lab.models.visual_tokens import visual_token_ids
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import Budget
-from autoprune_lab.tasks.base import Sample, Task, TaskError
+from autoprune_lab.tasks.base import Sample, TaskError
 from autoprune_lab.tasks.files import FilesTask
 from autoprune_lab.tasks.videos import Video
 from policies.logistic_adaptive import LogisticAdaptivePolicy
 from search.study.complexity_cache import _task_mark
 
 PRUNER = Pruner(LogisticAdaptivePolicy(), Budget(flops_ratio=0.9))
-SHOWS = "{% elif part['type'] == 'video' %}<|vision_start|><|video_pad|><|vision_end|>\n{% else %}"
-ROWS, COLUMNS, PATCH, MERGE = 4, 8, 4, 2
-
-
-class Frames:
-    """Stands in for Qwen2VLVideoProcessor: frames of 16 x 32 pixels, two a step in time."""
-
-    merge_size, temporal_patch_size, valid_kwargs = MERGE, 2, VideosKwargs
-    model_input_names = ("pixel_values_videos", "video_grid_thw")
-
-    def __init__(self):
-        self.asked = []
-
-    def __call__(self, videos, video_metadata, **kwargs):
-        self.asked.append(kwargs)
-        patches, grids = zip(*(self._cut(video) for video in videos), strict=True)
-        return BatchFeature(
-            {
-                "pixel_values_videos": torch.cat(patches),
-                "video_grid_thw": torch.tensor(grids),
-                "video_metadata": make_batched_metadata(videos, video_metadata),
-            }
-        )
-
-    def _cut(self, video):
-        pixels = torch.tensor(video).permute(0, 3, 1, 2).float() / 127.5 - 1
-        pixels = torch.nn.functional.interpolate(pixels, (ROWS * PATCH, COLUMNS * PATCH))
-        if len(pixels) % 2:
-            pixels = torch.cat([pixels, pixels[-1:]])
-        steps = len(pixels) // 2
-        blocks = pixels.reshape(steps, 2, 3, ROWS // MERGE, MERGE, PATCH, COLUMNS // MERGE, MERGE, PATCH)
-        flat = blocks.permute(0, 3, 6, 4, 7, 2, 1, 5, 8).reshape(steps * ROWS * COLUMNS, -1)
-        return flat, (steps, ROWS, COLUMNS)
-
-
-@dataclass(frozen=True, eq=False)
-class Cinema(Task):
-    asked: tuple[Sample, ...]
-
-    name = "cinema"
-    max_new_tokens = 3
-
-    def samples(self):
-        return self.asked
-
-    def score(self, prediction, sample):
-        return 0.0
-
-
-def drawn(seed, *shape):
-    return np.random.default_rng(seed).integers(0, 255, (*shape, 3), dtype=np.uint8)
 
 
 def asked():
@@ -103,11 +49,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def vlm(folder) -> VLM:
-    made = load_model(str(folder))
-    made.model.config.video_token_id = made.processor.video_token_id
-    made.processor.video_processor = Frames()
-    made.processor.chat_template = chat_template("qwen2_5_vl").replace("{% else %}", SHOWS)
-    return made
+    return with_videos(load_model(str(folder)))
 
 
 def test_answers_depend_on_neither_batches_nor_kept_features(vlm):

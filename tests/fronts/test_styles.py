@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 
 from autoprune_lab.fronts.styles import BASELINES, FAMILIES, OTHER, save, style_of
 from search.config.compose import options_of
-from search.methods.arms import UNPRUNED
+from search.methods.arms import DOWNSAMPLE, UNPRUNED
 
 
 def test_no_two_methods_look_alike():
@@ -14,7 +14,7 @@ def test_no_two_methods_look_alike():
 
 
 def test_every_shipped_method_has_a_look_of_its_own():
-    assert {name for names in FAMILIES.values() for name in names} == {*options_of("method")} - {UNPRUNED}
+    assert {name for names in FAMILIES.values() for name in names} == {*options_of("method"), DOWNSAMPLE} - {UNPRUNED}
 
 
 def test_a_look_goes_with_the_name_alone():

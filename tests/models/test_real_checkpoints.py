@@ -222,7 +222,10 @@ def test_layers_that_accelerate_fetches_from_elsewhere_are_pruned_alike(folder, 
     assert decoder.layers[1].self_attn.q_proj.weight.is_meta
     kept, fetched = (evaluate(vlm, prepare(vlm, Gallery(), batch_size=2), PRUNER).rows for vlm in (whole, split))
     assert any(row.mean_tokens < row.n_vision for row in kept)
-    assert fetched == kept
+    sure = [[row.confidence for row in rows] for rows in (fetched, kept)]
+    assert sure[0] == pytest.approx(sure[1], rel=1e-5)  # of logits: weights read from disk lie otherwise in memory
+    unsure = [[dataclasses.replace(row, confidence=None) for row in rows] for rows in (fetched, kept)]
+    assert unsure[0] == unsure[1]
 
 
 @pytest.mark.parametrize(("cuda", "mps", "best"), [(0, 0, "cpu"), (1, 0, "cuda"), (0, 1, "mps"), (1, 1, "cuda")])

@@ -52,6 +52,18 @@ def test_a_share_of_another_arm():
     assert np.isnan(Arms({"x": records([1.0, 0.0])}).relative("x", "x").value)  # some resamples hold no right answer
 
 
+def test_groups_are_what_was_right_and_is_wrong_or_right_with_smaller_pictures():
+    scores = {"whole": [1, 1, 0.5, 0, 0.4], "small": [0, 1, 0.4, 1, 0], "method": [1, 0, 0.5, 1, 1]}
+    arms = Arms({name: records(values, list("aabbb")) for name, values in scores.items()})
+    hard, easy = arms.groups("whole", "small")
+    assert [hard.tolist(), easy.tolist()] == [[True, False, True, False, False], [False, True, False, False, False]]
+    within = arms.score_within("method", hard)
+    assert within.value == 0.75
+    assert 0.5 <= within.low <= 0.75 <= within.high <= 1
+    assert str(arms.score_within("method", easy)) == "0.000 [0.000, 0.000]"
+    assert np.isnan(arms.score_within("method", hard & easy).value)
+
+
 def test_scores_by_kind():
     arms = Arms({"x": records([1, 1, 0, 0, 0, 0], ["a", "a", "b", "b", "b", "b"])})
     assert arms.score("x").value == 0.5

@@ -10,7 +10,7 @@ from autoprune_lab.tasks.dense import DenseTask
 from policies.fixed import FixedPolicy
 
 
-@pytest.fixture(scope="module", params=["embedded:dense-s0", "embedded:dense-s1"])
+@pytest.fixture(scope="module", params=["embedded:dense-s0", "embedded:dense-s1", "embedded:dense-s2"])
 def vlm(request: pytest.FixtureRequest) -> VLM:
     return load_model(request.param)
 
@@ -20,7 +20,7 @@ def prepared(vlm: VLM):
     return prepare(vlm, DenseTask("report", 10))
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, 1, 2])
 def test_it_is_small(seed: int):
     folder = check_checkpoint(f"embedded:dense-s{seed}")
     assert sum(file.stat().st_size for file in folder.iterdir()) <= 8e6

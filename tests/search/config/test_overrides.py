@@ -112,6 +112,19 @@ def test_a_table_of_methods_says_which_arm_is_a_no_op():
     ]
 
 
+def test_a_table_of_methods_has_groups_and_selection_s_share_where_they_were_measured():
+    unpruned = {**TABLE.iloc[0], "method": "none", "tokens": math.nan, "selection_share": 0.0}
+    arm = {**TABLE.iloc[0], "selection_share": 0.125, "n_a": 40.0, "n_b": 0.0}
+    arm |= figures("score_a", 0.5, 0.25, 0.75) | figures("score_b", math.nan, math.nan, math.nan)
+    frame = pd.DataFrame([unpruned, arm]).assign(ece=0.1, brier=0.2, aurc=0.3, **figures("loyalty", 1.0, 1.0, 1.0))
+    costs, _, trust = (grid.splitlines() for grid in markdown(frame).split("\n\n"))
+    assert "| time ratio | selection's share | score |" in costs[0]
+    assert "| 0.500 | 0.125 | 50.0" in costs[3]
+    assert "| answers as unpruned | group A (hard) | group B (easy) | ECE |" in trust[0]
+    assert "| 100.0 [100.0, 100.0] | - | - | 0.100 |" in trust[2]
+    assert "| 100.0 [100.0, 100.0] | 50.0 [25.0, 75.0] of 40 | - of 0 | 0.100 |" in trust[3]
+
+
 def test_a_table_of_methods_in_latex():
     costs, scores = latex(TABLE).split("\n\n")
     assert scores.splitlines() == [

@@ -38,7 +38,7 @@ def tabled(tmp_path_factory, checkpoint):
 
 def test_the_baselines_and_the_unpruned_model_are_always_there(tabled):
     frame = pd.read_csv(tabled[0] / "table.csv")
-    baselines = {"random", "uniform", "window_uniform", "pooling"}
+    baselines = {"random", "uniform", "window_uniform", "pooling", "downsample"}
     assert set(frame["method"]) == {"none", "fastv", "autoprune_spend"} | baselines
 
 
@@ -87,14 +87,14 @@ def test_what_is_out_of_reach_is_a_row_with_the_floor(tabled):
 
 def test_answered_arms_are_not_run_again(tabled):
     _, first, second = tabled
-    assert len(first) == 1 + 2 + 2 * 2
+    assert len(first) == 1 + 3 + 3 * 2 + 2  # three cut behind layer 0, three before; smaller pictures
     assert second == []
 
 
 def test_markdown_and_picture_are_written(tabled):
     text = (tabled[0] / "table.md").read_text()
     costs, scores, trust = text.split("\n\n")
-    assert {line.count("|") for line in costs.splitlines()} == {11}
+    assert {line.count("|") for line in costs.splitlines()} == {12}
     assert "chain" in scores.splitlines()[0]
     assert "ECE" in trust.splitlines()[0]
     assert (tabled[0] / "table.tex").read_text().count(r"\begin{tabular}") == 3
@@ -109,6 +109,29 @@ def test_every_arm_says_how_loyal_and_how_sure_it_is(tabled):
     assert not frame.loc["none", "no_op"]
     assert frame[["loyalty", "ece", "brier", "aurc"]].stack().between(0, 1).all()
     assert frame["loyalty"].nunique() > 1
+
+
+def test_smaller_pictures_part_the_samples_where_the_processor_reads_all_alike(tabled):
+    """The embedded layout's processor does: no arm, but groups, from pictures that were enlarged again."""
+    frame = pd.read_csv(tabled[0] / "table.csv").set_index(["method", "tokens"])
+    assert set(frame.loc["downsample", "note"]) == {"the processor reads a picture as 144 tokens whatever its size"}
+    assert "out of reach: the processor reads" in (tabled[0] / "table.md").read_text()
+    runs = [records for pruner, _, records in tabled[1] if pruner is None]
+    ran = list(frame.dropna(subset="score").index)
+    whole, *coarse = (np.array([row.score for row in records.rows]) for records in runs)
+    for tokens, seen in zip((192.0, 20.0), coarse, strict=True):
+        row = frame.loc[("random", tokens)]
+        assert (row["n_a"], row["n_b"]) == ((whole > seen).sum(), (whole * seen).sum())
+        within = [0 if row[f"n_{group}"] == 0 else row[f"score_{group}"] * row[f"n_{group}"] for group in "ab"]
+        own = tabled[1][ran.index(("random", tokens))][2]
+        assert sum(within) == pytest.approx(sum(row.score for row, one in zip(own.rows, whole, strict=True) if one))
+    assert frame.loc[("none", np.nan), "n_a":"n_b"].isna().all()
+
+
+def test_selection_takes_a_part_of_a_pruned_prefill_alone(tabled):
+    shares = pd.read_csv(tabled[0] / "table.csv").dropna(subset=["score"]).set_index("method")["selection_share"]
+    assert shares["none"] == 0
+    assert shares.drop("none").between(0, 1, inclusive="neither").all()
 
 
 @pytest.mark.parametrize(
