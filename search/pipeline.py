@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.command_line import reported, search_here_last
 from search.config.experiment import Experiment
+from search.config.goal import ACCURACY, SCORES
 from search.config.trust import words_for_others
 from search.study.storage import StudyStorage
 
@@ -67,7 +68,8 @@ def show(result: "StudyResult") -> None:
     from search.tracking.settings import where
 
     out, config = result.folder, result.config
-    print(f"\nstudy {config['study']}: tune split\n\n{trials_table(result.trials)}")
+    by = "" if result.score == ACCURACY else f", score: {SCORES.get(result.score, result.score)}"
+    print(f"\nstudy {config['study']}: tune split{by}\n\n{trials_table(result.trials)}")
     print(f"\nthe front and other arms: report split, no trial saw these samples\n\n{report_table(result.report)}")
     print(f"\npictures       {out / PICTURE} {out / REPORT_PICTURE}")
     print(f"tuned pruners  {out / TUNED}/trial-*.yaml\ntables         {out}/*.csv")
@@ -130,9 +132,20 @@ def _objective(experiment: Experiment) -> "Objective":
 
 
 def _report(study: "optuna.Study", experiment: Experiment) -> None:
-    """Write the tables and the tuned pruners, measure the best and the other arms on the report split."""
+    """Write the tables and the tuned pruners, measure the best and the other arms on the report split.
+
+    Where no label was read and the report split has none, the answers are set against the unpruned model's.
+    """
     from search.results import report, study_result
-    from search.study.model_evaluator import open_evaluator
+    from search.study.label_free import agreeing
+    from search.study.model_evaluator import ModelEvaluator, open_evaluator
+
+    def open_report() -> ModelEvaluator:
+        opened = open_evaluator(experiment.model, experiment.report_task, experiment.typed, sys.stderr.isatty())
+        if experiment.goal.score == ACCURACY or any(sample.answers for sample in opened.prepared.samples):
+            return opened
+        print("autoprune: the report split has no labels: its score is the agreement of answers", file=sys.stderr)
+        return agreeing(opened)
 
     front = study_result.write(study, experiment.settings)
     tuned = report.tuned_pruners(study, experiment, front)
@@ -142,5 +155,6 @@ def _report(study: "optuna.Study", experiment: Experiment) -> None:
         front,
         tuned,
         experiment.arms,
-        lambda: open_evaluator(experiment.model, experiment.report_task, experiment.typed, sys.stderr.isatty()),
+        open_report,
+        experiment.goal.score,
     )

@@ -116,7 +116,7 @@ class Experiment:
     def goal(self) -> Goal:
         """What is wanted of a trial."""
         search = self.typed.search
-        return Goal(search.mode, search.cost, search.limits or {})
+        return Goal(search.mode, search.cost, search.limits or {}, search.score)
 
     @property
     def bound(self) -> BudgetSettings:

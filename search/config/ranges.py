@@ -4,7 +4,7 @@ import math
 from pathlib import PurePath
 
 from search.config.errors import ConfigError, close
-from search.config.goal import COSTS, MODES
+from search.config.goal import ACCURACY, COSTS, MODES, SCORES
 from search.config.schema import Schema
 
 
@@ -62,9 +62,18 @@ def _check_bounds(typed: Schema) -> None:
 
 
 def _check_goal(typed: Schema) -> None:
-    for key, value, known in (("mode", typed.search.mode, list(MODES)), ("cost", typed.search.cost, list(COSTS))):
+    search = typed.search
+    named = (("mode", search.mode, MODES), ("cost", search.cost, COSTS), ("score", search.score, SCORES))
+    for key, value, known in named:
         if value not in known:
             raise ConfigError(f"search.{key}={value} is unknown{close(value, known)}; choose from {', '.join(known)}")
-    for name, most in (typed.search.limits or {}).items():
+    labelled = {"search.limits": search.limits, "calibration.labels": typed.calibration.labels}
+    for key, asked in labelled.items():
+        if asked and search.score != ACCURACY:
+            raise ConfigError(
+                f"{key}={asked} needs labels, which search.score={search.score} does not read: leave it out, or take "
+                f"search.score={ACCURACY}"
+            )
+    for name, most in (search.limits or {}).items():
         if math.isnan(most):
             raise ConfigError(f"search.limits.{name}={most} must be a number")

@@ -29,6 +29,7 @@ class SearchSettings:
     patience: float = 90.0
     mode: str = "front"
     cost: str = "flops_ratio"
+    score: str = "accuracy"
     limits: dict[str, float] | None = None
     pruner: dict[str, Any] | None = None
     blocks: int = 10

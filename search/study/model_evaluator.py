@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from autoprune_lab.evaluation.evaluate import Block, evaluate, read_complexities
+from autoprune_lab.evaluation.evaluate import Block, Judge, evaluate, read_complexities
 from autoprune_lab.evaluation.prefixes import Prefixes
 from autoprune_lab.evaluation.prompts import GIB, PreparedTask, prepare
 from autoprune_lab.evaluation.timing import latency_ratio
@@ -31,6 +31,7 @@ class ModelEvaluator:
     """A loaded model and a prepared task.
 
     Complexities are kept per estimator, probe layer and opening, and in `cache`; `answered` by `search.study.replay`.
+    `judge` scores answers instead of the task, as in `evaluate`.
     """
 
     vlm: VLM
@@ -40,6 +41,7 @@ class ModelEvaluator:
     cache: ComplexityCache | None = None
     prefixes: Prefixes | None = None
     answered: dict[str, list[str]] = field(default_factory=dict)
+    judge: Judge | None = None
 
     @property
     def geometries(self) -> Sequence[Geometry]:
@@ -63,7 +65,7 @@ class ModelEvaluator:
 
     def run(self, pruner: Pruner | None, after_block: Callable[[Block], None] | None = None) -> Records:
         """Answer every sample, pruned, or unpruned with None; see `evaluate`."""
-        return evaluate(self.vlm, self.prepared, pruner, self.progress, None, after_block, self.prefixes)
+        return evaluate(self.vlm, self.prepared, pruner, self.progress, None, after_block, self.prefixes, self.judge)
 
     def figures(self, outcome: Outcome) -> Mapping[str, float]:
         """The task's own summary."""
