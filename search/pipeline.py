@@ -1,7 +1,8 @@
 """A study from the first check to the printed result; and what a worker does for one that was begun elsewhere."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from search.results.study_result import StudyResult
     from search.study.objective import Objective
+    from search.study.proposals import OpenStudy
     from search.study.trials import Observer
 
 
@@ -39,6 +41,28 @@ def run(experiment: Experiment, fresh: bool = False) -> "StudyResult":
         result = StudyResult.read(experiment.out)
         pictures.draw(result)
     return result
+
+
+@contextmanager
+def open_study(experiment: Experiment) -> "Iterator[OpenStudy]":
+    """A study, begun or resumed, for `search.ask` and `search.tell`; at the end its tables are written, and mirrored.
+
+    What was asked and not told then waits for whoever asks next. The report is made by `run`, once `search.n_trials`
+    have ended. Raises ConfigError as `run` does.
+    """
+    from search.results import study_result
+    from search.study.proposals import OpenStudy
+    from search.tracking.background import tracked
+
+    study = _open(experiment, _check(experiment), fresh=False)
+    liveness = StudyStorage.of(experiment.typed).liveness
+    with tracked(study, experiment) as observers, liveness.enter() as worker:
+        opened = OpenStudy(study, experiment, worker, lambda: _objective(experiment), observers)
+        try:
+            yield opened
+        finally:
+            opened.put_back()
+            study_result.write(study, experiment.settings)
 
 
 def work(experiment: Experiment, packages: Sequence[str] = ()) -> None:

@@ -19,6 +19,7 @@ from autoprune_lab.evaluation.evaluate import Block, by_batch, generated, row_of
 from autoprune_lab.evaluation.prefixes import Prefixes
 from autoprune_lab.evaluation.prompts import Batch, PreparedTask
 from autoprune_lab.models.checkpoint import VLM
+from autoprune_lab.models.errors import CheckpointError
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.statistics.records import Record, Records
 
@@ -166,11 +167,11 @@ def _until_end(new: Int[Tensor, "batch steps"], ends: int | list[int] | None) ->
 def _states(vlm: VLM) -> Iterator[list[Float[Tensor, "batch hidden"]]]:
     """Inside, what the vocabulary is read from at each step, in float32.
 
-    Raises ValueError for a model without such a projection.
+    Raises CheckpointError for a model without such a projection.
     """
     head = vlm.model.get_output_embeddings()
     if head is None:
-        raise ValueError(f"{vlm.name} has no output embeddings to compare states before: take search.score=agreement")
+        raise CheckpointError(f"{vlm.name} has no output embeddings to read states at: compare answers, by agreement")
     states: list[Tensor] = []
     hook = head.register_forward_pre_hook(lambda _, inputs: states.append(inputs[0][:, -1].detach().float()))
     try:

@@ -6,7 +6,7 @@ import optuna
 import pandas as pd
 import pytest
 from answering import answering
-from fake_evaluator import FakeEvaluator, quick, refused, run, settings
+from fake_evaluator import FakeEvaluator, finished, quick, refused, run, settings
 
 from autoprune_lab.evaluation.prompts import prepare
 from autoprune_lab.tasks.base import Sample, Task
@@ -14,6 +14,7 @@ from autoprune_lab.tasks.shapes import ShapesTask
 from search.cli import main
 from search.config.errors import ConfigError
 from search.config.goal import SCORES
+from search.results.seeds import contenders
 from search.results.study_result import StudyResult
 from search.study.complexity_cache import ComplexityCache
 from search.study.label_free import label_free, unlabelled
@@ -111,6 +112,16 @@ def test_a_study_of_before_is_the_same_study_and_another_score_another(tmp_path)
     run(settings(tmp_path, "search.n_trials=1"), FakeEvaluator())
     with pytest.raises(ConfigError, match=r"search.score was None, now 'kl'"):
         run(settings(tmp_path, "search.n_trials=1", "search.score=kl"), FakeEvaluator())
+
+
+def test_a_seed_of_before_is_a_seed_of_the_same_study(tmp_path):
+    studies = [finished(tmp_path, f"mine-s{seed}", f"seed={seed}", "policy=fixed") for seed in (0, 1)]
+    file = studies[0].folder / "config.yaml"
+    before = file.read_text()
+    file.write_text(before.replace("  score: accuracy\n", ""))
+    assert file.read_text() != before
+    (both,) = contenders([StudyResult.read(study.folder) for study in studies])
+    assert both.seeds == (0, 1)
 
 
 @pytest.mark.parametrize(
