@@ -154,3 +154,14 @@ def test_the_report_scores_with_labels_and_says_what_trials_were_chosen_by(here,
     capsys.readouterr()
     assert main(["compare", "runs/free", "runs/labelled"]) == 2
     assert "different scores" in capsys.readouterr().err
+
+
+def test_where_nobody_has_labels_the_report_scores_by_agreement(here, checkpoint, monkeypatch, capsys):
+    samples = ShapesTask.samples
+    monkeypatch.setattr(ShapesTask, "samples", lambda task: tuple(replace(s, answers=()) for s in samples(task)))
+    monkeypatch.setattr(ShapesTask, "score", SealedTask.score)
+    assert main(["study", *quick(checkpoint, "policy=fixed", "study=bare", "search.score=agreement")]) == 0
+    assert "the report split has no labels: its score is the agreement of answers" in capsys.readouterr().err
+    report = StudyResult.read(here / "runs" / "bare").report
+    assert report.loc[report["arm"] == "unpruned", "score"].tolist() == [1.0]
+    assert report["score"].between(0, 1).all()
