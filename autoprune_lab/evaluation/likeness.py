@@ -169,7 +169,7 @@ def _states(vlm: VLM) -> Iterator[list[Float[Tensor, "batch hidden"]]]:
 
     Raises CheckpointError for a model without such a projection.
     """
-    head = vlm.model.get_output_embeddings()
+    head = vlm.model.get_output_embeddings()  # type: ignore[no-untyped-call]
     if head is None:
         raise CheckpointError(f"{vlm.name} has no output embeddings to read states at: compare answers, by agreement")
     states: list[Tensor] = []

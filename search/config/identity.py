@@ -20,8 +20,8 @@ FREE = (
 LATER = {"frames": 8, "fps": 1.0}
 """Fields of tasks that came after studies were made, and the values that change nothing of what those are made of."""
 
-LATER_PATHS = {"search.score": ACCURACY}
-"""The same of other fields, by path."""
+LATER_PATHS = {"search.score": (None, ACCURACY)}
+"""The same of other fields, by path: all such values."""
 
 
 def is_free(path: str) -> bool:
@@ -33,7 +33,7 @@ def is_as_before(path: str, value: object) -> bool:
     """Is it a later field that stands where it changes nothing? A folder from before then stays the same."""
     name = path.rpartition(".")[2]
     if path in LATER_PATHS:
-        return value == LATER_PATHS[path]
+        return value in LATER_PATHS[path]
     return path.startswith("task.") and name in LATER and value == LATER[name]
 
 

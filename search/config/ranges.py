@@ -63,15 +63,16 @@ def _check_bounds(typed: Schema) -> None:
 
 def _check_goal(typed: Schema) -> None:
     search = typed.search
-    named = (("mode", search.mode, MODES), ("cost", search.cost, COSTS), ("score", search.score, SCORES))
+    score = search.score or ACCURACY
+    named = (("mode", search.mode, MODES), ("cost", search.cost, COSTS), ("score", score, SCORES))
     for key, value, known in named:
         if value not in known:
             raise ConfigError(f"search.{key}={value} is unknown{close(value, known)}; choose from {', '.join(known)}")
     labelled = {"search.limits": search.limits, "calibration.labels": typed.calibration.labels}
     for key, asked in labelled.items():
-        if asked and search.score != ACCURACY:
+        if asked and score != ACCURACY:
             raise ConfigError(
-                f"{key}={asked} needs labels, which search.score={search.score} does not read: leave it out, or take "
+                f"{key}={asked} needs labels, which search.score={score} does not read: leave it out, or take "
                 f"search.score={ACCURACY}"
             )
     for name, most in (search.limits or {}).items():

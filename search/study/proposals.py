@@ -203,9 +203,7 @@ def _asks(waiting: FrozenTrial, params: Values) -> bool:
 
 
 def _told(study: optuna.Study, trial: FrozenTrial) -> Told:
-    ended = trial.state == TrialState.COMPLETE
-    cost, score = point_of(trial)
+    cost, score = point_of(trial) if trial.state == TrialState.COMPLETE else (None, None)
     within = any(one.number == trial.number for one in feasible(study))
     reason = trial.user_attrs.get("refused") or trial.user_attrs.get("stopped")
-    result = (score, cost) if ended else (None, None)
-    return Told(trial.number, trial.state.name.lower(), within, *result, reason)
+    return Told(trial.number, trial.state.name.lower(), within, score, cost, reason)

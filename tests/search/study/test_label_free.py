@@ -108,6 +108,7 @@ def test_blocks_are_scored_alike(sealed, score, tmp_path):
 
 def test_a_study_of_before_is_the_same_study_and_another_score_another(tmp_path):
     assert "search.score" not in settings(tmp_path).made_of()
+    assert settings(tmp_path, "search.score=accuracy").made_of() == settings(tmp_path).made_of()
     assert settings(tmp_path, "search.score=kl").made_of()["search.score"] == "kl"
     run(settings(tmp_path, "search.n_trials=1"), FakeEvaluator())
     with pytest.raises(ConfigError, match=r"search.score was None, now 'kl'"):
@@ -118,7 +119,7 @@ def test_a_seed_of_before_is_a_seed_of_the_same_study(tmp_path):
     studies = [finished(tmp_path, f"mine-s{seed}", f"seed={seed}", "policy=fixed") for seed in (0, 1)]
     file = studies[0].folder / "config.yaml"
     before = file.read_text()
-    file.write_text(before.replace("  score: accuracy\n", ""))
+    file.write_text(before.replace("  score: null\n", ""))
     assert file.read_text() != before
     (both,) = contenders([StudyResult.read(study.folder) for study in studies])
     assert both.seeds == (0, 1)
@@ -164,4 +165,4 @@ def test_where_nobody_has_labels_the_report_scores_by_agreement(here, checkpoint
     assert "the report split has no labels: its score is the agreement of answers" in capsys.readouterr().err
     report = StudyResult.read(here / "runs" / "bare").report
     assert report.loc[report["arm"] == "unpruned", "score"].tolist() == [1.0]
-    assert report["score"].between(0, 1).all()
+    assert report["score"].dropna().between(0, 1).all()  # an arm may be out of reach
