@@ -4,6 +4,7 @@ from .config.experiment import Experiment as Experiment
 from .config.goal import Goal as Goal
 from .config.schema import BudgetSettings as BudgetSettings
 from .config.space import Space as Space
+from .pipeline import open_study as open_study
 from .pipeline import run as run
 from .pipeline import show as show
 from .results.comparison import differences as differences
@@ -20,5 +21,9 @@ from .results.study_result import StudyResult as StudyResult
 from .study.evaluator import Evaluator as Evaluator
 from .study.front import from_study as from_study
 from .study.objective import Objective as Objective
+from .study.proposals import OpenStudy as OpenStudy
+from .study.proposals import Told as Told
+from .study.proposals import ask as ask
+from .study.proposals import tell as tell
 from .tracking.fronts import from_mlflow as from_mlflow
 from .tracking.fronts import studies_in_mlflow as studies_in_mlflow

@@ -1,7 +1,8 @@
 """A study from the first check to the printed result; and what a worker does for one that was begun elsewhere."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from search.command_line import reported, search_here_last
 from search.config import threads
 from search.config.experiment import Experiment
+from search.config.goal import OWN_SCORE, SCORES
 from search.config.trust import words_for_others
 from search.study.storage import StudyStorage
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from search.results.study_result import StudyResult
     from search.study.objective import Objective
+    from search.study.proposals import OpenStudy
     from search.study.trials import Observer
 
 
@@ -41,6 +44,28 @@ def run(experiment: Experiment, fresh: bool = False) -> "StudyResult":
 
         pictures.draw(result)
     return result
+
+
+@contextmanager
+def open_study(experiment: Experiment) -> "Iterator[OpenStudy]":
+    """A study, begun or resumed, for `search.ask` and `search.tell`; at the end its tables are written, and mirrored.
+
+    What was asked and not told then waits for whoever asks next. The report is made by `run`, once `search.n_trials`
+    have ended. Raises ConfigError as `run` does.
+    """
+    from search.results import study_result
+    from search.study.proposals import OpenStudy
+    from search.tracking.background import tracked
+
+    study = _open(experiment, _check(experiment), fresh=False)
+    liveness = StudyStorage.of(experiment.typed).liveness
+    with tracked(study, experiment) as observers, liveness.enter() as worker:
+        opened = OpenStudy(study, experiment, worker, lambda: _objective(experiment), observers)
+        try:
+            yield opened
+        finally:
+            opened.put_back()
+            study_result.write(study, experiment.settings)
 
 
 def work(experiment: Experiment, packages: Sequence[str] = ()) -> None:
@@ -78,7 +103,8 @@ def show(result: "StudyResult") -> None:
     from search.tracking.settings import where
 
     out, config = result.folder, result.config
-    print(f"\nstudy {config['study']}: tune split\n\n{trials_table(result.trials)}")
+    by = "" if result.score == OWN_SCORE else f", score: {SCORES.get(result.score, result.score)}"
+    print(f"\nstudy {config['study']}: tune split{by}\n\n{trials_table(result.trials)}")
     print(f"\nthe front and other arms: report split, no trial saw these samples\n\n{report_table(result.report)}")
     print(f"\npictures       {out / PICTURE} {out / REPORT_PICTURE}")
     print(f"tuned pruners  {out / TUNED}/trial-*.yaml\ntables         {out}/*.csv")
@@ -141,9 +167,20 @@ def _objective(experiment: Experiment) -> "Objective":
 
 
 def _report(study: "optuna.Study", experiment: Experiment) -> None:
-    """Write the tables and the tuned pruners, measure the best and the other arms on the report split."""
+    """Write the tables and the tuned pruners, measure the best and the other arms on the report split.
+
+    Where no label was read and the report split has none, the answers are set against the unpruned model's.
+    """
     from search.results import report, study_result
-    from search.study.model_evaluator import open_evaluator
+    from search.study.label_free import agreeing
+    from search.study.model_evaluator import ModelEvaluator, open_evaluator
+
+    def open_report() -> ModelEvaluator:
+        opened = open_evaluator(experiment.model, experiment.report_task, experiment.typed, sys.stderr.isatty())
+        if experiment.goal.score == OWN_SCORE or any(sample.answers for sample in opened.prepared.samples):
+            return opened
+        print("autoprune: the report split has no labels: its score is the agreement of answers", file=sys.stderr)
+        return agreeing(opened)
 
     front = study_result.write(study, experiment.settings)
     tuned = report.tuned_pruners(study, experiment, front)
@@ -153,5 +190,6 @@ def _report(study: "optuna.Study", experiment: Experiment) -> None:
         front,
         tuned,
         experiment.arms,
-        lambda: open_evaluator(experiment.model, experiment.report_task, experiment.typed, sys.stderr.isatty()),
+        open_report,
+        experiment.goal.score,
     )

@@ -12,7 +12,7 @@ from autoprune_lab.evaluation.timing import interleaved
 from autoprune_lab.schedule.flops import flops_ratio
 from autoprune_lab.schedule.geometry import Geometry
 from autoprune_lab.statistics.adaptivity import ADAPTIVE, FIXED
-from benchmarks import adaptivity, launches, prefill, throughput
+from benchmarks import adaptivity, launches, objectives, prefill, throughput
 from benchmarks.arms import pruners
 from benchmarks.ragged import alike, entering_tokens, padding_percent, told, unequal_prompts
 from benchmarks.random_llava import Prompt, pixel_inputs, random_llava
@@ -197,3 +197,17 @@ def test_a_budget_in_tokens_is_never_above_its_flops_ratio():
         return flops_ratio(geometry, np.clip(tokens * 16 - 144 * np.arange(16), 0, 144).astype(int))
 
     assert dearest(tokens) <= 0.3 < dearest(tokens + 0.11)
+
+
+def test_scores_are_ranked_against_the_report_split(monkeypatch, tmp_path, capsys, checkpoint):
+    out = tmp_path / "objectives.json"
+    words = (
+        f"objectives --settings 3 --out {out} model=path model.path={checkpoint} task.per_kind=1 report.task.per_kind=1"
+    )
+    monkeypatch.setattr(sys, "argv", [*words.split(), f"folder={tmp_path}", "policy=fixed"])
+    objectives.main()
+    kept = json.loads(out.read_text())
+    assert f"{len(kept['settings'])} settings, {3 - len(kept['settings'])} refused" in capsys.readouterr().out
+    assert all({"task", "agreement", "kl", "cosine", "report"} <= row.keys() for row in kept["settings"])
+    rows = [{"task": i, "agreement": -i, "kl": i**3, "cosine": [0, 2, 1][i], "report": i} for i in range(3)]
+    assert list(objectives.ranks(rows).values()) == pytest.approx([1, -1, 1, 0.5])

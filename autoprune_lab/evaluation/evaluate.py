@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
@@ -25,6 +25,8 @@ from autoprune_lab.schedule.flops import macs_3ndm, mean_tokens_entering, mean_t
 from autoprune_lab.schedule.geometry import Geometry
 from autoprune_lab.statistics.records import Record, Records
 from autoprune_lab.trace.sample import SampleTrace
+
+Judge = Callable[[str, int], float]
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ def evaluate(
     complexities: Float[np.ndarray, "samples"] | None = None,
     after_block: Callable[[Block], None] | None = None,
     prefixes: Prefixes | None = None,
+    judge: Judge | None = None,
 ) -> Records:
     """Answer every sample greedily, pruned by `pruner` (None: unpruned), and score the answers.
 
@@ -52,17 +55,32 @@ def evaluate(
     come in the task's order. `seconds` is the wall time of generating, vision tower excluded where the prepared
     task holds its features. `after_block` is called when a block of `prepare(blocks=...)` is answered; what it raises
     ends the evaluation. With `prefixes`, layers before the first cut are computed once for all pruners: the same
-    answers, sooner.
+    answers, sooner. `judge` scores an answer of the sample at a place instead of the task: then no label is read, and
+    rows have none.
     """
+
+    def answered(batch: Batch) -> list[Record]:
+        told = pruner if pruner is None or complexities is None else _told(pruner, complexities[list(batch.places)])
+        found = zip(batch.places, *_answer(vlm, prepared, batch, told, prefixes), strict=True)
+        return [_record(prepared, place, answer, sure, trace, judge) for place, answer, sure, trace in found]
+
+    return by_batch(prepared, answered, "answering", progress, after_block)
+
+
+def by_batch(
+    prepared: PreparedTask,
+    rows_of: Callable[[Batch], list[Record]],
+    doing: str,
+    progress: bool = False,
+    after_block: Callable[[Block], None] | None = None,
+) -> Records:
+    """The rows that `rows_of` makes of each batch, one a place, in the task's order; `after_block` as in `evaluate`."""
     rows: dict[int, Record] = {}
     block: list[Record] = []
     start, last = time.perf_counter(), len(prepared.batches) - 1
-    bar = tqdm(prepared.batches, desc="answering", unit="batch", disable=not progress, leave=False)
+    bar = tqdm(prepared.batches, desc=doing, unit="batch", disable=not progress, leave=False)
     for i, batch in enumerate(bar):
-        told = pruner if pruner is None or complexities is None else _told(pruner, complexities[list(batch.places)])
-        answers, sure, traces = _answer(vlm, prepared, batch, told, prefixes)
-        for place, answer, confidence, trace in zip(batch.places, answers, sure, traces, strict=True):
-            rows[place] = _record(prepared, place, answer, confidence, trace)
+        rows |= zip(batch.places, rows_of(batch), strict=True)
         block += [rows[place] for place in batch.places]
         if after_block is not None and (i == last or prepared.batches[i + 1].block != batch.block):
             seconds = time.perf_counter() - start
@@ -143,23 +161,33 @@ def _answer(
     vlm: VLM, prepared: PreparedTask, batch: Batch, pruner: Pruner | None, prefixes: Prefixes | None
 ) -> tuple[list[str], list[float], Sequence[SampleTrace]]:
     """Each sample's answer, the model's probability of it, and what happened to its tokens."""
-    certainty, pixels = Certainty(), needs_pixels(pruner, vlm.model)
+    certainty = Certainty()
+    new, traces = generated(vlm, prepared, batch, pruner, prefixes, [certainty], prepared.task.max_new_tokens)
+    answers = vlm.processor.batch_decode(new, skip_special_tokens=True)  # type: ignore[no-untyped-call]
+    return answers, certainty.of(new, vlm.model.generation_config.eos_token_id), traces
+
+
+def generated(
+    vlm: VLM,
+    prepared: PreparedTask,
+    batch: Batch,
+    pruner: Pruner | None,
+    prefixes: Prefixes | None,
+    processors: Sequence[Callable[[Tensor, Tensor], Tensor]],
+    most: int,
+) -> tuple[Int[Tensor, "batch steps"], Sequence[SampleTrace]]:
+    """At most so many new ids of each sample, greedily by what `processors` leave of the logits; and the traces."""
+    pixels = needs_pixels(pruner, vlm.model)
     arguments = batch.arguments(pixels)
     prefix = prefixes.of(batch, pruner) if prefixes is not None and pruner is not None and not pixels else None
     begun = replayed(vlm.model, prefix) if prefix is not None else nullcontext()
     pruned = attached(pruner, vlm.model, warn=False) if pruner else nullcontext()
     with begun, torch.inference_mode(), greedily(vlm.model), pruned as trace:
         tokens = vlm.model.generate(
-            **arguments,
-            max_new_tokens=prepared.task.max_new_tokens,
-            do_sample=False,
-            logits_processor=[certainty],
+            **arguments, max_new_tokens=most, do_sample=False, logits_processor=list(processors)
         )
-        ends = vlm.model.generation_config.eos_token_id
-    new = tokens[:, arguments["input_ids"].shape[1] :]
-    answers = vlm.processor.batch_decode(new, skip_special_tokens=True)  # type: ignore[no-untyped-call]
     traces = trace.samples if trace is not None else [_unpruned(prepared.geometries[i]) for i in batch.places]
-    return answers, certainty.of(new, ends), traces
+    return tokens[:, arguments["input_ids"].shape[1] :], traces
 
 
 def _told(pruner: Pruner, bits: Float[np.ndarray, "batch"]) -> Pruner:
@@ -174,14 +202,33 @@ def _unpruned(geometry: Geometry) -> SampleTrace:
     return SampleTrace(geometry, everything, everything, unpruned_flops(geometry), 0)
 
 
-def _record(prepared: PreparedTask, place: int, answer: str, confidence: float, trace: SampleTrace) -> Record:
+def _record(
+    prepared: PreparedTask, place: int, answer: str, confidence: float, trace: SampleTrace, judge: Judge | None
+) -> Record:
+    if judge is not None:
+        return row_of(prepared, place, trace, judge(answer.strip(), place), answer.strip(), (), confidence)
+    sample = prepared.samples[place]
+    score = prepared.task.score(answer, sample)
+    return row_of(prepared, place, trace, score, answer.strip(), sample.answers, confidence)
+
+
+def row_of(
+    prepared: PreparedTask,
+    place: int,
+    trace: SampleTrace,
+    score: float,
+    prediction: str = "",
+    answers: tuple[str, ...] = (),
+    confidence: float | None = None,
+) -> Record:
+    """The record of the sample at a place: what it scored, and what its trace says of its tokens."""
     sample, geometry = prepared.samples[place], trace.geometry
     return Record(
         id=sample.id,
         kind=sample.kind,
-        prediction=answer.strip(),
-        answers=sample.answers,
-        score=prepared.task.score(answer, sample),
+        prediction=prediction,
+        answers=answers,
+        score=score,
         complexity=trace.complexity,
         n_vision=geometry.n_vision,
         n_text=geometry.n_text,

@@ -49,6 +49,9 @@ def run(given: argparse.Namespace) -> int:
     unreported = [study.name for study in studies if study.report.empty]
     if given.split == "report" and unreported:
         raise ConfigError(f"{unreported[0]} was not measured on the report split: run its study to the end")
+    if given.split != "report" and len(scores := {study.score: study.name for study in studies}) > 1:
+        told = ", ".join(f"{name} by {score}" for score, name in scores.items())
+        raise ConfigError(f"the studies chose by different scores ({told}): compare what they share, --split report")
     compared = contenders(studies)
     splits = {"tune": [False], "report": [True], "both": [False] if unreported else [False, True]}[given.split]
     for report in splits:

@@ -15,7 +15,7 @@ from autoprune_lab.plugins.discovery import packages_of
 from search.config.compose import Settings, compose
 from search.config.dimension import Values
 from search.config.errors import ConfigError
-from search.config.goal import BEST, Goal
+from search.config.goal import BEST, OWN_SCORE, Goal
 from search.config.identity import made_of
 from search.config.instantiate import build, build_pruner, check_targets
 from search.config.paths import changed
@@ -116,7 +116,7 @@ class Experiment:
     def goal(self) -> Goal:
         """What is wanted of a trial."""
         search = self.typed.search
-        return Goal(search.mode, search.cost, search.limits or {})
+        return Goal(search.mode, search.cost, search.limits or {}, search.score or OWN_SCORE)
 
     @property
     def bound(self) -> BudgetSettings:

@@ -1,4 +1,4 @@
-"""What a study wants: the whole front or the best score, at which cost, and within which limits."""
+"""What a study wants: the whole front or the best score, of which kind, at which cost, and within which limits."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,17 +13,30 @@ COSTS = {
     "latency": "latency ratio (pruned / unpruned answer)",
 }
 """Every cost by name, with what it says on an axis; each is a ratio to the unpruned model, lower is better."""
+OWN_SCORE, AGREEMENT = "task", "agreement"
+SCORES = {
+    OWN_SCORE: "score",
+    AGREEMENT: "agreement with the unpruned model's answers",
+    "kl": "exp(-KL), along the unpruned model's answers",
+    "cosine": "cosine to the unpruned model's last state",
+}
+"""Every score by name, with what it says on an axis; higher is better. The first is the task's own, the others read no
+label."""
 COST = "cost"
 """The attribute that holds a trial's cost, in every mode."""
 
 
 @dataclass(frozen=True)
 class Goal:
-    """`front`: cost down, score up; `best`: score up, the cost is only reported. `limits`: upper bounds by figure."""
+    """`front`: cost down, score up; `best`: score up, the cost is only reported. `limits`: upper bounds by figure.
+
+    `score`: one of SCORES.
+    """
 
     mode: str = FRONT
     cost: str = "flops_ratio"
     limits: Mapping[str, float] = field(default_factory=dict)
+    score: str = OWN_SCORE
 
     @property
     def directions(self) -> "list[Literal['minimize', 'maximize']]":

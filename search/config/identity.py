@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from search.config.dimension import GROUP
+from search.config.goal import OWN_SCORE
 from search.config.paths import leaves
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ FREE = (
 LATER = {"frames": 8, "fps": 1.0}
 """Fields of tasks that came after studies were made, and the values that change nothing of what those are made of."""
 
+LATER_PATHS = {"search.score": (None, OWN_SCORE)}
+"""The same of other fields, by path: all such values."""
+
 
 def is_free(path: str) -> bool:
     """May this setting differ between two runs of one study?"""
@@ -26,8 +30,10 @@ def is_free(path: str) -> bool:
 
 
 def is_as_before(path: str, value: object) -> bool:
-    """Is it a field of LATER that stands where it changes nothing? A folder from before then stays the same."""
+    """Is it a later field that stands where it changes nothing? A folder from before then stays the same."""
     name = path.rpartition(".")[2]
+    if path in LATER_PATHS:
+        return value in LATER_PATHS[path]
     return path.startswith("task.") and name in LATER and value == LATER[name]
 
 

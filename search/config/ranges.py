@@ -5,7 +5,7 @@ from pathlib import PurePath
 
 from search.config import threads
 from search.config.errors import ConfigError, close
-from search.config.goal import COSTS, MODES
+from search.config.goal import COSTS, MODES, OWN_SCORE, SCORES
 from search.config.schema import Schema
 
 
@@ -64,9 +64,19 @@ def _check_bounds(typed: Schema) -> None:
 
 
 def _check_goal(typed: Schema) -> None:
-    for key, value, known in (("mode", typed.search.mode, list(MODES)), ("cost", typed.search.cost, list(COSTS))):
+    search = typed.search
+    score = search.score or OWN_SCORE
+    named = (("mode", search.mode, MODES), ("cost", search.cost, COSTS), ("score", score, SCORES))
+    for key, value, known in named:
         if value not in known:
             raise ConfigError(f"search.{key}={value} is unknown{close(value, known)}; choose from {', '.join(known)}")
-    for name, most in (typed.search.limits or {}).items():
+    labelled = {"search.limits": search.limits, "calibration.labels": typed.calibration.labels}
+    for key, asked in labelled.items():
+        if asked and score != OWN_SCORE:
+            raise ConfigError(
+                f"{key}={asked} needs labels, which search.score={score} does not read: leave it out, or take "
+                f"search.score={OWN_SCORE}"
+            )
+    for name, most in (search.limits or {}).items():
         if math.isnan(most):
             raise ConfigError(f"search.limits.{name}={most} must be a number")

@@ -16,8 +16,9 @@ class BudgetSettings:
 class SearchSettings:
     """`n_trials` in all, optuna's sampler as `_target_`, settings to try first; where it is kept, who works on it.
 
-    What is wanted: see `search.config.goal`. With mode best, optuna's `pruner` compares a trial with the best one
-    after each of `blocks` parts of the samples. `pinned`: what would be searched had no value been typed: PATH=VALUE.
+    What is wanted: see `search.config.goal`; `score` None is `task`, unset so that a study of before there was any
+    choice is still the same study. With mode best, optuna's `pruner` compares a trial with the best one after each of
+    `blocks` parts of the samples. `pinned`: what would be searched had no value been typed: PATH=VALUE.
     """
 
     n_trials: int = 60
@@ -29,6 +30,7 @@ class SearchSettings:
     patience: float = 90.0
     mode: str = "front"
     cost: str = "flops_ratio"
+    score: str | None = None
     limits: dict[str, float] | None = None
     pruner: dict[str, Any] | None = None
     blocks: int = 10

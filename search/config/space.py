@@ -115,6 +115,24 @@ class Space:
             values[dimension.name] = float(now or 0) if dimension.type == "float" else now
         return values
 
+    def settings(self, params: Mapping[str, Any]) -> Values:
+        """The parameters of a trial, by config path."""
+        options = [group.option(params[group.path], "trial") for group in self.groups]
+        paths = {dimension.name: dimension.path for dimension in self._with(options)}
+        return {paths.get(name, name): value for name, value in params.items()}
+
+    def exact(self, settings: Mapping[str, Any], config: Mapping[str, Any], name: str) -> Values:
+        """The parameters of a trial with these settings by config path, of which none is left open.
+
+        Raises ConfigError as `complete` does, and for one that is missing.
+        """
+        values = self.complete(settings, config, name)
+        options = [group.option(values[group.path], name) for group in self.groups]
+        known = [*(group.path for group in self.groups), *(dimension.path for dimension in self._with(options))]
+        if missing := [path for path in known if path not in settings]:
+            raise ConfigError(f"{name}: {missing[0]} is missing: give all of {', '.join(known)}")
+        return values
+
     def corners(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """The changes with every dimension at its low, then at its high end, for each option of each group."""
         first = [group.options[0] for group in self.groups]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from autoprune_lab.fronts.plot import plot_fronts
+from autoprune_lab.fronts.plot import SCORE_LABEL, plot_fronts
 from autoprune_lab.fronts.styles import save
-from search.config.goal import COSTS
+from search.config.goal import COSTS, OWN_SCORE, SCORES
 from search.results.front_page import dots_of, page
 from search.results.seeds import Contender
 from search.results.study_result import PAGE, PICTURE, REPORT_PICTURE, StudyResult
@@ -21,6 +21,11 @@ def cost_label(result: StudyResult) -> str:
     return COSTS.get(result.cost, result.cost)
 
 
+def score_label(result: StudyResult) -> str:
+    """What the vertical axis of the tune split says."""
+    return SCORE_LABEL if result.score == OWN_SCORE else SCORES.get(result.score, result.score)
+
+
 def draw(result: StudyResult) -> None:
     """front.png, front.html: every trial within the bound and the front; report.png: front and arms, report split.
 
@@ -29,11 +34,12 @@ def draw(result: StudyResult) -> None:
     run = result.trials[result.trials["feasible"] & ~result.trials["front"]]
     others = {"other trials": list(zip(run[cost_column(run)], run["score"], strict=True))}
     title, xlabel, bounds = f"{result.name}, tune split\n{result.front.left_out}", cost_label(result), result.bounds
-    figure = plot_fronts({"front": result.front}, others, bounds=bounds, title=title, xlabel=xlabel)
+    ylabel, labelled = score_label(result), result.score == OWN_SCORE
+    figure = plot_fronts({"front": result.front}, others, bounds=bounds, title=title, xlabel=xlabel, ylabel=ylabel)
     save(figure, result.folder / PICTURE, bbox_inches="tight")
-    text = page(f"{result.name}, tune split", dots_of(result.trials), xlabel, "score")
+    text = page(f"{result.name}, tune split", dots_of(result.trials), xlabel, "score" if labelled else ylabel)
     (result.folder / PAGE).write_text(text, encoding="utf-8")
-    same = {"front on the tune split": result.front} if result.cost == "flops_ratio" else {}
+    same = {"front on the tune split": result.front} if result.cost == "flops_ratio" and labelled else {}
     figure = plot_fronts(
         {**same, "front on the report split": result.report_front},
         result.arms,
@@ -62,7 +68,8 @@ def overlay(
         first = contenders[0].studies[0]
         arms, levels = (first.arms, first.unpruned) if report else ({}, {})
         named = {f"arm {name}": points for name, points in arms.items()}  # a study may have the same name
-        plot_fronts(fronts, named, measured, bounds, levels, axes=axes, title=SPLITS[report], xlabel=cost_label(first))
+        title = SPLITS[report] if report or first.score == OWN_SCORE else f"{SPLITS[report]}: {first.score}"
+        plot_fronts(fronts, named, measured, bounds, levels, axes=axes, title=title, xlabel=cost_label(first))
     for axes in panels[:-1]:
         axes.get_legend().remove()  # the last panel's names them all
     for axes in panels[1:]:

@@ -18,6 +18,7 @@ from autoprune_lab.statistics.contrast import Arms
 from autoprune_lab.statistics.records import Records
 from autoprune_lab.statistics.reliability import reliability
 from search.config.experiment import Experiment
+from search.config.goal import OWN_SCORE
 from search.config.schema import ReportSettings
 from search.results.paired_answers import DIFFERENCE, TUNED_ARM, UNPRUNED, Arm, sample_rows, with_differences
 from search.results.study_result import RECORDS, REPORT, REPORT_LATEX, read_report_key, read_table
@@ -63,13 +64,16 @@ def evaluate_report(
     tuned: Mapping[int, Pruner],
     arms: Mapping[str, Pruner],
     open_report_evaluator: Callable[[], ModelEvaluator],
+    score: str = OWN_SCORE,
 ) -> pd.DataFrame:
     """One row an arm and bound: score with its 95 % interval, and paired with its reference's (`with_differences`).
 
-    Every answer goes to report_records.parquet, the table also to report.tex. All is read from the folder where
-    nothing has changed.
+    `score` is what trials were chosen by; if not the task's own, each point of the front says its `search_score` on the
+    tune split as well. Every answer goes to report_records.parquet, the table also to report.tex. All is read from the
+    folder where nothing has changed.
     """
-    made_of = json.loads(json.dumps({"report": vars(report), "front": front.rows()}))
+    without = {} if score == OWN_SCORE else {"score": score}
+    made_of = json.loads(json.dumps({"report": vars(report), "front": front.rows()} | without))
     if read_report_key(out) == made_of:
         return read_table(out / REPORT)
     evaluator = open_report_evaluator()
@@ -78,6 +82,9 @@ def evaluate_report(
     measured = [_measured(unpruned, whole, whole), *(_measure(arm, pruner, evaluator, whole) for arm, pruner in pairs)]
     samples = pd.concat([rows for _, rows in measured if rows is not None], ignore_index=True)
     frame = with_differences(pd.DataFrame([row for row, _ in measured]), samples, front)
+    if without:
+        own = dict(zip(map(int, front.labels), front.scores, strict=True))
+        frame = frame.assign(search=score, search_score=frame["trial"].map(own).astype(float))
     samples.to_parquet(out / RECORDS, index=False)
     frame.to_csv(out / REPORT, index=False)
     (out / REPORT_LATEX).write_text(latex_table(*_cells(frame)) + "\n", encoding="utf-8")
@@ -102,7 +109,8 @@ def trials_table(trials: pd.DataFrame, most: int = 100) -> str:
 def report_table(report: pd.DataFrame) -> str:
     """The front beside the arms: 95 % intervals, and what each differs by from its reference on the same samples.
 
-    Last, where the report has it, the share of answers that are the unpruned model's.
+    Then, where the report has it, the share of answers that are the unpruned model's, and last, where trials were not
+    chosen by the task's own score, what they were chosen by.
     """
     return table(*_cells(report))
 
@@ -111,6 +119,7 @@ def _cells(report: pd.DataFrame) -> tuple[list[str], list[list[Cell]]]:
     """Headers and rows of the report's table."""
     headers = ["arm", "bound", "FLOPs ratio", "score", "95 % interval", "minus", "difference", "95 % interval"]
     is_loyal = "loyalty" in report  # not in those of earlier versions
+    searched = [f"{name}, tune" for name in report.get("search", [])[:1]]
     rows: list[list[Cell]] = []
     for row in report.to_dict("records"):
         name = f"trial {int(row['trial'])}" if row["arm"] == TUNED_ARM else str(row["arm"])
@@ -118,8 +127,9 @@ def _cells(report: pd.DataFrame) -> tuple[list[str], list[list[Cell]]]:
         shown = interval(row["low"], row["high"]) if known else str(row["note"])
         bound = None if row["arm"] == TUNED_ARM else float(row["bound"])
         loyal = [_loyalty(row)] if is_loyal else []
-        rows.append([name, bound, float(row["flops_ratio"]), float(row["score"]), shown, *_against(row), *loyal])
-    return [*headers, *(["as unpruned"] if is_loyal else [])], rows
+        own = [float(row["search_score"])] if searched else []
+        rows.append([name, bound, float(row["flops_ratio"]), float(row["score"]), shown, *_against(row), *loyal, *own])
+    return [*headers, *(["as unpruned"] if is_loyal else []), *searched], rows
 
 
 def _loyalty(row: Mapping[Any, Any]) -> float | str:

@@ -7,7 +7,7 @@ from itertools import groupby
 
 from autoprune_lab.fronts.front import ParetoFront
 from search.config.errors import ConfigError
-from search.config.identity import is_free
+from search.config.identity import is_as_before, is_free
 from search.config.paths import leaves
 from search.results.study_result import StudyResult
 
@@ -73,7 +73,10 @@ def _name(study: StudyResult, group: Sequence[StudyResult]) -> str:
 
 def _check_same(one: StudyResult, other: StudyResult) -> None:
     """Raise ConfigError naming the first setting beside the seed in which two studies differ."""
-    first, second = leaves(one.config), leaves(other.config)
+    first, second = (
+        {path: value for path, value in leaves(study.config).items() if not is_as_before(path, value)}
+        for study in (one, other)
+    )
     for path in sorted({*first, *second}):
         if path in ("seed", "search.sampler.seed") or (is_free(path) and not path.startswith(MUST_AGREE)):
             continue

@@ -14,6 +14,7 @@ from autoprune_lab.atomic_write import atomic_write
 from autoprune_lab.fronts.front import ParetoFront
 from search.config.compose import Settings
 from search.config.errors import ConfigError
+from search.config.goal import OWN_SCORE
 from search.config.paths import select
 from search.results.folder import CONFIG, check_finished, read_config, read_json
 from search.results.importance import importance
@@ -112,6 +113,11 @@ class StudyResult:
     def cost(self) -> str:
         """What the front's cost is."""
         return str(select(self.config, "search.cost") or "flops_ratio")
+
+    @property
+    def score(self) -> str:
+        """What a trial's score is: `search.config.goal.SCORES`; the report's is the task's own wherever it can be."""
+        return str(select(self.config, "search.score") or OWN_SCORE)
 
     @property
     def bounds(self) -> list[float]:

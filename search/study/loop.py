@@ -76,7 +76,7 @@ def open_study(storage: StudyStorage, made_of: Mapping[str, Any]) -> optuna.Stud
 
 def enqueue(study: optuna.Study, baselines: Sequence[Values]) -> None:
     """Ask for the baselines first, each once in the life of the study."""
-    known, names = {trial.user_attrs.get("baseline") for trial in study.get_trials(deepcopy=False)}, _names(study)
+    known, names = {trial.user_attrs.get("baseline") for trial in study.get_trials(deepcopy=False)}, former_names(study)
     for i, baseline in enumerate(baselines):
         if i not in known:
             asked = {path: names.get(str(value), value) for path, value in baseline.items()}
@@ -96,7 +96,7 @@ def run(
     after the other, so no two trials have one seed, and no trial too many is begun.
     """
     storage, wanted = StudyStorage.of(experiment.typed), experiment.typed.search.n_trials
-    objective = replace(objective, space=objective.space.asked_by(_names(study)))
+    objective = replace(objective, space=objective.space.asked_by(former_names(study)))
     ledger = Ledger(study).look()
     if ledger.n_ended < wanted:
         objective.calibrate(study, experiment.pruner())
@@ -170,7 +170,7 @@ def _name_values(study: optuna.Study, goal: Goal) -> None:
         study.set_metric_names(goal.names)
 
 
-def _names(study: optuna.Study) -> dict[str, str]:
+def former_names(study: optuna.Study) -> dict[str, str]:
     """The names that a study of before has for code, by those of now: no storage lets a study's choices change."""
     return former(study.user_attrs.get(SETTINGS, {}).get("space"))
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from autoprune_lab.evaluation.evaluate import Block, evaluate, read_complexities
+from autoprune_lab.evaluation.evaluate import Block, Judge, evaluate, read_complexities
 from autoprune_lab.evaluation.prefixes import Prefixes
 from autoprune_lab.evaluation.prompts import GIB, PreparedTask, prepare
 from autoprune_lab.evaluation.timing import latency_ratio
@@ -32,7 +32,7 @@ class ModelEvaluator:
 
     Complexities are kept per estimator, probe layer and opening, and in `cache`; `answered` by `search.study.replay`.
     `tells`: pruners are told the complexities that are known, so that no run reads them again: the same answers and
-    FLOPs, but `scoring_flops` lacks the estimator's.
+    FLOPs, but `scoring_flops` lacks the estimator's. `judge` scores answers instead of the task, as in `evaluate`.
     """
 
     vlm: VLM
@@ -43,6 +43,7 @@ class ModelEvaluator:
     prefixes: Prefixes | None = None
     answered: dict[str, list[str]] = field(default_factory=dict)
     tells: bool = False
+    judge: Judge | None = None
 
     @property
     def geometries(self) -> Sequence[Geometry]:
@@ -67,7 +68,7 @@ class ModelEvaluator:
     def run(self, pruner: Pruner | None, after_block: Callable[[Block], None] | None = None) -> Records:
         """Answer every sample, pruned, or unpruned with None; see `evaluate`."""
         told = self.known.get(self._key(pruner)) if self.tells and pruner and pruner.policy.adaptive else None
-        return evaluate(self.vlm, self.prepared, pruner, self.progress, told, after_block, self.prefixes)
+        return evaluate(self.vlm, self.prepared, pruner, self.progress, told, after_block, self.prefixes, self.judge)
 
     def figures(self, outcome: Outcome) -> Mapping[str, float]:
         """The task's own summary."""

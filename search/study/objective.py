@@ -16,7 +16,7 @@ from autoprune_lab.pruner import Pruner
 from autoprune_lab.pruner_file import plain
 from autoprune_lab.schedule.budget import BudgetError
 from search.config.errors import ConfigError
-from search.config.goal import BEST, COST, Goal
+from search.config.goal import BEST, COST, OWN_SCORE, Goal
 from search.config.schema import BudgetSettings
 from search.config.space import Space
 from search.study.calibrator import Calibrator, is_uncalibrated
@@ -63,8 +63,15 @@ class Objective:
 
     @classmethod
     def of(cls, experiment: "Experiment", evaluator: Evaluator) -> "Objective":
-        """The objective of a composed experiment."""
-        calibrator = Calibrator(evaluator, experiment.typed.calibration, experiment.pruner, experiment.stored_pruner)
+        """The objective of a composed experiment; one that scores without labels needs a `ModelEvaluator`."""
+        measured: Any = evaluator
+        settings, score = experiment.typed.calibration, experiment.goal.score
+        if score != OWN_SCORE:
+            from search.study.label_free import label_free, unlabelled  # here: it loads torch
+
+            evaluator, measured = label_free(measured, score), unlabelled(measured)
+            settings = replace(settings, labels=False)
+        calibrator = Calibrator(measured, settings, experiment.pruner, experiment.stored_pruner)
         parts = experiment.pruner, experiment.space, experiment.goal, experiment.bound, evaluator
         return cls(*parts, calibrator=calibrator)
 

@@ -115,6 +115,8 @@ def _column(evaluator: ModelEvaluator, pruner: Pruner) -> tuple[Planned, list[st
 
 def _scores(evaluator: ModelEvaluator, predictions: Sequence[str]) -> list[float]:
     task, samples = evaluator.prepared.task, evaluator.prepared.samples
+    if evaluator.judge is not None:
+        return [evaluator.judge(said, place) for place, said in enumerate(predictions)]
     return [task.score(said, sample) for said, sample in zip(predictions, samples, strict=True)]
 
 
