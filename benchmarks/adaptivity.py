@@ -34,8 +34,8 @@ from search.results.text_table import markdown_table
 from search.study.model_evaluator import ModelEvaluator
 from search.study.planned import planned
 
-SHIPPED = ("embedded:dense-s0", "embedded:dense-s1")
-RATIOS = (0.25, 0.2, 0.3, 0.35)
+SHIPPED = ("embedded:dense-s0", "embedded:dense-s1", "embedded:dense-s2")
+RATIOS = (0.25, 0.3)
 METHODS = ("pdrop", "autoprune", "autoprune_official")
 HALVINGS = 12
 
