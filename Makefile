@@ -8,7 +8,7 @@ WORKERS ?= 2
 UPGRADE ?= --upgrade
 
 .DEFAULT_GOAL := help
-.PHONY: help study test test-all test-lowest test-latest test-wheel lock lint format train bench notebooks wheel clean
+.PHONY: help study test test-all test-lowest test-latest test-wheel lock lint format train bench notebooks docs wheel clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -83,6 +83,9 @@ notebooks: $(READY)  ## small studies over three seeds, then every notebook; the
 		'~report.arms.random' '~report.arms.uniform' || exit 1; done; done
 	$(BIN)/python -m benchmarks.notebooks notebooks/*.ipynb --pictures docs/pictures
 
+docs: $(READY)  ## the documentation site, into site/; a broken link or anchor is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 wheel: $(READY)  ## build the wheel into dist/
 	rm -rf dist
 	$(BIN)/pip wheel --quiet --no-deps -w dist .
@@ -91,4 +94,4 @@ test-wheel: wheel  ## use the wheel as a user does, in an empty folder
 	.ci/test-wheel $(BIN)/python dist/*.whl
 
 clean:  ## remove what these targets made, the studies too
-	rm -rf $(VENV) $(VENV)-lowest $(VENV)-latest $(VENV)-lock dist build runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-lowest $(VENV)-latest $(VENV)-lock dist build site runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

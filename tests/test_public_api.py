@@ -91,7 +91,7 @@ def test_what_users_read_goes_through_the_door(file):
 def test_a_block_of_python_in_the_docs_runs_as_it_stands(code, here, vlm, question):
     """`model`, `inputs` and `image` are the reader's own; so is the pruner file of a study."""
     for file in map(Path, re.findall(r'load\("(.*?\.yaml)"\)', code)):
-        file.parent.mkdir(parents=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         ap.Pruner(FixedPolicy(), ap.Budget(flops_ratio=0.35)).save(file)
     exec(code, {"model": vlm.model, "inputs": question[0], "image": question[1]})
 
