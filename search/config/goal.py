@@ -16,7 +16,7 @@ COSTS = {
 OWN_SCORE, AGREEMENT = "task", "agreement"
 SCORES = {
     OWN_SCORE: "score",
-    AGREEMENT: "agreement with the unpruned model's answers",
+    AGREEMENT: "agreement with the unpruned model's answers (%)",
     "kl": "exp(-KL), along the unpruned model's answers",
     "cosine": "cosine to the unpruned model's last state",
 }

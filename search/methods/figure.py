@@ -9,9 +9,9 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.text import Annotation
 from matplotlib.transforms import ScaledTranslation, Transform
 
+from autoprune_lab.fronts.direct_labels import label, part
 from autoprune_lab.fronts.front import ParetoFront
 from autoprune_lab.fronts.plot import COST_LABEL
 from autoprune_lab.fronts.styles import BASELINES, FAMILIES, OTHER, save, style_of
@@ -22,7 +22,6 @@ UNPRUNED_LABEL = "unpruned"
 FULL, COLUMN = 6.9, 3.3  # inches: across a page of two columns, and one of them
 CHANCE = "random"
 _PITCH, _SPREAD = 2.2, 13.0  # points between neighbours whose intervals would overlap, and at most for all of a panel
-_LINE = 1.15  # of the size of a label's letters
 _GREY = "0.8"
 _RC: Any = {
     "font.size": 7, "axes.titlesize": 7.5, "axes.labelsize": 7, "xtick.labelsize": 6, "ytick.labelsize": 6,
@@ -53,7 +52,7 @@ def draw(frame: pd.DataFrame, path: Path, title: str, width: float = FULL) -> li
         figure.supylabel("score, mean over kinds", fontsize=7)
         figure.draw_without_rendering()  # sizes are known from here on
         for axes in panels:
-            _part(axes)
+            part(axes)
         return save(figure, path)
 
 
@@ -99,11 +98,11 @@ def _draw_family(axes: Axes, family: str, pruned: pd.DataFrame, unpruned: Any) -
     if family != BASELINES and CHANCE in groups:
         rows = groups[CHANCE]
         axes.plot(rows["flops_ratio"], rows["score"], color=style_of(CHANCE).colour, **_faint())
-        _label(axes, CHANCE, rows, axes.transData)
+        _name(axes, CHANCE, rows, axes.transData)
     own = sorted((name for name in groups if _family(name) == family), key=_place)
     for i, name in enumerate(own):
         aside = (i - (len(own) - 1) / 2) * min(_PITCH, _SPREAD / len(own))
-        _label(axes, name, groups[name], _draw_method(axes, name, groups[name], aside))
+        _name(axes, name, groups[name], _draw_method(axes, name, groups[name], aside))
     axes.set_title(family, loc="left", fontweight="bold", pad=3)
     axes.grid(alpha=0.25, linewidth=0.5)
     axes.spines[["top", "right"]].set_visible(False)
@@ -132,52 +131,10 @@ def _faint() -> Mapping[str, Any]:
     return {"linestyle": "--", "linewidth": 0.6, "alpha": 0.6, "zorder": 2}
 
 
-def _label(axes: Axes, name: str, rows: pd.DataFrame, at: Transform) -> None:
-    """The method's name to the right of the panel, with a thin line to its dearest arm; `_part` moves it."""
-    last, colour = rows.iloc[-1], style_of(name).colour
-    axes.annotate(
-        name, (last["flops_ratio"], last["score"]), (1.04, last["score"]), xycoords=at,
-        textcoords=axes.get_yaxis_transform(), color=colour, fontsize=5.8, va="center", annotation_clip=False,
-        arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.35, "alpha": 0.7, "shrinkA": 0, "shrinkB": 2,
-                    "relpos": (0, 0.5)},
-    )  # fmt: skip
-
-
-def _part(axes: Axes) -> None:
-    """Move the labels of a panel up and down until none covers another."""
-    named = [text for text in axes.texts if isinstance(text, Annotation) and text.arrow_patch is not None]
-    labels = sorted(named, key=lambda text: text.xyann[1])
-    if not labels:
-        return
-    figure = axes.get_figure(root=True)
-    assert figure is not None
-    low, high = axes.get_ylim()
-    height = axes.get_window_extent().height * 72 / figure.dpi
-    least = _LINE * float(labels[0].get_fontsize()) / height * (high - low)
-    for text, y in zip(labels, _apart([text.xyann[1] for text in labels], least, low, high), strict=True):
-        text.xyann = (text.xyann[0], y)
-
-
-def _apart(places: Sequence[float], least: float, low: float, high: float) -> list[float]:
-    """Sorted places moved as little as must be, so that neighbours are `least` apart, from `low` to `high` if possible.
-
-    Runs of places that are too near are set about their mean, and joined to the next run where they reach it.
-    """
-    runs: list[list[float]] = []
-    for place in places:
-        runs.append([place])
-        while len(runs) > 1 and _bottom(runs[-1], least, low, high) < _top(runs[-2], least, low, high) + least:
-            runs[-2:] = [runs[-2] + runs[-1]]
-    return [_bottom(run, least, low, high) + i * least for run in runs for i in range(len(run))]
-
-
-def _bottom(run: Sequence[float], least: float, low: float, high: float) -> float:
-    span = (len(run) - 1) * least
-    return max(min(float(np.mean(run)) - span / 2, high - span), low)
-
-
-def _top(run: Sequence[float], least: float, low: float, high: float) -> float:
-    return _bottom(run, least, low, high) + (len(run) - 1) * least
+def _name(axes: Axes, name: str, rows: pd.DataFrame, at: Transform) -> None:
+    """The method's name beside the panel, at its dearest arm."""
+    last = rows.iloc[-1]
+    label(axes, name, (float(last["flops_ratio"]), float(last["score"])), style_of(name).colour, 5.8, at)
 
 
 def _no_ops(rows: pd.DataFrame) -> "pd.Series[bool]":

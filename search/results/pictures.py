@@ -5,9 +5,11 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from autoprune_lab.fronts.front import ParetoFront
 from autoprune_lab.fronts.plot import SCORE_LABEL, plot_fronts
 from autoprune_lab.fronts.styles import save
 from search.config.goal import COSTS, OWN_SCORE, SCORES
+from search.config.paths import select
 from search.results.front_page import dots_of, page
 from search.results.seeds import Contender
 from search.results.study_result import PAGE, PICTURE, REPORT_PICTURE, StudyResult
@@ -26,6 +28,12 @@ def score_label(result: StudyResult) -> str:
     return SCORE_LABEL if result.score == OWN_SCORE else SCORES.get(result.score, result.score)
 
 
+def about(result: StudyResult) -> list[str]:
+    """Model and task, as a title says them."""
+    model, task = select(result.config, "model.path"), select(result.config, "task._target_")
+    return [*([str(model).rpartition("/")[2]] if model else []), *([str(task).split(".")[-2]] if task else [])]
+
+
 def draw(result: StudyResult) -> None:
     """front.png, front.html: every trial within the bound and the front; report.png: front and arms, report split.
 
@@ -33,20 +41,25 @@ def draw(result: StudyResult) -> None:
     """
     run = result.trials[result.trials["feasible"] & ~result.trials["front"]]
     others = {"other trials": list(zip(run[cost_column(run)], run["score"], strict=True))}
-    title, xlabel, bounds = f"{result.name}, tune split\n{result.front.left_out}", cost_label(result), result.bounds
-    ylabel, labelled = score_label(result), result.score == OWN_SCORE
-    figure = plot_fronts({"front": result.front}, others, bounds=bounds, title=title, xlabel=xlabel, ylabel=ylabel)
-    save(figure, result.folder / PICTURE, bbox_inches="tight")
-    text = page(f"{result.name}, tune split", dots_of(result.trials), xlabel, "score" if labelled else ylabel)
-    (result.folder / PAGE).write_text(text, encoding="utf-8")
-    same = {"front on the tune split": result.front} if result.cost == "flops_ratio" and labelled else {}
+    named, xlabel, bounds = ", ".join([result.name, *about(result)]), cost_label(result), result.bounds
+    title = f"{named}, tune split\n{result.front.left_out}"
     figure = plot_fronts(
-        {**same, "front on the report split": result.report_front},
+        {"front": result.front}, others, bounds=bounds, title=title, xlabel=xlabel, ylabel=score_label(result)
+    )
+    save(figure, result.folder / PICTURE, bbox_inches="tight")
+    labelled = result.score == OWN_SCORE
+    text = page(
+        f"{result.name}, tune split", dots_of(result.trials), xlabel, "score" if labelled else score_label(result)
+    )
+    (result.folder / PAGE).write_text(text, encoding="utf-8")
+    same = {"front, tune split": result.front} if result.cost == "flops_ratio" and labelled else {}
+    figure = plot_fronts(
+        same,
         result.arms,
-        {"front on the report split": result.report_points},
+        {"its points, report split": result.report_points},
         bounds,
         result.unpruned,
-        title=f"{result.name}: other arms on the report split, 95 % intervals",
+        title=f"{named}, report split, 95 % intervals",
     )
     save(figure, result.folder / REPORT_PICTURE, bbox_inches="tight")
 
@@ -56,25 +69,30 @@ def overlay(
 ) -> Figure:
     """The fronts, one panel a split (False: tune, True: report), with bounds; seeds as a median in a band.
 
-    On the report split with intervals, and with the arms of the first study beside them.
+    On the report split, where a few points of each front were measured, these alone, of all seeds, with intervals, and
+    the arms of the first study beside them.
     """
-    figure = Figure(figsize=(4.2 + 3.9 * len(splits), 4.4), layout="constrained")
+    figure = Figure(figsize=(1.5 + 5.6 * len(splits), 4.4), layout="constrained")
     panels = figure.subplots(1, len(splits), sharey=True, squeeze=False)[0]
     bounds = [bound for contender in contenders for study in contender.studies for bound in study.bounds]
     for axes, report in zip(panels, splits, strict=True):
-        fronts = {one.name: fronts[0] if len(fronts := one.fronts(report)) == 1 else fronts for one in contenders}
-        alone = [one for one in contenders if len(one.studies) == 1]
-        measured = {one.name: one.studies[0].report_points for one in alone} if report else {}
+        fronts = {} if report else {one.name: _one_or_all(one.fronts(report)) for one in contenders}
+        again = {one.name: [p for study in one.studies for p in study.report_points] for one in contenders}
         first = contenders[0].studies[0]
         arms, levels = (first.arms, first.unpruned) if report else ({}, {})
         named = {f"arm {name}": points for name, points in arms.items()}  # a study may have the same name
         title = SPLITS[report] if report or first.score == OWN_SCORE else f"{SPLITS[report]}: {first.score}"
-        plot_fronts(fronts, named, measured, bounds, levels, axes=axes, title=title, xlabel=cost_label(first))
-    for axes in panels[:-1]:
-        axes.get_legend().remove()  # the last panel's names them all
+        plot_fronts(
+            fronts, named, again if report else {}, bounds, levels, axes=axes, title=title, xlabel=cost_label(first)
+        )
     for axes in panels[1:]:
         axes.set_ylabel("")
+    figure.suptitle(", ".join(about(contenders[0].studies[0])))
     if path is not None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=160)
     return figure
+
+
+def _one_or_all(fronts: list[ParetoFront]) -> ParetoFront | list[ParetoFront]:
+    return fronts[0] if len(fronts) == 1 else fronts

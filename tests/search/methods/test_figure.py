@@ -76,13 +76,6 @@ def test_labels_of_equal_scores_do_not_cover_one_another(drawn):
     assert abs(places["fastv"] - places["sparsevlm"]) * points > axes.texts[0].get_fontsize()
 
 
-def test_places_are_moved_no_more_than_must_be():
-    assert figure._apart([0.1, 0.5, 0.9], 0.1, 0, 1) == [0.1, 0.5, 0.9]
-    assert figure._apart([0.5, 0.5], 0.2, 0, 1) == pytest.approx([0.4, 0.6])
-    assert figure._apart([0.3, 0.5, 0.5], 0.2, 0, 1) == pytest.approx([0.7 / 3, 1.3 / 3, 1.9 / 3])
-    assert figure._apart([0.95, 1.0], 0.2, 0, 1) == pytest.approx([0.8, 1.0])
-
-
 def test_a_no_op_is_ringed_and_explained(drawn):
     picture = drawn(FULL)
     rings = [line for line in picture.axes[0].lines if line.get_markersize() == 6.5]

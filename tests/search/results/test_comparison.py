@@ -214,13 +214,24 @@ def test_importances_stand_side_by_side(compared):
     assert math.isnan(frame.loc["pruner.policy.layer", "curve"])
 
 
-def test_the_picture_has_a_panel_a_split_one_legend_and_the_bound(compared):
+def test_the_picture_has_a_panel_a_split_names_and_the_bound(compared):
     left, right = overlay(compared).axes
     assert (left.get_title(), right.get_title()) == ("tune split", "report split")
-    assert left.get_legend() is None
-    names = [text.get_text().split(":")[0] for text in right.get_legend().get_texts()]
-    assert names == ["alone", "curve", "fixed", "arm fixed", "bound 0.5", "unpruned 1.000"]
+    named = [{text.get_text().split(":")[0] for text in axes.texts} for axes in (left, right)]
+    assert named == [
+        {"alone", "curve", "fixed", "bound 0.5"},
+        {"alone", "curve", "fixed", "arm fixed", "bound 0.5", "unpruned 100.0"},
+    ]
     assert len(left.collections) == 2  # the bands
+
+
+def test_on_the_report_split_the_measured_points_of_all_seeds_stand_alone(compared):
+    (axes,) = overlay(compared, splits=[True]).axes
+    drawn = {str(line.get_label()): line for line in axes.lines}
+    for one in compared:
+        assert drawn[one.name].get_linestyle() == "None"
+        points = [point[:2] for study in one.studies for point in study.report_points]
+        assert drawn[one.name].get_xydata().tolist() == [list(point) for point in points]
 
 
 def test_the_command_prints_every_table_and_writes_the_picture(runs, here, capsys):
