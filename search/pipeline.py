@@ -206,5 +206,6 @@ def _report(study: "optuna.Study", experiment: Experiment) -> None:
         experiment.goal.score,
     )
     for evaluator in used:  # none where the report was there already
-        numbers = [int(number) for number in frame["trial"].dropna()]
-        patches.write(experiment.out, evaluator, {number: tuned[number] for number in numbers})
+        knee = [front.labels[front.knee()]] if front.labels else []
+        numbers = {int(number) for number in (*frame["trial"].dropna(), *knee)}
+        patches.write(experiment.out, evaluator, {number: tuned[number] for number in sorted(numbers)})

@@ -52,13 +52,13 @@ def _sources(names: list[str]) -> "list[Source]":
     from search.results.folder import CONFIG, FINISHED
     from search.results.page.data import Source
 
-    folders = {folder.resolve(): folder for folder in map(study_folder, names)}.values()
-    studies = [folder for folder in folders if any((folder / name).is_file() for name in (CONFIG, *FINISHED))]
+    places = [Path(name) if Path(name).exists() else study_folder(name) for name in names]
+    once = list({place.resolve(): place for place in places}.values())
+    studies = [place for place in once if any((place / name).is_file() for name in (CONFIG, *FINISHED))]
     if not studies:
         raise ConfigError(f"{names[0]} holds no study: give a study's folder, such as runs/logistic_adaptive")
-    for folder in folders:
-        if folder not in studies:
-            print(f"autoprune: {folder} holds no study, and is left out", file=sys.stderr)
+    if others := [str(place) for place in once if place not in studies]:
+        print(f"autoprune: no study, and left out: {', '.join(others)}", file=sys.stderr)
     return [Source.find(folder) for folder in studies]
 
 

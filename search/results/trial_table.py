@@ -14,9 +14,9 @@ from search.study.front import from_study, point_of
 from search.study.objective import KEPT, PRUNER
 from search.study.trials import RETRY, WORKER, feasible
 
-NOT_SHOWN = ("planned_ratio", "flops_ratio", COST, PRUNER, KEPT, WORKER)  # user attributes: a column already, or no result
-
-CURVES = ("mean", "least", "most")
+# user attributes that are a column already, or no result
+NOT_SHOWN = ("planned_ratio", "flops_ratio", COST, PRUNER, KEPT, WORKER)
+CURVES = ("mean", "least", "most")  # of `Planned.kept_by_layer`
 
 
 def trials_frame(study: optuna.Study) -> pd.DataFrame:

@@ -109,7 +109,8 @@ def _curves(layers: pd.DataFrame) -> dict[int, Any]:
     """What `layers_frame` made a table of."""
     if layers.empty:
         return {}
-    return {int(n): {name: rows[name].tolist() for name in CURVES} for n, rows in layers.groupby("trial")}  # type: ignore[call-overload]
+    numbers = layers["trial"].astype(int)
+    return {n: {name: layers[name][numbers == n].tolist() for name in CURVES} for n in numbers.unique().tolist()}
 
 
 def _facts(config: Mapping[str, Any]) -> dict[str, str]:
@@ -158,7 +159,7 @@ def _trial(row: Mapping[Any, Any], names: Iterable[str], cost: str) -> dict[str,
 def _arm(row: Mapping[Any, Any]) -> dict[str, Any]:
     """A row of the report; arms look as they do in every figure."""
     names = ("arm", "trial", "bound", "flops_ratio", "score", "low", "high", "note", "loyalty")
-    found = _plain({name: row.get(name) for name in names})
+    found: dict[str, Any] = _plain({name: row.get(name) for name in names})
     if row["arm"] not in (TUNED_ARM, UNPRUNED):
         from autoprune_lab.fronts.styles import style_of  # here: before the first trial nobody waits for matplotlib
 

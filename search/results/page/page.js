@@ -30,12 +30,14 @@ function told(value) {
   return Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(4)));
 }
 
-const short = (name) => name.replaceAll("pruner.", "");
+const short = (name) => name.replaceAll("pruner.", "").replace(/\._target_$/, "");
+const plain = (value) => (typeof value === "string" && /^\w+(\.\w+)+$/.test(value) ? value.split(".").pop() : value); // code
+const settingsOf = (trial) => Object.fromEntries(Object.entries(trial.settings).map(([name, value]) => [short(name), plain(value)]));
 const escaped = (text) => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 
 function hover(head, facts) {
   const lines = Object.entries(facts).filter(([, value]) => value !== null && value !== undefined);
-  const few = lines.slice(0, 14).map(([name, value]) => `${escaped(short(name))}: ${escaped(told(value))}`);
+  const few = lines.slice(0, 14).map(([name, value]) => `${escaped(name)}: ${escaped(told(value))}`);
   return [`<b>${escaped(head)}</b>`, ...few].join("<br>");
 }
 
@@ -67,6 +69,8 @@ const isDark = () => document.documentElement.dataset.theme === "dark";
 const seen = (colour) => (isDark() && ON_DARK[colour.toUpperCase()]) || colour;
 const colourOf = (index) => seen(COLOURS[index % COLOURS.length]);
 
+const scale = () => (isDark() ? [[0, "#8a7be0"], [0.5, "#2bb5a0"], [1, "#fde725"]] : "Viridis"); // its dark end is lost there
+
 // ---- figures
 
 function axis(more = {}) {
@@ -85,6 +89,8 @@ function draw(place, traces, layout) {
     margin: { l: 52, r: 14, t: 30, b: 44 },
     dragmode: isNarrow() ? false : "zoom", // a finger scrolls
     hovermode: "closest",
+    uirevision: study().name, // a zoom lasts while the data grow
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: look("soft"), activecolor: look("accent") },
     ...layout,
   };
   const options = { displaylogo: false, responsive: true, displayModeBar: isNarrow() ? false : "hover" };
@@ -95,9 +101,18 @@ function draw(place, traces, layout) {
   }
 }
 
+// Plotly measures a place once: one that is to have another size begins anew.
+function sized(place, side, value) {
+  if (place.style[side] === value) return place;
+  Plotly.purge(place);
+  place.listens = false;
+  place.style[side] = value;
+  return place;
+}
+
 function points(trials, index, x, y, more) {
   const name = (trial) => hover(`trial ${trial.trial}${trial.notes.baseline === undefined ? "" : " (baseline)"}`, {
-    [page.studies[index].cost.label]: trial.cost, score: trial.score, ...trial.settings,
+    [page.studies[index].cost.label]: trial.cost, score: trial.score, ...settingsOf(trial),
   });
   return {
     type: "scatter", mode: "markers", x: trials.map(x), y: trials.map(y), text: trials.map(name),
@@ -175,7 +190,7 @@ function drawReport() {
   page.studies.forEach((one, index) => {
     const measured = one.report.filter((row) => row.score !== null);
     const tuned = measured.filter((row) => row.arm === "front");
-    const settings = (row) => trialOf(one, row.trial)?.settings;
+    const settings = (row) => settingsOf(trialOf(one, row.trial) ?? { settings: {} });
     if (tuned.length) {
       const marker = { size: 9, color: colourOf(index) };
       traces.push(armTrace(tuned, labelled(one.name, "points of the front"), index, marker, { settings }));
@@ -221,8 +236,7 @@ function drawImportance() {
     type: "bar", orientation: "h", name, x: rows.map((row) => row[key]), y: rows.map((row) => short(row.parameter)),
     marker: { color: colour }, hovertemplate: `%{y}: %{x:.3f}<extra>${name}</extra>`,
   });
-  const place = $("#importance");
-  place.style.height = `${90 + 34 * rows.length}px`;
+  const place = sized($("#importance"), "height", `${90 + 34 * rows.length}px`);
   draw(place, [bar("cost", "for a low cost", look("soft")), bar("score", "for a high score", colourOf(chosen.study))], {
     barmode: "group", xaxis: axis({ rangemode: "tozero" }), yaxis: axis({ showgrid: false }),
     legend: { ...legend(), traceorder: "reversed" }, showlegend: true,
@@ -232,7 +246,7 @@ function drawImportance() {
 
 // Numbers as they are, words by their place among all words.
 function dimension(trials, name) {
-  const values = trials.map((trial) => trial.settings[name]);
+  const values = trials.map((trial) => plain(trial.settings[name]));
   if (values.every((value) => typeof value === "number")) return { label: short(name), values };
   const words = [...new Set(values.map(String))].sort();
   const places = words.map((_, place) => place);
@@ -249,11 +263,10 @@ function drawParallel() {
     : rest ? `${rest} settings that not every trial has are left out.` : "";
   $("#parallel").hidden = !enough;
   if (!enough) return;
-  const place = $("#parallel");
   const dimensions = shared.map((name) => dimension(trials, name));
   dimensions.push({ label: one.cost.name, values: trials.map(cost) }, { label: "score", values: trials.map(score) });
-  place.style.minWidth = `${110 * dimensions.length}px`;
-  const line = { color: trials.map(score), colorscale: "Viridis", showscale: true, colorbar: { title: { text: "score" }, thickness: 12 } };
+  const place = sized($("#parallel"), "minWidth", `${110 * dimensions.length}px`);
+  const line = { color: trials.map(score), colorscale: scale(), showscale: true, colorbar: { title: { text: "score" }, thickness: 12 } };
   draw(place, [{ type: "parcoords", dimensions, line, labelangle: -12, unselected: { line: { color: look("line") } } }], {
     margin: { l: 50, r: 30, t: 70, b: 20 },
   });
@@ -273,10 +286,11 @@ function drawSlices() {
   const colours = { cmin: Math.min(...trials.map(cost)), cmax: Math.max(...trials.map(cost)) };
   names.forEach((name, i) => {
     const having = trials.filter((trial) => name in trial.settings);
-    const marker = { size: 6, color: having.map(cost), colorscale: "Viridis", ...colours };
-    const trace = points(having, chosen.study, (trial) => trial.settings[name], score, { marker });
+    const marker = { size: 6, color: having.map(cost), colorscale: scale(), ...colours };
+    const value = (trial) => plain(trial.settings[name]);
+    const trace = points(having, chosen.study, value, score, { marker });
     const here = having.find((trial) => trial.trial === chosen.trial);
-    draw(place.children[i], here ? [trace, ring(here.settings[name], here.score)] : [trace], {
+    draw(place.children[i], here ? [trace, ring(value(here), here.score)] : [trace], {
       xaxis: titled(short(name)), yaxis: axis(), showlegend: false, margin: { l: 36, r: 8, t: 8, b: 40 },
     });
   });
@@ -309,9 +323,8 @@ function drawPoint() {
     "answers as unpruned": report?.loyalty, "mean visual tokens": trial.notes.mean_tokens,
     "takes over the answers of trial": trial.notes.same_as, baseline: trial.notes.baseline, seconds: trial.seconds, why: trial.why,
   };
-  const settings = Object.fromEntries(Object.entries(trial.settings).map(([name, value]) => [short(name), value]));
   place.replaceChildren(
-    head, facts(numbers), element("h3", { textContent: "Settings" }), facts(settings),
+    head, facts(numbers), element("h3", { textContent: "Settings" }), facts(settingsOf(trial)),
     ...keptCurve(one.kept[trial.trial]), ...kindsChart(one, trial, report), ...patches(one, trial), ...file(one, trial),
   );
   place.querySelectorAll(".later").forEach((chart) => chart.drawn());
@@ -367,7 +380,7 @@ function patches(one, trial) {
   const title = element("h3", { textContent: "Kept patches" });
   const depths = one.patches?.depths?.[trial.trial];
   if (!depths) {
-    const why = one.patches?.why ?? "drawn at a study's end, of those points of the front that are measured on the report split";
+    const why = one.patches?.why ?? "drawn at a study's end, of those points of the front that are measured on the report split, and of its knee";
     return [title, element("p", { className: "note", textContent: why })];
   }
   const { samples, layers } = one.patches;
@@ -435,7 +448,7 @@ function columns() {
   const fixed = [["trial", (t) => t.trial], ["state", (t) => t.state], [one.cost.name, cost]];
   if (one.cost.name !== "flops_ratio") fixed.push(["flops_ratio", (t) => t.flops_ratio]);
   fixed.push(["score", score], ["front", (t) => (t.front ? "yes" : "")], ["seconds", (t) => t.seconds]);
-  const settings = one.parameters.map((name) => [short(name), (t) => t.settings[name] ?? null]);
+  const settings = one.parameters.map((name) => [short(name), (t) => plain(t.settings[name]) ?? null]);
   return [...fixed, ...settings, ["why", (t) => t.why]];
 }
 
@@ -500,15 +513,25 @@ function drawHead() {
 }
 
 function choose(index, trial, byHand = false) {
-  const same = index === chosen.study;
-  Object.assign(chosen, { study: index, trial, ...(same ? {} : { all: false, layer: null }) });
+  const isSame = index === chosen.study;
+  Object.assign(chosen, { study: index, trial, ...(isSame ? {} : { all: false, layer: null }) });
   history.replaceState(null, "", `#${new URLSearchParams({ study: study().name, trial: trial ?? "" })}`);
-  drawAll();
+  if (!isSame) drawStudy();
+  drawChoice();
   if (byHand && isNarrow()) $("#point").scrollIntoView({ behavior: "smooth" });
 }
 
+function drawChoice() {
+  for (const part of [drawTune, drawReport, drawPoint, drawSlices, drawTable]) part();
+}
+
+function drawStudy() {
+  for (const part of [drawHead, drawImportance, drawParallel, drawRefused]) part();
+}
+
 function drawAll() {
-  for (const part of [drawHead, drawTune, drawReport, drawPoint, drawImportance, drawParallel, drawSlices, drawRefused, drawTable]) part();
+  drawStudy();
+  drawChoice();
 }
 
 function begin() {

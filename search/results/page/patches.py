@@ -23,7 +23,7 @@ SMALL = 200  # pixels; larger pictures are photographs, and go as JPEG
 
 
 def write(folder: Path, evaluator: ModelEvaluator, pruners: Mapping[int, Pruner]) -> None:
-    """Write patches.json: pictures, and by trial and sample how many layers each patch enters; or why there are none."""
+    """Write patches.json: pictures, and by trial and sample how many layers each patch enters; or why none."""
     found = painted(evaluator, pruners)
     (folder / PATCHES).write_text(json.dumps(found, separators=(",", ":")) + "\n", encoding="utf-8")
 

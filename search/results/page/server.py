@@ -57,7 +57,7 @@ class PageServer(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: PageServer
 
-    def do_GET(self) -> None:  # noqa: N802 - its name in http.server
+    def do_GET(self) -> None:
         """The page, or its data; 204 for data with the mark that the page has."""
         asked = urlsplit(self.path)
         if self.headers.get("Host", "").rpartition(":")[0] not in (HOST, "localhost"):  # another site's name for us
@@ -71,7 +71,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(204, "application/json", "")
         return self._answer(200, "application/json", text)
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as in http.server
+    def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
 
     def _answer(self, status: int, kind: str, text: str) -> None:

@@ -42,8 +42,9 @@ def _template() -> tuple[str, str]:
     from plotly.offline import get_plotlyjs
 
     here = files("search.results.page")
-    parts = {name: (here / f"page.{end}").read_text(encoding="utf-8") for name, end in (("style", "css"), ("script", "js"))}
-    parts["plotly"] = get_plotlyjs()
+    parts = {"plotly": get_plotlyjs()}
+    for name, file in (("style", "page.css"), ("script", "page.js")):
+        parts[name] = (here / file).read_text(encoding="utf-8")
     text = (here / "page.html").read_text(encoding="utf-8")
     for name, part in parts.items():
         text = part.join(text.split(f"<!--{name}-->"))
