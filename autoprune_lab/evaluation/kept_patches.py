@@ -36,7 +36,7 @@ def show(vlm: VLM, samples: Sequence[Sample]) -> ShownSamples:
     where the model is not given whole pictures of one size.
     """
     name = type(vlm.model).__name__
-    if any(len(sample.images) != 1 or sample.videos for sample in samples):
+    if not samples or any(len(sample.images) != 1 or sample.videos for sample in samples):
         raise UnknownPlacesError("patches are painted of samples with one picture each")
     batch = batch_of(vlm, samples)
     given = batch.show()

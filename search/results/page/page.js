@@ -380,7 +380,7 @@ function patches(one, trial) {
   const title = element("h3", { textContent: "Kept patches" });
   const depths = one.patches?.depths?.[trial.trial];
   if (!depths) {
-    const why = one.patches?.why ?? "drawn at a study's end, of those points of the front that are measured on the report split, and of its knee";
+    const why = one.patches?.why ?? one.patches?.whys?.[trial.trial] ?? "drawn at a study's end, of those points of the front that are measured on the report split, and of its knee";
     return [title, element("p", { className: "note", textContent: why })];
   }
   const { samples, layers } = one.patches;

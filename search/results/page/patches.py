@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from autoprune_lab.decoder.places import UnknownPlacesError
 from autoprune_lab.errors import one_line
 from autoprune_lab.evaluation.kept_patches import depths, show
 from autoprune_lab.pruner import Pruner
@@ -29,10 +28,10 @@ def write(folder: Path, evaluator: ModelEvaluator, pruners: Mapping[int, Pruner]
 
 
 def painted(evaluator: ModelEvaluator, pruners: Mapping[int, Pruner]) -> dict[str, Any]:
-    """What `write` writes."""
+    """What `write` writes. A study's results do not depend on its pictures: whatever goes wrong is named instead."""
     try:
         shown = show(evaluator.vlm, _of_each_kind(evaluator.prepared.samples))
-    except UnknownPlacesError as error:
+    except Exception as error:  # of any family's processor
         return {"why": one_line(error)}
     rows, columns = shown.grid
     samples = [
@@ -47,13 +46,20 @@ def painted(evaluator: ModelEvaluator, pruners: Mapping[int, Pruner]) -> dict[st
         }
         for sample, picture in zip(shown.samples, shown.pictures, strict=True)
     ]
-    kept = {str(number): depths(evaluator.vlm, shown, pruner).tolist() for number, pruner in pruners.items()}
-    return {"samples": samples, "layers": evaluator.geometries[0].n_layers, "depths": kept}
+    kept: dict[str, list[list[int]]] = {}
+    whys: dict[str, str] = {}
+    for number, pruner in pruners.items():
+        try:
+            kept[str(number)] = depths(evaluator.vlm, shown, pruner).tolist()
+        except Exception as error:  # a budget that these prompts cannot meet, say
+            whys[str(number)] = one_line(error)
+    return {"samples": samples, "layers": evaluator.geometries[0].n_layers, "depths": kept, "whys": whys}
 
 
 def _of_each_kind(samples: Sequence[Sample]) -> list[Sample]:
-    """The first sample of each kind, at most MOST kinds, spread over all."""
-    firsts = list({sample.kind: sample for sample in reversed(samples)}.values())[::-1]
+    """The first sample of each kind that has one picture, at most MOST kinds, spread over all."""
+    single = [sample for sample in samples if len(sample.images) == 1 and not sample.videos]
+    firsts = list({sample.kind: sample for sample in reversed(single)}.values())[::-1]
     places = np.linspace(0, len(firsts) - 1, min(len(firsts), MOST)).round().astype(int)
     return [firsts[place] for place in places]
 
