@@ -30,14 +30,15 @@ def run(experiment: Experiment, fresh: bool = False) -> "StudyResult":
     `fresh`: an old study of that name is put aside. Raises ConfigError for every mistake that can be found before a
     model is loaded, with nothing written.
     """
+    from search.results.page.keeping import kept
     from search.results.study_result import StudyResult
     from search.study import preflight
     from search.tracking.background import tracked
 
     study = _open(experiment, _check(experiment), fresh)
     preflight.tell_pinned(experiment.typed)
-    with tracked(study, experiment) as observers:
-        _search(study, experiment, observers)
+    with tracked(study, experiment) as observers, kept(study, experiment.out) as page:
+        _search(study, experiment, [*observers, page])
         _report(study, experiment)
         result = StudyResult.read(experiment.out)
         from search.results import pictures  # here: before the first trial nobody waits for matplotlib
@@ -54,13 +55,18 @@ def open_study(experiment: Experiment) -> "Iterator[OpenStudy]":
     have ended. Raises ConfigError as `run` does.
     """
     from search.results import study_result
+    from search.results.page.keeping import kept
     from search.study.proposals import OpenStudy
     from search.tracking.background import tracked
 
     study = _open(experiment, _check(experiment), fresh=False)
     liveness = StudyStorage.of(experiment.typed).liveness
-    with tracked(study, experiment) as observers, liveness.enter() as worker:
-        opened = OpenStudy(study, experiment, worker, lambda: _objective(experiment), observers)
+    with (
+        tracked(study, experiment) as observers,
+        kept(study, experiment.out) as page,
+        liveness.enter() as worker,
+    ):
+        opened = OpenStudy(study, experiment, worker, lambda: _objective(experiment), [*observers, page])
         try:
             yield opened
         finally:
@@ -99,14 +105,14 @@ def join(overrides: Sequence[str], folders: Sequence[Path], rank: int) -> None:
 def show(result: "StudyResult") -> None:
     """Print a finished study's tables, and where its files are."""
     from search.results.report import TUNED, report_table, trials_table
-    from search.results.study_result import PICTURE, REPORT_PICTURE
+    from search.results.study_result import PAGE, PICTURE, REPORT_PICTURE
     from search.tracking.settings import where
 
     out, config = result.folder, result.config
     by = "" if result.score == OWN_SCORE else f", score: {SCORES.get(result.score, result.score)}"
     print(f"\nstudy {config['study']}: tune split{by}\n\n{trials_table(result.trials)}")
     print(f"\nthe front and other arms: report split, no trial saw these samples\n\n{report_table(result.report)}")
-    print(f"\npictures       {out / PICTURE} {out / REPORT_PICTURE}")
+    print(f"\npage           {out / PAGE}\npictures       {out / PICTURE} {out / REPORT_PICTURE}")
     print(f"tuned pruners  {out / TUNED}/trial-*.yaml\ntables         {out}/*.csv")
     if config["tracking"] is not None:
         print(f"MLflow         {where(config['tracking']['uri'])}")
@@ -169,14 +175,20 @@ def _objective(experiment: Experiment) -> "Objective":
 def _report(study: "optuna.Study", experiment: Experiment) -> None:
     """Write the tables and the tuned pruners, measure the best and the other arms on the report split.
 
+    Then the patches that the best keep of some samples are written down, for the page.
+
     Where no label was read and the report split has none, the answers are set against the unpruned model's.
     """
     from search.results import report, study_result
+    from search.results.page import patches
     from search.study.label_free import agreeing
     from search.study.model_evaluator import ModelEvaluator, open_evaluator
 
+    used: list[ModelEvaluator] = []
+
     def open_report() -> ModelEvaluator:
         opened = open_evaluator(experiment.model, experiment.report_task, experiment.typed, sys.stderr.isatty())
+        used.append(opened)
         if experiment.goal.score == OWN_SCORE or any(sample.answers for sample in opened.prepared.samples):
             return opened
         print("autoprune: the report split has no labels: its score is the agreement of answers", file=sys.stderr)
@@ -184,7 +196,7 @@ def _report(study: "optuna.Study", experiment: Experiment) -> None:
 
     front = study_result.write(study, experiment.settings)
     tuned = report.tuned_pruners(study, experiment, front)
-    report.evaluate_report(
+    frame = report.evaluate_report(
         experiment.out,
         experiment.typed.report,
         front,
@@ -193,3 +205,7 @@ def _report(study: "optuna.Study", experiment: Experiment) -> None:
         open_report,
         experiment.goal.score,
     )
+    for evaluator in used:  # none where the report was there already
+        knee = [front.labels[front.knee()]] if front.labels else []
+        numbers = {int(number) for number in (*frame["trial"].dropna(), *knee)}
+        patches.write(experiment.out, evaluator, {number: tuned[number] for number in sorted(numbers)})

@@ -52,10 +52,10 @@ def _open(folder: Path, uri: str | None, experiment: str | None) -> "tuple[optun
     """The study and where it goes. Raises ConfigError."""
     from search.config.errors import ConfigError
     from search.results.folder import NO_PASSWORD, load_study
-    from search.tracking.settings import TARGET, MlflowTracking
+    from search.tracking.settings import MlflowTracking, noted
 
     study = load_study(folder)
-    known = dict(study.user_attrs.get(TARGET, {}))
+    known = noted(study, folder)
     if uri is None and not known:
         raise ConfigError(f"{folder} was not logged anywhere: add --uri URI, such as sqlite:///runs/mlflow.db")
     if uri is not None:

@@ -63,15 +63,34 @@ def export(result: "StudyResult", pick: Pick, out: Path) -> str:
     """
     from autoprune_lab.pruner_file import text
 
+    number = check(result, pick)
+    said = about(result, number)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(f"# {said}\n{text(result.pruners[number])}", encoding="utf-8")
+    return said
+
+
+def export_all(result: "StudyResult", out: Path) -> list[str]:
+    """Write the pruner of every trial of the front into the folder `out`, trial-NUMBER.yaml; one line about each.
+
+    ConfigError, with nothing written, where the front is empty or one of them cannot be exported.
+    """
+    if not result.front.labels:
+        raise ConfigError(f"the front of {result.name} is empty: {result.front.left_out}; there is nothing to export")
+    picks = {label: Pick(label) for label in result.front.labels}
+    for pick in picks.values():
+        check(result, pick)
+    return [f"{out / f'trial-{n}.yaml'}  {export(result, pick, out / f'trial-{n}.yaml')}" for n, pick in picks.items()]
+
+
+def check(result: "StudyResult", pick: Pick) -> int:
+    """The trial's number. Raises ConfigError, naming the trials that there are, where it cannot be exported."""
     number = pick.trial(result)
     if number not in result.pruners:
         known = ", ".join(map(str, sorted(result.pruners))) or "none; run autoprune study again to have them written"
         raise ConfigError(f"{result.name} has no trial {number} within the bound; trials: {known}")
     _check(result.pruners[number], f"study {result.name}, trial {number}")
-    said = about(result, number)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(f"# {said}\n{text(result.pruners[number])}", encoding="utf-8")
-    return said
+    return number
 
 
 def _check(node: Any, where: str) -> None:

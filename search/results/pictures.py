@@ -10,9 +10,8 @@ from autoprune_lab.fronts.plot import SCORE_LABEL, plot_fronts
 from autoprune_lab.fronts.styles import save
 from search.config.goal import COSTS, OWN_SCORE, SCORES
 from search.config.paths import select
-from search.results.front_page import dots_of, page
 from search.results.seeds import Contender
-from search.results.study_result import PAGE, PICTURE, REPORT_PICTURE, StudyResult
+from search.results.study_result import PICTURE, REPORT_PICTURE, StudyResult
 from search.results.trial_table import cost_column
 
 SPLITS = {False: "tune split", True: "report split"}
@@ -35,9 +34,9 @@ def about(result: StudyResult) -> list[str]:
 
 
 def draw(result: StudyResult) -> None:
-    """front.png, front.html: every trial within the bound and the front; report.png: front and arms, report split.
+    """front.png: every trial within the bound and the front; report.png: front and arms, report split.
 
-    The pictures also as PDF and SVG.
+    Both also as PDF and SVG.
     """
     run = result.trials[result.trials["feasible"] & ~result.trials["front"]]
     others = {"other trials": list(zip(run[cost_column(run)], run["score"], strict=True))}
@@ -47,14 +46,9 @@ def draw(result: StudyResult) -> None:
         {"front": result.front}, others, bounds=bounds, title=title, xlabel=xlabel, ylabel=score_label(result)
     )
     save(figure, result.folder / PICTURE, bbox_inches="tight")
-    labelled = result.score == OWN_SCORE
-    text = page(
-        f"{result.name}, tune split", dots_of(result.trials), xlabel, "score" if labelled else score_label(result)
-    )
-    (result.folder / PAGE).write_text(text, encoding="utf-8")
-    same = {"front, tune split": result.front} if result.cost == "flops_ratio" and labelled else {}
+    is_same = result.cost == "flops_ratio" and result.score == OWN_SCORE
     figure = plot_fronts(
-        same,
+        {"front, tune split": result.front} if is_same else {},
         result.arms,
         {"its points, report split": result.report_points},
         bounds,

@@ -19,22 +19,24 @@ from search.config.paths import select
 from search.results.folder import CONFIG, check_finished, read_config, read_json
 from search.results.importance import importance
 from search.results.paired_answers import TUNED_ARM, UNPRUNED
-from search.results.trial_table import left_out, trials_frame
+from search.results.trial_table import CURVES, kept_of, layers_frame, left_out, trials_frame
 from search.study.front import from_study
 from search.study.objective import PRUNER
 from search.study.trials import feasible
 
 TRIALS, FRONT, REPORT = "trials.csv", "front.csv", "report.csv"
 RECORDS, IMPORTANCE, PRUNERS = "report_records.parquet", "importance.csv", "pruners.json"
+LAYERS, PATCHES = "layers.csv", "patches.json"
 REPORT_LATEX = "report.tex"
-PICTURE, REPORT_PICTURE, PAGE = "front.png", "report.png", "front.html"
+PICTURE, REPORT_PICTURE, PAGE = "front.png", "report.png", "index.html"
 
 
 def write(study: optuna.Study, settings: Settings) -> ParetoFront:
-    """Write config.yaml, trials.csv, pruners.json, importance.csv, front.csv and front.json; return the front."""
+    """Write config.yaml, trials.csv, layers.csv, pruners.json, importance.csv, front.csv, front.json; the front."""
     out, front = settings.out, from_study(study)
     write_config(settings)
     trials_frame(study).to_csv(out / TRIALS, index=False)
+    layers_frame(kept_of(study.get_trials(deepcopy=False))).to_csv(out / LAYERS, index=False)
     ran = {trial.number: trial.user_attrs.get(PRUNER) for trial in feasible(study)}
     (out / PRUNERS).write_text(json.dumps(ran) + "\n", encoding="utf-8")
     importance(study).to_csv(out / IMPORTANCE, index=False)
@@ -137,6 +139,11 @@ class StudyResult:
         return read_table(self.folder / IMPORTANCE)
 
     @property
+    def layers(self) -> pd.DataFrame:
+        """`search.results.trial_table.layers_frame` of every trial that was planned; no rows in older folders."""
+        return read_table(self.folder / LAYERS, ("trial", "layer", *CURVES))
+
+    @property
     def pruners(self) -> Mapping[int, Any]:
         """What each trial within the bound tried, in the form of `Pruner.save`."""
         file = self.folder / PRUNERS
@@ -182,6 +189,8 @@ def artifacts(folder: Path) -> dict[str, Path]:
     names = (
         CONFIG,
         TRIALS,
+        LAYERS,
+        PATCHES,
         PRUNERS,
         IMPORTANCE,
         FRONT,

@@ -1,19 +1,22 @@
 """A study's trials as a table."""
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import optuna
 import pandas as pd
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from autoprune_lab.fronts.front import NotOnFront
 from search.config.goal import COST
 from search.study.front import from_study, point_of
-from search.study.objective import PRUNER
+from search.study.objective import KEPT, PRUNER
 from search.study.trials import RETRY, WORKER, feasible
 
-NOT_SHOWN = ("planned_ratio", "flops_ratio", COST, PRUNER, WORKER)  # user attributes: a column already, or no result
+# user attributes that are a column already, or no result
+NOT_SHOWN = ("planned_ratio", "flops_ratio", COST, PRUNER, KEPT, WORKER)
+CURVES = ("mean", "least", "most")  # of `Planned.kept_by_layer`
 
 
 def trials_frame(study: optuna.Study) -> pd.DataFrame:
@@ -49,6 +52,21 @@ def trials_frame(study: optuna.Study) -> pd.DataFrame:
         )
     empty = ["trial", "state", "cost", "flops_ratio", "score", "feasible", "front"]
     return pd.DataFrame(rows, columns=None if rows else empty)
+
+
+def kept_of(trials: Iterable[FrozenTrial]) -> dict[int, dict[str, list[float]]]:
+    """`Planned.kept_by_layer` of each trial that has it; those of before it was kept have none."""
+    return {trial.number: kept for trial in trials if (kept := trial.user_attrs.get(KEPT))}
+
+
+def layers_frame(kept: Mapping[int, Mapping[str, Sequence[float]]]) -> pd.DataFrame:
+    """One row a trial and layer: the fraction of the visual tokens entering it; the samples' mean, least and most."""
+    rows = [
+        (number, layer, *values)
+        for number, curves in kept.items()
+        for layer, values in enumerate(zip(*(curves[name] for name in CURVES), strict=True))
+    ]
+    return pd.DataFrame(rows, columns=["trial", "layer", *CURVES])
 
 
 def cost_column(trials: pd.DataFrame) -> str:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 CONSTRAINT = "bound"  # <= 0: within the bound, in the bound's own unit
 PRUNER = "pruner"  # user attribute: what ran, in `Pruner.save`'s form
+KEPT = "kept"  # user attribute: what was planned to enter each layer, `Planned.kept_by_layer`
 LIMIT = "limit/"  # + a figure's name; <= 0: within its limit
 FIGURE = "figure/"  # + the name of a figure that has a limit, as the task gives it
 INVALID = 1e6  # how far over a setting counts that no policy accepts
@@ -97,6 +98,7 @@ class Objective:
             self._refuse(trial, INVALID, str(error))
         trial.set_user_attr(PRUNER, plain(pruner))
         _note(trial, plan.attributes)
+        trial.set_user_attr(KEPT, plan.kept_by_layer)
         if (over := plan.over(self.bound)) > 0:
             self._refuse(trial, over, f"plan costs {plan.flops_ratio:.4f} of the unpruned prefill, over the bound")
         if pruner.policy.adaptive:

@@ -44,6 +44,20 @@ class Planned:
         """What a trial is told of its plan, also if it never runs."""
         return {"planned_ratio": self.flops_ratio, "mean_tokens": self.mean_tokens, "kv_ratio": self.kv_ratio}
 
+    @property
+    def kept_by_layer(self) -> dict[str, list[float]]:
+        """The fraction of its visual tokens that enters each layer: the samples' mean, least and most.
+
+        Samples without visual tokens do not count; empty where none has any.
+        """
+        n_vision = np.array([geometry.n_vision for geometry in self.geometries])
+        sighted = n_vision > 0
+        if not sighted.any():
+            return {}
+        kept = self.plan.tokens[sighted] / n_vision[sighted, None]
+        found = {"mean": kept.mean(0), "least": kept.min(0), "most": kept.max(0)}
+        return {name: values.round(4).tolist() for name, values in found.items()}
+
     def over(self, bound: BudgetSettings) -> float:
         """How far over the bound, in the bound's own unit; <= 0 within it."""
         pairs = ((self.flops_ratio, bound.flops_ratio), (self.mean_tokens, bound.mean_tokens))

@@ -40,7 +40,7 @@ def tracked(study: optuna.Study, experiment: Experiment) -> Iterator[list[Observ
         yield []
         return
     target: MlflowTracking = experiment.tracking.resolved()
-    begin(study, target)
+    begin(study, target, experiment.out)
     mirror = BackgroundMirror(study, target, experiment.out, experiment.task.samples)
     status = STOPPED
     try:

@@ -8,6 +8,8 @@ import warnings
 from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from filelock import FileLock
 
@@ -49,6 +51,7 @@ def connect(target: "MlflowTracking") -> "tuple[MlflowClient, str]":
     with FileLock(f"{target.database}.lock") if target.database else nullcontext():
         if target.database is not None:
             make(target.database, str(target.artifacts))
+            follow(target.database, Path(str(target.artifacts)), target.experiment)
         client = MlflowClient(tracking_uri=target.uri)
         return client, _experiment(client, target)
 
@@ -73,6 +76,24 @@ def make(database: Path, artifacts: str) -> None:
     if not database.is_file() or database.stat().st_size == 0:  # `mlflow ui`, say, knows nothing of the lock
         half.replace(database)
     half.unlink(missing_ok=True)
+
+
+def follow(database: Path, artifacts: Path, experiment: str) -> None:
+    """Let the runs of a database that was moved with its files find them: they are in `artifacts`, no more where noted.
+
+    MLflow notes whole paths. Only under the database's lock; nothing changes where the old place still is.
+    """
+    with closing(sqlite3.connect(f"{database.as_uri()}?mode=rw", uri=True)) as connection, connection:
+        known = "SELECT artifact_location FROM experiments WHERE name = ?"
+        for (noted,) in connection.execute(known, (experiment,)).fetchall():
+            old = url2pathname(urlsplit(noted).path)
+            if not noted.startswith("file:") or Path(old).exists() or not artifacts.is_dir():
+                continue
+            for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
+                for before, now in ((noted, artifacts.as_uri()), (old, str(artifacts))):  # MLflow writes either
+                    below = f"substr({column} || '/', 1, ?) = ?"
+                    moved = f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE {below}"
+                    connection.execute(moved, (now, len(before) + 1, len(before) + 1, f"{before}/"))
 
 
 def _check_whole(database: Path) -> None:

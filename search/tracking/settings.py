@@ -1,8 +1,10 @@
 """Where a study is mirrored to: an MLflow tracking URI; and what the study itself notes of it."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import optuna
 
@@ -52,11 +54,27 @@ class MlflowTracking:
         return MlflowTracking(f"{SQLITE}{file}", self.experiment, str(artifacts), self.patience)
 
 
-def begin(study: optuna.Study, target: MlflowTracking) -> None:
-    """Note in the study where it is logged, for `autoprune sync`; no password."""
-    uri = without_password(target.uri)
-    study.set_user_attr(TARGET, {"uri": uri, "experiment": target.experiment, "artifacts": target.artifacts})
+def begin(study: optuna.Study, target: MlflowTracking, folder: Path) -> None:
+    """Note in the study where it is logged, for `autoprune sync`; no password.
+
+    A file is noted by the way to it from the study's folder, so that both may move together.
+    """
+    uri, artifacts = without_password(target.uri), target.artifacts
+    if target.database is not None:
+        uri = f"{SQLITE}{os.path.relpath(target.database, folder.resolve())}"
+        artifacts = os.path.relpath(str(artifacts), folder.resolve())
+    study.set_user_attr(TARGET, {"uri": uri, "experiment": target.experiment, "artifacts": artifacts})
     study.set_user_attr(STATUS, RUNNING)
+
+
+def noted(study: optuna.Study, folder: Path) -> dict[str, Any]:
+    """What `begin` noted, files from where the folder is now; whole paths, as once were noted, stay. Or nothing."""
+    known = dict(study.user_attrs.get(TARGET, {}))
+    if str(known.get("uri", "")).startswith(SQLITE):
+        known["uri"] = f"{SQLITE}{(folder / known['uri'].removeprefix(SQLITE)).resolve()}"
+    if known.get("artifacts"):
+        known["artifacts"] = str((folder / known["artifacts"]).resolve())
+    return known
 
 
 def where(uri: str) -> str:

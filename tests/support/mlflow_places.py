@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fake_evaluator import FakeEvaluator, objective, settings
 
 from search.results import pictures, report, study_result
+from search.results.page.keeping import kept
 from search.study import loop
 from search.study.storage import StudyStorage
 from search.tracking.background import tracked
@@ -65,8 +66,8 @@ def open_study(given):
 def ran(given, evaluator=None, after_trials=lambda: None):
     """The study, run to its end, logged, with its files; `after_trials` is called after the last trial."""
     study = open_study(given)
-    with tracked(study, given) as observers:
-        loop.run(study, objective(given, evaluator or FakeEvaluator()), given, observers)
+    with tracked(study, given) as observers, kept(study, given.out) as page:
+        loop.run(study, objective(given, evaluator or FakeEvaluator()), given, [*observers, page])
         after_trials()
         report.tuned_pruners(study, given, study_result.write(study, given.settings))
         pictures.draw(study_result.StudyResult.read(given.out))

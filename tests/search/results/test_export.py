@@ -44,9 +44,21 @@ def test_any_trial_within_the_bound_can_be_exported(study, here):
     assert Pruner.load(here / "other.yaml").policy.layer == layer
 
 
+def test_the_whole_front_is_exported_into_a_folder(study, here, capsys):
+    assert main(["export", str(study.folder), "--all"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(study.front.labels)
+    assert main(["export", str(study.folder), "--all", "--out", "other"]) == 0
+    for folder in ("fixed-pruners", "other"):
+        assert {file.name for file in (here / folder).iterdir()} == {f"trial-{n}.yaml" for n in study.front.labels}
+    for n in study.front.labels:
+        tuned = Pruner.load(study.folder / "tuned" / f"trial-{n}.yaml")
+        assert Pruner.load(here / "other" / f"trial-{n}.yaml") == tuned
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["--all", "--pick", "1"], ["--all writes every trial of the front", "leave out pick"]),
         (["--pick", "99"], ["no trial 99 within the bound", "trials: 0, 1"]),
         (["--pick", "kne"], ["pick=kne is unknown", "did you mean knee", "trial's number"]),
         (["--pick", "budget"], ["pick=budget and at=RATIO go together"]),

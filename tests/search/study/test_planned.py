@@ -104,3 +104,15 @@ def test_an_opening_is_in_the_cost_and_the_fraction_kept():
     assert found.plan.tokens[0, :4].tolist() == [32] * 4
     assert found.flops_ratio == flops_ratio(SMALL, found.plan.tokens[0])
     assert found.kept == found.plan.tokens.mean() / 144
+
+
+def test_what_enters_each_layer_is_told_of_the_samples_that_have_pictures():
+    found = plan().kept_by_layer
+    assert found == {name: [1.0] * 4 + [0.25] * 12 for name in ("mean", "least", "most")}
+    assert plan(prompts=PROMPTS[2:]).kept_by_layer == {}
+    adaptive = Pruner(LogisticAdaptivePolicy(), Budget(flops_ratio=0.4))
+    spread = planned(adaptive, np.array([0.1, 3.0]), PROMPTS[:2]).kept_by_layer
+    counts = adaptive.plan(np.array([0.1, 3.0]), PROMPTS[:2]).tokens / 144
+    assert spread["least"] == counts.min(0).round(4).tolist()
+    assert spread["mean"] == counts.mean(0).round(4).tolist()
+    assert spread["least"] != spread["most"]

@@ -3,6 +3,7 @@
 import re
 import threading
 from contextlib import suppress
+from pathlib import Path
 from types import SimpleNamespace
 
 import optuna
@@ -93,7 +94,7 @@ def test_the_hypervolume_rises_trial_by_trial_to_that_of_the_front(resumed):
 
 def test_front_and_tuned_pruners_are_artifacts(resumed):
     _, study, found = resumed
-    assert {"front.csv", "front.json", "front.png", "front.html", "trials.csv", "config.yaml"} <= found.files
+    assert {"front.csv", "front.json", "front.png", "index.html", "trials.csv", "config.yaml"} <= found.files
     assert {"settings.json", "provenance.json"} <= found.files
     tuned = {item.path for item in found.client.list_artifacts(found.parent.info.run_id, "tuned")}
     assert tuned == {f"tuned/trial-{label}.yaml" for label in from_study(study).labels}
@@ -130,6 +131,23 @@ def test_sync_changes_nothing_where_nothing_is_missing(resumed, uri, capsys):
     after = complete(uri, study)
     assert after.history("hypervolume") == before.history("hypervolume")
     assert after.parent.info.end_time == before.parent.info.end_time
+
+
+def test_what_is_moved_together_goes_on_together(tmp_path):
+    before, after = tmp_path / "before", tmp_path / "after"
+    study = ran(composed(before, f"sqlite:///{before}/m.db", 3))
+    whole = held(f"sqlite:///{before}/m.db", study)
+    before.rename(after)
+    assert main(["sync", str(after / "s")]) == 0
+    uri = f"sqlite:///{after}/m.db"
+    found = complete(uri, study)
+    assert found.parent.info.run_id == whole.parent.info.run_id
+    assert found.files == whole.files
+    place = found.client.download_artifacts(found.parent.info.run_id, "front.csv")
+    assert Path(place) == after / "m-artifacts" / found.parent.info.run_id / "artifacts" / "front.csv"
+    study = ran(composed(after, uri, 4))
+    assert complete(uri, study).numbers == [0, 1, 2, 3]
+    assert not before.exists()
 
 
 def test_a_study_begun_afresh_is_another_run(tmp_path, uri):

@@ -6,7 +6,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import xml.etree.ElementTree as ET
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,6 @@ from types import SimpleNamespace
 import mlflow_places
 import numpy as np
 import optuna
-import pandas as pd
 import pytest
 from fake_evaluator import FakeEvaluator, objective, refused, settings
 from fake_workers import ended
@@ -29,14 +27,14 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from search.config.errors import ConfigError
-from search.results import front_page, provenance
+from search.results import provenance
 from search.results.folder import load_study
 from search.results.study_result import write_config
 from search.study import loop
 from search.study.archive import put_aside
 from search.study.storage import StudyStorage
 from search.tracking import client, fields
-from search.tracking.settings import MlflowTracking, begin, where
+from search.tracking.settings import MlflowTracking, begin, noted, where
 
 RANGE = optuna.distributions.FloatDistribution(0, 1)
 
@@ -189,23 +187,6 @@ def test_a_note_is_added_only_when_something_changed(tmp_path, monkeypatch):
     assert provenance.tags_of(study.user_attrs["provenance"])["version/torch"] == "0.0"
 
 
-def test_the_page_shows_every_trial_within_the_bound_and_needs_no_network():
-    rows = [(0, 0.5, 0.5, True, True, "a<b"), (1, 0.6, 0.4, True, False, "c"), (2, 0.9, 0.9, False, False, "d")]
-    frame = pd.DataFrame(rows, columns=["trial", "flops_ratio", "score", "feasible", "front", "pruner.scorer"])
-    text = front_page.page("s", front_page.dots_of(frame), "FLOPs ratio", "accuracy")
-    assert "http" not in text
-    assert "<script" not in text
-    picture = ET.fromstring(text[text.index("<svg") : text.index("</svg>") + 6])
-    titles = {circle.get("class"): circle[0].text for circle in picture.iter("circle")}
-    assert titles["best"].splitlines() == ["trial 0", "FLOPs ratio: 0.5000", "accuracy: 0.5000", "pruner.scorer: a<b"]
-    assert titles["trial"].startswith("trial 1")
-    assert len(list(picture.iter("circle"))) == 2
-
-
-def test_the_page_of_a_study_without_a_feasible_trial_says_so():
-    assert "No trial is within the bound" in front_page.page("s", [], "FLOPs ratio", "accuracy")
-
-
 def test_a_sqlite_file_is_the_same_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = MlflowTracking("sqlite:///runs/m.db").resolved()
@@ -242,12 +223,25 @@ def test_passwords_are_written_nowhere(tmp_path):
     uri = "http://me:secret@host:5000"
     given = composed(tmp_path, uri, 1, "search.storage=null")
     study = open_study(given)
-    begin(study, MlflowTracking(uri).resolved())
+    begin(study, MlflowTracking(uri).resolved(), given.out)
     write_config(given.settings)
     assert "secret" not in (tmp_path / "s" / "config.yaml").read_text()
     assert "secret" not in (tmp_path / "s" / "journal.log").read_text()
     assert "secret" not in where(uri)
     assert "secret" not in client.reason(RuntimeError(f"{uri} said no"))
+
+
+def test_files_are_noted_by_the_way_from_the_study_s_folder(tmp_path):
+    (tmp_path / "here").mkdir()
+    given = composed(tmp_path / "here", "sqlite:///unused.db", 1)
+    study = open_study(given)
+    begin(study, MlflowTracking(f"sqlite:///{tmp_path}/here/m.db").resolved(), given.out)
+    assert str(tmp_path) not in str(study.user_attrs["tracking"])
+    found = MlflowTracking(**noted(study, tmp_path / "there" / "s"))
+    assert found.database == tmp_path / "there" / "m.db"
+    assert found.artifacts == str(tmp_path / "there" / "m-artifacts")
+    study.set_user_attr("tracking", {"uri": "sqlite:////once/m.db", "experiment": "e", "artifacts": "/once/files"})
+    assert noted(study, tmp_path) == study.user_attrs["tracking"]  # as it was written before
 
 
 def test_sync_finds_the_study_of_a_folder_put_aside(tmp_path):
