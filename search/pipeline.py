@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.command_line import reported, search_here_last
+from search.command_line import reported, search_here_last, speaking
 from search.config import threads
 from search.config.experiment import Experiment
 from search.config.goal import OWN_SCORE, SCORES
@@ -92,7 +92,9 @@ def join(overrides: Sequence[str], folders: Sequence[Path], rank: int) -> None:
         work(experiment)
 
     search_here_last()
-    if code := reported(begin):
+    with speaking():
+        code = reported(begin)
+    if code:
         sys.exit(code)
 
 
@@ -162,7 +164,7 @@ def _objective(experiment: Experiment) -> "Objective":
     from search.study.model_evaluator import open_evaluator
     from search.study.objective import Objective
 
-    evaluator = open_evaluator(experiment.model, experiment.task, experiment.typed, progress=sys.stderr.isatty())
+    evaluator = open_evaluator(experiment.model, experiment.task, experiment.typed, progress=True)
     return Objective.of(experiment, replace(evaluator, tells=True))
 
 
@@ -176,7 +178,7 @@ def _report(study: "optuna.Study", experiment: Experiment) -> None:
     from search.study.model_evaluator import ModelEvaluator, open_evaluator
 
     def open_report() -> ModelEvaluator:
-        opened = open_evaluator(experiment.model, experiment.report_task, experiment.typed, sys.stderr.isatty())
+        opened = open_evaluator(experiment.model, experiment.report_task, experiment.typed, progress=True)
         if experiment.goal.score == OWN_SCORE or any(sample.answers for sample in opened.prepared.samples):
             return opened
         print("autoprune: the report split has no labels: its score is the agreement of answers", file=sys.stderr)
