@@ -18,19 +18,20 @@ from search.study.storage import StudyStorage
 if TYPE_CHECKING:
     import optuna
 
+    from search.results.study import Study
     from search.results.study_result import StudyResult
     from search.study.objective import Objective
     from search.study.proposals import OpenStudy
     from search.study.trials import Observer
 
 
-def run(experiment: Experiment, fresh: bool = False) -> "StudyResult":
+def run(experiment: Experiment, fresh: bool = False) -> "Study":
     """Check, open, search, compare on the report split; KeyboardInterrupt passes, and finished trials are kept.
 
     `fresh`: an old study of that name is put aside. Raises ConfigError for every mistake that can be found before a
     model is loaded, with nothing written.
     """
-    from search.results.study_result import StudyResult
+    from search.results.study import Study
     from search.study import preflight
     from search.tracking.background import tracked
 
@@ -39,7 +40,7 @@ def run(experiment: Experiment, fresh: bool = False) -> "StudyResult":
     with tracked(study, experiment) as observers:
         _search(study, experiment, observers)
         _report(study, experiment)
-        result = StudyResult.read(experiment.out)
+        result = Study.read(experiment.out)
         from search.results import pictures  # here: before the first trial nobody waits for matplotlib
 
         pictures.draw(result)
@@ -66,6 +67,15 @@ def open_study(experiment: Experiment) -> "Iterator[OpenStudy]":
         finally:
             opened.put_back()
             study_result.write(study, experiment.settings)
+
+
+def check(experiment: Experiment) -> None:
+    """Raise ConfigError for every mistake that `run` finds before a model is loaded; nothing is written."""
+    from search.study import loop
+
+    made_of = _check(experiment)
+    if (before := loop.existing(StudyStorage.of(experiment.typed))) is not None:
+        loop.check_same(before, made_of)
 
 
 def work(experiment: Experiment, packages: Sequence[str] = ()) -> None:

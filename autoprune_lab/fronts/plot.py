@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from autoprune_lab.fronts.front import ParetoFront, attained
+from autoprune_lab.fronts.shown import ShownFigure
 from autoprune_lab.fronts.styles import COLOURS, is_known, style_of
 
 COST_LABEL = "FLOPs ratio (pruned / unpruned prefill)"
@@ -41,7 +42,7 @@ def plot_fronts(
     too, with their intervals. Points named after a published method look as it does everywhere. Draws into `axes`, or
     into a new figure; writes it to `path` if given. The legend stands beside the data.
     """
-    axes = Figure(figsize=(7.5, 4.2), layout="constrained").subplots() if axes is None else axes
+    axes = ShownFigure(figsize=(7.5, 4.2), layout="constrained").subplots() if axes is None else axes
     others = {name: _array(group) for name, group in (points or {}).items()}
     limits = sorted(set(bounds))
     until = _until(fronts, others, limits)

@@ -76,7 +76,7 @@ def _docstring(text: str, option: str) -> str:
     tree = ast.parse(file.read_text(encoding="utf-8"))
     named = [node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name]
     found = [tree, *named] if file.stem == option else [*named, tree]
-    return next((text for node in found if (text := ast.get_docstring(node))), "")
+    return next(filter(None, map(ast.get_docstring, found)), "")
 
 
 def _source(module: Sequence[str]) -> Path | None:
