@@ -53,7 +53,7 @@ def test_a_terminal_sees_a_bar_with_its_unit(said, monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
     assert list(progress(range(3), doing="reading the pictures of pope", unit="batches")) == [0, 1, 2]
-    assert "reading the pictures of pope: |" in terminal.getvalue()
+    assert "reading the pictures of pope |" in terminal.getvalue()
     assert "0/3 batches" in terminal.getvalue()
     assert said.messages == []
 

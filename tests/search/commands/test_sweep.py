@@ -40,6 +40,7 @@ def test_every_combination_is_a_study_named_by_its_values():
         *("policy=fixed", "seed=1", "folder=runs/two", "study=fixed-s1"),
     ]
     assert [point.name for point in points(["seed=0,1"])] == ["sweep-s0", "sweep-s1"]
+    assert [point.name for point in points(["seed=0,1", "policy=fixed"])] == ["fixed-s0", "fixed-s1"]
     three = points(["seed=1,2", "policy=fixed,layerwise", "budget.flops_ratio=0.3,0.5"])
     assert [point.name for point in three][:2] == ["fixed-0.3-s1", "fixed-0.5-s1"]
     assert points(["+a.b=[1,2],[3]"])[0].words[0] == "+a.b=[1,2]"
@@ -87,7 +88,7 @@ def test_all_are_checked_run_and_compared_and_more_values_add_studies(here, ran,
     assert (place / "summary.tex").read_text().startswith(r"\begin{tabular}{llr")
     assert (place / "fronts.png").read_bytes()[:4] == b"\x89PNG"
     before = {name: (place / name / "trials.csv").read_text() for name in names}
-    assert main(["sweep", "seed=0,1,2", *(word for word in WORDS if word != "seed=0,1"), "-q"]) == 0
+    assert main(["sweep", "policy=fixed", "seed=0,1,2", *WORDS[2:], "-q"]) == 0
     assert {name: (place / name / "trials.csv").read_text() for name in names} == before
     assert len(pd.read_csv(place / "fixed-s2" / "trials.csv")) == 4
     assert capsys.readouterr().err == ""

@@ -26,7 +26,8 @@ def studied(tmp_path, caplog):
 
 
 def lines(caplog, level=logging.INFO):
-    return [record.message for record in caplog.records if record.levelno == level]
+    ours = [record for record in caplog.records if record.name.startswith("search")]
+    return [record.message for record in ours if record.levelno == level]
 
 
 def test_a_line_at_the_beginning_every_so_often_and_at_the_end(studied, caplog):
