@@ -23,10 +23,23 @@ def execute(path: Path, timeout: int = 3600) -> NotebookNode:
     NotebookClient(
         notebook, timeout=timeout, resources={"metadata": {"path": str(path.parent)}}, record_timing=False
     ).execute()
-    for cell in notebook.cells:  # warnings, and lines on how far it is: another run has others
+    for cell in notebook.cells:
         if "outputs" in cell:
-            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            cell.outputs = kept(cell.outputs)
     return notebook
+
+
+def kept(outputs: Sequence[NotebookNode]) -> list[NotebookNode]:
+    """What two runs have in common: stdout in one piece, and nothing of stderr, where warnings and progress go."""
+    found: list[NotebookNode] = []
+    for output in outputs:
+        if output.get("name") == "stderr":
+            continue
+        if output.output_type == "stream" and found and found[-1].output_type == "stream":
+            found[-1].text += output.text
+        else:
+            found.append(output)
+    return found
 
 
 def pictures(notebook: NotebookNode) -> dict[str, bytes]:

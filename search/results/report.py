@@ -12,6 +12,7 @@ import optuna
 import pandas as pd
 
 from autoprune_lab.fronts.front import ParetoFront
+from autoprune_lab.progress import progress
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import Budget, BudgetError
 from autoprune_lab.statistics.contrast import Arms
@@ -79,7 +80,8 @@ def evaluate_report(
     evaluator = open_report_evaluator()
     unpruned, whole = Arm(UNPRUNED, None, 1.0), evaluator.run(None)
     pairs = [*_tuned_arms(report, front, tuned), *_other_arms(report, arms)]
-    measured = [_measured(unpruned, whole, whole), *(_measure(arm, pruner, evaluator, whole) for arm, pruner in pairs)]
+    others = progress(pairs, doing=f"{out.name}: measuring on the report split", unit="arms")
+    measured = [_measured(unpruned, whole, whole), *(_measure(arm, pruner, evaluator, whole) for arm, pruner in others)]
     samples = pd.concat([rows for _, rows in measured if rows is not None], ignore_index=True)
     frame = with_differences(pd.DataFrame([row for row, _ in measured]), samples, front)
     if without:
