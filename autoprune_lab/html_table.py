@@ -4,8 +4,8 @@ import html
 import math
 from collections.abc import Sequence
 
-MOST_ROWS, MOST_COLUMNS = 12, 12
-SIGNS = 480  # of a row, shared out among its cells
+MOST_ROWS, MOST_COLUMNS = 20, 12
+SIGNS = 360  # of a row, shared out among its cells
 
 
 def html_table(caption: str, headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

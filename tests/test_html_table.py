@@ -11,7 +11,7 @@ def test_numbers_gaps_and_signs():
 
 
 def test_it_never_grows():
-    shown = html_table("&" * 10**6, ["&" * 10**6] * 100, [["&" * 10**6] * 100] * 1000)
+    shown = html_table('"' * 10**6, ['"' * 10**6] * 100, [['"' * 10**6] * 100] * 1000)
     assert len(shown) < 60_000
     assert shown.count("<tr>") == 1 + MOST_ROWS
-    assert "and 988 more rows and 88 more columns" in shown
+    assert "and 980 more rows and 88 more columns" in shown

@@ -123,7 +123,8 @@ class StudyResult:
             ]
             for label, cost, score in zip(self.front.labels, self.front.costs, self.front.scores, strict=True)
         ]
-        headers = ["trial", *groups, self.cost, f"{self.score}, tune", "report", "95 %: low", "high"]
+        by = "score" if self.score == OWN_SCORE else self.score
+        headers = ["trial", *groups, self.cost, f"{by}, tune", "score, report", "95 %: low", "high"]
         return html_table(f"{self!r}; {self.front.left_out}", headers, rows)
 
     @cached_property
