@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -12,6 +12,7 @@ from torch import nn
 
 from autoprune_lab.evidence.complexity import mutual_information
 from autoprune_lab.evidence.evidence import Estimator, Scorer
+from autoprune_lab.html_table import html_table
 from autoprune_lab.pruner_file import read, write
 from autoprune_lab.schedule.budget import OwnCurve
 from autoprune_lab.schedule.cuts import check_max_cuts
@@ -117,6 +118,10 @@ class Pruner:
         from autoprune_lab.decoder.attach import attached  # here: plans and files need no transformers
 
         return attached(self, model, keep_indices, n_prompt)
+
+    def _repr_html_(self) -> str:
+        """Its parts, in a notebook."""
+        return html_table("Pruner", ["part", "value"], [(one.name, getattr(self, one.name)) for one in fields(self)])
 
     def save(self, path: str | Path) -> None:
         """Write the pruner as one YAML file, readable by `load`; ValueError for parts that no file can name."""

@@ -1,9 +1,8 @@
-"""Runs notebooks from top to bottom and keeps their figures.
+"""Runs notebooks from top to bottom, and keeps what they show: in them, and their figures as files.
 
     python -m benchmarks.notebooks notebooks/*.ipynb --pictures docs/pictures
 
-A cell with the tag `picture:NAME` gives NAME.png. The notebooks themselves stay without outputs. All numbers in them
-are from the embedded model.
+A cell with the tag `picture:NAME` gives NAME.png. All numbers in them are from the embedded model.
 """
 
 import argparse
@@ -21,8 +20,26 @@ TAG = "picture:"
 def execute(path: Path, timeout: int = 3600) -> NotebookNode:
     """The notebook with its outputs; the file stays as it is. Runs in the notebook's own folder."""
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=timeout, resources={"metadata": {"path": str(path.parent)}}).execute()
+    NotebookClient(
+        notebook, timeout=timeout, resources={"metadata": {"path": str(path.parent)}}, record_timing=False
+    ).execute()
+    for cell in notebook.cells:
+        if "outputs" in cell:
+            cell.outputs = kept(cell.outputs)
     return notebook
+
+
+def kept(outputs: Sequence[NotebookNode]) -> list[NotebookNode]:
+    """What two runs have in common: stdout in one piece, and nothing of stderr, where warnings and progress go."""
+    found: list[NotebookNode] = []
+    for output in outputs:
+        if output.get("name") == "stderr":
+            continue
+        if output.output_type == "stream" and found and found[-1].output_type == "stream":
+            found[-1].text += output.text
+        else:
+            found.append(output)
+    return found
 
 
 def pictures(notebook: NotebookNode) -> dict[str, bytes]:
@@ -46,7 +63,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     args.pictures.mkdir(parents=True, exist_ok=True)
     for path in args.notebooks:
-        for name, png in pictures(execute(path)).items():
+        notebook = execute(path)
+        nbformat.write(notebook, path)
+        for name, png in pictures(notebook).items():
             file = args.pictures / f"{name}.png"
             file.write_bytes(png)
             print(f"{path.name}  {file}")

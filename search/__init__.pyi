@@ -14,9 +14,12 @@ from .results.comparison import seed_tests as seed_tests
 from .results.comparison import summary as summary
 from .results.export import Pick as Pick
 from .results.export import export as export
-from .results.folder import load_study as load_study
+from .results.folder import load_optuna_study as load_optuna_study
 from .results.pictures import overlay as overlay
 from .results.seeds import contenders as contenders
+from .results.study import Comparison as Comparison
+from .results.study import Study as Study
+from .results.study import load_study as load_study
 from .results.study_result import StudyResult as StudyResult
 from .study.evaluator import Evaluator as Evaluator
 from .study.front import from_study as from_study

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from search import commands
-from search.command_line import UsageError, parser_of, read, reported, search_here_last
+from search.command_line import LOUDNESS, UsageError, parser_of, read, reported, search_here_last, speaking
 from search.config.arguments import is_keyword
 from search.config.errors import close
 
@@ -30,15 +30,17 @@ Begin with:
   autoprune evaluate policy=fixed budget.flops_ratio=0.35
 
 Each command explains itself: autoprune COMMAND --help
-autoprune --version tells the version; --debug, with any command, shows where a mistake was found."""
+autoprune list names what may be chosen, and autoprune --version the version. With any command: -v tells every trial, -q
+nothing but the result, --debug where a mistake was found."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is as in `reported`."""
     said = list(sys.argv[1:] if argv is None else argv)
-    words = [word for word in said if word != "--debug"]
+    words = [word for word in said if word != "--debug" and word not in LOUDNESS]
     search_here_last()
-    return reported(lambda: _answer(words), "--debug" in said)
+    with speaking(said):
+        return reported(lambda: _answer(words), "--debug" in said)
 
 
 def overview() -> str:

@@ -5,7 +5,8 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import ModuleType
 from typing import NoReturn
 
@@ -13,6 +14,9 @@ from search.config.arguments import is_keyword
 from search.config.errors import ConfigError, is_expected, one_line
 
 INTERRUPTED = 130
+LOUDNESS = {"-v": 1, "--verbose": 1, "-q": -1, "--quiet": -1}
+LEVELS = {-1: logging.WARNING, 0: logging.INFO, 1: logging.DEBUG}
+PACKAGES = ("autoprune_lab", "search")  # whose loggers a command lets speak
 UNFORESEEN = "This was not foreseen: a fault of autoprune, or of code that you named. Please report the lines above."
 
 
@@ -37,6 +41,8 @@ def parser_of(name: str, command: ModuleType) -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_arguments(parser)
+    parser.add_argument("-v", "--verbose", action="store_true", help="also a line for every trial")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no bars and no lines on how far it is")
     parser.add_argument("--debug", action="store_true", help="show where a mistake was found")
     return parser
 
@@ -83,6 +89,35 @@ def reported(action: Callable[[], int | None], debug: bool = False) -> int:
         if debug:
             traceback.print_exception(error)
         return _refuse(error)
+
+
+class _AboveBars(logging.Handler):
+    """Writes to stderr, above a bar where one is shown."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line."""
+        from tqdm import tqdm
+
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+@contextmanager
+def speaking(words: Sequence[str] = ()) -> Iterator[None]:
+    """Let the project's loggers write to stderr, as loud as -v and -q among the words say; afterwards as before."""
+    level = LEVELS[max(-1, min(1, sum(LOUDNESS.get(word, 0) for word in words)))]
+    handler = _AboveBars()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    loggers = [logging.getLogger(name) for name in PACKAGES]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(level)
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger, was in zip(loggers, before, strict=True):
+            logger.removeHandler(handler)
+            logger.setLevel(was)
 
 
 def search_here_last() -> None:

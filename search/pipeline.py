@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.command_line import reported, search_here_last
+from search.command_line import reported, search_here_last, speaking
 from search.config import threads
 from search.config.experiment import Experiment
 from search.config.goal import OWN_SCORE, SCORES
@@ -18,20 +18,21 @@ from search.study.storage import StudyStorage
 if TYPE_CHECKING:
     import optuna
 
+    from search.results.study import Study
     from search.results.study_result import StudyResult
     from search.study.objective import Objective
     from search.study.proposals import OpenStudy
     from search.study.trials import Observer
 
 
-def run(experiment: Experiment, fresh: bool = False) -> "StudyResult":
+def run(experiment: Experiment, fresh: bool = False) -> "Study":
     """Check, open, search, compare on the report split; KeyboardInterrupt passes, and finished trials are kept.
 
     `fresh`: an old study of that name is put aside. Raises ConfigError for every mistake that can be found before a
     model is loaded, with nothing written.
     """
     from search.results.page.keeping import kept
-    from search.results.study_result import StudyResult
+    from search.results.study import Study
     from search.study import preflight
     from search.tracking.background import tracked
 
@@ -40,7 +41,7 @@ def run(experiment: Experiment, fresh: bool = False) -> "StudyResult":
     with tracked(study, experiment) as observers, kept(study, experiment.out) as page:
         _search(study, experiment, [*observers, page])
         _report(study, experiment)
-        result = StudyResult.read(experiment.out)
+        result = Study.read(experiment.out)
         from search.results import pictures  # here: before the first trial nobody waits for matplotlib
 
         pictures.draw(result)
@@ -74,6 +75,15 @@ def open_study(experiment: Experiment) -> "Iterator[OpenStudy]":
             study_result.write(study, experiment.settings)
 
 
+def check(experiment: Experiment) -> None:
+    """Raise ConfigError for every mistake that `run` finds before a model is loaded; nothing is written."""
+    from search.study import loop
+
+    made_of = _check(experiment)
+    if (before := loop.existing(StudyStorage.of(experiment.typed))) is not None:
+        loop.check_same(before, made_of)
+
+
 def work(experiment: Experiment, packages: Sequence[str] = ()) -> None:
     """Join a study that was begun elsewhere and run trials until it is complete. Logs nothing, reports nothing.
 
@@ -98,7 +108,9 @@ def join(overrides: Sequence[str], folders: Sequence[Path], rank: int) -> None:
         work(experiment)
 
     search_here_last()
-    if code := reported(begin):
+    with speaking():
+        code = reported(begin)
+    if code:
         sys.exit(code)
 
 
@@ -168,7 +180,7 @@ def _objective(experiment: Experiment) -> "Objective":
     from search.study.model_evaluator import open_evaluator
     from search.study.objective import Objective
 
-    evaluator = open_evaluator(experiment.model, experiment.task, experiment.typed, progress=sys.stderr.isatty())
+    evaluator = open_evaluator(experiment.model, experiment.task, experiment.typed, progress=True)
     return Objective.of(experiment, replace(evaluator, tells=True))
 
 
@@ -187,7 +199,7 @@ def _report(study: "optuna.Study", experiment: Experiment) -> None:
     used: list[ModelEvaluator] = []
 
     def open_report() -> ModelEvaluator:
-        opened = open_evaluator(experiment.model, experiment.report_task, experiment.typed, sys.stderr.isatty())
+        opened = open_evaluator(experiment.model, experiment.report_task, experiment.typed, progress=True)
         used.append(opened)
         if experiment.goal.score == OWN_SCORE or any(sample.answers for sample in opened.prepared.samples):
             return opened

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from autoprune_lab.evaluation.prompts import extremes, prompt_lengths
+from autoprune_lab.progress import progress
 from autoprune_lab.schedule.flops import unpruned_flops
 from autoprune_lab.schedule.geometry import Geometry
 from autoprune_lab.statistics.records import Records
@@ -67,7 +67,7 @@ def downsampled(task: Task, reader: Reader, bound: float) -> DownsampledTask:
     """
     found: dict[tuple[Sizes, Geometry], tuple[float, float]] = {}
     scales, floor = {}, 0.0
-    for sample in tqdm(task.samples(), desc="shrinking the pictures", unit="sample", disable=None, leave=False):
+    for sample in progress(task.samples(), doing=f"shrinking the pictures of {task.name}", unit="samples"):
         sides = _sizes(sample)
         whole = reader.read(sample) if _readable(sample, sides) else None
         if whole is None or not whole.n_vision:

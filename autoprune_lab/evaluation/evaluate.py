@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm import tqdm
 
 from autoprune_lab.decoder.attach import attached, needs_pixels
 from autoprune_lab.decoder.checks import refuse_nan
@@ -20,6 +19,7 @@ from autoprune_lab.evidence.calibration import Calibrated, CalibrationError
 from autoprune_lab.evidence.evidence import Evidence
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.models.generation import Certainty, greedily
+from autoprune_lab.progress import progress as bar
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.flops import macs_3ndm, mean_tokens_entering, mean_tokens_leaving, unpruned_flops
 from autoprune_lab.schedule.geometry import Geometry
@@ -78,8 +78,8 @@ def by_batch(
     rows: dict[int, Record] = {}
     block: list[Record] = []
     start, last = time.perf_counter(), len(prepared.batches) - 1
-    bar = tqdm(prepared.batches, desc=doing, unit="batch", disable=not progress, leave=False)
-    for i, batch in enumerate(bar):
+    taken = bar(prepared.batches, doing=f"{doing} {prepared.task.name}", unit="batches", shown=progress)
+    for i, batch in enumerate(taken):
         rows |= zip(batch.places, rows_of(batch), strict=True)
         block += [rows[place] for place in batch.places]
         if after_block is not None and (i == last or prepared.batches[i + 1].block != batch.block):

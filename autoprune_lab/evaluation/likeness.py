@@ -13,13 +13,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
-from tqdm import tqdm
 
 from autoprune_lab.evaluation.evaluate import Block, by_batch, generated, row_of
 from autoprune_lab.evaluation.prefixes import Prefixes
 from autoprune_lab.evaluation.prompts import Batch, PreparedTask
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.models.errors import CheckpointError
+from autoprune_lab.progress import progress as bar
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.statistics.records import Record, Records
 
@@ -51,7 +51,9 @@ def read_reference(vlm: VLM, prepared: PreparedTask, progress: bool = False) -> 
     """
     most = min(TOKENS, prepared.task.max_new_tokens)
     kept: Reference | None = None
-    for batch in tqdm(prepared.batches, desc="unpruned", unit="batch", disable=not progress, leave=False):
+    for batch in bar(
+        prepared.batches, doing=f"answering {prepared.task.name} unpruned", unit="batches", shown=progress
+    ):
         listener = _Listener()
         with _states(vlm) as states:
             new, _ = generated(vlm, prepared, batch, None, None, [listener], most)

@@ -7,7 +7,6 @@ from math import prod
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from autoprune_lab.decoder.anatomy import geometry_of
 from autoprune_lab.decoder.eager import plain
@@ -18,6 +17,7 @@ from autoprune_lab.models.errors import CheckpointError, one_line
 from autoprune_lab.models.processor import refuse_videos
 from autoprune_lab.models.template import apply_template
 from autoprune_lab.models.visual_tokens import MARKS, visual_token_ids
+from autoprune_lab.progress import progress as bar
 from autoprune_lab.schedule.geometry import Geometry
 from autoprune_lab.statistics.records import LeftOut
 from autoprune_lab.tasks.base import Sample, Task, TaskError
@@ -103,7 +103,7 @@ def prepare(
     batches, room = [], (_room(vlm) if most_bytes is None else most_bytes) if keep_features else 0
     labels = [sample.kind for sample in samples] if blocks == 1 else _blocks(samples, blocks)
     groups = by_length(vlm.processor, samples, labels, batch_size)
-    for places in tqdm(groups, desc="reading the pictures", unit="batch", disable=not progress, leave=False):
+    for places in bar(groups, doing=f"reading the pictures of {task.name}", unit="batches", shown=progress):
         maker, tokenised, refused = _Maker(vlm, encode, tuple(samples[i] for i in places)).begun()
         left_out |= {places[i]: why for i, why in refused.items()}
         places = [place for place in places if place not in left_out]

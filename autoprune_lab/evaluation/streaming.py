@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from tqdm import tqdm
 
 from autoprune_lab.evaluation.answers import Answer, Answers
 from autoprune_lab.evaluation.evaluate import evaluate, read_complexities
 from autoprune_lab.evaluation.prompts import PreparedTask, by_length, prepare
 from autoprune_lab.models.checkpoint import VLM
+from autoprune_lab.progress import progress
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.geometry import Geometry
 from autoprune_lab.statistics.records import LeftOut
@@ -76,13 +76,12 @@ class Stream:
         n_done = sum(place in done[answers] for answers in arms for places in shares for place in places)
         pending = _Pending({answers: [] for answers in arms}, every)
         try:
-            with tqdm(
-                desc="answering",
+            with progress(
+                doing=f"answering {self.task.name}",
                 total=len(arms) * sum(map(len, shares)),
                 initial=n_done,
-                unit="sample",
-                disable=not self.bars,
-                leave=False,
+                unit="samples",
+                shown=self.bars,
             ) as bar:
                 for places in shares:
                     for answers, rows, left_out in self._answer(places, arms, missing):
@@ -97,7 +96,7 @@ class Stream:
         if pruner.budget is None or pruner.budget.ready:
             return pruner
         bits, geometries = dict[int, float](), dict[int, Geometry]()
-        for places in tqdm(self.batches, desc="calibrating", unit="batch", disable=not self.bars, leave=False):
+        for places in progress(self.batches, doing=f"calibrating on {self.task.name}", unit="batches", shown=self.bars):
             prepared = self._prepared(places, keep_features=pruner.policy.adaptive)
             shown = [places[i] for i in prepared.places]
             bits.update(zip(shown, read_complexities(self.vlm, prepared, pruner), strict=True))

@@ -13,6 +13,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 
+from autoprune_lab.html_table import html_table
+
 BETTER_IS_MORE = (False, True)  # cost, score
 
 
@@ -134,6 +136,12 @@ class ParetoFront:
             raise ValueError("an empty front has no knee")
         cost, score = self.scaled.T
         return int(np.argmax((score - cost).round(12)))  # on one line, rounding must not choose
+
+    def _repr_html_(self) -> str:
+        """Its points, in a notebook."""
+        caption = f"Pareto front: {len(self.costs)} points, hypervolume {self.hypervolume():.4f}; {self.left_out}"
+        rows = list(zip(self.labels, self.costs, self.scores, strict=True))
+        return html_table(caption, ["label", "cost", "score"], rows)
 
     def rows(self) -> list[dict[str, float | str]]:
         """One {"cost", "score", "label"} a point."""

@@ -13,6 +13,7 @@ from matplotlib.ticker import PercentFormatter
 
 from autoprune_lab.fronts.direct_labels import label, part
 from autoprune_lab.fronts.front import ParetoFront, attained
+from autoprune_lab.fronts.shown import ShownFigure
 from autoprune_lab.fronts.styles import COLOURS, is_known, style_of
 
 COST_LABEL = "FLOPs ratio (pruned / unpruned prefill)"
@@ -45,7 +46,7 @@ def plot_fronts(
     published method look as it does everywhere. Scores are fractions; the axis shows them in percent where `ylabel`
     says so. Draws into `axes`, or into a new figure; writes it to `path` if given. Names stand beside the data.
     """
-    axes = Figure(figsize=(7.5, 4.2), layout="constrained").subplots() if axes is None else axes
+    axes = ShownFigure(figsize=(7.5, 4.2), layout="constrained").subplots() if axes is None else axes
     again = {name: _array(group) for name, group in (measured or {}).items()}
     others = {name: _array(group) for name, group in (points or {}).items()}
     limits = sorted(set(bounds))

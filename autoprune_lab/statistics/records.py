@@ -8,6 +8,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import norm
 
+from autoprune_lab.html_table import html_table
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -64,6 +66,21 @@ class Records:
     def __post_init__(self) -> None:
         if not self.rows:
             raise ValueError("no records: the task has no samples")
+
+    def __repr__(self) -> str:
+        said = f"{len(self.rows)} samples, score {self.score:.4f}, FLOPs ratio {self.flops_ratio:.4f}"
+        return f"Records({said}, {len(self.left_out)} left out)"
+
+    def _repr_html_(self) -> str:
+        """Score and interval of each kind and of their mean, in a notebook."""
+        kinds: list[str | None] = [None, *self.by_kind()]
+        scores = [self.score, *self.by_kind().values()]
+        counts = [len(self.rows), *map(len, self.scores.values())]
+        rows = [
+            (kind or "mean of kinds", n, score, *self.interval(kind))
+            for kind, n, score in zip(kinds, counts, scores, strict=True)
+        ]
+        return html_table(repr(self), ["kind", "samples", "score", "95 %: low", "high"], rows)
 
     @cached_property
     def scores(self) -> dict[str, Float[np.ndarray, "_"]]:

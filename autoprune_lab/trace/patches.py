@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from autoprune_lab.fronts.shown import ShownFigure
 from autoprune_lab.trace.sample import SampleTrace
 
 Picture = Image.Image | np.ndarray
@@ -31,7 +32,7 @@ def plot_patches(
     survivors = [surviving_patches(record, layer, len(pictures), grid) for layer in layers]
     heights = [WIDTH * len(pixels) / pixels.shape[1] for pixels in pictures]
     size = WIDTH * len(layers), sum(heights) + 0.35 * len(heights)
-    figure = Figure(figsize=size, layout="compressed")
+    figure = ShownFigure(figsize=size, layout="compressed")
     panels = figure.subplots(len(pictures), len(layers), squeeze=False, height_ratios=heights)
     for column, (layer, kept) in enumerate(zip(layers, survivors, strict=True)):
         for row, pixels in enumerate(pictures):
@@ -59,7 +60,7 @@ def plot_frames(
     pixels = {step: _pixels(frames[place]) for step, place in first.items()}
     height, width = pixels[0].shape[:2]
     size = WIDTH * len(steps), (WIDTH * height / width + 0.35) * len(layers)
-    figure = Figure(figsize=size, layout="compressed")
+    figure = ShownFigure(figsize=size, layout="compressed")
     panels = figure.subplots(len(layers), len(steps), squeeze=False)
     for row, layer, kept in zip(panels, layers, survivors, strict=True):
         for axes, step in zip(row, steps, strict=True):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from autoprune_lab.html_table import html_table
 from autoprune_lab.trace.sample import SampleTrace
 
 if TYPE_CHECKING:
@@ -26,6 +27,19 @@ class Trace:
 
     samples: list[SampleTrace] = field(default_factory=list)
     late_vision: list[int] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        late = f", {len(self.late_vision)} calls kept visual tokens whole" if self.late_vision else ""
+        return f"Trace({len(self.samples)} samples{late})"
+
+    def _repr_html_(self) -> str:
+        """What each sample kept and cost, in a notebook."""
+        headers = ["sample", "visual tokens", "text tokens", "enter the last layer", "FLOPs ratio", "complexity"]
+        rows = [
+            (i, one.geometry.n_vision, one.geometry.n_text, int(one.counts[-1]), one.flops_ratio, one.complexity)
+            for i, one in enumerate(self.samples)
+        ]
+        return html_table(repr(self), headers, rows)
 
     def plot(
         self,

@@ -1,7 +1,6 @@
 """`autoprune calibrate`."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +62,7 @@ def run(given: argparse.Namespace) -> int:
     if given.dry_run:
         print(described(experiment))
         return 0
-    evaluator = open_evaluator(experiment.model, experiment.task, experiment.typed, progress=sys.stderr.isatty())
+    evaluator = open_evaluator(experiment.model, experiment.task, experiment.typed, progress=True)
     found = calibrate(evaluator, pruner, experiment.typed.calibration)
     print(calibration_table(found))
     if hasattr(found.estimator, "figures"):  # one of a user's own may go by something else
@@ -120,7 +119,7 @@ def figures_table(estimator: Any) -> str:
 
 def _check_estimator(pruner: Any, settings: "Settings") -> None:
     """Raise ConfigError unless there is an estimator to fit, and a policy that would read it."""
-    from search.config.compose import options_of
+    from search.config.catalogue import options_of
     from search.config.errors import ConfigError
     from search.study.calibrator import is_uncalibrated
 
@@ -134,7 +133,7 @@ def _check_estimator(pruner: Any, settings: "Settings") -> None:
 
 def _check_out(file: Path) -> None:
     """Raise ConfigError unless Hydra will find a file of that name, and no shipped one before it."""
-    from search.config.compose import conf_dir
+    from search.config.catalogue import conf_dir
     from search.config.early_checks import check_file
     from search.config.errors import ConfigError
 

@@ -6,25 +6,33 @@ from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 
-SUMMARY = "let the shell complete commands, options, config groups and fields"
+SUMMARY = "let the shell complete commands, options, config groups, fields and paths"
 DESCRIPTION = """\
-Print what bash needs to complete the words of `autoprune` with the Tab key: commands, options, the groups of conf/ and
-their files (those below --config-dir too), and fields."""
+Print what a shell needs to complete the words of `autoprune` with the Tab key: commands, options and what they take,
+the groups of conf/ and their files (those below --config-dir too), and fields. Where a path may stand, behind an option
+or behind KEY=, the shell completes paths as ever."""
 EXAMPLES = """\
-  source <(autoprune completion)                                    bash, for this shell; or put it into ~/.bashrc
-  autoload -U bashcompinit; bashcompinit; source <(autoprune completion)        zsh"""
+  source <(autoprune completion bash)         for this shell; or put the line into ~/.bashrc
+  source <(autoprune completion zsh)          likewise, ~/.zshrc"""
 
 BREAKS = "=:"  # bash takes these for the end of a word
 BASH = """\
 _autoprune() {
     local IFS=$'\\n'
     COMPREPLY=($(autoprune completion --line "${COMP_LINE:0:$COMP_POINT}" 2>/dev/null))
+    [ ${#COMPREPLY[@]} -gt 0 ] || compopt +o nospace 2>/dev/null  # paths are left to the shell
 }
-complete -o nospace -F _autoprune autoprune"""
+complete -o nospace -o default -F _autoprune autoprune"""
+ZSH = f"""\
+autoload -U +X compinit && compinit
+autoload -U +X bashcompinit && bashcompinit
+{BASH}"""
+SCRIPTS = {"bash": BASH, "zsh": ZSH}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The line so far, which the shell fills in."""
+    """The shell, and the line so far, which the shell fills in."""
+    parser.add_argument("shell", nargs="?", choices=list(SCRIPTS), default="bash", help="default: bash")
     parser.add_argument("--line", help="used by the shell: print what may follow this line")
 
 
@@ -32,12 +40,15 @@ def run(given: argparse.Namespace) -> int:
     """Print the script, or what may follow a line."""
     from search import commands
 
-    print(BASH if given.line is None else "\n".join(replies(given.line, commands.find())))
+    print(SCRIPTS[given.shell] if given.line is None else "\n".join(replies(given.line, commands.find())))
     return 0
 
 
 def candidates(line: str, commands: Mapping[str, ModuleType]) -> list[str]:
-    """What can stand for the last word of `line`, whole; one that is complete ends with a space."""
+    """What can stand for the last word of `line`, whole; one that is complete ends with a space.
+
+    Where nothing is known the shell completes paths.
+    """
     words = line.split()[1:] + ([""] if line[-1:].isspace() else [])
     *before, word = words or [""]
     if not before:
@@ -45,12 +56,19 @@ def candidates(line: str, commands: Mapping[str, ModuleType]) -> list[str]:
     command = commands.get(before[0])
     if command is None:
         return []
-    if word.startswith("-"):
-        from search.command_line import parser_of
+    from search.command_line import parser_of
 
-        actions = [action for action in parser_of(before[0], command)._actions if action.help != argparse.SUPPRESS]
+    actions = [action for action in parser_of(before[0], command)._actions if action.help != argparse.SUPPRESS]
+    if word.startswith("-"):
         return _starting(word, (f"{name} " for action in actions for name in action.option_strings))
-    return _of_config(word, before[1:]) if hasattr(command, "EXAMPLES") and "=" in command.EXAMPLES else []
+    option = next((action for action in actions if before[-1] in action.option_strings and action.nargs != 0), None)
+    if option is not None and option.nargs in (None, "+"):
+        found = _starting(word, (f"{choice} " for choice in option.choices or ()))
+        if found or option.nargs is None:
+            return found
+    named = [f"{choice} " for action in actions if not action.option_strings for choice in action.choices or ()]
+    has_words = any(action.dest == "overrides" for action in actions)
+    return _starting(word, named) + (_of_config(word, before[1:]) if has_words else [])
 
 
 def replies(line: str, commands: Mapping[str, ModuleType]) -> list[str]:
@@ -61,9 +79,7 @@ def replies(line: str, commands: Mapping[str, ModuleType]) -> list[str]:
 
 
 def _of_config(word: str, before: list[str]) -> list[str]:
-    from search.config.compose import compose, conf_dir, options_of
-    from search.config.errors import ConfigError
-    from search.config.paths import leaves
+    from search.config.catalogue import conf_dir, options_of
 
     folders = [Path(value) for name, value in pairwise(before) if name == "--config-dir"]
     groups = sorted({folder.name for root in (conf_dir(), *folders) for folder in root.glob("*/")})
@@ -74,6 +90,10 @@ def _of_config(word: str, before: list[str]) -> list[str]:
         return _starting(
             word, [*(f"{group}=" for group in groups), *(f"{name}." for name in ("pruner", "budget", "search"))]
         )
+    from search.config.compose import compose
+    from search.config.errors import ConfigError
+    from search.config.paths import leaves
+
     try:
         config = compose([other for other in before if "=" in other and not other.startswith("-")], folders).config
     except ConfigError:

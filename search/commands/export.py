@@ -34,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Write the file and say what is in it."""
     from search.config.early_checks import check_file
-    from search.results.export import Pick, export, load_line, study_folder
-    from search.results.folder import check_finished
+    from search.results.export import Pick, export, load_line
+    from search.results.folder import check_finished, study_folder
 
     study, words, said = _understood(given)
     folder, pick = study_folder(study), Pick(*words)

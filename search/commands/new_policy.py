@@ -74,7 +74,7 @@ def _files(name: str, package: Path, adaptive: bool) -> dict[Path, str]:
 
 def _check_names(name: str, package: Path) -> None:
     """Raise ConfigError for a name that is no module's or is taken, or a package that Python finds elsewhere."""
-    from search.config.compose import conf_dir, options_of
+    from search.config.catalogue import conf_dir, options_of
     from search.config.errors import ConfigError
 
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or iskeyword(name):

@@ -48,8 +48,7 @@ def run(given: argparse.Namespace) -> int:
 def _sources(names: list[str]) -> "list[Source]":
     """The studies; a folder that holds none is skipped, and said so, where others do. Raises ConfigError."""
     from search.config.errors import ConfigError
-    from search.results.export import study_folder
-    from search.results.folder import CONFIG, FINISHED
+    from search.results.folder import CONFIG, FINISHED, study_folder
     from search.results.page.data import Source
 
     places = [Path(name) if Path(name).exists() else study_folder(name) for name in names]

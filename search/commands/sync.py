@@ -51,10 +51,10 @@ def _below(place: Path) -> list[Path]:
 def _open(folder: Path, uri: str | None, experiment: str | None) -> "tuple[optuna.Study, MlflowTracking]":
     """The study and where it goes. Raises ConfigError."""
     from search.config.errors import ConfigError
-    from search.results.folder import NO_PASSWORD, load_study
+    from search.results.folder import NO_PASSWORD, load_optuna_study
     from search.tracking.settings import MlflowTracking, noted
 
-    study = load_study(folder)
+    study = load_optuna_study(folder)
     known = noted(study, folder)
     if uri is None and not known:
         raise ConfigError(f"{folder} was not logged anywhere: add --uri URI, such as sqlite:///runs/mlflow.db")

@@ -1,7 +1,6 @@
 """`autoprune table`."""
 
 import argparse
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -71,8 +70,8 @@ def run(given: argparse.Namespace) -> int:
     compared = arms.method_arms(settings, names, given.tokens, geometries)
     trusted = bool(experiment.model_settings.get("trust_remote_code"))
     compared += downsample.downsample_arms(checkpoint, trusted, report_task, given.tokens, geometries)
-    vlm, progress = experiment.model, sys.stderr.isatty()
-    opened = partial(open_evaluator, vlm, settings=experiment.typed, progress=progress)
+    vlm = experiment.model
+    opened = partial(open_evaluator, vlm, settings=experiment.typed, progress=True)
     on_report, on_tune = opened(report_task), opened(experiment.task)
     made_of = {"weights": weights_mark(checkpoint), "task": fingerprint(on_report.prepared)}
     cache = table.AnswerCache(given.out / "records", made_of)

@@ -16,7 +16,10 @@ recovery, search, space, tracking, launcher, experiment. A name that does not ex
 `--cfg job` prints all lines as they stand."""
 
 KEYWORD = re.compile(r"\+{0,2}[A-Za-z_][^\s=]*=|~[A-Za-z_]")
-ONE_AT_A_TIME = "a command runs one experiment: run it once for each value, or let one study choose: space=policies"
+ONE_AT_A_TIME = (
+    "a command runs one experiment: run it once for each value, as autoprune sweep does with studies, or let one study "
+    "choose: space=policies"
+)
 
 
 def is_keyword(said: str) -> bool:

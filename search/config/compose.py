@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from autoprune_lab.plugins.renamed import renamed
+from search.config.catalogue import conf_dir, options_of
 from search.config.errors import ConfigError, close, without_password
 from search.config.options import expand
 from search.config.overrides import SEVERAL, changed_keys, is_below, key_of, names_several, quoted, spelled
@@ -45,15 +46,6 @@ class Settings:
         """The config as it is written into a file: without passwords."""
         lines = OmegaConf.to_yaml(OmegaConf.create(self.config)).splitlines(keepends=True)
         return "".join(map(without_password, lines))
-
-
-def conf_dir() -> Path:
-    """The shipped configs: inside an installed package, else beside it in the repository."""
-    import autoprune_lab
-
-    package = Path(next(iter(autoprune_lab.__path__)))
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
 
 
 def compose(overrides: Sequence[str] = (), folders: Sequence[Path] = ()) -> Settings:
@@ -189,11 +181,6 @@ def _check_folders(folders: Sequence[Path]) -> None:
 
 def _searches_groups(config: DictConfig) -> bool:
     return any(OmegaConf.is_dict(node) and node.get("type") == "group" for node in config.space.values())
-
-
-def options_of(group: str, folders: Sequence[Path] = ()) -> list[str]:
-    """The options of a config group, shipped ones and those in `folders`, in alphabetical order."""
-    return sorted({file.stem for folder in (conf_dir(), *folders) for file in (folder / group).glob("*.yaml")})
 
 
 def _check_space_option(overrides: Sequence[str], folders: Sequence[Path]) -> None:

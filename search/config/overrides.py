@@ -85,6 +85,21 @@ def names_several(word: str) -> list[str]:
     return names if listed else []
 
 
+def values_of(word: str) -> list[str]:
+    """The values of KEY=A,B or KEY=range(0,3), each as a word has it; none for any other word, nor where they are one.
+
+    They are one in a text, and in task=A,B, which is one task.
+    """
+    try:
+        override = parsed(word)
+    except HydraException:
+        return []
+    key = key_of(word)
+    if not override.is_sweep_override() or key == SEVERAL or _is_text(key):
+        return []
+    return [str(value) for value in override.sweep_string_iterator()]
+
+
 def quoted(text: str) -> str:
     """The text as Hydra's grammar takes it, whatever signs are in it."""
     return str(QuotedString(text=text, quote=Quote.single).with_quotes())
@@ -119,7 +134,7 @@ def _unreadable(word: str, error: Exception | None = None) -> NoReturn:
 def _several(key: str, value: str) -> str:
     search = {"policy": ", or let one study choose: space=policies"}.get(key, "")
     return (
-        f"{key}={value} names several values: run the command once for each{search}; "
+        f"{key}={value} names several values: run the command once for each (studies: autoprune sweep){search}; "
         f"a text with such signs is quoted: {key}='\"{value}\"'"
     )
 

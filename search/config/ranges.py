@@ -11,7 +11,7 @@ from search.config.schema import Schema
 
 def check(typed: Schema) -> None:
     """Raise ConfigError naming the key, the bound and the remedy."""
-    _check_name(typed.study)
+    check_name(typed.study)
     _check_bounds(typed)
     _check_goal(typed)
     least = {
@@ -40,7 +40,7 @@ def check(typed: Schema) -> None:
             raise ConfigError(f"{key}={value} must be a finite number of at least 0")
 
 
-def _check_name(study: str) -> None:
+def check_name(study: str) -> None:
     """It names a folder below `folder`, and nothing outside it."""
     place = PurePath(study)
     if study.strip() in ("", ".") or place.is_absolute() or ".." in place.parts or not study.isprintable():

@@ -13,7 +13,8 @@ import yaml
 from hydra.errors import HydraException
 
 from autoprune_lab.plugins.discovery import OURS, packages_of, targets
-from search.config.compose import Settings, conf_dir
+from search.config.catalogue import conf_dir
+from search.config.compose import Settings
 from search.config.errors import ConfigError
 from search.config.experiment import Experiment
 from search.config.identity import is_free

@@ -5,7 +5,6 @@ both searches are run as far as they are not there yet, and every arm answers th
 """
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -214,7 +213,7 @@ class Bench:
         return [int(count) for count in left_open(self.experiment.pruner().opening, n_vision)]
 
     def _open(self, task: Task) -> ModelEvaluator:
-        return open_evaluator(self.experiment.model, task, self.experiment.typed, progress=sys.stderr.isatty())
+        return open_evaluator(self.experiment.model, task, self.experiment.typed, progress=True)
 
     def _tune(self, twin: Experiment, checkpoint: Path) -> Pruner:
         """The pruner of the study's best trial, the study run as far as it is not there yet."""

@@ -11,7 +11,8 @@ from autoprune_lab.schedule.budget import BudgetError
 from autoprune_lab.schedule.flops import chunk_flops, fixed_flops, layer_terms, unpruned_flops
 from autoprune_lab.schedule.geometry import Geometry
 from autoprune_lab.tasks.downsampled import DownsampledTask
-from search.config.compose import Settings, options_of
+from search.config.catalogue import options_of
+from search.config.compose import Settings
 from search.config.errors import ConfigError, close
 from search.config.experiment import Experiment
 from search.config.paths import select

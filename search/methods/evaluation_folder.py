@@ -1,7 +1,6 @@
 """An evaluation in a folder: answered by one process or several, gone on with where it was left."""
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +90,7 @@ class Evaluation:
 
     def _answer(self, task: Task) -> None:
         shards.take_gpu()
-        bars = sys.stderr.isatty() and shards.is_first_here()
+        bars = shards.is_first_here()
         stream = Stream(self.experiment.model, task, self.experiment.typed.batch_size, bars)
         pruners = {PRUNED: self._agreed(stream), UNPRUNED: None}
         stream.answer({kept: pruners[name] for name, kept in self._answers().items()}, self.shard)

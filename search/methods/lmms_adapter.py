@@ -14,12 +14,12 @@ from lmms_eval.api.instance import Instance
 from lmms_eval.api.model import lmms
 from lmms_eval.models.registry_v2 import ModelManifest
 from PIL.Image import Image
-from tqdm import tqdm
 
 from autoprune_lab.evaluation.evaluate import evaluate
 from autoprune_lab.evaluation.prompts import prepare
 from autoprune_lab.models.checkpoint import load_model
 from autoprune_lab.plugins.parts import PackagesError
+from autoprune_lab.progress import progress
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.statistics.records import Record, Records
 from autoprune_lab.tasks.base import Sample, Task
@@ -74,7 +74,9 @@ class PrunedModel(lmms):  # type: ignore[misc]
         """One answer a request, in their order; a batch's pictures are opened when it is answered."""
         rows: dict[int, Record] = {}
         answers: dict[int, str] = {}
-        for places, settings in tqdm(_batches(requests, self.batch_size), desc="answering", disable=self.rank != 0):
+        for places, settings in progress(
+            list(_batches(requests, self.batch_size)), doing="answering", unit="batches", shown=self.rank == 0
+        ):
             samples = tuple(self._sample(requests[i].args, str(i)) for i in places)
             prepared = prepare(self.vlm, _Asked(samples, settings["max_new_tokens"]), batch_size=len(samples))
             if prepared.left_out:  # lmms-eval scores every request

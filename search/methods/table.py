@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool
-from tqdm import tqdm
 
 from autoprune_lab.atomic_write import atomic_write
 from autoprune_lab.evaluation.downsampling import against
 from autoprune_lab.evaluation.prompts import batch_of
 from autoprune_lab.evaluation.timing import prefill_time_ratios, selection_shares
+from autoprune_lab.progress import progress
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.pruner_file import plain
 from autoprune_lab.statistics.contrast import Arms, Estimate
@@ -74,7 +74,7 @@ def run_arms(
     """
     ready = {arm.name: calibration.calibrated(arm.pruner) for arm in arms if arm.pruner is not None}
     records = {UNPRUNED: cache.records(evaluator, None)}
-    for name, pruner in tqdm(ready.items(), desc="methods", unit="arm", disable=None):
+    for name, pruner in progress(ready.items(), doing="measuring methods", unit="arms", total=len(ready)):
         records[name] = cache.records(evaluator, pruner)
     smaller = {arm.name: arm.shown for arm in arms if arm.shown is not None}
     for name, shown in smaller.items():

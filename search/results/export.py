@@ -45,17 +45,6 @@ class Pick:
         return int(front.labels[index])
 
 
-def study_folder(name: str, folder: Path = Path("runs")) -> Path:
-    """A study's folder from its path, or from its name below `folder`. ConfigError names the studies there."""
-    for place in (Path(name), folder / name):
-        if place.is_dir():
-            return place
-    known = sorted(place.parent.name for place in folder.glob("*/front.csv"))
-    raise ConfigError(
-        f"there is no study '{name}'{close(name, known)}; studies in {folder}: {', '.join(known) or 'none'}"
-    )
-
-
 def export(result: "StudyResult", pick: Pick, out: Path) -> str:
     """Write the picked trial's pruner to `out`, for `Pruner.load`; return in a line what it is.
 

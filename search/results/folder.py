@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from autoprune_lab.errors import one_line
 from autoprune_lab.plugins.renamed import renamed
-from search.config.errors import ConfigError
+from search.config.errors import ConfigError, close
 from search.config.paths import select
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     return found
 
 
-def load_study(folder: Path | str) -> "optuna.Study":
+def load_optuna_study(folder: Path | str) -> "optuna.Study":
     """The optuna study of a study's folder, from its journal or its database; nothing is created.
 
     One that was put aside is kept in a database under the folder's new ending. Raises ConfigError where there is none.
@@ -70,6 +70,22 @@ def load_study(folder: Path | str) -> "optuna.Study":
     if (study := existing(StudyStorage(folder, name, url))) is None:
         raise ConfigError(f"{folder} holds no study's trials")
     return study
+
+
+def is_finished(folder: Path) -> bool:
+    """Is it the folder of a finished study?"""
+    return all((folder / name).is_file() for name in FINISHED)
+
+
+def study_folder(name: str, folder: Path = Path("runs")) -> Path:
+    """A study's folder from its path, or from its name below `folder`. ConfigError names the studies there."""
+    for place in (Path(name), folder / name):
+        if place.is_dir():
+            return place
+    known = sorted(place.parent.name for place in folder.glob("*/front.csv"))
+    raise ConfigError(
+        f"there is no study '{name}'{close(name, known)}; studies in {folder}: {', '.join(known) or 'none'}"
+    )
 
 
 def check_finished(folder: Path) -> None:

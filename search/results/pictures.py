@@ -3,16 +3,17 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from autoprune_lab.fronts.front import ParetoFront
 from autoprune_lab.fronts.plot import SCORE_LABEL, plot_fronts
+from autoprune_lab.fronts.shown import ShownFigure
 from autoprune_lab.fronts.styles import save
 from search.config.goal import COSTS, OWN_SCORE, SCORES
 from search.config.paths import select
 from search.results.seeds import Contender
 from search.results.study_result import PICTURE, REPORT_PICTURE, StudyResult
-from search.results.trial_table import cost_column
 
 SPLITS = {False: "tune split", True: "report split"}
 
@@ -38,24 +39,36 @@ def draw(result: StudyResult) -> None:
 
     Both also as PDF and SVG.
     """
-    run = result.trials[result.trials["feasible"] & ~result.trials["front"]]
-    others = {"other trials": list(zip(run[cost_column(run)], run["score"], strict=True))}
-    named, xlabel, bounds = ", ".join([result.name, *about(result)]), cost_label(result), result.bounds
-    title = f"{named}, tune split\n{result.front.left_out}"
-    figure = plot_fronts(
-        {"front": result.front}, others, bounds=bounds, title=title, xlabel=xlabel, ylabel=score_label(result)
+    save(plot_tune(result), result.folder / PICTURE, bbox_inches="tight")
+    save(plot_report(result), result.folder / REPORT_PICTURE, bbox_inches="tight")
+
+
+def plot_tune(result: StudyResult, axes: Axes | None = None) -> Figure:
+    """The front and all other trials within the bound."""
+    title = ", ".join([result.name, *about(result), SPLITS[False]]) + f"\n{result.front.left_out}"
+    return plot_fronts(
+        {"front": result.front},
+        result.tried,
+        bounds=result.bounds,
+        axes=axes,
+        title=title,
+        xlabel=cost_label(result),
+        ylabel=score_label(result),
     )
-    save(figure, result.folder / PICTURE, bbox_inches="tight")
+
+
+def plot_report(result: StudyResult, axes: Axes | None = None) -> Figure:
+    """What the report split says, with intervals; behind it the front of the tune split, where it counts the same."""
     is_same = result.cost == "flops_ratio" and result.score == OWN_SCORE
-    figure = plot_fronts(
+    return plot_fronts(
         {"front, tune split": result.front} if is_same else {},
         result.arms,
         {"its points, report split": result.report_points},
-        bounds,
+        result.bounds,
         result.unpruned,
-        title=f"{named}, report split, 95 % intervals",
+        axes,
+        title=", ".join([result.name, *about(result), f"{SPLITS[True]}, 95 % intervals"]),
     )
-    save(figure, result.folder / REPORT_PICTURE, bbox_inches="tight")
 
 
 def overlay(
@@ -66,7 +79,7 @@ def overlay(
     On the report split, where a few points of each front were measured, these alone, of all seeds, with intervals, and
     the arms of the first study beside them.
     """
-    figure = Figure(figsize=(1.5 + 5.6 * len(splits), 4.4), layout="constrained")
+    figure = ShownFigure(figsize=(1.5 + 5.6 * len(splits), 4.4), layout="constrained")
     panels = figure.subplots(1, len(splits), sharey=True, squeeze=False)[0]
     bounds = [bound for contender in contenders for study in contender.studies for bound in study.bounds]
     for axes, report in zip(panels, splits, strict=True):

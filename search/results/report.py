@@ -12,6 +12,7 @@ import optuna
 import pandas as pd
 
 from autoprune_lab.fronts.front import ParetoFront
+from autoprune_lab.progress import progress
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import Budget, BudgetError
 from autoprune_lab.statistics.contrast import Arms
@@ -23,7 +24,7 @@ from search.config.schema import ReportSettings
 from search.results.paired_answers import DIFFERENCE, TUNED_ARM, UNPRUNED, Arm, sample_rows, with_differences
 from search.results.study_result import RECORDS, REPORT, REPORT_LATEX, read_report_key, read_table
 from search.results.text_table import Cell, interval, is_true, latex_table, table
-from search.results.trial_table import left_out
+from search.results.trial_table import left_out, searched_groups
 from search.study.model_evaluator import ModelEvaluator
 from search.study.objective import PRUNER
 
@@ -79,7 +80,8 @@ def evaluate_report(
     evaluator = open_report_evaluator()
     unpruned, whole = Arm(UNPRUNED, None, 1.0), evaluator.run(None)
     pairs = [*_tuned_arms(report, front, tuned), *_other_arms(report, arms)]
-    measured = [_measured(unpruned, whole, whole), *(_measure(arm, pruner, evaluator, whole) for arm, pruner in pairs)]
+    others = progress(pairs, doing=f"{out.name}: measuring on the report split", unit="arms")
+    measured = [_measured(unpruned, whole, whole), *(_measure(arm, pruner, evaluator, whole) for arm, pruner in others)]
     samples = pd.concat([rows for _, rows in measured if rows is not None], ignore_index=True)
     frame = with_differences(pd.DataFrame([row for row, _ in measured]), samples, front)
     if without:
@@ -94,16 +96,17 @@ def evaluate_report(
 
 
 def trials_table(trials: pd.DataFrame, most: int = 100) -> str:
-    """Trial, FLOPs ratio, score, on the front?; by rising cost; refused trials only counted."""
+    """Trial, FLOPs ratio, score, on the front?, what it chose by name; by rising cost; refused trials only counted."""
     run = trials[trials["feasible"]].sort_values(["flops_ratio", "score"])
     shown = run if len(run) <= most else run[run["front"]]
-    columns = [shown[name].tolist() for name in ("trial", "flops_ratio", "score", "front")]
+    groups = searched_groups(trials)
+    columns = [shown[name].tolist() for name in ("trial", "flops_ratio", "score", "front", *groups)]
     rows = list(zip(*columns, strict=True))
     speed = f", {60 / run['seconds'].mean():.0f} run a minute" if len(run) else ""
     stopped = int(trials["stopped"].notna().sum()) if "stopped" in trials else 0
     early = f" of which {stopped} stopped early" if stopped else ""
     note = f"{len(trials)} trials, {int(run['front'].sum())} on the front, {left_out(trials)}{early}{speed}"
-    return table(["trial", "FLOPs ratio", "score", "on the front?"], rows) + f"\n{note}"
+    return table(["trial", "FLOPs ratio", "score", "on the front?", *groups], rows) + f"\n{note}"
 
 
 def report_table(report: pd.DataFrame) -> str:

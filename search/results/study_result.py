@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import optuna
 import pandas as pd
 
 from autoprune_lab.atomic_write import atomic_write
 from autoprune_lab.fronts.front import ParetoFront
+from autoprune_lab.html_table import html_table
 from search.config.compose import Settings
 from search.config.errors import ConfigError
 from search.config.goal import OWN_SCORE
@@ -19,7 +20,15 @@ from search.config.paths import select
 from search.results.folder import CONFIG, check_finished, read_config, read_json
 from search.results.importance import importance
 from search.results.paired_answers import TUNED_ARM, UNPRUNED
-from search.results.trial_table import CURVES, kept_of, layers_frame, left_out, trials_frame
+from search.results.trial_table import (
+    CURVES,
+    cost_column,
+    kept_of,
+    layers_frame,
+    left_out,
+    searched_groups,
+    trials_frame,
+)
 from search.study.front import from_study
 from search.study.objective import PRUNER
 from search.study.trials import feasible
@@ -90,7 +99,7 @@ class StudyResult:
     report: pd.DataFrame
 
     @classmethod
-    def read(cls, folder: Path | str) -> "StudyResult":
+    def read(cls, folder: Path | str) -> Self:
         """Read a study's folder; raises ConfigError when it is none or its study has not ended."""
         path = Path(folder)
         check_finished(path)
@@ -99,12 +108,34 @@ class StudyResult:
         return cls(path.resolve().name, path, _read_front(path / FRONT, trials), trials, report)
 
     @classmethod
-    def find(cls, folder: Path | str) -> "list[StudyResult]":
+    def find(cls, folder: Path | str) -> list[Self]:
         """Every finished study right below a folder, by name; those put aside by --fresh are left out."""
         places = sorted(file.parent for file in Path(folder).glob(f"*/{FRONT}") if ".old-" not in file.parent.name)
         if not places:
             raise ConfigError(f"no finished study below {folder}: run autoprune study first")
         return [cls.read(place) for place in places]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name}: {len(self.trials)} trials, {len(self.front.costs)} on the front)"
+
+    def _repr_html_(self) -> str:
+        """The front, what was searched by name (the policy), and each point's score on the report split."""
+        groups = searched_groups(self.trials)
+        again = {int(row["trial"]): row for row in self._measured(tuned=True).to_dict("records")}
+        by_number = {str(row["trial"]): row for row in self.trials.to_dict("records")}
+        rows = [
+            [
+                label,
+                *(by_number[label][group] for group in groups),
+                cost,
+                score,
+                *(again.get(int(label), {}).get(key) for key in ("score", "low", "high")),
+            ]
+            for label, cost, score in zip(self.front.labels, self.front.costs, self.front.scores, strict=True)
+        ]
+        by = "score" if self.score == OWN_SCORE else self.score
+        headers = ["trial", *groups, self.cost, f"{by}, tune", "score, report", "95 %: low", "high"]
+        return html_table(f"{self!r}; {self.front.left_out}", headers, rows)
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -151,6 +182,14 @@ class StudyResult:
         return {int(number): node for number, node in ran.items() if node is not None}
 
     @property
+    def tried(self) -> Mapping[str, list[tuple[float, ...]]]:
+        """(cost, score) of the trials within the bound: those off the front, or all of them by what they chose."""
+        run, groups = self.trials[self.trials["feasible"]], searched_groups(self.trials)
+        if not groups:
+            return {"other trials": _points(run[~run["front"]])}
+        return {", ".join(map(str, chosen)): _points(rows) for chosen, rows in run.groupby(groups)}
+
+    @property
     def report_front(self) -> ParetoFront:
         """The front's points as measured on the report split, as far as they do not dominate each other there."""
         rows = self._measured(tuned=True)
@@ -178,6 +217,10 @@ class StudyResult:
         """Rows of the report that have a score, of the front or of the other arms."""
         rows = self.report.reindex(columns=["arm", "trial", "bound", "flops_ratio", "score", "low", "high"])
         return rows[(rows["arm"] == TUNED_ARM) == tuned].dropna(subset=["score"])
+
+
+def _points(rows: pd.DataFrame) -> list[tuple[float, ...]]:
+    return list(zip(rows[cost_column(rows)], rows["score"], strict=True))
 
 
 def _intervals(rows: pd.DataFrame) -> list[tuple[float, ...]]:

@@ -74,6 +74,11 @@ def cost_column(trials: pd.DataFrame) -> str:
     return COST if COST in trials else "flops_ratio"
 
 
+def searched_groups(trials: pd.DataFrame) -> list[str]:
+    """The groups from which a study's trials chose an option by its name, such as the policy."""
+    return [group for group in ("policy", "scorer", "complexity", "recovery") if group in trials]
+
+
 def left_out(trials: pd.DataFrame) -> NotOnFront:
     """What became of the trials in a `trials_frame` that are not on the front."""
     finite = np.isfinite(trials[cost_column(trials)].to_numpy(float)) & np.isfinite(trials["score"].to_numpy(float))

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from tqdm import tqdm
 
 from autoprune_lab.atomic_write import atomic_write
+from autoprune_lab.progress import progress
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.curve import Shape
 from autoprune_lab.schedule.flops import flops_ratio, mean_tokens_entering
@@ -66,8 +66,8 @@ def replay_pruners(evaluator: ModelEvaluator, pruners: Sequence[Pruner]) -> Repl
     Raises BudgetError where a shape cannot be scaled to its budget.
     """
     quiet = replace(evaluator, progress=False)
-    tqdm_pruners = tqdm(pruners, "replaying curves", unit="curve", disable=not evaluator.progress, leave=False)
-    columns = [_column(quiet, pruner) for pruner in tqdm_pruners]
+    asked = progress(pruners, doing="replaying curves", unit="curves", shown=evaluator.progress)
+    columns = [_column(quiet, pruner) for pruner in asked]
     unpruned, predictions = answers(quiet, None), [column[1] for column in columns]
     scores = np.array([_scores(evaluator, said) for said in [unpruned, *predictions]]).T
     geometries, tokens = evaluator.geometries, [plan.plan.tokens for plan, _ in columns]

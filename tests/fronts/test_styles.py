@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 
 from autoprune_lab.fronts.styles import BASELINES, FAMILIES, OTHER, save, style_of
-from search.config.compose import options_of
+from search.config.catalogue import options_of
 from search.methods.arms import DOWNSAMPLE, UNPRUNED
 
 

@@ -20,7 +20,8 @@ from autoprune_lab.models.errors import CheckpointError
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import Budget
 from policies.logistic_adaptive import LogisticAdaptivePolicy
-from search.config.compose import compose, conf_dir
+from search.config.catalogue import conf_dir
+from search.config.compose import compose
 from search.config.instantiate import build
 
 LINEAR = ("qwen3_5", "qwen3_5_moe", "minicpm_v_4_6")  # their linear layers are paid for by the chunk, however full

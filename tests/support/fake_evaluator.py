@@ -11,7 +11,7 @@ from autoprune_lab.statistics.records import Record, Records
 from search.cli import main
 from search.config.experiment import Experiment
 from search.results import report, study_result
-from search.results.study_result import StudyResult
+from search.results.study import Study
 from search.study import loop
 from search.study.objective import Objective
 from search.study.storage import StudyStorage
@@ -95,15 +95,19 @@ class FakeReportEvaluator(FakeEvaluator):
         return Records(tuple(rows), 1.0)
 
 
-def finished(folder: Path, name: str, *words: str) -> StudyResult:
+def finished(folder: Path, name: str, *words: str) -> Study:
     """A small study on benches without a model, run, reported and read back."""
-    given = settings(folder, f"study={name}", "search.n_trials=8", *words)
+    return finish(settings(folder, f"study={name}", "search.n_trials=8", *words))
+
+
+def finish(given: Experiment) -> Study:
+    """The study as far as it is not there yet, without a model."""
     study = loop.open_study(StudyStorage.of(given.typed), given.made_of())
     loop.run(study, objective(given, FakeEvaluator()), given)
     front = study_result.write(study, given.settings)
     tuned = report.tuned_pruners(study, given, front)
     report.evaluate_report(given.out, given.typed.report, front, tuned, given.arms, FakeReportEvaluator)
-    return StudyResult.read(given.out)
+    return Study.read(given.out)
 
 
 def settings(tmp_path: Path, *overrides: str) -> Experiment:

@@ -15,7 +15,7 @@ from autoprune_lab.pruner_file import text
 from search.config.errors import ConfigError
 from search.config.goal import COSTS, OWN_SCORE, SCORES
 from search.config.paths import select
-from search.results.folder import FINISHED, load_study, read_config, read_json
+from search.results.folder import FINISHED, load_optuna_study, read_config, read_json
 from search.results.importance import importance
 from search.results.paired_answers import TUNED_ARM, UNPRUNED
 from search.results.study_result import PATCHES, REPORT, StudyResult, read_table
@@ -48,7 +48,7 @@ class Source:
         if has_tables and not (folder / JOURNAL).is_file():
             return cls(folder)
         try:
-            return cls(folder, load_study(folder))
+            return cls(folder, load_optuna_study(folder))
         except (ConfigError, OSError):  # its journal was not kept, or the folder may only be read
             if not has_tables:
                 raise

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import logging
 import signal
 import sqlite3
 import subprocess
@@ -39,6 +40,33 @@ def test_help_is_quick():
         "sys.exit(any(name in sys.modules for name in ('torch', 'optuna', 'mlflow', 'hydra', 'pandas')))"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+LOUD = {"": 2, "-q": 1, "--quiet": 1, "-v": 3, "--verbose": 3, "-v -q": 2}
+
+
+@pytest.mark.parametrize("words", LOUD)
+@pytest.mark.parametrize("line", ["{} export x", "export x {}"], ids=["before", "behind"])
+def test_every_command_is_as_loud_as_it_is_told(words, line, monkeypatch, capsys):
+    def speak(given):
+        for level in (logging.WARNING, logging.INFO, logging.DEBUG):
+            logging.getLogger("search.commands.export").log(level, "said at %s", level)
+        return 0
+
+    monkeypatch.setattr(export, "run", speak)
+    assert main(line.format(words).split()) == 0
+    told = [text.partition(" said at ")[2] for text in capsys.readouterr().err.splitlines()]
+    assert told == ["30", "20", "10"][: LOUD[words]]
+    assert not logging.getLogger("search").handlers  # for whoever comes next it is as before
+    assert logging.getLogger("search").level == logging.NOTSET
+
+
+@pytest.mark.parametrize("verb", commands.find())
+def test_help_tells_how_loud(verb, capsys):
+    assert main([verb, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "--quiet" in shown
+    assert "--verbose" in shown
 
 
 def test_the_version_is_told(capsys):

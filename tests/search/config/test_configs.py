@@ -5,7 +5,8 @@ import inspect
 import pytest
 from hydra.utils import get_object, instantiate
 
-from search.config.compose import compose, conf_dir, options_of
+from search.config.catalogue import conf_dir, options_of
+from search.config.compose import compose
 from search.config.errors import ConfigError
 from search.config.experiment import Experiment
 from search.config.instantiate import build, build_pruner, check_targets

@@ -2,7 +2,7 @@
 
 import pytest
 
-from search.config.compose import options_of
+from search.config.catalogue import options_of
 from search.config.experiment import Experiment
 
 

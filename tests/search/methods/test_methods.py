@@ -14,7 +14,8 @@ from autoprune_lab.schedule.flops import flops_ratio
 from autoprune_lab.schedule.geometry import Geometry
 from autoprune_lab.schedule.mean_budget import MeanBudget
 from policies.fixed import FixedPolicy
-from search.config.compose import compose, conf_dir
+from search.config.catalogue import conf_dir
+from search.config.compose import compose
 from search.config.experiment import Experiment
 from search.study.model_evaluator import open_evaluator
 

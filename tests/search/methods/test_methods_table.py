@@ -8,7 +8,8 @@ from fake_evaluator import SMALL, refused
 from autoprune_lab.schedule.flops import flops_ratio, macs_3ndm, mean_tokens_leaving, prefill_flops, unpruned_flops
 from autoprune_lab.schedule.geometry import Geometry
 from search.cli import main
-from search.config.compose import compose, options_of
+from search.config.catalogue import options_of
+from search.config.compose import compose
 from search.methods.arms import method_arms, paper_ratio
 from search.study import model_evaluator
 

@@ -251,6 +251,26 @@ def test_a_study_without_a_report_is_compared_on_the_tune_split_and_that_is_said
         (place / name).write_text((runs / "alone" / name).read_text())
     OmegaConf.save({"seed": 0}, place / "config.yaml")
     assert main(["compare", str(runs / "alone"), str(place)]) == 0
-    assert "no report split: bare" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "not measured on the report split: bare" in shown
+    on_report = shown.partition("report split\n")[2].partition("not measured")[0]
+    assert "alone" in on_report  # the others are compared there all the same
+    assert "bare" not in on_report
     assert main(["compare", str(place), "--split", "report"]) == 2
     assert "bare was not measured on the report split" in capsys.readouterr().err
+
+
+def test_what_is_no_study_is_left_out_and_named_in_a_line(runs, here, capsys):
+    (here / "cache").mkdir()
+    (here / "mlflow.db").touch()
+    assert main(["compare", "cache", str(runs / "alone"), "mlflow.db", "--split", "tune"]) == 0
+    shown = capsys.readouterr()
+    assert shown.err == "autoprune: no finished study, left out: cache, mlflow.db\n"
+    assert "alone" in shown.out
+    assert (here / "fronts.png").is_file()
+    for words, told in (
+        (["cache", "mlflow.db"], "cache is not"),
+        (["runs/typo", str(runs / "alone")], "runs/typo is not"),
+    ):
+        assert main(["compare", *words]) == 2
+        assert f"{told} the folder of a finished study" in capsys.readouterr().err

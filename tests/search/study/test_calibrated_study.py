@@ -22,7 +22,7 @@ from search.config.compose import compose
 from search.config.experiment import Experiment
 from search.config.identity import difference, made_of
 from search.config.schema import CalibrationSettings
-from search.results.folder import load_study
+from search.results.folder import load_optuna_study
 from search.results.study_result import StudyResult
 from search.study import calibration
 from search.study.calibrator import NUMBERS
@@ -100,7 +100,7 @@ def test_a_study_calibrates_once_and_every_trial_holds_the_numbers(here, words, 
     said = capsys.readouterr().err
     assert "calibrating: 24 samples along 4 curves" in said
     assert "NeededDepth calibrated at layer 1 on 16 samples; on 8 others: Spearman" in said
-    kept = [node for key, node in load_study(here / "runs/own").user_attrs.items() if key.startswith(NUMBERS)]
+    kept = [node for key, node in load_optuna_study(here / "runs/own").user_attrs.items() if key.startswith(NUMBERS)]
     ran = [node["complexity"] for node in StudyResult.read(here / "runs/own").pruners.values()]
     assert ran == kept * 2
     assert (kept[0]["layer"], len(kept[0]["weights"])) == (1, 2)

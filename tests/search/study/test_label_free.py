@@ -153,8 +153,12 @@ def test_the_report_scores_with_labels_and_says_what_trials_were_chosen_by(here,
     others = [("unpruned", 1.0), ("fixed", 0.5), ("layerwise", 0.5)]
     assert both[0].loc[others].tolist() == both[1].loc[others].tolist()  # labels, as ever
     capsys.readouterr()
-    assert main(["compare", "runs/free", "runs/labelled"]) == 2
+    assert main(["compare", "runs/free", "runs/labelled", "--split", "tune"]) == 2
     assert "different scores" in capsys.readouterr().err
+    assert main(["compare", "runs/free", "runs/labelled"]) == 0
+    shown = capsys.readouterr()
+    assert "different scores (labelled by task, free by kl): only the report split is compared" in shown.err
+    assert "tune split" not in shown.out
 
 
 def test_where_nobody_has_labels_the_report_scores_by_agreement(here, checkpoint, monkeypatch, capsys):

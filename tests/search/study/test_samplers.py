@@ -7,7 +7,7 @@ import pytest
 from fake_evaluator import FakeEvaluator, run, settings
 from optuna.trial import TrialState
 
-from search.config.compose import options_of
+from search.config.catalogue import options_of
 from search.config.errors import ConfigError
 from search.study import samplers
 from search.study.front import from_study

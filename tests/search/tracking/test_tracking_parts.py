@@ -28,7 +28,7 @@ from sqlalchemy.engine import Engine
 
 from search.config.errors import ConfigError
 from search.results import provenance
-from search.results.folder import load_study
+from search.results.folder import load_optuna_study
 from search.results.study_result import write_config
 from search.study import loop
 from search.study.archive import put_aside
@@ -253,8 +253,8 @@ def test_sync_finds_the_study_of_a_folder_put_aside(tmp_path):
     put_aside(place)
     loop.open_study(place, given.made_of()).set_user_attr("which", "second")
     write_config(given.settings)
-    assert load_study(tmp_path / "s.old-1").user_attrs["which"] == "first"
-    assert load_study(tmp_path / "s").user_attrs["which"] == "second"
+    assert load_optuna_study(tmp_path / "s.old-1").user_attrs["which"] == "first"
+    assert load_optuna_study(tmp_path / "s").user_attrs["which"] == "second"
 
 
 def make_and_die(database, n):
