@@ -52,7 +52,7 @@ def export(result: "StudyResult", pick: Pick, out: Path) -> str:
     """
     from autoprune_lab.pruner_file import text
 
-    number = check(result, pick)
+    number = _exportable(result, pick)
     said = about(result, number)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(f"# {said}\n{text(result.pruners[number])}", encoding="utf-8")
@@ -68,11 +68,11 @@ def export_all(result: "StudyResult", out: Path) -> list[str]:
         raise ConfigError(f"the front of {result.name} is empty: {result.front.left_out}; there is nothing to export")
     picks = {label: Pick(label) for label in result.front.labels}
     for pick in picks.values():
-        check(result, pick)
+        _exportable(result, pick)
     return [f"{out / f'trial-{n}.yaml'}  {export(result, pick, out / f'trial-{n}.yaml')}" for n, pick in picks.items()]
 
 
-def check(result: "StudyResult", pick: Pick) -> int:
+def _exportable(result: "StudyResult", pick: Pick) -> int:
     """The trial's number. Raises ConfigError, naming the trials that there are, where it cannot be exported."""
     number = pick.trial(result)
     if number not in result.pruners:

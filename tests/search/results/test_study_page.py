@@ -6,6 +6,7 @@ import re
 import shutil
 import threading
 from http.client import HTTPConnection
+from socketserver import BaseServer
 from types import SimpleNamespace
 
 import pytest
@@ -225,6 +226,22 @@ def test_several_studies_are_written_to_one_page(study, here, capsys):
     refused(["show", "runs/cache"], ["runs/cache holds no study"], capsys, here)
     refused(["show", "tow"], ["there is no study 'tow'", "did you mean two"], capsys, here)
     refused(["show", "one", "--out", "runs"], ["--out runs is a folder"], capsys, here)
+
+
+def test_ctrl_c_is_how_serving_ends(study, here, monkeypatch, capsys):
+    def serve(server):  # in a thread of its own, so that somebody can ask
+        thread = threading.Thread(target=BaseServer.serve_forever, args=(server, 0.01))
+        thread.start()
+        try:
+            assert asked(server, "/data.json")[0] == 200
+            raise KeyboardInterrupt
+        finally:
+            server.shutdown()
+            thread.join()
+
+    monkeypatch.setattr(PageServer, "serve_forever", serve)
+    assert main(["show", str(study.folder), "--no-browser", "--port", "0"]) == 0
+    assert re.match(r"fixed: http://127\.0\.0\.1:\d+/ \(Ctrl-C ends it\)", capsys.readouterr().out)
 
 
 def test_a_study_that_was_zipped_and_moved_is_whole(study, data, here, capsys):

@@ -9,12 +9,14 @@ from types import SimpleNamespace
 import optuna
 import pytest
 from fake_evaluator import FakeEvaluator, objective
+from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 from mlflow_places import black_hole, composed, held, open_study, ran, refusing
 from optuna.trial import TrialState
 
 from search.cli import main
 from search.config.errors import ConfigError
 from search.results import study_result
+from search.results.folder import load_study
 from search.study import loop
 from search.study.front import from_study
 from search.study.storage import StudyStorage
@@ -138,13 +140,15 @@ def test_what_is_moved_together_goes_on_together(tmp_path):
     study = ran(composed(before, f"sqlite:///{before}/m.db", 3))
     whole = held(f"sqlite:///{before}/m.db", study)
     before.rename(after)
+    _artifact_repos_cache.clear()  # of this process: another one would begin without
     assert main(["sync", str(after / "s")]) == 0
-    uri = f"sqlite:///{after}/m.db"
+    uri, study = f"sqlite:///{after}/m.db", load_study(after / "s")
     found = complete(uri, study)
     assert found.parent.info.run_id == whole.parent.info.run_id
     assert found.files == whole.files
     place = found.client.download_artifacts(found.parent.info.run_id, "front.csv")
-    assert Path(place) == after / "m-artifacts" / found.parent.info.run_id / "artifacts" / "front.csv"
+    assert found.parent.info.artifact_uri.startswith(after.as_uri())
+    assert Path(place).read_bytes() == (after / "s" / "front.csv").read_bytes()
     study = ran(composed(after, uri, 4))
     assert complete(uri, study).numbers == [0, 1, 2, 3]
     assert not before.exists()
