@@ -126,5 +126,4 @@ def test_the_docs_tell_each_configuration_s_checkpoint(name):
     root = Path(__file__).parents[2]
     rows = re.findall(r"^\| (`.*?) \| (`.*?) \|", (root / "docs" / "real-models.md").read_text(), re.MULTILINE)
     assert any(f"`{name}`" in names and f"`{HUB[name]}`" in ids for names, ids in rows)
-    assert f"`{name}`" in (root / "README.md").read_text()
     assert f"hf download {HUB[name]}\n" in (conf_dir() / "model" / f"{name}.yaml").read_text()

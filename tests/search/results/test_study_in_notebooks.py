@@ -43,7 +43,8 @@ def test_it_is_shown_short_with_what_the_report_split_says(runs):
 def test_it_is_drawn_on_both_splits(runs):
     figure = load_study(runs / "wide").plot()
     titles = [axes.get_title().splitlines()[0] for axes in figure.axes]
-    assert titles == ["wide, tune split", "wide, report split, 95 % intervals"]
+    named = "wide, embedded:shapes-s0, shapes"
+    assert titles == [f"{named}, tune split", f"{named}, report split, 95 % intervals"]
     assert figure._repr_png_()[:4] == b"\x89PNG"
 
 
