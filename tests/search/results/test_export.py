@@ -11,6 +11,7 @@ from autoprune_lab.pruner import Pruner
 from search.cli import main
 from search.config.errors import ConfigError
 from search.results.export import Pick
+from search.results.study_result import StudyResult
 
 
 @pytest.fixture(scope="module")
@@ -120,5 +121,5 @@ def test_what_is_no_pruner_is_not_exported(study, here, monkeypatch, capsys):
         (3, "got 3, expected a Pruner"),
         ({"_target_": "policies.fixed.FixedPolicy"}, "expected a Pruner"),
     ):
-        monkeypatch.setattr(type(study), "pruners", {number: node})
+        monkeypatch.setattr(StudyResult, "pruners", {number: node})
         refused(["export", str(study.folder), "--pick", str(number)], [f"trial {number}: ", said], capsys, here)
