@@ -131,7 +131,7 @@ def test_mistakes_are_told_before_anything_runs(words, parts, here, ran, capsys)
 
 def test_what_could_not_be_compared_is_not_begun(ran):
     unlike = [Experiment.compose([f"search.cost={cost}"]) for cost in ("flops_ratio", "kv_bytes")]
-    with pytest.raises(ConfigError, match="search.cost=flops_ratio,kv_bytes: .* a sweep for each"):
+    with pytest.raises(ConfigError, match=r"search.cost=flops_ratio,kv_bytes: .* a sweep for each"):
         sweep._check(unlike)
     assert ran == {"checked": [], "run": []}
 
