@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from fake_evaluator import finished
 
 import autoprune_lab as ap
 from policies.fixed import FixedPolicy
@@ -89,7 +90,9 @@ def test_what_users_read_goes_through_the_door(file):
 
 @pytest.mark.parametrize("code", BLOCKS)
 def test_a_block_of_python_in_the_docs_runs_as_it_stands(code, here, vlm, question):
-    """`model`, `inputs` and `image` are the reader's own; so is the pruner file of a study."""
+    """`model`, `inputs` and `image` are the reader's own; so are studies, and the pruner file of one."""
+    for place in map(Path, re.findall(r'(?:load_study|compare)\("(.*?)"\)', code)):
+        finished(place.parent, place.name, "policy=fixed", "report.ratios=[0.5]")
     for file in map(Path, re.findall(r'load\("(.*?\.yaml)"\)', code)):
         file.parent.mkdir(parents=True, exist_ok=True)
         ap.Pruner(FixedPolicy(), ap.Budget(flops_ratio=0.35)).save(file)

@@ -50,7 +50,7 @@ def run(given: argparse.Namespace) -> int:
     from search.results.study_result import StudyResult
 
     studies = [StudyResult.read(folder) for folder in folders]
-    splits = _splits(studies, given.split)
+    splits = splits_of(studies, given.split)
     print(text(studies, given.at, splits))
     overlay(contenders(studies), splits, given.out)
     print(f"picture  {given.out}")
@@ -70,7 +70,7 @@ def _studies(places: list[Path]) -> list[Path]:
     return found
 
 
-def _splits(studies: "list[StudyResult]", asked: str) -> list[bool]:
+def splits_of(studies: "list[StudyResult]", asked: str) -> list[bool]:
     """Which splits can be compared of those that were asked for. ConfigError where none can."""
     from search.config.errors import ConfigError
 

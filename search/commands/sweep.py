@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search.command_line import INTERRUPTED
-from search.commands.compare import add_ratios
+from search.commands.compare import add_ratios, splits_of
 from search.config import arguments
 
 if TYPE_CHECKING:
@@ -92,9 +92,16 @@ def _experiment(given: argparse.Namespace, point: "Point") -> "Experiment | None
 
 
 def _check(experiments: "Sequence[Experiment | None]") -> None:
-    """Raise what any of the studies would raise before its model is loaded; what it notes is noted when it runs."""
-    from search import pipeline
+    """Raise what any of the studies would raise before its model is loaded, or what would leave them incomparable.
 
+    What one notes is noted when it runs.
+    """
+    from search import pipeline
+    from search.config.errors import ConfigError
+
+    costs = dict.fromkeys(experiment.typed.search.cost for experiment in experiments if experiment is not None)
+    if len(costs) > 1:
+        raise ConfigError(f"search.cost={','.join(costs)}: fronts of unlike costs cannot be compared: a sweep for each")
     with redirect_stderr(StringIO()):
         for experiment in experiments:
             if experiment is not None:
@@ -121,7 +128,7 @@ def _compare(studies: "Sequence[StudyResult]", ratios: "Sequence[float]", place:
     from search.results.pictures import overlay
     from search.results.seeds import contenders
 
-    splits, picture = [False, True], place / "fronts.png"
+    splits, picture = splits_of(list(studies), "both"), place / "fronts.png"
     print(f"\n{text(studies, ratios, splits)}")
     write_summary(studies, ratios, splits, place / "summary")
     overlay(contenders(studies), splits, picture)

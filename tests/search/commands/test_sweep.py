@@ -6,7 +6,9 @@ from fake_evaluator import finish, refused
 
 from search import pipeline
 from search.cli import main
+from search.commands import sweep
 from search.config.errors import ConfigError
+from search.config.experiment import Experiment
 from search.config.overrides import values_of
 from search.config.sweep import place_of, points
 
@@ -125,6 +127,13 @@ def test_cfg_shows_every_study_and_runs_none(here, ran, capsys):
 def test_mistakes_are_told_before_anything_runs(words, parts, here, ran, capsys):
     refused(["sweep", *words], parts, capsys, here)
     assert ran["run"] == []
+
+
+def test_what_could_not_be_compared_is_not_begun(ran):
+    unlike = [Experiment.compose([f"search.cost={cost}"]) for cost in ("flops_ratio", "kv_bytes")]
+    with pytest.raises(ConfigError, match=r"search.cost=flops_ratio,kv_bytes: .* a sweep for each"):
+        sweep._check(unlike)
+    assert ran == {"checked": [], "run": []}
 
 
 def test_a_study_s_folder_is_no_sweep_s(here, ran, capsys):

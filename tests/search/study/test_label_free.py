@@ -157,7 +157,7 @@ def test_the_report_scores_with_labels_and_says_what_trials_were_chosen_by(here,
     assert "different scores" in capsys.readouterr().err
     assert main(["compare", "runs/free", "runs/labelled"]) == 0
     shown = capsys.readouterr()
-    assert "different scores (labelled by task, free by kl): only the report split is compared" in shown.err
+    assert "different scores (free by kl, labelled by task): only the report split is compared" in shown.err
     assert "tune split" not in shown.out
 
 
