@@ -60,15 +60,16 @@ def evaluate(
     answers, sooner. `judge` scores an answer of the sample at a place instead of the task: then no label is read, and
     rows have none.
 
-    Where the task is a closed loop, its episodes are played (`episodes.played_out`), one row an episode. Raises TaskError
+    Where the task is a closed loop, its episodes are played (`episodes.played_out`), one row an episode. TaskError
     where that is asked for with `complexities` or `judge`, which are about samples that are known before.
     """
     begun = [prepared.task.episode(sample) for sample in prepared.samples]
     if episodes := [episode for episode in begun if episode is not None]:
         if len(episodes) < len(begun) or complexities is not None or judge is not None:
-            name = prepared.task.name
-            raise TaskError(f"task {name} is a closed loop: what it shows is not known before, so only its own score "
-                            "can be measured, by a pruner that reads the samples itself, and in a task of its own")  # fmt: skip
+            raise TaskError(
+                f"task {prepared.task.name} is a closed loop: what it shows is not known before, so it can be measured "
+                "by its own score alone, with a pruner that reads the samples itself, and as a task of its own"
+            )
         return _play(vlm, prepared, episodes, pruner, progress, after_block)
 
     def answered(batch: Batch) -> list[Record]:

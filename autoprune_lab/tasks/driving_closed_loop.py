@@ -17,7 +17,7 @@ from autoprune_lab.testbed.driving.render import IMAGE_SIZE, VIEWS, draw
 from autoprune_lab.testbed.driving.scene import KINDS
 from autoprune_lab.testbed.driving.wording import N_WAYPOINTS, answer, parse, question
 from autoprune_lab.testbed.driving_loop.pilot import Moment, pilot
-from autoprune_lab.testbed.driving_loop.trip import Start, Trip, make_start
+from autoprune_lab.testbed.driving_loop.trip import MOST_SECONDS, Start, Trip, make_start
 
 # First entry of every seed; the open loop has 5 and 6, training single-number seeds.
 SPLITS = {"tune": 7, "report": 8}
@@ -29,17 +29,21 @@ NOTHING = Drive(0.0, 0.0, "", ran_red=False, left_road=False, short_ttc=False, c
 class DrivingClosedLoopTask(Task):
     """`per_kind` drives of each of six kinds of scene, from different seeds than those of the open loop.
 
-    A sample is what a drive begins with; its answer is the expert's plan there. A drive's score is its driving score.
+    A sample is what a drive begins with; its answer is the expert's plan there. A drive's score is its driving score;
+    it fails where it has not arrived after `seconds`.
     """
 
     split: str = "tune"
     per_kind: int = 20
+    seconds: float = MOST_SECONDS
 
     name = "driving_closed_loop"
     max_new_tokens = 2 + 2 * N_WAYPOINTS  # the action, the coordinates, the end token
 
     def __post_init__(self) -> None:
         check_choice(self.split, SPLITS, self.per_kind)
+        if not self.seconds >= STEP:
+            raise ValueError(f"task.seconds {self.seconds} must be at least {STEP}, the time of one decision")
 
     def samples(self) -> tuple[Sample, ...]:
         """Kind by kind, `per_kind` each; sample i is the same whatever `per_kind`."""
@@ -47,7 +51,7 @@ class DrivingClosedLoopTask(Task):
 
     def episode(self, sample: Sample) -> "DrivingEpisode":
         """The drive that begins so."""
-        return DrivingEpisode(sample.id)
+        return DrivingEpisode(sample.id, self.seconds)
 
     def score(self, prediction: str, sample: Sample) -> float:
         """The driving score of an outcome; 0 for what is none."""
@@ -68,12 +72,13 @@ class DrivingEpisode(Episode):
     """One drive; `name` is SPLIT-KIND-NUMBER."""
 
     name: str
+    seconds: float = MOST_SECONDS
     unreadable: list[bool] = field(default_factory=list)
 
     @cached_property
     def trip(self) -> Trip:
         """The drive under way."""
-        return Trip.begin(_start(self.name))
+        return Trip.begin(_start(self.name), self.seconds)
 
     def look(self) -> Sample | None:
         """What the three cameras see now, in the wording of the drive; None at its end."""
@@ -88,6 +93,15 @@ class DrivingEpisode(Episode):
     def outcome(self) -> str:
         """A `Drive` as text."""
         return replace(self.trip.outcome(), unreadable=float(np.mean(self.unreadable))).told()
+
+
+def drive_by_expert(name: str) -> Drive:
+    """What the expert makes of a drive, its plans worded and read as a model's are."""
+    episode = DrivingEpisode(name)
+    while not episode.trip.is_over:
+        plan = pilot(episode.trip.moment)
+        episode.act(answer(plan.action, plan.waypoints))
+    return episode.trip.outcome()
 
 
 @lru_cache(KEPT)

@@ -9,7 +9,7 @@ COURSE = replace(
     course.COURSE,
     world="driving_loop",
     vision_steps=0,
-    steps=400,
+    steps=260,
     batch=12,
     make_lesson=make_lesson,
     start="embedded:driving-s0",

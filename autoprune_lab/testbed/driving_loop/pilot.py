@@ -132,8 +132,8 @@ def _course(moment: Moment, rule: Judgement) -> Course:
     target = scene.free_side * LANE if scene.kind == "blocked" and rule.stop is None else 0.0
     if rule.change:
         back = max(scene.agents[0].ahead - (SIZES["barrier"][0] + EGO[0]) / 2 - 0.5, CLEARANCE)
-    base = lane(scene.curvature)
-    return Course(lambda s: base(s) + (0.0, target), 0.0, moment.left - target, moment.heading, back, limit_of(scene))
+    base, across = lane(scene.curvature), np.array([0.0, target])
+    return Course(lambda s: base(s) + across, 0.0, moment.left - target, moment.heading, back, limit_of(scene))
 
 
 def _points(course: Course, distance: Float[ndarray, "n"]) -> Float[ndarray, "n 2"]:

@@ -37,6 +37,7 @@ class Trip:
 
     moment: Moment
     change: float
+    most_seconds: float = MOST_SECONDS
     seconds: float = 0.0
     goal: float = 0.0  # metres ahead; of a turn: behind its end
     whole: float = 0.0  # metres from start to goal
@@ -47,16 +48,16 @@ class Trip:
     log: list[tuple[float, float, bool]] = field(default_factory=list)
 
     @classmethod
-    def begin(cls, start: Start) -> "Trip":
+    def begin(cls, start: Start, most_seconds: float = MOST_SECONDS) -> "Trip":
         """At its first decision."""
-        trip = cls(start.moment, start.change, goal=_goal(start.moment))
+        trip = cls(start.moment, start.change, most_seconds, goal=_goal(start.moment))
         trip.whole = trip.least = trip._remaining()
         return trip
 
     @property
     def is_over(self) -> bool:
         """Arrived, in a collision, off the road, or out of time."""
-        return bool(self.hit) or self.left_road or self.least <= 0 or self.seconds >= MOST_SECONDS
+        return bool(self.hit) or self.left_road or self.least <= 0 or self.seconds > self.most_seconds - DT / 2
 
     def follow(self, waypoints: Float[ndarray, "6 2"]) -> None:
         """Half a second of driving along a plan, which is in the frame of the car as it stands now."""
@@ -69,7 +70,7 @@ class Trip:
             mean = (self.moment.speed + speed) / 2
             turn = mean * bend * DT
             along = pose[2] + turn / 2
-            pose = pose + (mean * DT * np.cos(along), mean * DT * np.sin(along), turn)
+            pose = pose + np.array([mean * DT * np.cos(along), mean * DT * np.sin(along), turn])
             turned += turn
             self._move(mean * DT, turn, speed)
             if self.is_over:
@@ -94,7 +95,7 @@ class Trip:
         was, scene = self.moment, self.moment.scene
         heading = was.heading + turn
         along = was.heading + turn / 2
-        x, y = metres * np.cos(along), was.left + metres * np.sin(along)
+        x, y = metres * float(np.cos(along)), was.left + metres * float(np.sin(along))
         self.seconds += DT
         if scene.light == "red":
             line = (scene.junction or 0.0) - 1 - EGO[0] / 2

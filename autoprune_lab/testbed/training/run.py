@@ -34,10 +34,10 @@ Terms = dict[str, torch.Tensor]
 
 
 def train(course: Course, out: Path, seed: int = 0, steps: int | None = None) -> None:
-    """Train from scratch, or from where the course starts, and save as a fp16 `save_pretrained` folder at `out`; goes on where it was interrupted.
+    """Train and save as a fp16 `save_pretrained` folder at `out`; goes on where it was interrupted.
 
-    `steps` of the second stage; None: the course's. A finished model at `out` stays as it is. Raises CheckpointError
-    where what lies there was made with other settings.
+    From scratch, or from where the course starts. `steps` of the second stage; None: the course's. A finished model at
+    `out` stays as it is. Raises CheckpointError where what lies there was made with other settings.
     """
     with together() as (rank, size):
         made_with = recipe(course, seed, steps or course.steps, size)
@@ -125,7 +125,9 @@ def train_whole(
     checkpoint: Checkpoint,
 ) -> None:
     """Stage 2: decoder from scratch on answers, guided by where to look; the guidance fades from two thirds on."""
-    optimiser = Optimiser([*_parts(model), (probes, 1.0, False)], course.rate * MUON_LR, course.rate * ADAM_LR, DECAY, steps)
+    optimiser = Optimiser(
+        [*_parts(model), (probes, 1.0, False)], course.rate * MUON_LR, course.rate * ADAM_LR, DECAY, steps
+    )
 
     def learn(step: int, reading: Reading, lessons: Any) -> Terms:
         guide = min(1.0, 3 * (1 - step / steps))
