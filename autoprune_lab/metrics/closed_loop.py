@@ -64,7 +64,7 @@ def figures(drives: Sequence[Drive]) -> dict[str, float]:
     """
     if not drives:
         raise ValueError("no drives to average")
-    columns = {
+    columns: dict[str, list[bool] | list[float]] = {
         "success_rate": [drive.succeeds for drive in drives],
         "driving_score": [drive.score for drive in drives],
         "route_completion": [drive.completion for drive in drives],
@@ -76,4 +76,4 @@ def figures(drives: Sequence[Drive]) -> dict[str, float]:
         "unreadable": [drive.unreadable for drive in drives],
         "seconds": [drive.seconds for drive in drives],
     }
-    return {name: float(np.mean(values)) for name, values in columns.items()}
+    return {name: float(np.mean(np.array(values, dtype=float))) for name, values in columns.items()}

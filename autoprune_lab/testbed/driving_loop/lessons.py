@@ -1,5 +1,6 @@
 """Training material of the closed loop: what a car meets on its way, also when it has strayed, and the way back."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from autoprune_lab.testbed.driving_loop.pilot import Moment, pilot, rule_of
 from autoprune_lab.testbed.driving_loop.trip import Trip, make_start
 
 OPEN = 0.25  # share of lessons that are the open loop's
+HARD = (0.1, 0.1, 0.2, 0.1, 0.2, 0.3)  # shares of KINDS among the last drives: those that go wrong most
 PER_DRIVE, STORE = 6, 48  # moments taken of each drive; how many wait, so that neighbours come apart
 STRAY, STRAY_ONCE, PACE_OFF = 0.03, 0.06, 0.2  # of a drive and of a plan, in radians; of a plan, share of its length
 FASTER = 3  # m/s by which the other situations behind the same pictures differ, at most
@@ -25,8 +27,13 @@ def make_lesson(rng: np.random.Generator) -> Lessons:
     """A scene of the open loop, or a moment of a drive, with QUESTIONS situations."""
     if rng.random() < OPEN:
         return lessons.make_lesson(rng)
+    return closed_lesson(rng)
+
+
+def closed_lesson(rng: np.random.Generator, shares: Sequence[float] | None = None) -> Lessons:
+    """A moment of a drive, with QUESTIONS situations; `shares` of the kinds, None: alike."""
     while len(_waiting) < STORE:
-        _waiting.extend(moments(rng))
+        _waiting.extend(moments(rng, shares))
     moment = _waiting.pop(int(rng.integers(len(_waiting))))
     pictures = draw(moment.scene, moment.left, moment.heading)
     labels = label(moment.scene, pictures, moment.left, moment.heading)
@@ -34,12 +41,17 @@ def make_lesson(rng: np.random.Generator) -> Lessons:
     return lesson_of(moment.scene, pictures, labels, asked, rng)
 
 
-def moments(rng: np.random.Generator) -> list[Moment]:
+def hard_lesson(rng: np.random.Generator) -> Lessons:
+    """For the last stage: drives alone, more of the kinds that go wrong most."""
+    return closed_lesson(rng, HARD)
+
+
+def moments(rng: np.random.Generator, shares: Sequence[float] | None = None) -> list[Moment]:
     """Some moments of a drive by an expert whose plans are followed badly.
 
     Source: arXiv 1703.09327 (noise in the expert's actions, so that its way back is seen).
     """
-    trip = Trip.begin(make_start(rng, KINDS[int(rng.integers(len(KINDS)))]))
+    trip = Trip.begin(make_start(rng, KINDS[int(rng.choice(len(KINDS), p=shares))]))
     bias, met = rng.normal(0, STRAY), list[Moment]()
     while not trip.is_over:
         met.append(trip.moment)

@@ -65,8 +65,8 @@ class Trip:
         self.log.append((before.speed, 0.0, _is_close(before)))
         line = np.vstack([np.zeros(2), waypoints])
         pose, turned = np.zeros(3), 0.0  # in the plan's frame
-        for _ in range(SUBSTEPS):
-            speed, bend = _controls(line, pose, self.moment.speed, len(line))
+        for i in range(SUBSTEPS):
+            speed, bend = _controls(line, pose, self.moment.speed, PACE * STEP - i * DT)
             mean = (self.moment.speed + speed) / 2
             turn = mean * bend * DT
             along = pose[2] + turn / 2
@@ -143,14 +143,13 @@ def _goal(moment: Moment) -> float:
     return after + (scene.junction or (scene.zebra if scene.kind == "crossing" else 0.0) or 0.0)
 
 
-def _controls(line: ndarray, pose: ndarray, speed: float, n: int) -> tuple[float, float]:
-    """Speed after DT, and the curvature to steer: pure pursuit of the plan, at the pace of its first second.
+def _controls(line: ndarray, pose: ndarray, speed: float, time: float) -> tuple[float, float]:
+    """Speed after DT, and the curvature to steer: pure pursuit of the plan, its waypoint PACE reached in `time`.
 
     Source: R. C. Coulter, CMU-RI-TR-92-01, eq. 2.2 (pure pursuit).
     """
     moves = np.hypot(*np.diff(line, axis=0).T)
     done = float(np.hypot(pose[0], pose[1]))
-    time = PACE * STEP
     wanted = 2 * (float(moves[:PACE].sum()) - done - speed * time) / time**2
     gas = float(np.clip(wanted, -HARDEST_BRAKE, HARDEST_GAS))
     after = max(0.0, speed + gas * DT)
