@@ -26,7 +26,7 @@ from scipy.stats import spearmanr
 from tqdm import tqdm
 
 from autoprune_lab.evaluation.evaluate import evaluate, read_complexities
-from autoprune_lab.evaluation.prompts import at_once, prepare
+from autoprune_lab.evaluation.prompts import PreparedTask, at_once, prepare
 from autoprune_lab.metrics.closed_loop import Drive, figures
 from autoprune_lab.models.checkpoint import VLM, load_model
 from autoprune_lab.models.generation import greedily
@@ -53,10 +53,11 @@ SHARES = (1.0, 2.0, 1.0)
 SHOWN = ("driving_score", "route_completion", "collision_rate", "red_lights", "off_road", "short_ttc", "comfort",
          "gflops_per_second")  # fmt: skip
 ENLARGED = 3  # of the GIF
+COLOURS = 64
 DARK = 0.25  # what is left of a dropped patch's brightness
 
 
-def arms(ratio: float, bits: np.ndarray, tune: Any) -> dict[str, Pruner]:
+def arms(ratio: float, bits: np.ndarray, tune: PreparedTask) -> dict[str, Pruner]:
     """The pruners that are compared; `bits` and `tune` calibrate the one that spends unevenly."""
     budget = Budget(flops_ratio=ratio)
     adaptive = Pruner(LogisticAdaptivePolicy(**LATE), MeanBudget(flops_ratio=ratio))
@@ -78,6 +79,12 @@ class Arm:
     name: str
     opened: dict[str, float]
     closed: Records
+
+
+def drive(vlm: VLM, opened: PreparedTask, closed: PreparedTask, name: str, pruner: Pruner | None) -> Arm:
+    """Plan the scenes, then drive."""
+    planned = opened.task.summary(evaluate(vlm, opened, pruner).rows)
+    return Arm(name, dict(planned), evaluate(vlm, closed, pruner, progress=True))
 
 
 def row(arm: Arm, unpruned: Arm) -> dict[str, Any]:
@@ -159,6 +166,7 @@ def write_gif(seen: list[Seen], file: Path) -> None:
         strip = np.concatenate([views[0], gap, views[1], gap, views[2]], axis=1).astype(np.uint8)
         image = Image.fromarray(strip)
         frames.append(image.resize((image.width * ENLARGED, image.height * ENLARGED), Image.Resampling.NEAREST))
+    frames = [frame.quantize(COLOURS) for frame in frames]
     frames[0].save(file, save_all=True, append_images=frames[1:], duration=round(1000 * STEP), loop=0, optimize=True)
 
 
@@ -201,40 +209,42 @@ def main() -> None:
     """Run all parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="embedded:driving-loop-s0")
-    parser.add_argument("--ratios", type=float, nargs="+", default=[0.35, 0.25])
-    parser.add_argument("--per-kind", type=int, default=20, help="drives of each kind")
-    parser.add_argument("--open-per-kind", type=int, default=50, help="samples of each kind in the open loop")
-    parser.add_argument("--film", default="report-turn-3", help="the drive that is shown")
+    parser.add_argument("--before", default="embedded:driving-s0", help="the model before it learned from drives")
+    parser.add_argument("--ratios", type=float, nargs="+", default=[0.35])
+    parser.add_argument("--per-kind", type=int, default=10, help="drives of each kind")
+    parser.add_argument("--open-per-kind", type=int, default=25, help="samples of each kind in the open loop")
+    parser.add_argument("--film", default="report-crossing-0", help="the drive that is shown")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--pictures", type=Path)
     args = parser.parse_args()
-    vlm, task = load_model(args.model), DrivingClosedLoopTask("report", args.per_kind)
-    opened, closed = (prepare(vlm, one, 60) for one in (DrivingTask("report", args.open_per_kind), task))
+    plans, task = DrivingTask("report", args.open_per_kind), DrivingClosedLoopTask("report", args.per_kind)
+    vlm = load_model(args.model)
+    opened, closed = (prepare(vlm, one, 60) for one in (plans, task))
     tune = prepare(vlm, DrivingClosedLoopTask("tune", 10), 60)
     bits = read_complexities(vlm, tune, Pruner(LogisticAdaptivePolicy(**LATE)))
     pruners: dict[str, Pruner | None] = {UNPRUNED: None}
     for ratio in args.ratios:
         pruners |= arms(ratio, bits, tune)
-    found: dict[str, Arm] = {}
-    rows: list[dict[str, Any]] = []
+    found, rows = dict[str, Arm](), list[dict[str, Any]]()
     for name, pruner in tqdm(pruners.items(), desc="arms"):
-        planned = opened.task.summary(evaluate(vlm, opened, pruner).rows)
-        found[name] = Arm(name, dict(planned), evaluate(vlm, closed, pruner, progress=True))
+        found[name] = drive(vlm, opened, closed, name, pruner)
         rows.append(row(found[name], found[UNPRUNED]))
         print(json.dumps(rows[-1]), flush=True)
+    older = load_model(args.before)
+    before = drive(older, prepare(older, plans, 60), prepare(older, task, 60), f"unpruned, {args.before}", None)
     pruned = rows[1:]
     ranks = spearmanr([line["l2_avg"] for line in pruned], [line["success"] for line in pruned]).statistic
     told = {"rank correlation of L2 and success, pruned arms": round(float(ranks), 2), "arms": len(pruned)}
     print(told)
-    tables = {"arms": rows, "expert": [expert_row(task)], "loops": [told]}
+    tables = {"arms": rows, "before": [row(before, found[UNPRUNED])], "expert": [expert_row(task)], "loops": [told]}
     if args.out:
         args.out.write_text(json.dumps({"model": args.model, "drives": len(closed.samples), **tables}, indent=1) + "\n")
     if args.pictures:
         args.pictures.mkdir(parents=True, exist_ok=True)
         draw_loops(rows, args.pictures / "driving-loops.png")
         shown = next(one for name, one in pruners.items() if one is not None and "adaptive" in name)
-        seen, drive = film(vlm, shown, args.film)
-        result = "arrives" if drive.succeeds else "fails"
+        seen, outcome = film(vlm, shown, args.film)
+        result = "arrives" if outcome.succeeds else "fails"
         draw_drive(seen, f"drive {args.film} {result}", args.pictures / "driving-episode.png")
         write_gif(seen, args.pictures / "driving-episode.gif")
 
