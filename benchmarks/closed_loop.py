@@ -10,8 +10,10 @@ embedded model.
 
 import argparse
 import json
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +83,27 @@ class Arm:
     closed: Records
 
 
-def drive(vlm: VLM, opened: PreparedTask, closed: PreparedTask, name: str, pruner: Pruner | None) -> Arm:
+@dataclass(frozen=True)
+class Run:
+    """A model in front of both loops, and a pruner."""
+
+    vlm: VLM
+    opened: PreparedTask
+    closed: PreparedTask
+    pruner: Pruner | None
+
+
+def measured(run: Run, name: str) -> Arm:
     """Plan the scenes, then drive."""
-    planned = opened.task.summary(evaluate(vlm, opened, pruner).rows)
-    return Arm(name, dict(planned), evaluate(vlm, closed, pruner, progress=True))
+    planned = run.opened.task.summary(evaluate(run.vlm, run.opened, run.pruner).rows)
+    return Arm(name, dict(planned), evaluate(run.vlm, run.closed, run.pruner))
+
+
+_RUNS: dict[str, Run] = {}  # what forked processes find
+
+
+def _measured(name: str) -> Arm:
+    return measured(_RUNS[name], name)
 
 
 def row(arm: Arm, unpruned: Arm) -> dict[str, Any]:
@@ -213,10 +232,12 @@ def main() -> None:
     parser.add_argument("--ratios", type=float, nargs="+", default=[0.35])
     parser.add_argument("--per-kind", type=int, default=10, help="drives of each kind")
     parser.add_argument("--open-per-kind", type=int, default=25, help="samples of each kind in the open loop")
+    parser.add_argument("--jobs", type=int, default=1, help="processes; 2 and more change the time, not the figures")
     parser.add_argument("--film", default="report-crossing-0", help="the drive that is shown")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--pictures", type=Path)
     args = parser.parse_args()
+    torch.set_num_threads(1)  # processes are forked, and each has a core
     plans, task = DrivingTask("report", args.open_per_kind), DrivingClosedLoopTask("report", args.per_kind)
     vlm = load_model(args.model)
     opened, closed = (prepare(vlm, one, 60) for one in (plans, task))
@@ -225,18 +246,22 @@ def main() -> None:
     pruners: dict[str, Pruner | None] = {UNPRUNED: None}
     for ratio in args.ratios:
         pruners |= arms(ratio, bits, tune)
+    runs = {name: Run(vlm, opened, closed, pruner) for name, pruner in pruners.items()}
+    older, before = load_model(args.before), f"unpruned, {args.before}"
+    runs[before] = Run(older, *(prepare(older, one, 60) for one in (plans, task)), None)
+    _RUNS.update(runs)
     found, rows = dict[str, Arm](), list[dict[str, Any]]()
-    for name, pruner in tqdm(pruners.items(), desc="arms"):
-        found[name] = drive(vlm, opened, closed, name, pruner)
-        rows.append(row(found[name], found[UNPRUNED]))
-        print(json.dumps(rows[-1]), flush=True)
-    older = load_model(args.before)
-    before = drive(older, prepare(older, plans, 60), prepare(older, task, 60), f"unpruned, {args.before}", None)
+    with ProcessPoolExecutor(args.jobs, mp_context=get_context("fork")) as pool:
+        for arm in tqdm(pool.map(_measured, runs), desc="arms", total=len(runs)):
+            found[arm.name] = arm
+            rows.append(row(arm, found[UNPRUNED]))
+            print(json.dumps(rows[-1]), flush=True)
+    rows, others = rows[:-1], rows[-1:]
     pruned = rows[1:]
     ranks = spearmanr([line["l2_avg"] for line in pruned], [line["success"] for line in pruned]).statistic
     told = {"rank correlation of L2 and success, pruned arms": round(float(ranks), 2), "arms": len(pruned)}
     print(told)
-    tables = {"arms": rows, "before": [row(before, found[UNPRUNED])], "expert": [expert_row(task)], "loops": [told]}
+    tables = {"arms": rows, "before": others, "expert": [expert_row(task)], "loops": [told]}
     if args.out:
         args.out.write_text(json.dumps({"model": args.model, "drives": len(closed.samples), **tables}, indent=1) + "\n")
     if args.pictures:
