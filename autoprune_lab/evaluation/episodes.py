@@ -1,6 +1,7 @@
 """Closed loops: many episodes go on together, one batch of them a step; one record an episode."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -10,7 +11,7 @@ from autoprune_lab.tasks.base import Episode, Sample
 
 WHOLE = ("n_vision", "n_text", "decoder_flops", "unpruned_flops", "scoring_flops", "macs", "unpruned_macs")
 REAL = ("mean_tokens", "mean_tokens_leaving")
-KNOWN = ("complexity", "confidence")  # or None
+KNOWN = ("complexity", "confidence")  # or None, in all decisions
 
 Played = tuple[str, list[Record]]
 """An episode's outcome, and a record of each decision, its `prediction` what was answered."""
@@ -47,19 +48,23 @@ def one_row(sample: Sample, outcome: str, score: float, decisions: Sequence[Reco
     """
     if not decisions:
         raise ValueError(f"episode {sample.id} was over before it began")
-    means = {name: float(np.mean([getattr(row, name) for row in decisions])) for name in (*WHOLE, *REAL)}
-    known = {name: [value for row in decisions if (value := getattr(row, name)) is not None] for name in KNOWN}
+    means: dict[str, Any] = {name: round(_mean(decisions, name)) for name in WHOLE}
+    means |= {name: _mean(decisions, name) for name in REAL}
+    means |= {name: None if getattr(decisions[0], name) is None else _mean(decisions, name) for name in KNOWN}
+    tokens = np.rint(np.mean([row.tokens for row in decisions], axis=0)).astype(int)
     return Record(
         id=sample.id,
         kind=sample.kind,
         prediction=outcome,
         answers=sample.answers,
         score=score,
-        tokens=tuple(np.rint(np.mean([row.tokens for row in decisions], axis=0)).astype(int).tolist()),
-        **{name: round(means[name]) for name in WHOLE},
-        **{name: means[name] for name in REAL},
-        **{name: float(np.mean(values)) if values else None for name, values in known.items()},
+        tokens=tuple(tokens.tolist()),
+        **means,
     )
+
+
+def _mean(decisions: Sequence[Record], name: str) -> float:
+    return float(np.mean([getattr(row, name) for row in decisions]))
 
 
 def _go_on(episodes: Sequence[Episode], place: int, live: dict[int, Sample]) -> None:
