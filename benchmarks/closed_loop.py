@@ -68,7 +68,6 @@ def arms(ratio: float, bits: np.ndarray, tune: PreparedTask) -> dict[str, Pruner
         "per view, sides 1 : front 2": Pruner(FixedPolicy(2), budget, partial(per_view, shares=SHARES)),
         "random, cut at layer 2": Pruner(FixedPolicy(2), budget, scorers.random),
         "layerwise (pdrop)": Pruner(LayerwisePolicy(), budget),
-        "logistic, every decision alike": Pruner(LogisticAdaptivePolicy(**LATE, gamma=0.0), budget),
         "logistic, adaptive in the mean": adaptive.calibrated(bits, tune.geometries),
     }
     return {f"{name}, {ratio}": pruner for name, pruner in found.items()}
