@@ -13,8 +13,9 @@ from torch import Tensor
 from autoprune_lab.decoder.attach import attached, needs_pixels
 from autoprune_lab.decoder.checks import refuse_nan
 from autoprune_lab.decoder.prefix import replayed
+from autoprune_lab.evaluation.episodes import one_row, played_out
 from autoprune_lab.evaluation.prefixes import Prefixes
-from autoprune_lab.evaluation.prompts import Batch, PreparedTask
+from autoprune_lab.evaluation.prompts import Batch, PreparedTask, at_once
 from autoprune_lab.evidence.calibration import Calibrated, CalibrationError
 from autoprune_lab.evidence.evidence import Evidence
 from autoprune_lab.models.checkpoint import VLM
@@ -24,6 +25,7 @@ from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.flops import macs_3ndm, mean_tokens_entering, mean_tokens_leaving, unpruned_flops
 from autoprune_lab.schedule.geometry import Geometry
 from autoprune_lab.statistics.records import Record, Records
+from autoprune_lab.tasks.base import Episode, Sample, TaskError
 from autoprune_lab.trace.sample import SampleTrace
 
 Judge = Callable[[str, int], float]
@@ -57,7 +59,18 @@ def evaluate(
     ends the evaluation. With `prefixes`, layers before the first cut are computed once for all pruners: the same
     answers, sooner. `judge` scores an answer of the sample at a place instead of the task: then no label is read, and
     rows have none.
+
+    Where the task is a closed loop, its episodes are played (`episodes.played_out`), one row an episode. TaskError
+    where that is asked for with `complexities` or `judge`, which are about samples that are known before.
     """
+    begun = [prepared.task.episode(sample) for sample in prepared.samples]
+    if episodes := [episode for episode in begun if episode is not None]:
+        if len(episodes) < len(begun) or complexities is not None or judge is not None:
+            raise TaskError(
+                f"task {prepared.task.name} is a closed loop: what it shows is not known before, so it can be measured "
+                "by its own score alone, with a pruner that reads the samples itself, and as a task of its own"
+            )
+        return _play(vlm, prepared, episodes, pruner, progress, after_block)
 
     def answered(batch: Batch) -> list[Record]:
         told = pruner if pruner is None or complexities is None else _told(pruner, complexities[list(batch.places)])
@@ -65,6 +78,37 @@ def evaluate(
         return [_record(prepared, place, answer, sure, trace, judge) for place, answer, sure, trace in found]
 
     return by_batch(prepared, answered, "answering", progress, after_block)
+
+
+def _play(
+    vlm: VLM,
+    prepared: PreparedTask,
+    episodes: Sequence[Episode],
+    pruner: Pruner | None,
+    progress: bool,
+    after_block: Callable[[Block], None] | None,
+) -> Records:
+    """The records of a closed loop; all episodes of a block go on together, as many at a time as a batch holds."""
+
+    def decided(samples: Sequence[Sample]) -> list[Record]:
+        now = at_once(vlm, prepared.task, samples)
+        found = enumerate(zip(*_answer(vlm, now, now.batches[0], pruner, None), strict=True))
+        return [row_of(now, i, trace, 0.0, answer, (), sure) for i, (answer, sure, trace) in found]
+
+    def of_block(batch: Batch) -> list[Record]:
+        played = played_out([episodes[place] for place in batch.places], decided, size, progress)
+        rows = []
+        for place, (outcome, decisions) in zip(batch.places, played, strict=True):
+            sample = prepared.samples[place]
+            rows.append(one_row(sample, outcome, prepared.task.score(outcome, sample), decisions))
+        return rows
+
+    size = max(len(batch.places) for batch in prepared.batches)
+    blocks: dict[int, list[int]] = {}
+    for batch in prepared.batches:
+        blocks.setdefault(batch.block, []).extend(batch.places)
+    whole = [replace(prepared.batches[0], places=tuple(places), block=block) for block, places in blocks.items()]
+    return by_batch(replace(prepared, batches=tuple(whole)), of_block, "playing", after_block=after_block)
 
 
 def by_batch(

@@ -135,6 +135,15 @@ def batch_of(vlm: VLM, samples: Sequence[Sample]) -> Batch:
     return Batch(tuple(range(len(samples))), maker, maker.tokenise, maker())
 
 
+def at_once(vlm: VLM, task: Task, samples: Sequence[Sample]) -> PreparedTask:
+    """These samples of a task as one batch in their order. Raises RefusedError as their processor does."""
+    maker = _Maker(vlm, VisionEncoder(vlm), tuple(samples))
+    tokenised, decoder = maker.tokenise(), geometry_of(plain(vlm.model))
+    lengths = _lengths(tokenised, visual_token_ids(vlm.model.config))
+    batch = Batch(tuple(range(len(samples))), maker, maker.tokenise, maker.encode(tokenised))
+    return PreparedTask(task, tuple(samples), tuple(decoder.with_tokens(*pair) for pair in lengths), (batch,))
+
+
 def by_length(processor: Any, samples: Sequence[Sample], labels: Sequence[str], size: int) -> list[list[int]]:
     """Places of the samples in batches of one label and like lengths, at most `size` each; no picture is decoded.
 

@@ -15,7 +15,7 @@ from autoprune_lab.progress import progress
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.geometry import Geometry
 from autoprune_lab.statistics.records import LeftOut
-from autoprune_lab.tasks.base import Sample, Task
+from autoprune_lab.tasks.base import Episode, Sample, Task
 
 Places = tuple[int, ...]
 
@@ -146,6 +146,10 @@ class Part(Task):
     def score(self, prediction: str, sample: Sample) -> float:
         """As the task does."""
         return self.whole.score(prediction, sample)
+
+    def episode(self, sample: Sample) -> Episode | None:
+        """As the task does."""
+        return self.whole.episode(sample)
 
 
 @dataclass(eq=False)

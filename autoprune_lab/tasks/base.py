@@ -29,6 +29,22 @@ class Sample:
     videos: Sequence["Video"] = ()
 
 
+class Episode(ABC):
+    """A closed loop: what the model answers decides what it is shown next. All state of an episode lives in it."""
+
+    @abstractmethod
+    def look(self) -> Sample | None:
+        """What the model is shown now; None when the episode is over."""
+
+    @abstractmethod
+    def act(self, answer: str) -> None:
+        """The model's answer to what was shown."""
+
+    @abstractmethod
+    def outcome(self) -> str:
+        """What came of it, as text, which the task scores as it scores an answer."""
+
+
 def check_choice(split: str, splits: Collection[str], per_kind: int | None, may_be_all: bool = False) -> None:
     """Raise ValueError unless `split` is one of `splits` and `per_kind` counts samples, or is None where it may be."""
     if split not in splits:
@@ -53,6 +69,10 @@ class Task(ABC):
     @abstractmethod
     def score(self, prediction: str, sample: Sample) -> float:
         """How right the decoded text is, in [0, 1]."""
+
+    def episode(self, sample: Sample) -> Episode | None:
+        """In a closed loop: the episode that begins with the sample; None where a sample is answered once."""
+        return None
 
     def chance(self) -> Mapping[str, float]:
         """Score per kind of the best answer that ignores the picture; empty when unknown."""

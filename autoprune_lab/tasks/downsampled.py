@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
-from autoprune_lab.tasks.base import Sample, Task
+from autoprune_lab.tasks.base import Episode, Sample, Task, TaskError
 from autoprune_lab.tasks.pictures import sizes
 from autoprune_lab.tasks.videos import Video
 
@@ -78,6 +78,12 @@ class DownsampledTask(Task):
     def score(self, prediction: str, sample: Sample) -> float:
         """As the task does."""
         return self.task.score(prediction, sample)
+
+    def episode(self, sample: Sample) -> Episode | None:
+        """None. Raises TaskError for a closed loop: what its episodes show later would have its full size."""
+        if self.task.episode(replace(sample, images=())) is not None:
+            raise TaskError(f"task {self.name} is a closed loop, which cannot be shown with smaller pictures")
+        return None
 
     def chance(self) -> Mapping[str, float]:
         """The task's."""

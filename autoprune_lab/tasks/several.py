@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from autoprune_lab.tasks.base import Sample, Task, TaskError
+from autoprune_lab.tasks.base import Episode, Sample, Task, TaskError
 
 if TYPE_CHECKING:
     from autoprune_lab.statistics.records import Record
@@ -58,6 +58,11 @@ class SeveralTask(Task):
         """By the rules of the sample's benchmark."""
         name, own = self._own[sample.id]
         return self._parts[name].score(prediction, own)
+
+    def episode(self, sample: Sample) -> Episode | None:
+        """That of the sample's benchmark."""
+        name, own = self._own[sample.id]
+        return self._parts[name].episode(own)
 
     def chance(self) -> Mapping[str, float]:
         """Of the benchmarks in `finer`, that know it."""

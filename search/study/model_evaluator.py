@@ -46,6 +46,11 @@ class ModelEvaluator:
     judge: Judge | None = None
 
     @property
+    def closed_loop(self) -> bool:
+        """Do answers decide what is shown next? Then the samples are no more than how episodes begin."""
+        return self.prepared.task.episode(self.prepared.samples[0]) is not None
+
+    @property
     def geometries(self) -> Sequence[Geometry]:
         """Sizes of every prompt, in the task's order."""
         return self.prepared.geometries
@@ -67,7 +72,8 @@ class ModelEvaluator:
 
     def run(self, pruner: Pruner | None, after_block: Callable[[Block], None] | None = None) -> Records:
         """Answer every sample, pruned, or unpruned with None; see `evaluate`."""
-        told = self.known.get(self._key(pruner)) if self.tells and pruner and pruner.policy.adaptive else None
+        tells = self.tells and not self.closed_loop
+        told = self.known.get(self._key(pruner)) if tells and pruner and pruner.policy.adaptive else None
         return evaluate(self.vlm, self.prepared, pruner, self.progress, told, after_block, self.prefixes, self.judge)
 
     def figures(self, outcome: Outcome) -> Mapping[str, float]:

@@ -110,6 +110,8 @@ class Objective:
 
     def _answer(self, trial: optuna.Trial, pruner: Pruner, plan: Planned, over: float) -> Answered:
         key = plan.key(pruner)
+        if pruner.policy.adaptive and getattr(self.evaluator, "closed_loop", False):
+            key += repr((pruner.policy, pruner.budget))  # the plan is that of first decisions; later ones may differ
         if key in self.known:
             before = self.known[key]
             trial.set_user_attr("same_as", before.number)

@@ -15,6 +15,7 @@ from autoprune_lab.schedule.geometry import Geometry
 from autoprune_lab.statistics.records import Record
 from search.config.errors import ConfigError, close
 from search.config.experiment import Experiment
+from search.config.goal import OWN_SCORE
 from search.config.schema import BudgetSettings, Schema
 from search.study import samplers
 from search.study.calibrator import check_calibrated
@@ -59,6 +60,7 @@ def check_study(experiment: Experiment) -> Path:
     _ = experiment.baselines  # built here, as are the next, so that a mistake is told before a model is loaded
     samplers.check(experiment)
     _check_limits(experiment)
+    _check_score(experiment)
     _ = experiment.tracking
     for name, arm in experiment.arms.items():
         check_calibrated(arm, f"report.arms.{name}")
@@ -125,6 +127,13 @@ def _check_limits(experiment: Experiment) -> None:
         if name not in known:
             listed = f"its figures: {', '.join(known)}" if known else "it gives none"
             raise ConfigError(f"search.limits.{name}: the task has no such figure{close(name, known)}; {listed}")
+
+
+def _check_score(experiment: Experiment) -> None:
+    """Raise ConfigError for a score without labels in a closed loop, where the unpruned model is shown other things."""
+    task, score = experiment.task, experiment.goal.score
+    if score != OWN_SCORE and task.episode(task.samples()[0]) is not None:
+        raise ConfigError(f"search.score={score}: task {task.name} is a closed loop, scored by itself: leave it out")
 
 
 def _check_bounds(limit: BudgetSettings, geometries: list[Geometry], pruners: list[Pruner]) -> None:

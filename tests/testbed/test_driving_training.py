@@ -13,6 +13,7 @@ from autoprune_lab.tasks.base import Sample
 from autoprune_lab.testbed.build import build_processor, build_untrained
 from autoprune_lab.testbed.driving import losses
 from autoprune_lab.testbed.driving.course import COURSE, tally, terms
+from autoprune_lab.testbed.driving.expert import judge
 from autoprune_lab.testbed.driving.labels import N_PATCHES, label, looks
 from autoprune_lab.testbed.driving.layout import layout, vocabulary
 from autoprune_lab.testbed.driving.lessons import Lessons, make_lesson
@@ -94,7 +95,7 @@ def test_a_driver_looks_at_what_decides():
         if any(a.v_left for a in s.agents)
     )
     labels = label(crossing, draw(crossing))
-    first, second = looks(crossing, "straight", labels)
+    first, second = looks(crossing, "straight", labels, judge(crossing, "straight"))
     assert labels.ground[first, GROUND.index("zebra")].all()
     assert set(labels.owner[second]) == {0}
 
@@ -136,4 +137,4 @@ def test_the_course_runs_from_start_to_a_loadable_checkpoint(tmp_path):
     run.train(course, tmp_path, seed=1, steps=2)
     assert load_model(str(tmp_path)).model.config.text_config.hidden_size == 32
     assert 3 * load_model(str(tmp_path)).model.config.image_seq_length == N_PATCHES
-    assert world_names() == ["dense", "driving", "shapes"]
+    assert world_names() == ["dense", "driving", "driving_loop", "shapes"]

@@ -105,19 +105,24 @@ def drive(scene: Scene, situation: Situation) -> Plan:
     """
     rule = judge(scene, situation.command)
     path, limit = _path(scene, situation.command, rule)
-    n = round(HORIZON / STEP) * SUBSTEPS
-    dt = STEP / SUBSTEPS
-    s, v, driven = 0.0, float(situation.speed), []
-    for i in range(n):
-        v_next = max(0.0, v + dt * _acceleration(v, limit, *_ahead(rule, s, i * dt)))
-        s, v = s + dt * (v + v_next) / 2, v_next
-        driven.append(s)
-    distance = np.array(driven)
+    distance, v = travelled(rule, limit, float(situation.speed))
     points = path(distance)
     ahead = path(distance + 0.05) - points
     poses = np.column_stack([points, np.arctan2(ahead[:, 1], ahead[:, 0])])
     waypoints = points[SUBSTEPS - 1 :: SUBSTEPS]
-    return Plan(_action(situation, rule, v, float(poses[-1, 2]), float(waypoints[-1, 1])), waypoints, poses)
+    return Plan(action_of(situation, rule, v, float(poses[-1, 2]), float(waypoints[-1, 1])), waypoints, poses)
+
+
+def travelled(rule: Judgement, limit: float, v: float) -> tuple[Float[ndarray, "30"], float]:
+    """Metres driven at each instant of the simulation, from `v` m/s on, and the speed at its end."""
+    n = round(HORIZON / STEP) * SUBSTEPS
+    dt = STEP / SUBSTEPS
+    s, driven = 0.0, []
+    for i in range(n):
+        v_next = max(0.0, v + dt * _acceleration(v, limit, *_ahead(rule, s, i * dt)))
+        s, v = s + dt * (v + v_next) / 2, v_next
+        driven.append(s)
+    return np.array(driven), v
 
 
 def _ahead(rule: Judgement, s: float, time: float) -> tuple[float, float]:
@@ -141,15 +146,26 @@ def _path(scene: Scene, command: str, rule: Judgement) -> tuple[Path, float]:
         length = scene.agents[0].ahead - SIZES["barrier"][0] / 2 - EGO[0] / 2 - 0.5
         return _lane_change(rule.change * LANE, length), float(TOP_SPEED)
     if command != "straight" and scene.junction is not None:
-        radius = TURN_RADIUS[command]
-        hand = 1 if command == "left" else -1
-        target = scene.junction + (ARM * 0.75 if command == "left" else ARM * 0.25)
-        return _corner(target - radius, radius, hand), TURN_SPEED
-    limit = BEND_SPEED if abs(scene.curvature) > 0.008 else float(TOP_SPEED)
-    return _lane(scene.curvature), limit
+        return corner(scene, command)[0], TURN_SPEED
+    return lane(scene.curvature), limit_of(scene)
 
 
-def _lane(curvature: float) -> Path:
+def limit_of(scene: Scene) -> float:
+    """The speed limit of a lane."""
+    return BEND_SPEED if abs(scene.curvature) > 0.008 else float(TOP_SPEED)
+
+
+def corner(scene: Scene, command: str) -> tuple[Path, float, float]:
+    """The line of a turn into the scene's junction, how far along it the turn begins, and its radius."""
+    assert scene.junction is not None
+    radius = TURN_RADIUS[command]
+    hand = 1 if command == "left" else -1
+    start = scene.junction + (ARM * 0.75 if command == "left" else ARM * 0.25) - radius
+    return _corner(start, radius, hand), start, radius
+
+
+def lane(curvature: float) -> Path:
+    """The middle of the ego lane."""
     return lambda s: np.column_stack([s, curvature * s * s / 2])
 
 
@@ -171,7 +187,8 @@ def _corner(start: float, radius: float, hand: int) -> Path:
     return points
 
 
-def _action(situation: Situation, rule: Judgement, v: float, heading: float, y: float) -> str:
+def action_of(situation: Situation, rule: Judgement, v: float, heading: float, y: float) -> str:
+    """The meta-action of a plan that ends at speed `v` with this heading, its last waypoint `y` metres to the left."""
     turning = situation.command != "straight" and abs(heading) > 0.15
     if rule.change or turning:
         return "left" if y > 0 else "right"

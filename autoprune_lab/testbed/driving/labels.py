@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy import ndarray
 
-from autoprune_lab.testbed.driving.expert import judge, walker
-from autoprune_lab.testbed.driving.render import CLASSES, FINE, GRID, GROUND, PATCH, VIEWS, Picture, sight
+from autoprune_lab.testbed.driving.expert import Judgement, walker
+from autoprune_lab.testbed.driving.render import CLASSES, FINE, GRID, GROUND, PATCH, VIEWS, Picture, seen_from, sight
 from autoprune_lab.testbed.driving.scene import ARM, Scene
 
 N_PATCHES = len(VIEWS) * GRID * GRID
@@ -24,22 +24,23 @@ class Labels:
     side: ndarray  # P: distance left of the lane's middle / 5, at most 2 either way; NaN off the near ground
 
 
-def label(scene: Scene, pictures: tuple[Picture, ...]) -> Labels:
-    """Dense labels of one scene."""
+def label(scene: Scene, pictures: tuple[Picture, ...], left: float = 0.0, heading: float = 0.0) -> Labels:
+    """Dense labels of one scene, whose pictures were drawn from there."""
     n_things = len(scene.agents) + (scene.light is not None)
     owner = np.concatenate([_owner(picture.owner, n_things) for picture in pictures])
     of_thing = [_class_of(scene, i) for i in range(n_things)]
     places = np.zeros((n_things + 1, 2))
-    boxes = scene.boxes(0.0)
+    boxes = seen_from(scene.boxes(0.0), left, heading)
     places[: len(boxes)] = boxes[:, :2] / (10, 5)
     if scene.light is not None and scene.junction is not None:
-        places[len(boxes)] = ((scene.junction + ARM) / 10, 0)
+        signal = seen_from(np.array([[scene.junction + ARM, 0.0, 0.0, 0.0, 0.0]]), left, heading)
+        places[len(boxes)] = signal[0, :2] / (10, 5)
     grounds, sides = zip(*(_ground(p.ground, view) for view, p in zip(VIEWS, pictures, strict=True)), strict=True)
     classes = np.array([*of_thing, 0])[owner]
     return Labels(owner, classes, np.concatenate(grounds), places[owner], np.concatenate(sides))
 
 
-def looks(scene: Scene, command: str, labels: Labels) -> ndarray:
+def looks(scene: Scene, command: str, labels: Labels, rule: Judgement) -> ndarray:
     """Patches that decide the plan, (2, P): what lies ahead, then what the side views add; empty for nothing."""
     front = np.zeros(N_PATCHES, bool)
     front[GRID * GRID : 2 * GRID * GRID] = True
@@ -55,9 +56,9 @@ def looks(scene: Scene, command: str, labels: Labels) -> ndarray:
         first = zebra
     else:
         first = front & (labels.ground[:, GROUND.index("road")]) & (abs(np.nan_to_num(labels.side, nan=9)) < 0.3)
-    if scene.kind == "crossing" and judge(scene, command).stop is not None:
+    if scene.kind == "crossing" and rule.stop is not None:
         second = labels.owner == 0
-    elif scene.kind == "blocked" and judge(scene, command).stop is not None:
+    elif scene.kind == "blocked" and rule.stop is not None:
         second = labels.owner == 1
     elif command != "straight" and scene.light != "red" and walker(scene, command) is not None:
         second = labels.owner == scene.agents.index(walker(scene, command))

@@ -1,5 +1,6 @@
 """Training material: one scene's pictures with several situations packed behind them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,10 +8,10 @@ import torch
 from torch import Tensor
 
 from autoprune_lab.testbed.build import ASSISTANT, BOS, EOS, IMAGE, USER
-from autoprune_lab.testbed.driving.expert import ACTIONS, Situation, drive, judge, situations
+from autoprune_lab.testbed.driving.expert import ACTIONS, Judgement, Plan, Situation, drive, judge, situations
 from autoprune_lab.testbed.driving.labels import N_PATCHES, Labels, label, looks
 from autoprune_lab.testbed.driving.layout import vocabulary
-from autoprune_lab.testbed.driving.render import draw
+from autoprune_lab.testbed.driving.render import Picture, draw
 from autoprune_lab.testbed.driving.scene import KINDS, Scene, make_scene
 from autoprune_lab.testbed.driving.wording import LONG, SIDE, answer, question
 from autoprune_lab.testbed.training.reader import NONE
@@ -49,23 +50,38 @@ class Lessons:
 
 def make_lesson(rng: np.random.Generator) -> Lessons:
     """One scene with QUESTIONS situations, unbatched."""
-    kind = int(rng.integers(len(KINDS)))
-    scene = make_scene(rng, KINDS[kind])
+    scene = make_scene(rng, KINDS[int(rng.integers(len(KINDS)))])
     pictures = draw(scene)
-    labels = label(scene, pictures)
     options = situations(scene)
     chosen = [options[int(i)] for i in rng.integers(len(options), size=QUESTIONS)]
-    columns = [torch.stack(column) for column in zip(*(_segment(scene, s, labels, rng) for s in chosen), strict=True)]
+    asked = [Asked(s, drive(scene, s), judge(scene, s.command)) for s in chosen]
+    return lesson_of(scene, pictures, label(scene, pictures), asked, rng)
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A situation, the expert's plan, and the rule that it follows."""
+
+    situation: Situation
+    plan: Plan
+    rule: Judgement
+
+
+def lesson_of(
+    scene: Scene, pictures: tuple[Picture, ...], labels: Labels, asked: Sequence[Asked], rng: np.random.Generator
+) -> Lessons:
+    """One picture of each view with so many situations behind them, unbatched."""
+    columns = [torch.stack(column) for column in zip(*(_segment(scene, a, labels, rng) for a in asked), strict=True)]
     pixels = torch.from_numpy(np.stack([picture.image for picture in pictures])).permute(0, 3, 1, 2) / 127.5 - 1
     dense = (labels.classes, labels.ground.astype(np.float32), labels.place.astype(np.float32),
              labels.side.astype(np.float32))  # fmt: skip
     tokens, targets, *rest = columns
-    kinds = torch.full((QUESTIONS,), kind)
+    kinds = torch.full((len(asked),), KINDS.index(scene.kind))
     return Lessons(pixels.float(), tokens, targets, kinds, *rest, *map(torch.from_numpy, dense))
 
 
-def _segment(scene: Scene, situation: Situation, labels: Labels, rng: np.random.Generator) -> tuple[Tensor, ...]:
-    plan = drive(scene, situation)
+def _segment(scene: Scene, one: Asked, labels: Labels, rng: np.random.Generator) -> tuple[Tensor, ...]:
+    situation, plan, rule = one.situation, one.plan, one.rule
     asked, said = question(situation, rng).split(), answer(plan.action, plan.waypoints).split()
     ids = [_WORDS[word] for word in (*asked, ASSISTANT, *said, EOS)]
     tokens, targets, last = torch.zeros(LENGTH, dtype=torch.long), torch.full((LENGTH,), NONE), len(asked)
@@ -73,9 +89,8 @@ def _segment(scene: Scene, situation: Situation, labels: Labels, rng: np.random.
     targets[last : len(ids) - 1] = tokens[last + 1 : len(ids)]
     coordinates = slice(last + 2, len(ids) - 1)
     tokens[coordinates] = _slipped(rng, tokens[coordinates])
-    seen = torch.from_numpy(looks(scene, situation.command, labels)).float()
+    seen = torch.from_numpy(looks(scene, situation.command, labels, rule)).float()
     look = torch.cat([seen, (seen.sum(1, keepdim=True) == 0).float()], 1)
-    rule = judge(scene, situation.command)
     wait = 2 + (rule.change < 0) if rule.change else int(rule.stop is not None)
     numbers = plan.waypoints / (10, 4)
     return (tokens, targets, torch.tensor([last]), look / look.sum(1, keepdim=True), _cause(scene), torch.tensor(wait),
@@ -97,5 +112,5 @@ def _slipped(rng: np.random.Generator, coordinates: Tensor) -> Tensor:
 
 def _cause(scene: Scene) -> Tensor:
     ahead = scene.agents[0].ahead if scene.kind in ("lead", "blocked") else None
-    distance = ahead or scene.junction or scene.zebra or 25.0
-    return torch.tensor([distance / 10, scene.curvature * 50], dtype=torch.float)
+    distance = ahead or scene.junction or scene.zebra or 25.0  # behind the car in a closed loop: below 0
+    return torch.tensor([max(distance, -5.0) / 10, scene.curvature * 50], dtype=torch.float)

@@ -46,11 +46,23 @@ class Picture:
     ground: dict[str, ndarray]
 
 
-def draw(scene: Scene) -> tuple[Picture, ...]:
-    """One picture a view, in the order of VIEWS. Thing i is agent i; the signal comes after the agents."""
+def draw(scene: Scene, left: float = 0.0, heading: float = 0.0) -> tuple[Picture, ...]:
+    """One picture a view, in the order of VIEWS. Thing i is agent i; the signal comes after the agents.
+
+    The car stands `left` metres to the left of where the scene begins, turned `heading` radians to the left.
+    """
     rng = np.random.default_rng(scene.paint_seed)
     paints = [CAR_PAINT[int(rng.integers(len(CAR_PAINT)))] for _ in scene.agents]
-    return tuple(_view(scene, view, paints, rng) for view in VIEWS)
+    return tuple(_view(scene, view, paints, rng, left, heading) for view in VIEWS)
+
+
+def seen_from(boxes: Float[ndarray, "n 5"], left: float, heading: float) -> Float[ndarray, "n 5"]:
+    """Boxes of the scene's frame in that of a car that stands `left` of its origin, turned by `heading`."""
+    if not left and not heading:
+        return boxes
+    x, y = boxes[:, 0], boxes[:, 1] - left
+    cos, sin = np.cos(heading), np.sin(heading)
+    return np.column_stack([x * cos + y * sin, y * cos - x * sin, boxes[:, 2] - heading, boxes[:, 3:]])
 
 
 def ground(scene: Scene, x: ndarray, y: ndarray) -> dict[str, ndarray]:
@@ -100,9 +112,14 @@ def project(view: str, points: Float[ndarray, "n 3"]) -> Float[ndarray, "m 2"]:
     return np.column_stack([column, row])
 
 
-def _view(scene: Scene, view: str, paints: list[tuple[int, int, int]], rng: np.random.Generator) -> Picture:
+def _view(
+    scene: Scene, view: str, paints: list[tuple[int, int, int]], rng: np.random.Generator, left: float, heading: float
+) -> Picture:
     n = IMAGE_SIZE * FINE
     x, y, below = sight(view)
+    if left or heading:
+        cos, sin = np.cos(heading), np.sin(heading)
+        x, y = x * cos - y * sin, left + x * sin + y * cos
     seen = ground(scene, x, y)
     canvas = np.empty((n, n, 3))
     canvas[:] = RGB["grass"]
@@ -114,9 +131,9 @@ def _view(scene: Scene, view: str, paints: list[tuple[int, int, int]], rng: np.r
     image = Image.fromarray(np.clip(canvas, 0, 255).astype(np.uint8))
     owner = Image.new("I", (n, n), 0)
     pens = ImageDraw.Draw(image), ImageDraw.Draw(owner)
-    boxes = scene.boxes(0.0)
+    boxes = seen_from(scene.boxes(0.0), left, heading)
     if scene.light:
-        _signal(scene, view, len(scene.agents) + 1, pens)
+        _signal(scene, view, len(scene.agents) + 1, pens, left, heading)
     order = sorted(range(len(scene.agents)), key=lambda i: -float(np.hypot(boxes[i, 0] - CAMERA_X, boxes[i, 1])))
     for i in order:
         _agent(scene.agents[i], boxes[i], view, paints[i], i + 1, pens)
@@ -159,11 +176,11 @@ def _agent(agent: Agent, box: ndarray, view: str, paint: tuple[int, int, int], m
         _paint(_hull(view, upright_box(tail, 0.5, 1.1)), RGB["brake"], mark, pens)
 
 
-def _signal(scene: Scene, view: str, mark: int, pens: Pens) -> None:
+def _signal(scene: Scene, view: str, mark: int, pens: Pens, left: float, heading: float) -> None:
     """A large signal head beyond the junction, over the ego lane."""
     assert scene.junction is not None
     assert scene.light is not None
-    box = np.array([scene.junction + ARM, 0.0, 0.0, 0.1, 2.0])
+    box = seen_from(np.array([[scene.junction + ARM, 0.0, 0.0, 0.1, 2.0]]), left, heading)[0].copy()
     _paint(_hull(view, upright_box(box, 2.6, 5.2)), (20, 20, 20), mark, pens)
     low = 4.0 if scene.light == "red" else 2.8
     box[4] = 1.6

@@ -32,7 +32,8 @@ class Course:
     """A world's model, lessons and losses; `lessons` below is a batch of what `make_lesson` makes.
 
     `tally` sums its figures over a batch, one row a figure and one column a kind, then one row of how many were asked;
-    `figures` names the rows. `half`: the decoder's matrices run in bfloat16.
+    `figures` names the rows. `half`: the decoder's matrices run in bfloat16. `start`: the checkpoint that
+    training goes on from, stage 1 left out where it has no steps; `rate`: of the learning rates of stage 2.
     """
 
     world: str
@@ -50,4 +51,6 @@ class Course:
     tally: Callable[[Reading, Any], Tensor]  # reading, lessons
     figures: tuple[str, ...] = ("right",)
     half: bool = False
+    start: str | None = None
+    rate: float = 1.0
     polish: Polish | None = None

@@ -35,6 +35,7 @@ def recipe(course: Course, seed: int, steps: int, processes: int) -> Recipe:
         "image_size": course.layout.image_size,
         "patch": course.layout.patch,
         "words": len(course.layout.words),
+        **({} if course.start is None else {"start": course.start, "rate": course.rate}),
         **({} if course.polish is None else {"polish_steps": course.polish.steps}),
     }
 

@@ -13,6 +13,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import LlavaForConditionalGeneration
 
+from autoprune_lab.models.checkpoint import load_model
 from autoprune_lab.testbed.build import Layout, build_processor, build_untrained
 from autoprune_lab.testbed.training.batches import lesson_batches
 from autoprune_lab.testbed.training.contract import Course, Polish
@@ -33,10 +34,10 @@ Terms = dict[str, torch.Tensor]
 
 
 def train(course: Course, out: Path, seed: int = 0, steps: int | None = None) -> None:
-    """Train from scratch and save as a fp16 `save_pretrained` folder at `out`; goes on where it was interrupted.
+    """Train and save as a fp16 `save_pretrained` folder at `out`; goes on where it was interrupted.
 
-    `steps` of the second stage; None: the course's. A finished model at `out` stays as it is. Raises CheckpointError
-    where what lies there was made with other settings.
+    From scratch, or from where the course starts. `steps` of the second stage; None: the course's. A finished model at
+    `out` stays as it is. Raises CheckpointError where what lies there was made with other settings.
     """
     with together() as (rank, size):
         made_with = recipe(course, seed, steps or course.steps, size)
@@ -59,13 +60,17 @@ def save(model: LlavaForConditionalGeneration, layout: Layout, out: Path) -> Non
 def _train(course: Course, out: Path, seed: int, steps: int, rank: int, made_with: Recipe) -> None:
     torch.manual_seed(seed)
     model = build_untrained(course.layout, seed)
-    _place_positions(model, course.layout.image_size // course.layout.patch)
+    if course.start is None:
+        _place_positions(model, course.layout.image_size // course.layout.patch)
+    else:
+        model.load_state_dict(load_model(course.start).model.state_dict())
     config: Any = model.config
     probes = course.probes(config.text_config.hidden_size, config.vision_config.hidden_size)
     out.mkdir(parents=True, exist_ok=True)
     stages = [Checkpoint(out / f"{name}.pt", made_with, rank == 0) for name in ("vision", "whole", "polish")]
     own = seed + APART * rank
-    train_vision(course, model, probes, own, stages[0])
+    if course.vision_steps:
+        train_vision(course, model, probes, own, stages[0])
     train_whole(course, model, probes, own, steps, stages[1])
     if course.polish is not None:
         polish(course, course.polish, model, own, stages[2])
@@ -120,7 +125,9 @@ def train_whole(
     checkpoint: Checkpoint,
 ) -> None:
     """Stage 2: decoder from scratch on answers, guided by where to look; the guidance fades from two thirds on."""
-    optimiser = Optimiser([*_parts(model), (probes, 1.0, False)], MUON_LR, ADAM_LR, DECAY, steps)
+    optimiser = Optimiser(
+        [*_parts(model), (probes, 1.0, False)], course.rate * MUON_LR, course.rate * ADAM_LR, DECAY, steps
+    )
 
     def learn(step: int, reading: Reading, lessons: Any) -> Terms:
         guide = min(1.0, 3 * (1 - step / steps))

@@ -46,3 +46,20 @@ def test_a_figure_over_its_limit_keeps_a_trial_off_the_front(novice, here):
 def test_a_limit_on_a_figure_that_driving_does_not_have_is_refused(novice, here, capsys):
     assert main(["study", *words(novice, "+search.limits.crashes=0.1")]) == 2
     assert "collision_rate" in capsys.readouterr().err
+
+
+def test_a_study_in_the_open_loop_is_reported_in_the_closed_one(novice, here):
+    few = ["+report.task.seconds=1.0", "search.n_trials=2", "experiment=driving_closed_loop"]
+    assert main(["study", *words(novice, *few)[1:]]) == 0
+    result = StudyResult.read(here / "runs" / "driving_closed_loop")
+    assert result.report["score"].between(0, 1).all()
+    assert result.config["task"]["_target_"].endswith("DrivingTask")
+
+
+def test_trials_may_drive_and_collisions_bind(novice, here, capsys):
+    closed = ["task=driving_closed_loop", "task.seconds=0.5", "+report.task.seconds=0.5", "search.n_trials=2"]
+    assert main(["study", *words(novice, *closed, "policy=logistic_adaptive", "space=logistic_adaptive")]) == 0
+    trials = StudyResult.read(here / "runs" / "driving").trials
+    assert len(trials) == 2
+    assert main(["study", *words(novice, *closed, "search.score=kl", "study=without")]) == 2
+    assert "is a closed loop" in capsys.readouterr().err

@@ -1,0 +1,136 @@
+"""Closed loops are answered step by step, all episodes together; records are as those of any task."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+
+from autoprune_lab.evaluation.answers import Answers
+from autoprune_lab.evaluation.episodes import one_row, played_out
+from autoprune_lab.evaluation.evaluate import evaluate, read_complexities
+from autoprune_lab.evaluation.prompts import prepare
+from autoprune_lab.evaluation.streaming import Stream
+from autoprune_lab.metrics.closed_loop import Drive
+from autoprune_lab.models.checkpoint import VLM
+from autoprune_lab.pruner import Pruner
+from autoprune_lab.schedule.budget import Budget
+from autoprune_lab.statistics.records import Record
+from autoprune_lab.tasks.base import Episode, Sample, TaskError
+from autoprune_lab.tasks.downsampled import DownsampledTask
+from autoprune_lab.tasks.driving import DrivingTask
+from autoprune_lab.tasks.driving_closed_loop import DrivingClosedLoopTask
+from autoprune_lab.tasks.several import SeveralTask
+from autoprune_lab.testbed.build import build_processor, build_untrained
+from autoprune_lab.testbed.driving.layout import layout
+from policies.fixed import FixedPolicy
+
+FLOPS = (100, 40, 10)
+
+
+@dataclass
+class Countdown(Episode):
+    """Shows `left` samples, one after the other."""
+
+    name: str
+    left: int
+    heard: list[str] = field(default_factory=list)
+
+    def look(self):
+        return Sample(self.name, (), str(self.left), (), "down") if self.left else None
+
+    def act(self, answer):
+        self.heard.append(answer)
+        self.left -= 1
+
+    def outcome(self):
+        return "".join(self.heard)
+
+
+def decision(text: str, flops: int = 100, complexity: float | None = None) -> Record:
+    return Record("", "", text, (), 0.0, complexity, 4, 2, 3.0, flops, 200, 1, 5, 10, 2.5, (4, 3), 0.5)
+
+
+def test_episodes_go_on_together_and_where_one_ends_the_next_begins():
+    asked = []
+
+    def decide(samples):
+        asked.append([sample.id + sample.question for sample in samples])
+        return [decision(sample.question) for sample in samples]
+
+    played = played_out([Countdown("a", 1), Countdown("b", 3), Countdown("c", 2), Countdown("d", 0)], decide, size=2)
+    assert asked == [["a1", "b3"], ["b2", "c2"], ["b1", "c1"]]
+    assert [outcome for outcome, _ in played] == ["1", "321", "21", ""]
+    assert [len(rows) for _, rows in played] == [1, 3, 2, 0]
+
+
+def test_a_row_has_the_mean_of_its_decisions():
+    rows = [decision("a", 100, 1.0), decision("b", 51, 2.0)]
+    row = one_row(Sample("x", (), "", ("right",), "kind"), "outcome", 0.5, rows)
+    assert (row.id, row.kind, row.prediction, row.answers, row.score) == ("x", "kind", "outcome", ("right",), 0.5)
+    assert (row.decoder_flops, row.unpruned_flops, row.complexity, row.tokens) == (76, 200, 1.5, (4, 3))
+    assert one_row(Sample("x", (), "", (), ""), "", 0.0, [decision("a")]).complexity is None
+    with pytest.raises(ValueError, match="over before it began"):
+        one_row(Sample("x", (), "", (), ""), "", 0.0, [])
+
+
+@pytest.fixture(scope="module")
+def novice() -> VLM:
+    small = layout(n_layers=6, hidden=16)
+    return VLM(build_untrained(small, 0).eval(), build_processor(small), "novice")
+
+
+@pytest.fixture(scope="module")
+def task() -> DrivingClosedLoopTask:
+    return DrivingClosedLoopTask("report", 1, seconds=1.0)
+
+
+def test_a_closed_loop_gives_a_record_an_episode_of_any_batch_size(novice, task):
+    pruner = Pruner(FixedPolicy(2), Budget(flops_ratio=0.6))
+    found = [evaluate(novice, prepare(novice, task, size), pruner) for size in (6, 4)]
+    assert [row.id for row in found[0].rows] == [sample.id for sample in task.samples()]
+    assert found[0].rows == pytest.approx(found[1].rows) or [r.prediction for r in found[0].rows] == [
+        r.prediction for r in found[1].rows
+    ]
+    assert 0.55 < found[0].flops_ratio <= 0.6
+    drives = [Drive.read(row.prediction) for row in found[0].rows]
+    assert all(drive is not None and drive.unreadable == 1 and drive.seconds <= 1 for drive in drives)
+    assert task.summary(found[0].rows)["gflops_per_second"] == pytest.approx(
+        2 * np.mean([row.decoder_flops for row in found[0].rows]) / 1e9
+    )
+    whole = evaluate(novice, prepare(novice, task, 6))
+    assert whole.flops_ratio == 1
+    assert whole.rows[0].tokens == (192,) * 6
+
+
+def test_blocks_are_played_one_after_the_other(novice):
+    prepared, told = prepare(novice, DrivingClosedLoopTask("tune", 2, seconds=0.5), 6, blocks=2), []
+    records = evaluate(novice, prepared, after_block=told.append)
+    assert [(len(block.outcome.rows), len(block.so_far.rows), block.is_last) for block in told] == [
+        (6, 6, False),
+        (6, 12, True),
+    ]
+    assert [row.id for row in records.rows] == [sample.id for sample in prepared.samples]
+
+
+def test_a_stream_plays_the_same_drives(novice, task, tmp_path):
+    answers = Answers(tmp_path / "unpruned")
+    Stream(novice, task, 6).answer({answers: None})
+    answers.merge(tmp_path / "unpruned.parquet")
+    mine = evaluate(novice, prepare(novice, task, 6))
+    assert [row.prediction for row in answers.records().rows] == [row.prediction for row in mine.rows]
+
+
+def test_what_a_closed_loop_cannot_do_is_refused(novice, task):
+    prepared = prepare(novice, task, 6)
+    assert (read_complexities(novice, prepared, Pruner(FixedPolicy(2))) == 0).all()
+    with pytest.raises(TaskError, match="not known before"):
+        evaluate(novice, prepared, complexities=np.zeros(6))
+    with pytest.raises(TaskError, match="not known before"):
+        evaluate(novice, prepared, judge=lambda said, place: 1.0)
+    mixed = SeveralTask({"open": DrivingTask(), "closed": DrivingClosedLoopTask()}, per_kind=6)
+    with pytest.raises(TaskError, match="task of its own"):
+        evaluate(novice, prepare(novice, mixed, 6))
+    sample = task.samples()[0]
+    with pytest.raises(TaskError, match="smaller pictures"):
+        DownsampledTask(task, {sample.id: 0.5}).episode(sample)
+    assert replace(task, split="tune").episode(task.samples()[0]) is not None
