@@ -188,7 +188,7 @@ class DecoderSource:
             return self.last_row().mean(1)
         self._scored_rows = self._scored_rows + 1
         columns = last_probabilities(self.tapped).gather(1, self._columns)
-        return columns.masked_fill(~self.vision.real, 0.0) if self.vision.padded else columns
+        return torch.where(self.vision.real, columns, 0.0) if self.vision.padded else columns
 
     def visual_rows(self) -> Tensor:
         """(batch, vision, vision + rows); no more rows at once, of all heads, than elsewhere."""
