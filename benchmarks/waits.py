@@ -19,7 +19,7 @@ ASKED = {
     f"aten.{name}"
     for name in (
         "_local_scalar_dense", "item", "is_nonzero", "equal", "nonzero", "masked_select", "bincount", "_unique2",
-        "unique_dim", "unique_consecutive", "repeat_interleave",
+        "unique_dim", "unique_consecutive",
     )
 }  # fmt: skip
 """Operations whose result, or its size, the host has to know; indexing with booleans is another.

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
+from autoprune_lab.evidence.transfer import upload
+
 
 @dataclass(frozen=True, eq=False)
 class Stage:
@@ -346,11 +348,6 @@ class Picks:
 def as_bytes(flags: Bool[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
     """What every device can sort; nothing is copied."""
     return flags.view(torch.uint8)
-
-
-def upload(values: Tensor, device: torch.device) -> Tensor:
-    """A copy on the device that the host does not wait for: a GPU reads it from memory that stays where it is."""
-    return (values.pin_memory() if device.type == "cuda" else values).to(device, non_blocking=True)
 
 
 def take(values: Tensor, index: Tensor, dim: int) -> Tensor:

@@ -13,7 +13,7 @@ from autoprune_lab.decoder.anatomy import Anatomy
 from autoprune_lab.decoder.cache import cache_of, shorten
 from autoprune_lab.decoder.checks import Checks, Cut, check_survivors, fit, refuse_nan
 from autoprune_lab.decoder.contract import PrunerLike
-from autoprune_lab.decoder.layout import Ahead, Prompt, Stage, foreseen, side_by_side, upload
+from autoprune_lab.decoder.layout import Ahead, Prompt, Stage, foreseen, side_by_side
 from autoprune_lab.decoder.sight import Sight
 from autoprune_lab.decoder.source import Attended, DecoderSource, Entered, LiveEvidence, no_attention
 from autoprune_lab.decoder.static import filled, room_in, size, widened
@@ -21,6 +21,7 @@ from autoprune_lab.decoder.streams import parted
 from autoprune_lab.decoder.tap import Tapped, arm
 from autoprune_lab.decoder.view import View
 from autoprune_lab.evidence.evidence import Evidence
+from autoprune_lab.evidence.transfer import upload
 from autoprune_lab.schedule.flops import scoring_flops
 from autoprune_lab.schedule.geometry import Geometry
 from autoprune_lab.schedule.plan import Plan
