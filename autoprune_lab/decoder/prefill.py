@@ -25,7 +25,8 @@ from autoprune_lab.evidence.transfer import upload
 from autoprune_lab.schedule.flops import scoring_flops
 from autoprune_lab.schedule.geometry import Geometry
 from autoprune_lab.schedule.plan import Plan
-from autoprune_lab.selection.recovery import planned
+from autoprune_lab.selection.greedy import first_picks
+from autoprune_lab.selection.recovery import drop, planned
 
 Count = Int[np.ndarray, "batch"]
 
@@ -168,7 +169,9 @@ class Prefill:
         opening_scorer = self.pruner.opening_scorer if self.plan is None else None
         scorer = self.pruner.scorer if opening_scorer is None else opening_scorer
         shape = source.vision.slots.shape
-        scores = fit(scorer(evidence), "scores", scorer, shape, floating=True)
+        alone = getattr(self.pruner.recovery, "func", self.pruner.recovery) is drop  # nobody reads lower scores
+        given = first_picks(scorer, evidence, int(kept.max())) if alone else scorer(evidence)
+        scores = fit(given, "scores", scorer, shape, floating=True)
         self._charge(source, evidence.layer, kept < self.stage.n_vision)
         survivors = self.pruner.recovery(evidence, scores, *self._uploaded(layer))
         check_survivors(survivors, self.pruner.recovery, shape, hidden)
