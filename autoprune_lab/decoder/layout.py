@@ -160,9 +160,7 @@ def side_by_side(tables: Sequence[np.ndarray], device: torch.device) -> Sequence
     if not tables:
         return ()
     joined = upload(torch.from_numpy(np.concatenate(tables, axis=1)), device)
-    return joined.split([table.shape[1] for table in tables], dim=1)
-
-
+    return torch.split(joined, [table.shape[1] for table in tables], dim=1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -59,7 +59,7 @@ class Buffers:
 
     @classmethod
     def of(cls, anatomy: Anatomy, pruned: Pruned, lengths: Sequence[int], n_keys: int, hidden: Tensor) -> "Buffers":
-        """Of buffers of these lengths, where a whole prompt's would hold `n_keys`; `hidden` states are as the layers'."""
+        """Of buffers of these lengths, where a whole prompt's would hold `n_keys`; `hidden`: some hidden states."""
         distinct: dict[tuple[Stage, int], int] = {}
         parts = tuple(
             distinct.setdefault((stage, length), len(distinct)) if stage.cut else -1

@@ -30,10 +30,10 @@ def max_min_diversity(evidence: Evidence) -> Float[Tensor, "batch vision"]:
 def _farthest(evidence: Evidence, n: int | None = None) -> Float[Tensor, "batch vision"]:
     """The first `n` places, see `first_picks`."""
     unit = normalize(visual(evidence), dim=-1)
-    distance = 1 - unit @ unit.mT
-    itself = torch.eye(unit.shape[1], dtype=torch.bool, device=unit.device)
-    nearest = distance.masked_fill(itself | ~evidence.vision_mask[:, :, None], torch.inf).amin(1)
-    first, nearest = nearest, torch.full_like(nearest, torch.inf)  # to what is picked
+    distance = (unit @ unit.mT).neg_().add_(1).masked_fill_(~evidence.vision_mask[:, :, None], torch.inf)
+    distance.diagonal(dim1=1, dim2=2).fill_(torch.inf)  # all in place: it is as large as tokens squared
+    first = distance.amin(1)
+    nearest = torch.full_like(first, torch.inf)  # to what is picked
 
     def after(_: int, pick: Pick) -> Tensor:
         nonlocal nearest

@@ -108,10 +108,10 @@ class Fastvid:
         centres, last = [], -1
         for length, n in zip(lengths, n_anchors, strict=True):
             first, last = last + 1, last + length
-            frames = slice(first + (length - 1) % self.stride, last + 1, self.stride)
-            places = self._peaks(tokens[frames], ~salient[frames], n)
-            stays[frames] = stays[frames].scatter(1, places, True)
-            centres.append((range(len(slots))[frames], places))
+            every = slice(first + (length - 1) % self.stride, last + 1, self.stride)
+            peaks = self._peaks(tokens[every], ~salient[every], n)
+            stays[every] = stays[every].scatter(1, peaks, True)
+            centres.append((range(len(slots))[every], peaks))
         more = spare(rank, stays, count - n_stay)
         stays.view(-1)[more] = True
         salient.view(-1)[more] = True
