@@ -93,4 +93,5 @@ class FicocoL:
     def _n_links(self, n: Counts) -> Counts:
         """Of n unlike numbers those above the quantile: its place is found in float32, as torch.quantile does."""
         place = (n - 1).astype(np.float32) * np.float32(self.quantile)
-        return (n - 1 - place.astype(n.dtype)).clip(1)
+        links: Counts = (n - 1 - place.astype(n.dtype)).clip(1)
+        return links
