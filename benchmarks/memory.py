@@ -1,13 +1,17 @@
-"""How much memory a pruned prefill holds at its highest, by what the pruner looks at: `python -m benchmarks.memory`.
+"""How much memory a pruned prefill holds at its highest, beside the unpruned one: `python -m benchmarks.memory`.
 
-A small LLaVA with random weights reads one picture and a long text on a CPU; counted are the bytes of all tensors that
-exist at one time, weights and inputs left out. Scorers and estimators that look at all text rows should need little
-more than the one that looks at the last row.
+A LLaVA of 32 heads and few layers, with random weights, reads one picture and a text on a CPU; counted are the bytes of
+all tensors that exist at one time, weights and inputs left out. A deeper or wider model's unpruned prefill holds more
+beside the same rows of attention.
 """
 
 import argparse
-from collections.abc import Callable
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,14 +19,20 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from transformers import PreTrainedModel
 
 from autoprune_lab.evidence import complexity
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.selection import scorers
-from benchmarks.random_llava import DIMS, Prompt, random_llava
+from autoprune_lab.selection.cluster_merge import ClusterMerge
+from autoprune_lab.selection.contextual_merge import ContextualMerge
+from autoprune_lab.selection.diversity import max_min_diversity
+from benchmarks.random_llava import DIMS, N_SYSTEM, Prompt, random_llava
 from benchmarks.timing import Workload
 from policies.fixed import FixedPolicy
 from policies.logistic_adaptive import LogisticAdaptivePolicy
+
+RESULTS = Path(__file__).parent / "results"
 
 
 class Peak(TorchDispatchMode):
@@ -54,29 +64,59 @@ def peak_bytes(call: Callable[[], Any]) -> int:
 
 
 def pruners(n_layers: int) -> dict[str, Pruner]:
-    """One arm a scorer, and one an estimator, whose own policy is adaptive."""
+    """One arm a scorer or a recovery, and one an estimator, whose own policy is adaptive."""
     choosers = (scorers.last_token_attention, scorers.text_attention, scorers.rater_attention)
     estimators = (complexity.mutual_information, complexity.attention_entropy)
-    fixed = {one.__name__: Pruner(FixedPolicy(layer=2, keep=0.1), scorer=one) for one in choosers}
+    fixed = FixedPolicy(layer=2, keep=0.1)
     shape = LogisticAdaptivePolicy(x0=n_layers / 4)
-    return fixed | {one.__name__: Pruner(shape, complexity=one, max_cuts=1) for one in estimators}
+    return (
+        {one.__name__: Pruner(fixed, scorer=one) for one in choosers}
+        | {one.__name__: Pruner(shape, complexity=one, max_cuts=1) for one in estimators}
+        | {type(one).__name__: Pruner(fixed, recovery=one) for one in (ContextualMerge(in_place=True), ClusterMerge())}
+        | {max_min_diversity.__name__: Pruner(fixed, scorer=max_min_diversity)}
+    )
+
+
+def measured(
+    model: PreTrainedModel, lengths: Iterable[tuple[int, int]], arms: dict[str, Pruner]
+) -> Iterator[dict[str, Any]]:
+    """One row a length of prompt (visual, text tokens) and arm: MiB at the highest, and how often the unpruned ones."""
+    for n_vision, n_text in lengths:
+        workload = Workload(model, [Prompt(n_vision, max(n_text - N_SYSTEM, 1))])
+        _ = workload.inputs
+        unpruned = peak_bytes(partial(workload.seconds, nullcontext))
+        for name, pruner in arms.items():
+            peak = peak_bytes(partial(workload.look, pruner))
+            yield {
+                "arm": name, "n_vision": n_vision, "n_text": n_text, "unpruned_mib": unpruned / 2**20,
+                "peak_mib": peak / 2**20, "ratio": peak / unpruned,
+            }  # fmt: skip
 
 
 def main() -> None:
-    """Print one row an arm."""
+    """Print one row an arm, one column a length of prompt, and write all as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dims", choices=DIMS, default="tiny")
-    parser.add_argument("--vision", type=int, default=576)
-    parser.add_argument("--text", type=int, default=4000, help="text tokens after the picture")
+    parser.add_argument("--dims", choices=DIMS, default="many-heads")
+    parser.add_argument("--vision", type=int, nargs="+", default=[576, 2880, 10000])
+    parser.add_argument("--text", type=int, nargs="+", default=[60, 1000, 4000], help="text tokens")
+    parser.add_argument("--out", type=Path, default=RESULTS / "memory.json", help="JSON file to write")
     given = parser.parse_args()
+    torch.set_num_threads(1)
     model = random_llava(given.dims, "cpu", torch.float32)
-    workload = Workload(model, [Prompt(given.vision, given.text)])
-    print(f"{'':24}{'MiB':>8}{'of the first':>14}")
-    first, _ = 0, workload.inputs
-    for name, pruner in pruners(model.config.text_config.num_hidden_layers).items():
-        peak = peak_bytes(partial(workload.look, pruner))
-        first = first or peak
-        print(f"{name:24}{peak / 2**20:>8.1f}{peak / first:>14.2f}", flush=True)
+    arms = pruners(model.config.text_config.num_hidden_layers)
+    lengths = list(itertools.product(given.vision, given.text))
+    rows = []
+    for row in measured(model, lengths, arms):
+        rows.append(row)
+        print(
+            f"{row['n_vision']:>6} + {row['n_text']:<6}{row['arm']:24}{row['peak_mib']:>9.1f} MiB{row['ratio']:>7.2f}",
+            flush=True,
+        )
+    print("".join([f"{'':24}", *(f"{f'{n} + {m}':>14}" for n, m in lengths)]))
+    for name in arms:
+        print(f"{name:24}" + "".join(f"{row['ratio']:>14.2f}" for row in rows if row["arm"] == name))
+    settings = {name: value for name, value in vars(given).items() if name != "out"} | {"torch": torch.__version__}
+    given.out.write_text(json.dumps({"settings": settings, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

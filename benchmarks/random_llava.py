@@ -13,6 +13,7 @@ N_SYSTEM = 35
 """Text tokens before the picture, as in LLaVA-1.5."""
 DIMS = {  # hidden, intermediate, layers, heads, vocabulary
     "tiny": (64, 160, 16, 4, 200),
+    "many-heads": (256, 688, 4, 32, 200),
     "bench": (1024, 2752, 16, 16, 1000),
     "llava-1.5-7b": (4096, 11008, 32, 32, 32064),
 }

@@ -15,8 +15,17 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-ASKED = {"aten._local_scalar_dense", "aten.nonzero", "aten.masked_select"}
-"""Operations whose result the host has to know; indexing with booleans is another."""
+ASKED = {
+    f"aten.{name}"
+    for name in (
+        "_local_scalar_dense", "item", "is_nonzero", "equal", "nonzero", "masked_select", "bincount", "_unique2",
+        "unique_dim", "unique_consecutive",
+    )
+}  # fmt: skip
+"""Operations whose result, or its size, the host has to know; indexing with booleans is another.
+
+Without autograd those made of others are seen whole: `item`, not what it calls.
+"""
 FETCHED = {Tensor.cpu, Tensor.tolist, Tensor.numpy}
 UPLOADED = {torch.tensor, torch.as_tensor, torch.asarray}
 _MARK = "_is_the_host_s"

@@ -16,9 +16,11 @@ from autoprune_lab.decoder.positions import (
     Rotary,
     compact_positions_since,
     is_steady,
+    read_rotaries,
     reads_positions,
     rotaries,
     rotary_kind,
+    rotary_rows,
 )
 from autoprune_lab.decoder.sharing import shared_by
 
@@ -38,7 +40,7 @@ class Decode:
     _given: dict[tuple[Stage, str, bool], dict[str, Any]] = field(default_factory=dict)
     _since: dict[bool, Tensor] = field(default_factory=dict)
     _masks: dict[Stage, Tensor] = field(default_factory=dict)
-    _renumbered: dict[bool, dict[Stage, Tensor]] = field(default_factory=dict)
+    _renumbered: dict[bool, Tensor] = field(default_factory=dict)
     _turned: dict[tuple[bool, str | None], dict[Stage, Rotary]] = field(default_factory=dict)
 
     def enter(self, layer: int, hidden: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
@@ -80,7 +82,7 @@ class Decode:
             given["attention_mask"] = self._mask_of_one(stage, pruned, since, padded, hidden)
         if pruned.positions == "compact":
             if reads:
-                given["position_ids"] = self._positions(pruned, padded, n_new)[stage]
+                given["position_ids"] = self._positions(pruned, padded, n_new)[pruned.cuts.index(stage)]
             if kwargs.get("position_embeddings") is not None:  # layers without a rotary get none
                 given["position_embeddings"] = self._rotaries(layer, pruned, padded, hidden)[stage]
         return given
@@ -102,17 +104,15 @@ class Decode:
     def _mask_of_one(self, stage: Stage, pruned: Pruned, since: Tensor, padded: bool, hidden: Tensor) -> Tensor:
         """What one new token may see; made for all stages together."""
         if stage not in self._masks:
-            stages = [one for one in dict.fromkeys(pruned.stages) if one.cut and (padded or one.ragged)]
+            stages = [one for one in pruned.cuts if padded or one.ragged]
             masks = step_masks(stages, since, self.anatomy.implementation, hidden.dtype)
             self._masks.update(zip(stages, masks, strict=True))
         return self._masks[stage]
 
-    def _positions(self, pruned: Pruned, padded: bool, n_new: int) -> dict[Stage, Tensor]:
-        """Renumbered positions of the new tokens; made for all stages together."""
+    def _positions(self, pruned: Pruned, padded: bool, n_new: int) -> Tensor:
+        """Renumbered positions of the new tokens, (cuts, batch, n_new)."""
         if padded not in self._renumbered:
-            stages = [one for one in dict.fromkeys(pruned.stages) if one.cut]
-            made = compact_positions_since(stages, self._since[padded], n_new)
-            self._renumbered[padded] = dict(zip(stages, made.unbind(), strict=True))
+            self._renumbered[padded] = compact_positions_since(pruned.ends, self._since[padded], n_new)
         return self._renumbered[padded]
 
     def _rotaries(self, layer: int, pruned: Pruned, padded: bool, hidden: Tensor) -> dict[Stage, Rotary]:
@@ -120,10 +120,19 @@ class Decode:
         kind = rotary_kind(self.anatomy, layer)
         if (padded, kind) not in self._turned:
             positions = self._positions(pruned, padded, hidden.shape[1])
-            together, rotary = torch.stack(list(positions.values())), self.anatomy.decoder.rotary_emb
-            made = rotaries(rotary, hidden, together, kind, is_steady(self.anatomy))
-            self._turned[padded, kind] = dict(zip(positions, made, strict=True))
+            if is_steady(self.anatomy):
+                made = read_rotaries(self._rows(kind, pruned, self._since[padded].shape[1], hidden), positions)
+            else:
+                made = rotaries(self.anatomy.decoder.rotary_emb, hidden, positions, kind)
+            self._turned[padded, kind] = dict(zip(pruned.cuts, made, strict=True))
         return self._turned[padded, kind]
+
+    def _rows(self, kind: str | None, pruned: Pruned, n_since: int, hidden: Tensor) -> Tensor:
+        """`rotary_rows` for so many tokens since the prompt at least: seldom made, for twice as many as needed."""
+        n, tables = max(int(stage.n_valid.max()) for stage in pruned.cuts) + n_since, pruned.tables
+        if kind not in tables or tables[kind].shape[1] < n:
+            tables[kind] = rotary_rows(self.anatomy.decoder.rotary_emb, hidden, 2 * n, kind)
+        return tables[kind]
 
     def _chunk(self, layer: int, keys: Keys, pruned: Pruned) -> Tensor | None:
         """The stretch of the prompt that each key stands in, counted from the prompt's first real token."""

@@ -1,13 +1,15 @@
 """Layout: which token stands where, at the start and after each cut."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
+
+from autoprune_lab.evidence.transfer import upload
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +20,8 @@ class Stage:
     padded at the left (with dropped tokens, so that no position appears twice). `real` is False at padding, None
     where nothing is padded. Of every position of the full prompt, `others` tells whether anything but a visual token
     stands there, and `ranks` a visual token's index within its sample. `n_valid` and `n_vision` are the real tokens of
-    each sample, known on the host. `cut`: tokens have gone. What nobody asks for is not computed.
+    each sample, known on the host. `cut`: tokens have gone. `ahead`: what a plan has told of the stage already. What
+    nobody asks for is not computed.
     """
 
     index: Int[Tensor, "batch slots"]
@@ -28,6 +31,7 @@ class Stage:
     n_valid: Int[np.ndarray, "batch"]
     n_vision: Int[np.ndarray, "batch"]
     cut: bool = False
+    ahead: "Ahead | None" = None
 
     @property
     def ragged(self) -> bool:
@@ -59,6 +63,12 @@ class Stage:
         return torch.ones_like(self.index, dtype=torch.bool) if self.real is None else self.real
 
     @cached_property
+    def renumbered(self) -> Int[Tensor, "batch slots"]:
+        """0, 1, 2, ... over each sample's real tokens."""
+        known = None if self.ahead is None else self.ahead.renumbered
+        return (self.valid.cumsum(1) - 1).clamp(min=0) if known is None else known
+
+    @cached_property
     def n_real(self) -> Int[Tensor, "batch 1"]:
         """`n_valid` on the device."""
         return self.valid.sum(1, keepdim=True)
@@ -76,20 +86,23 @@ class Stage:
     @cached_property
     def vision(self) -> "Picks":
         """The slots of the visual tokens."""
-        return Picks.without(self._others, self.n_vision)
+        return Picks.without(self._others, self.n_vision, None if self.ahead is None else self.ahead.picked)
 
     def narrow(
-        self, keep: Bool[Tensor, "batch vision"], n_vision: Int[np.ndarray, "batch"]
+        self, keep: Bool[Tensor, "batch vision"], n_vision: Int[np.ndarray, "batch"], ahead: "Ahead | None" = None
     ) -> tuple["Stage", Int[Tensor, "batch slots"]]:
         """The stage of all text and of the visual tokens in `keep`; and the slots (batch, new slots) to gather."""
         n_valid = self.n_valid - self.n_vision + n_vision
-        before = as_bytes(self.valid) if self.ragged else self._others
-        stays = before.scatter(1, self.vision.slots, self.vision.or_else(as_bytes(keep), before))
+        # padded picks are among the others, and change nothing there
+        stays = self._others.scatter_reduce(1, self.vision.slots, as_bytes(keep), "amax")
+        if not self.aligned:
+            stays &= as_bytes(self.valid)  # padding at the left may stay: it comes before all that is real
         order = stays.argsort(dim=1, stable=True)  # those that stay last, each group in its order
         slots = order[:, order.shape[1] - int(n_valid.max()) :]
-        real = stays.gather(1, slots).bool() if (n_valid < slots.shape[1]).any() else None
+        if ahead is None:
+            ahead = foreseen(n_valid - n_vision, n_vision[None], slots.device)[0]
         index = self.index.gather(1, slots)
-        return Stage(index, real, self.others, self.ranks, n_valid, n_vision, cut=True), slots
+        return Stage(index, ahead.real, self.others, self.ranks, n_valid, n_vision, cut=True, ahead=ahead), slots
 
     def relabelled(self, rank: Int[Tensor, "batch vision"]) -> "Stage":
         """The stage whose visual slots hold other tokens than before."""
@@ -106,12 +119,48 @@ class Stage:
         """These slots, of which those alone are real that a later stage still has."""
         there = as_bytes(torch.zeros_like(self.ranks, dtype=torch.bool)).scatter(1, later.index, as_bytes(later.valid))
         real = there.gather(1, self.index).bool()
-        return replace(self, real=real, n_valid=later.n_valid, n_vision=later.n_vision, cut=True)
+        return replace(self, real=real, n_valid=later.n_valid, n_vision=later.n_vision, cut=True, ahead=None)
 
     @cached_property
     def _others(self) -> UInt8[Tensor, "batch slots"]:
         others = self.others.gather(1, self.index)
-        return others | ~self.valid if self.ragged else others
+        return torch.where(self.valid, others, 1) if self.ragged else others
+
+
+@dataclass(frozen=True, eq=False)
+class Ahead:
+    """What counts alone tell of a stage after a cut, on the device: None where no sample is padded.
+
+    `real` tells its tokens from padding, `picked` its visual ones; `renumbered` counts each sample's tokens from 0.
+    """
+
+    real: Bool[Tensor, "batch slots"] | None = None
+    picked: Bool[Tensor, "batch vision"] | None = None
+    renumbered: Int[Tensor, "batch slots"] | None = None
+
+
+def foreseen(
+    n_others: Int[np.ndarray, "batch"], n_vision: Int[np.ndarray, "stages batch"], device: torch.device
+) -> list[Ahead]:
+    """Stages of so many text and visual tokens, all told in two copies that the host does not wait for."""
+    n_valid = n_vision + n_others
+    gone = n_valid.max(1, keepdims=True) - n_valid
+    ragged = [np.arange(one.max()) - left[:, None] for one, left in zip(n_valid, gone, strict=True) if left.any()]
+    padded = [np.arange(one.max()) < one[:, None] for one in n_vision if (one < one.max()).any()]
+    flags = iter(side_by_side([*(places >= 0 for places in ragged), *padded], device))
+    reals = [next(flags) if left.any() else None for left in gone]
+    picked = [next(flags) if (one < one.max()).any() else None for one in n_vision]
+    places = iter(side_by_side([one.clip(0) for one in ragged], device))
+    renumbered = [None if real is None else next(places) for real in reals]
+    return [Ahead(*parts) for parts in zip(reals, picked, renumbered, strict=True)]
+
+
+def side_by_side(tables: Sequence[np.ndarray], device: torch.device) -> Sequence[Tensor]:
+    """The tables, (batch, n) each, sent to the device together."""
+    if not tables:
+        return ()
+    joined = upload(torch.from_numpy(np.concatenate(tables, axis=1)), device)
+    return torch.split(joined, [table.shape[1] for table in tables], dim=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,11 +257,25 @@ def real_tokens(input_ids: Tensor, attention_mask: Tensor | None) -> Bool[Tensor
 
 @dataclass(frozen=True, eq=False)
 class Pruned:
-    """What a pruned cache carries: the prompt as it came, the stage of each layer, and how positions run."""
+    """What a pruned cache carries: the prompt as it came, the stage of each layer, and how positions run.
+
+    `tables`: rotary embeddings of as many positions as were needed so far, see `Decode`.
+    """
 
     prompt: Stage
     stages: list[Stage]
     positions: str
+    tables: dict[str | None, Tensor] = field(default_factory=dict)
+
+    @cached_property
+    def cuts(self) -> list[Stage]:
+        """The stages of the layers that fewer tokens than the prompt's entered."""
+        return [stage for stage in dict.fromkeys(self.stages) if stage.cut]
+
+    @cached_property
+    def ends(self) -> Int[Tensor, "cuts batch 1"]:
+        """Where the prompt ends, renumbered, in the layers of each of the `cuts`."""
+        return torch.stack([stage.n_real for stage in self.cuts]) - 1
 
     @property
     def batch(self) -> int:
@@ -242,7 +305,7 @@ class Pruned:
 
     def _each(self, change: Callable[[Stage], Stage]) -> "Pruned":
         changed = {stage: change(stage) for stage in dict.fromkeys([self.prompt, *self.stages])}
-        return Pruned(changed[self.prompt], [changed[stage] for stage in self.stages], self.positions)
+        return Pruned(changed[self.prompt], [changed[stage] for stage in self.stages], self.positions, self.tables)
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,16 +315,27 @@ class Picks:
     slots: Int[Tensor, "batch width"]
     others: UInt8[Tensor, "batch slots"]
     padded: bool
+    known: Bool[Tensor, "batch width"] | None = None
 
     @classmethod
-    def without(cls, others: UInt8[Tensor, "batch slots"], counts: Int[np.ndarray, "batch"]) -> "Picks":
-        """The slots where `others` is 0, in their order; `counts` are their numbers, known on the host."""
+    def without(
+        cls,
+        others: UInt8[Tensor, "batch slots"],
+        counts: Int[np.ndarray, "batch"],
+        known: Bool[Tensor, "batch width"] | None = None,
+    ) -> "Picks":
+        """The slots where `others` is 0, in their order; `counts` are their numbers, known on the host.
+
+        `known` is `real` where that is known already.
+        """
         width = int(counts.max())
-        return cls(others.argsort(dim=1, stable=True)[:, :width], others, bool((counts < width).any()))
+        return cls(others.argsort(dim=1, stable=True)[:, :width], others, bool((counts < width).any()), known)
 
     @cached_property
     def real(self) -> Bool[Tensor, "batch width"]:
         """False at padding."""
+        if self.known is not None:
+            return self.known
         return self.others.gather(1, self.slots) == 0 if self.padded else self.slots >= 0
 
     def or_else(self, values: Tensor, others: Tensor) -> Tensor:
@@ -272,11 +346,6 @@ class Picks:
 def as_bytes(flags: Bool[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
     """What every device can sort; nothing is copied."""
     return flags.view(torch.uint8)
-
-
-def upload(values: Tensor, device: torch.device) -> Tensor:
-    """A copy on the device that the host does not wait for: a GPU reads it from memory that stays where it is."""
-    return (values.pin_memory() if device.type == "cuda" else values).to(device, non_blocking=True)
 
 
 def take(values: Tensor, index: Tensor, dim: int) -> Tensor:

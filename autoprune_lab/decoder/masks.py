@@ -35,14 +35,15 @@ def narrow_mask(mask: Tensor, stage: Stage, samples: Tensor) -> Tensor:
         return mask.gather(1, stage.index) * stage.valid
     n, n_keys = stage.others.shape[1], mask.shape[3]
     room = torch.arange(n, n_keys, device=mask.device).expand(len(stage.index), -1) if n_keys > n else None
-    rows, columns = stage.index[:, :, None], stage.index if room is None else torch.cat([stage.index, room], dim=1)
-    columns = columns[:, None]
-    mask = mask.movedim(1, -1).expand(len(samples), -1, -1, -1)[samples[:, None], rows, columns].movedim(-1, 1)
+    columns = stage.index if room is None else torch.cat([stage.index, room], dim=1)
+    (size, n_heads), batch = mask.shape[:2], len(samples)
+    plane = samples if (size, n_heads) == (batch, 1) else torch.arange(size * n_heads, device=mask.device)
+    rows, columns = stage.index.view(batch, 1, -1, 1), columns.view(batch, 1, 1, -1)
+    mask = mask.flatten(0, 1)[plane.view(size, n_heads, 1, 1), rows, columns]
     if not stage.ragged:
         return mask
     visible = visible_keys(stage) if room is None else pad(visible_keys(stage), (0, n_keys - n), value=True)
-    hidden = ~visible[:, None, None]
-    return mask.masked_fill(hidden, hiding(mask))
+    return torch.where(visible.view(batch, 1, 1, -1), mask, hiding(mask))
 
 
 def hiding(mask: Tensor) -> bool | float:

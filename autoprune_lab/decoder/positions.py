@@ -1,6 +1,5 @@
 """Rotary positions after a cut: kept tokens keep their own (`original`), or are renumbered (`compact`)."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -29,23 +28,18 @@ def original_rotary(table: Tensor, stage: Stage, samples: Tensor) -> Rotary:
 
 
 def compact_rotary(table: Tensor, stage: Stage) -> Rotary:
-    """(cos, sin) by renumbered positions, (1 or batch, slots, dim) each; `table` (1, positions, 2 dim)."""
-    rows = table[0, compact_positions(stage)] if stage.ragged else table.narrow(1, 0, stage.index.shape[1])
+    """(cos, sin) by renumbered positions, (1 or batch, slots, dim) each; `table` (positions, 2 dim)."""
+    rows = table[stage.renumbered] if stage.ragged else table[None, : stage.index.shape[1]]
     cos, sin = rows.chunk(2, dim=-1)
     return cos, sin
 
 
-def compact_positions(stage: Stage) -> Tensor:
-    """0, 1, 2, ... over each sample's real tokens, (batch, slots)."""
-    return (stage.valid.cumsum(1) - 1).clamp(min=0)
-
-
-def compact_positions_since(stages: Sequence[Stage], since: Tensor, n_new: int) -> Tensor:
-    """Positions of the last `n_new` tokens `since` (batch, n), which go on where each shorter prompt ends.
+def compact_positions_since(ends: Tensor, since: Tensor, n_new: int) -> Tensor:
+    """Positions of the last `n_new` real tokens `since` (batch, n), which go on behind the shorter prompts' `ends`.
 
     (stages, batch, n_new).
     """
-    return torch.stack([stage.n_real for stage in stages]) + (since.cumsum(1)[:, -n_new:] - 1).clamp(min=0)
+    return ends + since.cumsum(1)[:, -n_new:]
 
 
 def rotary_at(anatomy: Anatomy, layer: int, hidden: Tensor, positions: Tensor) -> Rotary:
@@ -59,13 +53,20 @@ def rotary_at(anatomy: Anatomy, layer: int, hidden: Tensor, positions: Tensor) -
     return given
 
 
-def rotaries(rotary: Any, hidden: Tensor, positions: Tensor, kind: str | None, at_once: bool) -> list[Rotary]:
-    """(cos, sin) of each of several positions (parts, batch, n), `at_once` in the kernels of one call."""
-    if not at_once:
-        return [_turned(rotary, hidden, part, kind) for part in positions.unbind()]
-    together = _turned(rotary, hidden, positions.flatten(0, 1), kind)
-    cos, sin = (part.unflatten(0, positions.shape[:2]).unbind() for part in together)
-    return list(zip(cos, sin, strict=True))
+def rotaries(rotary: Any, hidden: Tensor, positions: Tensor, kind: str | None) -> list[Rotary]:
+    """(cos, sin) of each of several positions (parts, batch, n)."""
+    return [_turned(rotary, hidden, part, kind) for part in positions.unbind()]
+
+
+def rotary_rows(rotary: Any, hidden: Tensor, n: int, kind: str | None) -> Tensor:
+    """Cosines, then sines, of the first `n` positions: (2, n, dim). For `is_steady` ones."""
+    return torch.cat(_turned(rotary, hidden, torch.arange(n, device=hidden.device)[None], kind))
+
+
+def read_rotaries(rows: Tensor, positions: Tensor) -> list[Rotary]:
+    """`rotaries`, off a table of `rotary_rows`: all in three kernels."""
+    parts, n = rows[:, positions].flatten(0, 1).unbind(), len(positions)
+    return list(zip(parts[:n], parts[n:], strict=True))
 
 
 def _turned(rotary: Any, hidden: Tensor, positions: Tensor, kind: str | None) -> Any:

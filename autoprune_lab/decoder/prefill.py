@@ -13,7 +13,7 @@ from autoprune_lab.decoder.anatomy import Anatomy
 from autoprune_lab.decoder.cache import cache_of, shorten
 from autoprune_lab.decoder.checks import Checks, Cut, check_survivors, fit, refuse_nan
 from autoprune_lab.decoder.contract import PrunerLike
-from autoprune_lab.decoder.layout import Prompt, Stage, upload
+from autoprune_lab.decoder.layout import Ahead, Prompt, Stage, foreseen, side_by_side
 from autoprune_lab.decoder.sight import Sight
 from autoprune_lab.decoder.source import Attended, DecoderSource, Entered, LiveEvidence, no_attention
 from autoprune_lab.decoder.static import filled, room_in, size, widened
@@ -21,10 +21,12 @@ from autoprune_lab.decoder.streams import parted
 from autoprune_lab.decoder.tap import Tapped, arm
 from autoprune_lab.decoder.view import View
 from autoprune_lab.evidence.evidence import Evidence
+from autoprune_lab.evidence.transfer import upload
 from autoprune_lab.schedule.flops import scoring_flops
 from autoprune_lab.schedule.geometry import Geometry
 from autoprune_lab.schedule.plan import Plan
-from autoprune_lab.selection.recovery import planned
+from autoprune_lab.selection.greedy import first_picks
+from autoprune_lab.selection.recovery import drop, planned
 
 Count = Int[np.ndarray, "batch"]
 
@@ -44,7 +46,8 @@ class Prefill:
         self.cache: Any = None
         self.room: int | None = None  # in a static cache, behind the prompt
         self.plan: Plan | None = None
-        self.uploaded: Sequence[tuple[Tensor, Tensor]] = ()  # the plan, layer by layer, on the device
+        self.uploaded: dict[int, tuple[Tensor, Tensor]] = {}  # the plan on the device, by layer that cuts
+        self.ahead: dict[int, Ahead] = {}  # the stages that these begin
         self.opening = pruner.opens(self.stage.n_vision)
         self.tapped: Attended | None = None
         self.looks = self._is_looked_at(-1)
@@ -134,8 +137,7 @@ class Prefill:
         """The same on the device."""
         if self.plan is not None:
             return self.uploaded[layer]
-        kept, merged = self._wanted(layer)
-        return _upload(Plan(kept[:, None], merged[:, None]), self.samples.device)[0]
+        return _upload([self._wanted(layer)], [self.stage.n_vision], self.samples.device)[0]
 
     def _plan(self, evidence: Evidence, source: DecoderSource) -> None:
         if self.pruner.policy.adaptive:
@@ -146,14 +148,30 @@ class Prefill:
             refuse_nan(bool(np.isnan(self.complexities).any()), "complexity", self.pruner.complexity, evidence.layer)
             self._charge(source, evidence.layer, sighted)
         self.plan = self.pruner.plan(self.complexities, self.geometries)
-        self.uploaded = _upload(self.plan, self.samples.device)
+        self._foresee()
+
+    def _foresee(self) -> None:
+        """Send over what the plan says of all cuts to come."""
+        before, cuts = [self.stage.n_vision], list[int]()
+        for layer in range(len(self.stages), len(self.anatomy.layers)):
+            kept, merged = self._wanted(layer)
+            if must_cut(kept < before[-1]):
+                cuts.append(layer)
+                before.append(kept + merged)
+        if cuts:
+            device, n_others = self.samples.device, self.stage.n_valid - self.stage.n_vision
+            wanted = [self._wanted(layer) for layer in cuts]
+            self.uploaded = dict(zip(cuts, _upload(wanted, before[:-1], device), strict=True))
+            self.ahead = dict(zip(cuts, foreseen(n_others, np.stack(before[1:]), device), strict=True))
 
     def _cut(self, layer: int, hidden: Tensor, evidence: Evidence, source: DecoderSource) -> Tensor:
         kept, merged = self._wanted(layer)
         opening_scorer = self.pruner.opening_scorer if self.plan is None else None
         scorer = self.pruner.scorer if opening_scorer is None else opening_scorer
         shape = source.vision.slots.shape
-        scores = fit(scorer(evidence), "scores", scorer, shape, floating=True)
+        alone = getattr(self.pruner.recovery, "func", self.pruner.recovery) is drop  # nobody reads lower scores
+        given = first_picks(scorer, evidence, int(kept.max())) if alone else scorer(evidence)
+        scores = fit(given, "scores", scorer, shape, floating=True)
         self._charge(source, evidence.layer, kept < self.stage.n_vision)
         survivors = self.pruner.recovery(evidence, scores, *self._uploaded(layer))
         check_survivors(survivors, self.pruner.recovery, shape, hidden)
@@ -164,7 +182,7 @@ class Prefill:
             if self.pruner.positions == "original":
                 raise ValueError("this recovery moves tokens to other places: it needs positions='compact'")
             self.stage = self.stage.relabelled(survivors.index)
-        self.stage, slots = self.stage.narrow(survivors.keep, kept + merged)
+        self.stage, slots = self.stage.narrow(survivors.keep, kept + merged, self.ahead.get(layer))
         return hidden[self.samples, slots]
 
     def _charge(self, source: DecoderSource, layer: int, asked: Bool[np.ndarray, "batch"]) -> None:
@@ -196,9 +214,16 @@ def _replace_visual(hidden: Tensor, visual: Tensor, source: DecoderSource) -> Te
     return hidden.scatter(1, index, visual)
 
 
-def _upload(plan: Plan, device: torch.device) -> Sequence[tuple[Tensor, Tensor]]:
-    """The plan layer by layer, (kept, merged), on the device; the host does not wait for the copy."""
-    rows = np.concatenate([plan.kept.T, plan.merged.T])
-    copied = upload(torch.from_numpy(rows), device).unbind()
-    counts = [planned(*pair) for pair in zip(copied, rows, strict=True)]
-    return list(zip(counts[: len(rows) // 2], counts[len(rows) // 2 :], strict=True))
+def _upload(
+    wanted: Sequence[tuple[Count, Count]], present: Sequence[Count], device: torch.device
+) -> list[tuple[Tensor, Tensor]]:
+    """What each cut is to leave of the tokens that are `present`, on the device; the host does not wait for it."""
+    counts = upload(torch.from_numpy(np.stack([part for pair in wanted for part in pair])), device).unbind()
+    widths = [int(n.max()) for n in present]
+    first = side_by_side(
+        [np.arange(width) < kept[:, None] for (kept, _), width in zip(wanted, widths, strict=True)], device
+    )
+    return [
+        (planned(counts[2 * i], kept, first[i]), planned(counts[2 * i + 1], merged))
+        for i, (kept, merged) in enumerate(wanted)
+    ]

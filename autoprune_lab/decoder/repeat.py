@@ -107,4 +107,5 @@ def _longer(stage: Stage, begun: Stage, now: Stage) -> Stage:
         others=joined(stage.others, now.others),
         ranks=joined(stage.ranks, now.ranks),
         n_valid=stage.n_valid + now.n_valid - begun.n_valid,
+        ahead=None,
     )

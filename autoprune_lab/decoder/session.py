@@ -189,7 +189,7 @@ class Session:
         run = self.run
         assert run is not None  # `begin` came first
         if isinstance(run, Prefill):
-            self._finish(run)
+            self._finish(run, hidden)
         if not isinstance(run, Decode | Step) and given_labels(self.arguments):
             ignore_lost(self.arguments, run.prompt.present(run.stage))
         self.run = None
@@ -241,7 +241,7 @@ class Session:
         self.continued.add(pruned is not None)
         return Decode(self.anatomy, pruned, mask, cache) if buffers is None else Step(self.anatomy, buffers)
 
-    def _finish(self, run: Prefill) -> None:
+    def _finish(self, run: Prefill, hidden: Tensor) -> None:
         """Write the trace, and on the cache how its prompts were pruned; without a cache, remember it here."""
         n_layers = len(self.anatomy.layers)
         if len(run.stages) < n_layers:
@@ -259,7 +259,7 @@ class Session:
             if run.room is None:
                 remember(run.cache, pruned)
             else:
-                lay(run.cache, self.anatomy, pruned, run.room)
+                lay(run.cache, self.anatomy, pruned, run.room, hidden)
         elif generating is not None:
             generating.firsts.append(First(run, self.arguments["input_ids"], dict(generating.entered)))
         if generating is not None:

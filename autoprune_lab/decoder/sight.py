@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,12 @@ from jaxtyping import Int
 from torch import Tensor
 
 from autoprune_lab.decoder.anatomy import Anatomy
-from autoprune_lab.decoder.layout import Prompt, upload
+from autoprune_lab.decoder.layout import Prompt
 from autoprune_lab.decoder.meter import share
 from autoprune_lab.decoder.places import Places, UnknownPlacesError, places, told
 from autoprune_lab.decoder.tower import Call, Read, Tower
 from autoprune_lab.evidence.evidence import TowerLayer
+from autoprune_lab.evidence.transfer import upload
 
 KINDS = ("image", "video")
 
@@ -47,7 +49,12 @@ class Sight:
 
     def grid(self) -> Int[Tensor, "tokens 4"]:
         """(picture, t, h, w) of all tokens of the batch that stand for a picture, row by row; see `Evidence.grid`."""
-        return self._once("grid", self._grid)
+        return self._once("grid", lambda: upload(torch.from_numpy(self.host_grid), self.ids.device))
+
+    @cached_property
+    def host_grid(self) -> Int[np.ndarray, "tokens 4"]:
+        """The same on the host, where it was made."""
+        return self._grid().numpy()
 
     def attention(self, layer: TowerLayer) -> Tensor:
         """(tokens,): see `Evidence.tower_attention`."""
@@ -93,7 +100,7 @@ class Sight:
         n = torch.from_numpy(self.prompt.n_pictured)
         first = number[(n.cumsum(0) - n).clamp(max=max(len(number) - 1, 0))] if len(number) else n
         place[:, 0] = number - first.repeat_interleave(n)
-        return upload(place, self.ids.device)
+        return place
 
     def _read(self, what: str, layer: TowerLayer) -> Tensor:
         def of(kind: str) -> Tensor:

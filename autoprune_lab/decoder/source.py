@@ -17,7 +17,7 @@ from autoprune_lab.decoder.mixers import takes_keys
 from autoprune_lab.decoder.sight import Sight
 from autoprune_lab.decoder.tap import Counted, Tapped, calls_in, last_probabilities, probabilities, rows_at_once
 from autoprune_lab.decoder.view import is_pair
-from autoprune_lab.evidence.evidence import Evidence, NoAttentionError, Of, TowerLayer
+from autoprune_lab.evidence.evidence import Evidence, NoAttentionError, Of, TowerLayer, extents
 
 
 class LiveEvidence(Evidence):
@@ -43,6 +43,24 @@ class LiveEvidence(Evidence):
     def index(self) -> Int[Tensor, "batch vision"]:
         """See `Evidence`."""
         return self.source.index()
+
+    @cached_property
+    def host_grid(self) -> Int[np.ndarray, "batch vision 4"]:
+        """See `Evidence`."""
+        return self.grid.cpu().numpy() if self.source.stage.cut else self.source.whole_grid()
+
+    @cached_property
+    def host_index(self) -> Int[np.ndarray, "batch vision"]:
+        """See `Evidence`."""
+        if self.source.stage.cut:
+            return self.index.cpu().numpy()
+        each = np.arange(self.counts.max())
+        return np.where(each < self.counts[:, None], each, -1)
+
+    @cached_property
+    def extents(self) -> tuple[int, ...]:
+        """See `Evidence`."""
+        return extents(self.source.sight.host_grid)
 
     @cached_property
     def last_row_mean(self) -> Tensor:
@@ -188,7 +206,7 @@ class DecoderSource:
             return self.last_row().mean(1)
         self._scored_rows = self._scored_rows + 1
         columns = last_probabilities(self.tapped).gather(1, self._columns)
-        return columns.masked_fill(~self.vision.real, 0.0) if self.vision.padded else columns
+        return torch.where(self.vision.real, columns, 0.0) if self.vision.padded else columns
 
     def visual_rows(self) -> Tensor:
         """(batch, vision, vision + rows); no more rows at once, of all heads, than elsewhere."""
@@ -219,6 +237,14 @@ class DecoderSource:
     def grid(self) -> Tensor:
         """(batch, vision, 4)."""
         return self._of_pictures(self.sight.grid(), -1)
+
+    def whole_grid(self) -> Int[np.ndarray, "batch vision 4"]:
+        """`grid` on the host, before any cut: what stands for a picture at a prompt's end or behind it is left out."""
+        n, n_pictured = self.stage.n_vision, self.prompt.n_pictured
+        real, each = np.arange(n.max()) < n[:, None], np.arange(n_pictured.max())
+        grid = np.full((*real.shape, 4), -1)
+        grid[real] = self.sight.host_grid[(each < n[:, None])[each < n_pictured[:, None]]]
+        return grid
 
     def tower_attention(self, layer: TowerLayer) -> Tensor:
         """(batch, vision)."""

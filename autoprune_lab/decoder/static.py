@@ -20,7 +20,15 @@ from autoprune_lab.decoder.anatomy import Anatomy
 from autoprune_lab.decoder.cache import PRUNED
 from autoprune_lab.decoder.layout import Pruned, Stage
 from autoprune_lab.decoder.masks import hiding
-from autoprune_lab.decoder.positions import Rotary, is_steady, reads_positions, rotaries, rotary_kind
+from autoprune_lab.decoder.positions import (
+    Rotary,
+    is_steady,
+    read_rotaries,
+    reads_positions,
+    rotaries,
+    rotary_kind,
+    rotary_rows,
+)
 from autoprune_lab.decoder.tap import Tapped
 
 _BUFFERS = "_autoprune_lab_buffers"
@@ -31,63 +39,64 @@ _BUFFERS = "_autoprune_lab_buffers"
 class Buffers:
     """What the slots of a pruned static cache hold; the cut layers of one stage share a part, as long as their buffer.
 
-    `parts`: the part of each layer, -1 for one that is not cut. `lengths` of the parts; side by side (batch, slots):
-    `places`, where the token of a slot stands in the whole prompt and behind it; `unseen`, True at slots that nobody
-    sees, None where all may be. `n_valid` (parts, batch, 1): real tokens of the prompt. `width`: its slots before any
-    cut. `renumbered`: positions are compact; `reads`: layers that read them beside their rotary embedding. That one is
-    asked by `rotary_kind`, and for all parts at once where it is `steady`.
+    `parts`: the part of each layer, -1 for one that is not cut. `lengths` of the parts; side by side (batch, 1, 1,
+    slots): `places`, where the token of a slot stands in the whole prompt and behind it; `unseen`, True at slots that
+    nobody sees, None where all may be. `ends` (parts, batch, 1): where the prompt ends, renumbered. `width`: its slots
+    before any cut. `renumbered`: positions are compact; `reads`: layers that read them beside their rotary embedding.
+    That one is asked by `rotary_kind`, or, where it is steady, read off `rows`, see `rotary_rows`.
     """
 
     parts: tuple[int, ...]
     lengths: tuple[int, ...]
     places: Tensor
     unseen: Tensor | None
-    n_valid: Tensor
+    ends: Tensor
     width: int
     renumbered: bool
     reads: tuple[bool, ...]
     rotary_kind: str | None
-    steady: bool
+    rows: Tensor | None
 
     @classmethod
-    def of(cls, anatomy: Anatomy, pruned: Pruned, lengths: Sequence[int], n_keys: int) -> "Buffers":
-        """Of buffers of these lengths, where a whole prompt's would hold `n_keys`."""
+    def of(cls, anatomy: Anatomy, pruned: Pruned, lengths: Sequence[int], n_keys: int, hidden: Tensor) -> "Buffers":
+        """Of buffers of these lengths, where a whole prompt's would hold `n_keys`; `hidden`: some hidden states."""
         distinct: dict[tuple[Stage, int], int] = {}
         parts = tuple(
             distinct.setdefault((stage, length), len(distinct)) if stage.cut else -1
             for stage, length in zip(pruned.stages, lengths, strict=True)
         )
         slots = [_slots(stage, pruned.width, length, n_keys) for stage, length in distinct]
-        places, unseen = (torch.cat([one[i] for one in slots], dim=1) if slots else None for i in (0, 1))
+        places, unseen = (torch.cat([one[i] for one in slots], dim=1)[:, None, None] if slots else None for i in (0, 1))
         whole = all(not stage.ragged and stage.index.shape[1] + n_keys == pruned.width + n for stage, n in distinct)
         first, renumbered = pruned.prompt.index, pruned.positions == "compact"
+        kind = rotary_kind(anatomy, 0) if renumbered else None
+        steady = renumbered and is_steady(anatomy)
         return cls(
             parts=parts,
             lengths=tuple(length for _, length in distinct),
-            places=first[:, :0] if places is None else places,
+            places=first[:, None, None, :0] if places is None else places,
             unseen=None if whole else unseen,
-            n_valid=torch.stack([stage.n_real for stage, _ in distinct] or [first[:, :1]]),
+            ends=torch.stack([stage.n_real for stage, _ in distinct] or [first[:, :1]]) - 1,
             width=pruned.width,
             renumbered=renumbered,
             reads=tuple(map(reads_positions, anatomy.layers)),
-            rotary_kind=rotary_kind(anatomy, 0) if renumbered else None,
-            steady=renumbered and is_steady(anatomy),
+            rotary_kind=kind,
+            rows=rotary_rows(anatomy.decoder.rotary_emb, hidden, n_keys, kind) if steady else None,
         )
 
     def masks(self, mask: Tensor) -> Sequence[Tensor]:
         """What the new tokens see of each part, of what they see of the whole prompt: (batch or 1, 1, new, n_keys)."""
-        n_samples, n_slots = self.places.shape
-        columns = self.places[:, None, None].expand(-1, mask.shape[1], mask.shape[2], n_slots)
-        seen = mask.expand(n_samples, -1, -1, -1).gather(3, columns)
+        columns = self.places.expand(-1, mask.shape[1], mask.shape[2], -1)
+        seen = mask.expand(len(columns), -1, -1, -1).gather(3, columns)
         if self.unseen is not None:
-            seen = seen.masked_fill(self.unseen[:, None, None], hiding(mask))
+            seen = seen.masked_fill(self.unseen, hiding(mask))
         return torch.split(seen, list(self.lengths), dim=3)
 
     def positions(self, mask: Tensor) -> Tensor:
         """Renumbered positions of the new tokens, (parts, batch, new): they go on where the shorter prompt ends."""
         since = mask[:, 0, :, self.width :]
         since = since if since.dtype == torch.bool else since == 0
-        return self.n_valid + (since.sum(2) - 1).clamp(min=0)
+        return self.ends + since.sum(2)
 
 
 class Step:
@@ -122,10 +131,12 @@ class Step:
 
     def _turn(self, hidden: Tensor, mask: Tensor) -> None:
         buffers, positions = self.buffers, self.buffers.positions(mask)
-        self._positions = positions.unbind()
-        self._rotaries = rotaries(
-            self.anatomy.decoder.rotary_emb, hidden, positions, buffers.rotary_kind, buffers.steady
-        )
+        if any(buffers.reads):
+            self._positions = positions.unbind()
+        if buffers.rows is not None:
+            self._rotaries = read_rotaries(buffers.rows, positions)
+        else:
+            self._rotaries = rotaries(self.anatomy.decoder.rotary_emb, hidden, positions, buffers.rotary_kind)
 
 
 def check_static(anatomy: Anatomy, cache: Any) -> None:
@@ -184,12 +195,12 @@ def filled(tapped: Tapped, n_tokens: int) -> Tapped:
     return replace(tapped, key=tapped.key[:, :, :n_tokens], mask=None if mask is None else mask[..., :n_tokens])
 
 
-def lay(cache: Any, anatomy: Anatomy, pruned: Pruned, room: int) -> None:
+def lay(cache: Any, anatomy: Anatomy, pruned: Pruned, room: int, hidden: Tensor) -> None:
     """Write on a static cache how its prompt was pruned; lengths and mask sizes go on to be the whole prompt's."""
     lengths = [layer.max_cache_len for layer in cache.layers]
     n_keys = pruned.width + room
     setattr(cache, PRUNED, pruned)
-    setattr(cache, _BUFFERS, Buffers.of(anatomy, pruned, lengths, n_keys))
+    setattr(cache, _BUFFERS, Buffers.of(anatomy, pruned, lengths, n_keys, hidden))
     own: dict[str, Any] = {"reset": partial(_reset, cache)}
     if pruned.is_cut(0):
         gone = pruned.width - pruned.stages[0].index.shape[1]

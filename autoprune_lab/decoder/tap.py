@@ -90,13 +90,15 @@ def last_probabilities(tapped: Tapped) -> Tensor:
     """Attention of the last query position over all keys, mean over heads: (batch, n), float32; in few kernels."""
     query, key = tapped.query[:, :, -1], tapped.key
     batch, kv_heads, n_keys, dim = key.shape
-    many = query.shape[1] > kv_heads
-    columns = query.reshape(batch * kv_heads, -1, dim).mT if many else query.reshape(batch * kv_heads, dim, 1)
-    logits = torch.bmm(key.flatten(0, 1), columns).view(batch, kv_heads, n_keys, -1).mul_(tapped.scaling)
-    logits = _capped(logits, tapped.softcap)
+    if query.shape[1] == kv_heads:
+        logits = key @ query[..., None]
+    else:  # bmm: matmul would write out the transposed queries, and round otherwise
+        columns = query.reshape(batch * kv_heads, -1, dim).mT
+        logits = torch.bmm(key.flatten(0, 1), columns).view(batch, kv_heads, n_keys, -1)
+    logits = _capped(logits.mul_(tapped.scaling), tapped.softcap)
     if tapped.mask is not None:  # without one nothing is hidden from the last row
-        mask = tapped.mask
-        logits = _masked(logits, mask.bool()[:, None, :, None] if mask.ndim == 2 else mask[:, :, -1, :, None])
+        row = tapped.mask.bool()[:, None, :, None] if tapped.mask.ndim == 2 else tapped.mask[:, :, -1, :, None]
+        logits = torch.where(row, logits, -torch.inf) if row.dtype == torch.bool else logits + row
     return logits.softmax(2, dtype=torch.float32).mean((1, 3))
 
 

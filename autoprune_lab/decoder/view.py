@@ -12,7 +12,6 @@ from autoprune_lab.decoder.masks import causal_mask, narrow_mask, prompt_keys
 from autoprune_lab.decoder.per_token import narrow_tokens
 from autoprune_lab.decoder.positions import (
     Rotary,
-    compact_positions,
     compact_rotary,
     is_steady,
     original_rotary,
@@ -101,11 +100,11 @@ class View:
     def _renumbered(self, layer: int, rotary: Any, hidden: Tensor, stage: Stage) -> Rotary:
         """Rows of one table, where no row depends on the others: a cut costs fewer kernels than the embedding."""
         if not is_steady(self.anatomy):
-            return rotary_at(self.anatomy, layer, hidden, compact_positions(stage))
+            return rotary_at(self.anatomy, layer, hidden, stage.renumbered)
 
         def table() -> Tensor:
             places = torch.arange(stage.others.shape[1], device=hidden.device)[None]
-            return torch.cat(rotary_at(self.anatomy, layer, hidden, places), dim=-1)
+            return rotary_table(rotary_at(self.anatomy, layer, hidden, places))
 
         return compact_rotary(_once(self._tables, "", rotary, table), stage)
 
@@ -114,7 +113,7 @@ class View:
         if not reads_positions(self.anatomy.layers[layer]):
             return None
         if self.positions == "compact":
-            return compact_positions(stage)
+            return stage.renumbered
         narrowed: Tensor = narrow_tokens("position_ids", positions, stage, self.samples)
         return narrowed
 

@@ -6,6 +6,7 @@ out. A head without rows, and so a sample without visual tokens, has 0 bits.
 """
 
 from collections.abc import Iterable
+from functools import reduce
 
 import torch
 from jaxtyping import Bool, Float
@@ -100,7 +101,8 @@ def _mean_entropy(parts: Iterable[tuple[Tensor, Tensor]]) -> Float[Tensor, "batc
 
 def _sums(parts: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
     """Rows that see the image, at least 1, the sum of their p(v|t), (batch, heads, vision), and of their entropies."""
-    n_rows, total, entropy = map(sum_of, zip(*(_sums_of(*part) for part in parts), strict=True))
+    each = (_sums_of(*part) for part in parts)
+    n_rows, total, entropy = reduce(lambda held, new: (held[0] + new[0], held[1] + new[1], held[2] + new[2]), each)
     return n_rows.clamp(min=1), total, entropy
 
 

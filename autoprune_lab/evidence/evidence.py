@@ -166,6 +166,21 @@ class Evidence:
         return self.source.grid()
 
     @cached_property
+    def host_grid(self) -> Int[np.ndarray, "batch vision 4"]:
+        """`grid` on the host, where it is known until tokens have gone; then the device is waited for."""
+        return self.grid.cpu().numpy()
+
+    @cached_property
+    def host_index(self) -> Int[np.ndarray, "batch vision"]:
+        """`index` on the host, as `host_grid`."""
+        return self.index.cpu().numpy()
+
+    @cached_property
+    def extents(self) -> tuple[int, ...]:
+        """Above every picture, t, h and w of `grid`, and at least 1; where it is known, that of before any cut."""
+        return extents(self.host_grid)
+
+    @cached_property
     def cls_attention(self) -> Float[Tensor, "batch vision"]:
         """`tower_attention` of the tower layer whose output the decoder reads."""
         return self.tower_attention()
@@ -247,3 +262,8 @@ def tower_layers_of(part: object) -> tuple[TowerLayer, ...]:
 def sum_of(parts: Iterable[Tensor]) -> Tensor:
     """The sum of at least one tensor, one held at a time."""
     return reduce(torch.add, parts)
+
+
+def extents(grid: Int[np.ndarray, "*tokens 4"]) -> tuple[int, ...]:
+    """One more than the largest number of each column."""
+    return tuple((grid.reshape(-1, 4).max(0, initial=0) + 1).tolist())

@@ -46,10 +46,14 @@ class Cdpruner:
 
     def __call__(self, evidence: Evidence) -> Float[Tensor, "batch vision"]:
         """One step per visual token, each as large as those before times their number."""
+        return self.first(evidence)
+
+    def first(self, evidence: Evidence, n: int | None = None) -> Float[Tensor, "batch vision"]:
+        """The first `n` places, see `first_picks`."""
         weight, unit = self.scaled(evidence), normalize(visual(evidence), dim=-1)
         kernel = weight[..., None] * (unit @ unit.mT) * weight[:, None]
         own = kernel.diagonal(dim1=1, dim2=2)
-        outside, basis = own, torch.zeros_like(kernel)
+        outside, basis = own, torch.zeros_like(kernel[:, :n])
 
         def value() -> Tensor:
             return torch.where(outside > _SPENT * own, outside, -1 / (1 + weight))
@@ -64,4 +68,4 @@ class Cdpruner:
             outside = outside - basis[:, place] ** 2
             return value()
 
-        return picking_order(evidence.vision_mask, value(), after)
+        return picking_order(evidence.vision_mask, value(), after, n)

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from autoprune_lab.evidence.evidence import Evidence
+from autoprune_lab.evidence.transfer import upload
 from autoprune_lab.schedule.official_budget import candidates, merged_tokens
 from autoprune_lab.schedule.plan import Counts
 from autoprune_lab.selection.groups import Groups, means, rows_of
@@ -91,7 +92,7 @@ def _pool(
     scores: Float[Tensor, "batch vision"], dropped: Bool[Tensor, "batch vision"], sizes: Counts
 ) -> tuple[Int[Tensor, "batch pool"], Bool[Tensor, "batch pool"]]:
     """The best scored dropped slots, `sizes` of each sample, which are merged, and which of them are real."""
-    counts = torch.from_numpy(sizes).to(scores.device, non_blocking=True)
+    counts = upload(torch.from_numpy(sizes), scores.device)
     order = scores.masked_fill(~dropped, -torch.inf).argsort(dim=1, descending=True, stable=True)
     pool = order[:, : int(sizes.max())]
     return pool, torch.arange(pool.shape[1], device=scores.device) < counts[:, None]

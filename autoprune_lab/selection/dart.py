@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from autoprune_lab.evidence.evidence import Evidence
+from autoprune_lab.evidence.transfer import upload
 from autoprune_lab.schedule.plan import Counts
 from autoprune_lab.selection.groups import rows_of
 from autoprune_lab.selection.recovery import Survivors, best, on_host, top_n
@@ -65,7 +66,7 @@ class Dart:
         keep = best(evidence, scores, kept)
         if not on_host(merged).any():
             return Survivors(keep)
-        pivots, n_pivots = self._turns(evidence, scores, keep, on_host(merged) > 0)
+        pivots, n_pivots = self._turns(evidence, scores, keep, on_host(kept), on_host(merged) > 0)
         cosine = _cosines(evidence, pivots)
         left, stays = evidence.vision_mask & ~keep, keep
         for turn in range(pivots.shape[1]):
@@ -80,26 +81,26 @@ class Dart:
         evidence: Evidence,
         scores: Float[Tensor, "batch vision"],
         keep: Bool[Tensor, "batch vision"],
+        kept: Counts,
         asked: Bool[np.ndarray, "batch"],
     ) -> tuple[Int[Tensor, "batch pivots"], Int[Tensor, "batch"]]:
         """Slots of the pivots in the order of their turns, those of text behind all visual ones; how many there are."""
         image = scores.masked_fill(~keep, -torch.inf).argsort(dim=1, descending=True, stable=True)
         rows = _norms(evidence.keys("text")).masked_fill(~evidence.text_mask, -torch.inf)
         text = rows.argsort(dim=1, descending=True, stable=True)[:, : self.text_pivots]
-        n_image = keep.sum(1).clamp(max=self.image_pivots)
-        n_text = evidence.text_mask.sum(1).clamp(max=self.text_pivots)
-        found = zip(
-            image[:, : self.image_pivots].tolist(), n_image.tolist(), text.tolist(), n_text.tolist(), strict=True
-        )
-        turns, n_slots = list[list[int]](), keep.shape[1]
-        for (slots, n, places, m), n_vision, needed in zip(found, evidence.counts.tolist(), asked, strict=True):
-            of_image = {self.start + slot: slot for slot in slots[:n]}
-            of_text = {self.start + n_vision + place: n_slots + place for place in places[:m]}
+        image = image[:, : self.image_pivots]
+        n_image, n_text = kept.clip(max=self.image_pivots), evidence.row_counts.clip(max=self.text_pivots)
+        found = torch.cat([image, text], dim=1).tolist()  # the host has to know: the only wait
+        turns, n_slots, width = list[list[int]](), keep.shape[1], image.shape[1]
+        for both, n, m, n_vision, needed in zip(found, n_image, n_text, evidence.counts.tolist(), asked, strict=True):
+            of_image = {self.start + slot: slot for slot in both[:width][:n]}
+            of_text = {self.start + n_vision + place: n_slots + place for place in both[width:][:m]}
             slot_of = of_image | of_text
             turns.append([slot_of[place] for place in set(list(slot_of))] if needed else [0])  # noqa: C414 - see `Dart`
         width = max(map(len, turns))
-        filled = torch.tensor([turn + [0] * (width - len(turn)) for turn in turns], device=keep.device)
-        return filled, torch.tensor([len(turn) for turn in turns], device=keep.device)
+        filled = torch.tensor([turn + [0] * (width - len(turn)) for turn in turns])
+        lengths = torch.tensor([len(turn) for turn in turns])
+        return upload(filled, keep.device), upload(lengths, keep.device)
 
 
 def _cosines(evidence: Evidence, pivots: Int[Tensor, "batch pivots"]) -> Float[Tensor, "batch pivots vision"]:

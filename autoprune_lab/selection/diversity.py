@@ -18,24 +18,32 @@ def max_min_diversity(evidence: Evidence) -> Float[Tensor, "batch vision"]:
 
     The first pick is the token furthest from its nearest neighbour, each later one the token furthest from its
     nearest picked one; distance is 1 - cosine. No pick depends on how many follow, so the top n are DivPrune's set
-    for every n. One step per visual token, however few stay.
+    for every n.
 
     Source: arXiv 2503.02175 (DivPrune); the first pick as in its official code.
     Differs: DivPrune compares the projected features, before layer 0; the official code may pick one of several
     equal tokens twice, here none is.
     """
+    return _farthest(evidence)
+
+
+def _farthest(evidence: Evidence, n: int | None = None) -> Float[Tensor, "batch vision"]:
+    """The first `n` places, see `first_picks`."""
     unit = normalize(visual(evidence), dim=-1)
-    distance = 1 - unit @ unit.mT
-    itself = torch.eye(unit.shape[1], dtype=torch.bool, device=unit.device)
-    nearest = distance.masked_fill(itself | ~evidence.vision_mask[:, :, None], torch.inf).amin(1)
-    first, nearest = nearest, torch.full_like(nearest, torch.inf)  # to what is picked
+    distance = (unit @ unit.mT).neg_().add_(1).masked_fill_(~evidence.vision_mask[:, :, None], torch.inf)
+    distance.diagonal(dim1=1, dim2=2).fill_(torch.inf)  # all in place: it is as large as tokens squared
+    first = distance.amin(1)
+    nearest = torch.full_like(first, torch.inf)  # to what is picked
 
     def after(_: int, pick: Pick) -> Tensor:
         nonlocal nearest
         nearest = nearest.minimum(row_at(distance, pick))
         return nearest
 
-    return picking_order(evidence.vision_mask, first, after)
+    return picking_order(evidence.vision_mask, first, after, n)
+
+
+max_min_diversity.first = _farthest  # type: ignore[attr-defined]
 
 
 def non_duplication(evidence: Evidence, pivots: int = 8) -> Float[Tensor, "batch vision"]:

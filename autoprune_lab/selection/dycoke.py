@@ -8,9 +8,10 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from autoprune_lab.evidence.evidence import Evidence
+from autoprune_lab.evidence.transfer import upload
 from autoprune_lab.schedule.plan import Counts
 from autoprune_lab.selection.groups import in_order, make_all
-from autoprune_lab.selection.recovery import Survivors, best
+from autoprune_lab.selection.recovery import Survivors, best, on_host
 from autoprune_lab.selection.videos import by_score, pictures
 
 
@@ -57,7 +58,7 @@ class Dycoke:
             entry[sample, order] = 1 - torch.arange(1, n + 1, device=order.device).double() / n
             if n_frames % 2:
                 entry[sample, slots[-1]] = rank[sample, slots[-1]] - 2
-            if merged[sample] > 0:
+            if on_host(merged)[sample] > 0:
                 line[sample, order] = slots[thin].sort(dim=1).values
         entry = torch.where((merged > 0)[:, None], entry, rank)
         keep = best(evidence, entry, kept + merged)
@@ -68,5 +69,5 @@ def _pairs(n_frames: int, slots: Tensor) -> tuple[Int[Tensor, "pairs"], Int[Tens
     """The frames that are thinned out, and the ones that they are compared with."""
     thin = [(frame, frame - 1) for frame in range(1, n_frames, 2)]
     thin += [(first + 2, first) for first in range(0, n_frames - 4, 4)]
-    pairs = torch.tensor(thin, device=slots.device)
+    pairs = upload(torch.tensor(thin), slots.device)
     return pairs[:, 0], pairs[:, 1]

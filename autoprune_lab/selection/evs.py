@@ -24,8 +24,8 @@ def evs(evidence: Evidence) -> Float[Tensor, "batch vision"]:
     Differs: a planned count may be less than a frame, there a first frame is always whole; the decoder's hidden states
     are compared: before layer 0 they are the projected features, as there.
     """
-    picture, frame = frames(evidence)
-    n_h, n_w, n_t = (int(part.max()) + 1 if part.numel() else 1 for part in (*evidence.grid[..., 2:].unbind(-1), frame))
+    picture, frame = frames(evidence.grid, evidence.extents)
+    _, n_t, n_h, n_w = evidence.extents
     place = (picture * n_h + evidence.grid[..., 2]) * n_w + evidence.grid[..., 3]
     place = place.masked_fill(picture < 0, -1)
     order = (place * n_t + frame.clamp(min=0)).argsort(dim=1)

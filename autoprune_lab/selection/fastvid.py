@@ -1,5 +1,6 @@
 """FastVID: segments of like frames, whose best tokens stay and whose others are merged into a few anchors."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from autoprune_lab.schedule.plan import Counts
 from autoprune_lab.selection.cluster_merge import density_peaks, distances
 from autoprune_lab.selection.groups import make_all
 from autoprune_lab.selection.recovery import Survivors
-from autoprune_lab.selection.videos import by_score, members_of, pictures, portions, spare
+from autoprune_lab.selection.videos import by_score, members_of, on_host_each, pictures, portions, spare
 
 _NEIGHBOURS = 4
 
@@ -70,21 +71,25 @@ class Fastvid:
         keep, counts = portions(evidence, rank, found, kept, merged)
         hidden = evidence.hidden.clone()
         tower = evidence.tower_features() if any(len(slots) > 1 for _, slots in found) else hidden
-        for (sample, slots), count in zip(found, counts, strict=True):
+        features = [tower[sample, slots].float().mean(1) for sample, slots in found]
+        for (sample, slots), lengths, count in zip(found, self.lengths(features), counts, strict=True):
             if count == slots.numel():
                 keep[sample, slots] = True
             elif count:
-                lengths = self.lengths(tower[sample, slots].float().mean(1))
                 self._reduce(slots, rank[sample, slots], lengths, count, hidden[sample], keep[sample])
         return Survivors(keep, hidden)
 
-    def lengths(self, features: Float[Tensor, "frames width"]) -> list[int]:
-        """Frames of each segment; `features`: one row a frame."""
+    def lengths(self, videos: Sequence[Float[Tensor, "_ width"]]) -> list[list[int]]:
+        """Frames of each segment of each video; one row a frame. The device is waited for once, if any has several."""
+        ends = on_host_each([self._ends(features) for features in videos])
+        return [np.diff([-1, *np.flatnonzero(end), len(end)]).tolist() for end in ends]
+
+    def _ends(self, features: Float[Tensor, "frames width"]) -> Bool[Tensor, "steps"]:
+        """Does a segment end with this frame, of all but the last?"""
         alike = cosine_similarity(features[:-1], features[1:], dim=-1)
-        cut = alike < self.tau
-        cut[alike.argsort(stable=True)[: self.segments - 1]] = True
-        ends = [-1, *cut.nonzero().flatten().tolist(), len(features) - 1]
-        return [int(length) for length in np.diff(ends)]
+        ends = alike < self.tau
+        ends[alike.argsort(stable=True)[: self.segments - 1]] = True
+        return ends
 
     def _reduce(
         self,
@@ -96,31 +101,33 @@ class Fastvid:
         keep: Bool[Tensor, "vision"],
     ) -> None:
         """Write what one video keeps into its sample's `keep`, and anchors into `hidden`."""
-        n_salient, n_context, n_anchors = self._counts(lengths, slots.shape[1], count)
+        n_salient, n_context, n_anchors, n_stay = self._counts(lengths, slots.shape[1], count)
         order = rank.argsort(dim=1, descending=True, stable=True)
         stays = torch.zeros_like(keep[slots]).scatter(1, order[:, :n_salient], True)
         salient, tokens = stays.clone(), hidden[slots].float()
         centres, last = [], -1
         for length, n in zip(lengths, n_anchors, strict=True):
             first, last = last + 1, last + length
-            frames = torch.arange(first + (length - 1) % self.stride, last + 1, self.stride, device=keep.device)
-            centres.append((frames, self._peaks(tokens[frames], ~salient[frames], n)))
-            stays[frames[:, None], centres[-1][1]] = True
-        more = spare(rank, stays, count - int(stays.sum()))
+            every = slice(first + (length - 1) % self.stride, last + 1, self.stride)
+            peaks = self._peaks(tokens[every], ~salient[every], n)
+            stays[every] = stays[every].scatter(1, peaks, True)
+            centres.append((range(len(slots))[every], peaks))
+        more = spare(rank, stays, count - n_stay)
         stays.view(-1)[more] = True
         salient.view(-1)[more] = True
         keep[slots] = stays
         last = -1
         for length, (frames, places) in zip(lengths, centres, strict=True):
             first, last = last + 1, last + length
-            for f, at in zip(frames.tolist(), places, strict=True):
+            for f, at in zip(frames, places, strict=True):
                 rows = slice(f, f + 1) if len(at) == n_context else slice(first, last + 1)
                 if len(at):
-                    points = tokens[rows][~salient[rows]]
-                    hidden[slots[f, at]] = self._anchors(tokens[f, at], points).to(hidden.dtype)
+                    order = salient[rows].flatten().byte().argsort(stable=True)  # how many are not, nobody waits for
+                    points, real = tokens[rows].flatten(0, 1)[order], ~salient[rows].flatten()[order]
+                    hidden[slots[f, at]] = self._anchors(tokens[f, at], points, real).to(hidden.dtype)
 
-    def _counts(self, lengths: list[int], n: int, count: int) -> tuple[int, int, list[int]]:
-        """Salient and context tokens a frame, anchors of each segment's anchor frames: the most within `count`."""
+    def _counts(self, lengths: list[int], n: int, count: int) -> tuple[int, int, list[int], int]:
+        """Salient and context tokens a frame, anchors of each segment's anchor frames: the most within `count`; all."""
         best, most = (0, 0, [0] * len(lengths)), 0
         for total in range(1, n + 1):
             context = int(total * self.context)
@@ -130,7 +137,7 @@ class Fastvid:
             made = sum(lengths) * (total - context) + sum(np.multiply(parts, anchors).tolist())
             if most < made <= count:
                 best, most = (total - context, context, anchors), made
-        return best
+        return *best, most
 
     def _peaks(
         self, tokens: Float[Tensor, "frames places width"], real: Bool[Tensor, "frames places"], n: int
@@ -140,11 +147,11 @@ class Fastvid:
         return density_peaks(distances(tokens), real, near, torch.zeros_like(tokens[..., 0]))[:, :n]
 
     def _anchors(
-        self, own: Float[Tensor, "anchors width"], points: Float[Tensor, "n width"]
+        self, own: Float[Tensor, "anchors width"], points: Float[Tensor, "n width"], real: Bool[Tensor, "n"]
     ) -> Float[Tensor, "anchors width"]:
-        """Anchors mixed with the mean of the points that are most like them."""
+        """Anchors mixed with the mean of the `real` points that are most like them."""
         alike = normalize(own, dim=-1) @ normalize(points, dim=-1).mT
-        members = members_of(alike.argmax(0), len(own))
+        members = members_of(alike.argmax(0), len(own)) * real
         size = members.sum(1, keepdim=True)
         share = (1 / (size + 1)).clamp(min=self.own)
         return torch.where(size > 0, share * own + (1 - share) * (members @ points) / size.clamp(min=1), own)

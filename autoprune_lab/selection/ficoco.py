@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from autoprune_lab.evidence.evidence import Evidence
+from autoprune_lab.evidence.transfer import upload
 from autoprune_lab.schedule.plan import Counts
 from autoprune_lab.selection.diversity import visual
 from autoprune_lab.selection.groups import make_all
@@ -70,8 +72,9 @@ class FicocoL:
         real, n = evidence.vision_mask, evidence.vision_mask.shape[1]
         itself = torch.eye(n, dtype=torch.bool, device=real.device)
         bonds = self._bonds(evidence).masked_fill(itself | ~real[:, None], -torch.inf)
-        n_links = self._n_links(real.sum(1))
-        values, targets = bonds.topk(min(self._most_links(n), n), dim=2)
+        links = self._n_links(evidence.counts)
+        n_links = upload(torch.from_numpy(links), real.device)
+        values, targets = bonds.topk(int(links.max()), dim=2)
         values[..., 1:] = values[..., 1:].masked_fill(
             torch.arange(1, values.shape[2], device=n_links.device) >= n_links[:, None, None], -torch.inf
         )
@@ -87,11 +90,8 @@ class FicocoL:
         over_text = evidence.visual_rows[..., n:] @ from_text
         return self.direct * evidence.visual_rows[..., :n] + (1 - self.direct) * over_text
 
-    def _n_links(self, n: Int[Tensor, "batch"]) -> Int[Tensor, "batch"]:
+    def _n_links(self, n: Counts) -> Counts:
         """Of n unlike numbers those above the quantile: its place is found in float32, as torch.quantile does."""
-        place = (n - 1).float() * torch.full((), self.quantile, device=n.device)
-        return (n - 1 - place.long()).clamp(min=1)
-
-    def _most_links(self, n: int) -> int:
-        """The same for the longest sample, on the host; it grows with n."""
-        return int(self._n_links(torch.tensor([n])))
+        place = (n - 1).astype(np.float32) * np.float32(self.quantile)
+        links: Counts = (n - 1 - place.astype(n.dtype)).clip(1)
+        return links

@@ -6,21 +6,33 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from autoprune_lab.evidence.evidence import Evidence, Scorer
+
 Pick = Int[Tensor, "batch 1"]
+
+
+def first_picks(scorer: Scorer, evidence: Evidence, n: int) -> Float[Tensor, "batch vision"]:
+    """The scores, of which nothing but the `n` best of each sample will be used.
+
+    A scorer with a method (or a function with an attribute) `first(evidence, n)` then takes no more steps.
+    """
+    first = getattr(getattr(scorer, "func", scorer), "first", None)
+    return scorer(evidence) if first is None else first(evidence, n)
 
 
 def picking_order(
     left: Bool[Tensor, "batch vision"],
     value: Float[Tensor, "batch vision"],
     after: Callable[[int, Pick], Float[Tensor, "batch vision"]],
+    n: int | None = None,
 ) -> Float[Tensor, "batch vision"]:
     """Minus the place, from 0, at which each token of `left` is picked: the one of highest value, the first of equals.
 
-    `value` is that of the first step, `after(place, pick)` gives the next step's. A scorer does not know how many
-    tokens stay, so there is one step per visual token. A sample of which nothing is left picks token 0, in vain.
+    `value` is that of the first step, `after(place, pick)` gives the next step's. All others rank alike behind the
+    first `n`; None: one step per visual token. A sample of which nothing is left picks token 0, in vain.
     """
     scores = torch.zeros_like(value)
-    for place in range(value.shape[1]):
+    for place in range(value.shape[1] if n is None else min(n, value.shape[1])):
         pick = value.masked_fill(~left, -torch.inf).argmax(-1, keepdim=True)
         left = left.scatter(1, pick, False)
         scores = scores - left.float()

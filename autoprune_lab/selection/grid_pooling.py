@@ -1,17 +1,21 @@
 """Grid pooling: neighbours in the picture averaged into one token, the baseline that looks at nothing."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from autoprune_lab.evidence.evidence import Evidence
+from autoprune_lab.evidence.transfer import upload
 from autoprune_lab.schedule.plan import Counts
 from autoprune_lab.selection.diversity import visual
 from autoprune_lab.selection.groups import Groups, make_all
-from autoprune_lab.selection.per_view import rank_within
 from autoprune_lab.selection.recovery import Survivors, best, on_host
+
+Each = Int[np.ndarray, "n"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class GridPooling:
         if not n_cells:
             return Survivors(keep)
         number = torch.arange(n_cells, device=keep.device)
-        member = _cells(evidence, merged)[:, None] == number[:, None]
+        member = _cells(evidence, on_host(merged))[:, None] == number[:, None]
         filled = number < merged[:, None]
         points = visual(evidence)
         tokens = member.float() @ points / member.sum(-1, keepdim=True).clamp(min=1)
@@ -53,73 +57,65 @@ class GridPooling:
         return Groups(index.argmin(-1), filled, tokens).among(evidence, keep, in_place=True)
 
 
-def _cells(evidence: Evidence, allowed: Int[Tensor, "batch"]) -> Int[Tensor, "batch vision"]:
-    """The cell of each token, 0 .. allowed-1 in each sample; -1 where it has none."""
-    real, (picture, t, row, column) = evidence.vision_mask, evidence.grid.unbind(-1)
-    sample = torch.arange(len(real), device=real.device)[:, None].expand_as(real)
-    kinds = torch.stack([sample, picture, t, (row < 0).long()], dim=-1)[real]
-    names, grid = torch.unique(kinds, dim=0, return_inverse=True)  # in order: by sample, then as they come
-    owner, size = names[:, 0].contiguous(), grid.bincount(minlength=len(names))
-    quota = _shares(owner, size, real.sum(1), allowed)
-    rows, columns = (_extent(place[real], grid, len(names)) for place in (row, column))
+def _cells(evidence: Evidence, allowed: Counts) -> Int[Tensor, "batch vision"]:
+    """The cell of each token, 0 .. allowed-1 in each sample; -1 where it has none. Made on the host."""
+    places, present = evidence.host_grid, evidence.counts
+    real = np.arange(places.shape[1]) < present[:, None]
+    sample = np.nonzero(real)[0]
+    picture, t, row, column = places[real].T
+    kinds = np.stack([sample, picture, t, row < 0], axis=-1)
+    names, grid = np.unique(kinds, axis=0, return_inverse=True)  # in order: by sample, then as they come
+    grid = grid.reshape(-1)
+    owner, size = names[:, 0], np.bincount(grid, minlength=len(names))
+    quota = _shares(owner, size, present, allowed)
+    rows, columns = (_extent(place, grid, len(names)) for place in (row, column))
     is_grid = (rows.size * columns.size == size) & (names[:, 3] == 0)
-    in_row = rank_within(-evidence.index, torch.full_like(row, -1).masked_scatter(real, grid))[real]
-    height, width = torch.where(is_grid, rows.size, 1), torch.where(is_grid, columns.size, size)
-    r = torch.where(is_grid[grid], row[real] - rows.first[grid], 0)
-    c = torch.where(is_grid[grid], column[real] - columns.first[grid], in_row)
+    order = np.lexsort([evidence.host_index[real], grid])
+    in_row = np.empty_like(order)
+    in_row[order] = np.arange(len(order)) - (size.cumsum() - size)[grid[order]]
+    height, width = np.where(is_grid, rows.size, 1), np.where(is_grid, columns.size, size)
+    r = np.where(is_grid[grid], row - rows.first[grid], 0)
+    c = np.where(is_grid[grid], column - columns.first[grid], in_row)
     cell = _cell(r, c, height[grid], width[grid], quota[grid])
-    before = quota.cumsum(0) - quota
-    first = before - before[torch.searchsorted(owner, owner)]  # of the sample's own cells
-    return torch.full_like(row, -1).masked_scatter(real, torch.where(quota[grid] > 0, first[grid] + cell, -1))
+    before = quota.cumsum() - quota
+    first = before - before[np.searchsorted(owner, owner)]  # of the sample's own cells
+    cells = np.full(real.shape, -1)
+    cells[real] = np.where(quota[grid] > 0, first[grid] + cell, -1)
+    return upload(torch.from_numpy(cells), evidence.vision_mask.device)
 
 
-def _cell(
-    row: Int[Tensor, "n"],
-    column: Int[Tensor, "n"],
-    height: Int[Tensor, "n"],
-    width: Int[Tensor, "n"],
-    quota: Int[Tensor, "n"],
-) -> Int[Tensor, "n"]:
+def _cell(row: Each, column: Each, height: Each, width: Each, quota: Each) -> Each:
     """The cell, 0 .. quota-1, of a token of a grid of `height` x `width`; quota <= height * width."""
-    wanted = ((quota * height).double() / width).sqrt().add(0.5).long()
+    wanted = (np.sqrt(quota * height / width) + 0.5).astype(int)
     least = (quota + width - 1) // width
-    bands = wanted.maximum(least).minimum(height.minimum(quota)).clamp(min=1)
+    bands = np.clip(np.minimum(np.maximum(wanted, least), np.minimum(height, quota)), 1, None)
     base, extra = quota // bands, quota % bands  # `extra` bands, evenly among the others, have one cell more
     band = ((row + 1) * bands - 1) // height
     cells = base + (band + 1) * extra // bands - band * extra // bands
-    return band * base + band * extra // bands + ((column + 1) * cells - 1) // width
+    of_band: Each = band * base + band * extra // bands + ((column + 1) * cells - 1) // width
+    return of_band
 
 
-def _shares(
-    owner: Int[Tensor, "grids"],
-    size: Int[Tensor, "grids"],
-    present: Int[Tensor, "batch"],
-    allowed: Int[Tensor, "batch"],
-) -> Int[Tensor, "grids"]:
+def _shares(owner: Each, size: Each, present: Counts, allowed: Counts) -> Each:
     """What each sample is allowed, in proportion to the tokens of its grids; the largest remainders are rounded up."""
-    product, whole = size * allowed[owner], present[owner]
-    share, rest = product // whole, product % whole
-    left = allowed.scatter_add(0, owner, -share)
-    order = rest.argsort(descending=True, stable=True)
-    order = order[owner[order].argsort(stable=True)]
-    place = torch.arange(len(owner), device=owner.device)
-    rank = torch.empty_like(order).scatter(0, order, place) - torch.searchsorted(owner, owner)
-    return share + (rank < left[owner])
+    share, rest = np.divmod(size * allowed[owner], present[owner])
+    left = allowed - np.bincount(owner, share, minlength=len(allowed)).astype(int)
+    order = np.lexsort([-rest, owner])  # stable
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(owner))
+    more: Each = share + (rank - np.searchsorted(owner, owner) < left[owner])
+    return more
 
 
-@dataclass(frozen=True, eq=False)
-class _Extent:
+class _Extent(NamedTuple):
     """Of each grid, the first row (or column) that it has a token in, and how many there are from there to the last."""
 
-    first: Int[Tensor, "grids"]
-    size: Int[Tensor, "grids"]
+    first: Each
+    size: Each
 
 
-def _extent(place: Int[Tensor, "n"], grid: Int[Tensor, "n"], n_grids: int) -> _Extent:
-    first, last = (
-        torch.zeros(n_grids, dtype=place.dtype, device=place.device).scatter_reduce(
-            0, grid, place, how, include_self=False
-        )
-        for how in ("amin", "amax")
-    )
+def _extent(place: Each, grid: Each, n_grids: int) -> _Extent:
+    first, last = np.full(n_grids, place.max(initial=-1)), np.full(n_grids, -1)
+    np.minimum.at(first, grid, place)
+    np.maximum.at(last, grid, place)
     return _Extent(first, last - first + 1)

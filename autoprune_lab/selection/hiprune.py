@@ -1,5 +1,6 @@
 """HiPrune: anchors of a middle tower layer, their neighbours, and the best of the last layer."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,23 +80,26 @@ class Hiprune:
         """Keep the `kept` best scored tokens of each sample and `merged` of their neighbours and of the others."""
         anchors = best(evidence, scores, kept)
         received = evidence.tower_received(self.layer)
-        first = received + 2.0 * neighbours(evidence.grid, anchors) + 4.0 * anchors  # each in [0, 1]
+        first = received + 2.0 * neighbours(evidence.grid, anchors, evidence.extents) + 4.0 * anchors  # each in [0, 1]
         return Survivors(top_n(first.masked_fill(~evidence.vision_mask, -torch.inf), kept + merged))
 
 
-def neighbours(grid: Int[Tensor, "batch vision 4"], of: Bool[Tensor, "batch vision"]) -> Bool[Tensor, "batch vision"]:
+def neighbours(
+    grid: Int[Tensor, "batch vision 4"], of: Bool[Tensor, "batch vision"], extents: Sequence[int]
+) -> Bool[Tensor, "batch vision"]:
     """True at the neighbours of tokens `of` in their picture, or step in time: see `Hiprune`.
 
-    A picture is as wide and as high as the tokens that are there say.
+    A picture is as wide and as high as the tokens that are there say. `extents`: see `Evidence.extents`.
     """
+    n_pictures, n_steps, *sides = extents
     picture, t, h, w = grid.unbind(-1)
     placed = (h >= 0) & (w >= 0)
-    board = (picture * (t.amax() + 1 if t.numel() else 1) + t).masked_fill(~placed, 0)
-    sizes = [_largest(board, side.masked_fill(~placed, -1)) + 1 for side in (h, w)]
+    board = (picture * n_steps + t).masked_fill(~placed, 0)
+    sizes = [_largest(board, side.masked_fill(~placed, -1), n_pictures * n_steps) + 1 for side in (h, w)]
     height, width = (size.gather(1, board) for size in sizes)
     place, step = h * width + w, torch.stack([-torch.ones_like(width), torch.ones_like(width), -width, width], -1)
     there = (place[..., None] + step).clamp(min=0).minimum((height * width - 1)[..., None])
-    room = int(grid[..., 2:].amax() + 1) ** 2 if grid.numel() else 1  # no board has more places
+    room = max(sides) ** 2  # no board has more places
     key, asked = board * room + place, (board * room)[..., None] + there
     asked = asked.masked_fill(~(of & placed)[..., None], -1).flatten(1)
     asked = asked.sort(dim=1).values
@@ -103,7 +107,8 @@ def neighbours(grid: Int[Tensor, "batch vision 4"], of: Bool[Tensor, "batch visi
     return placed & (asked.gather(1, found) == key)
 
 
-def _largest(board: Int[Tensor, "batch vision"], values: Int[Tensor, "batch vision"]) -> Int[Tensor, "batch boards"]:
+def _largest(
+    board: Int[Tensor, "batch vision"], values: Int[Tensor, "batch vision"], n_boards: int
+) -> Int[Tensor, "batch boards"]:
     """The largest value of each board; -1 where there is none."""
-    n_boards = int(board.amax()) + 1 if board.numel() else 1
     return values.new_full((len(board), n_boards), -1).scatter_reduce(1, board, values, "amax")

@@ -2,17 +2,19 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from autoprune_lab.evidence.evidence import Evidence
+from autoprune_lab.evidence.transfer import upload
 from autoprune_lab.schedule.plan import Counts
 from autoprune_lab.selection.cluster_merge import density_peaks, distances
 from autoprune_lab.selection.groups import in_order, make_all
 from autoprune_lab.selection.recovery import Survivors
-from autoprune_lab.selection.videos import by_score, members_of, pictures, portions, spare
+from autoprune_lab.selection.videos import by_score, members_of, on_host_each, pictures, portions, spare
 
 
 @dataclass(frozen=True)
@@ -65,36 +67,43 @@ class Holitom:
         keep, counts = portions(evidence, rank, found, kept, merged)
         hidden = evidence.hidden.clone()
         line = torch.arange(keep.shape[1], device=keep.device).double().repeat(len(keep), 1)
-        for (sample, slots), count in zip(found, counts, strict=True):
+        still = on_host_each([self._still(hidden[sample, slots]) for sample, slots in found])
+        for (sample, slots), stands, count in zip(found, still, counts, strict=True):
             if count == slots.numel():
                 keep[sample, slots] = True
             elif count:
-                self._reduce(slots, rank[sample, slots], count, hidden[sample], keep[sample], line[sample])
+                self._reduce(slots, rank[sample, slots], stands, count, hidden[sample], keep[sample], line[sample])
         return Survivors(keep, hidden) if self.in_place else in_order(evidence.index, keep, hidden, line)
+
+    def _still(self, tokens: Float[Tensor, "frames places width"]) -> Bool[Tensor, "steps places"]:
+        """Does a place stand still from this frame to the next?"""
+        tokens = tokens.float()
+        return cosine_similarity(tokens[:-1], tokens[1:], dim=-1) > self.tau
 
     def _reduce(
         self,
         slots: Int[Tensor, "frames places"],
         rank: Float[Tensor, "frames places"],
+        still: Bool[np.ndarray, "steps places"],
         count: int,
         hidden: Float[Tensor, "vision width"],
         keep: Bool[Tensor, "vision"],
         line: Float[Tensor, "vision"],
     ) -> None:
         """Write what one video keeps into its sample's `keep`, and merged tokens into `hidden` and `line`."""
-        tokens = hidden[slots].float()
-        still = cosine_similarity(tokens[:-1], tokens[1:], dim=-1) > self.tau
-        spans = windows(still, self.max_window)
-        statics = [still[a:b].all(0) if b > a else torch.zeros_like(keep[slots[0]]) for a, b in spans]
+        tokens, spans = hidden[slots].float(), windows(still, self.max_window)
+        statics = [still[a:b].all(0) & (b > a) for a, b in spans]
         sizes = [(int(static.sum()), b - a + 1) for static, (a, b) in zip(statics, spans, strict=True)]
         n_static, n_moving = _at_one_ratio(sizes, slots.shape[1], count)
         for (a, b), static, n_groups in zip(spans, statics, n_static, strict=True):
-            moving = rank[a : b + 1].masked_fill(static, -1).argsort(dim=1, descending=True, stable=True)
+            fixed = upload(torch.from_numpy(static), keep.device)
+            moving = rank[a : b + 1].masked_fill(fixed, -1).argsort(dim=1, descending=True, stable=True)
             for f, order in enumerate(moving, a):
                 keep[slots[f, order[: n_moving[f]]]] = True
             if n_groups:
-                made, centre = self._clusters(tokens[a : b + 1, static].mean(0), n_groups)
-                at = slots[a, static.nonzero().flatten()[centre]]
+                places = upload(torch.from_numpy(np.flatnonzero(static)), keep.device)
+                made, centre = self._clusters(tokens[a : b + 1, places].mean(0), n_groups)
+                at = slots[a, places[centre]]
                 part = torch.arange(1, n_groups + 1, device=at.device).double() / (n_groups + 1)
                 line[at] = slots[a].min() - 1 + part
                 keep[at], hidden[at] = True, made.to(hidden.dtype)
@@ -106,7 +115,7 @@ class Holitom:
     ) -> tuple[Float[Tensor, "groups width"], Int[Tensor, "groups"]]:
         """New tokens and their centres, in order of place."""
         distance, every = distances(points[None]), torch.ones(1, len(points), dtype=torch.bool, device=points.device)
-        near = torch.tensor([min(self.nearest, n_groups)], device=points.device)
+        near = torch.full((1,), min(self.nearest, n_groups), device=points.device)
         peaks = density_peaks(distance, every, near, torch.zeros_like(points[None, :, 0]))
         centre = peaks[0, :n_groups].sort().values
         members = members_of(distance[0, centre].argmin(0), n_groups)
@@ -118,16 +127,16 @@ class Holitom:
         return torch.where(others > 0, mixed, own), centre
 
 
-def windows(still: Bool[Tensor, "steps places"], longest: int) -> list[tuple[int, int]]:
+def windows(still: Bool[np.ndarray, "steps places"], longest: int) -> list[tuple[int, int]]:
     """First and last frame of each window: the most places still throughout, each times its window's length - 1.
 
     A longer window only if it is strictly better. `still[f]`: does a place stand still from frame f to the next?
     """
     n_frames, saved, first = len(still) + 1, [0], [0]
-    run = torch.zeros_like(still[:1].sum(0))
+    run = np.zeros(still.shape[1], dtype=int)
     for last in range(1, n_frames):
-        run = torch.where(still[last - 1], run + 1, 0)  # steps for which a place has stood still
-        alike = (run.bincount(minlength=n_frames).flip(0).cumsum(0).flip(0)).tolist()  # for at least so many
+        run = np.where(still[last - 1], run + 1, 0)  # steps for which a place has stood still
+        alike = np.bincount(run, minlength=n_frames)[::-1].cumsum()[::-1].tolist()  # for at least so many
         most, begin = saved[-1], last
         for steps in range(1, min(last + 1, longest)):
             before = saved[last - steps - 1] if steps < last else 0

@@ -50,6 +50,10 @@ class Mmr:
 
     def __call__(self, evidence: Evidence) -> Float[Tensor, "batch vision"]:
         """One step per visual token, each linear in their number."""
+        return self.first(evidence)
+
+    def first(self, evidence: Evidence, n: int | None = None) -> Float[Tensor, "batch vision"]:
+        """The first `n` places, see `first_picks`."""
         states, importance = visual(evidence), self.scaled(evidence)
         unit = states / (states.norm(dim=-1, keepdim=True) + _NORM_EPS)
         cosine = unit @ unit.mT
@@ -62,4 +66,4 @@ class Mmr:
                 value = self.balance * importance - (1 - self.balance) * nearest
             return value
 
-        return picking_order(evidence.vision_mask, importance, after)
+        return picking_order(evidence.vision_mask, importance, after, n)

@@ -25,10 +25,12 @@ def per_window(
     """
     if window < 1:
         raise ValueError(f"window={window} must be >= 1 rows and columns")
-    grid = torch.cat([evidence.grid[..., :2], evidence.grid[..., 2:].div(window, rounding_mode="floor")], dim=-1)
-    real = evidence.vision_mask
-    named = torch.unique(grid.masked_fill(~real[..., None], -2).flatten(0, 1), dim=0, return_inverse=True)[1]
-    place = named.view_as(real)
+    real, (_, n_t, n_h, n_w) = evidence.vision_mask, evidence.extents
+    (picture, t), (row, column) = (
+        part.unbind(-1) for part in (evidence.grid[..., :2], evidence.grid[..., 2:].div(window, rounding_mode="floor"))
+    )
+    place = ((picture * (n_t + 1) + t + 1) * (n_h + 1) + row + 1) * (n_w + 1) + column + 1  # t, h and w may be -1
+    place = place.masked_fill(~real, -1)
     scores = scorer(evidence).double().masked_fill(~real, -torch.inf)
     rank = (rank_within(scores, place) + 0.5) / (place[:, None] == place[..., None]).sum(-1)
     by_score = scores.argsort(dim=1, descending=True, stable=True)

@@ -50,19 +50,24 @@ def best(
     evidence: Evidence, scores: Float[Tensor, "batch vision"], counts: Int[Tensor, "batch"]
 ) -> Bool[Tensor, "batch vision"]:
     """True at each sample's `counts` best scored real tokens."""
-    return top_n(scores.masked_fill(~evidence.vision_mask, -torch.inf) if evidence.padded else scores, counts)
+    return top_n(torch.where(evidence.vision_mask, scores, -torch.inf) if evidence.padded else scores, counts)
 
 
 def top_n(scores: Float[Tensor, "batch vision"], counts: Int[Tensor, "batch"]) -> Bool[Tensor, "batch vision"]:
     """True at each row's `counts` highest scores, ties towards the lower index; NaN counts as highest."""
     order = scores.argsort(dim=1, descending=True, stable=True)
-    wanted = torch.arange(scores.shape[1], device=scores.device) < counts[:, None]
+    wanted = _first(counts, scores.shape[1])
     return wanted.scatter(1, order, wanted)  # `order` names every slot
 
 
-def planned(counts: Int[Tensor, "batch"], values: Int[np.ndarray, "batch"]) -> Int[Tensor, "batch"]:
-    """The counts, whose values `on_host` then knows without waiting for the device."""
-    counts.planned = values  # type: ignore[attr-defined]
+def planned(
+    counts: Int[Tensor, "batch"], values: Int[np.ndarray, "batch"], first: Bool[Tensor, "batch n"] | None = None
+) -> Int[Tensor, "batch"]:
+    """The counts, whose values `on_host` then knows without waiting for the device.
+
+    `first`, True at the first `counts` of each row, saves `top_n` making it.
+    """
+    counts.planned, counts.first = values, first  # type: ignore[attr-defined]
     return counts
 
 
@@ -70,3 +75,10 @@ def on_host(counts: Int[Tensor, "batch"]) -> Int[np.ndarray, "batch"]:
     """The values of `kept` or `merged`; the device is waited for only where a plan did not know them."""
     values = getattr(counts, "planned", None)
     return counts.cpu().numpy() if values is None else values
+
+
+def _first(counts: Int[Tensor, "batch"], n: int) -> Bool[Tensor, "batch n"]:
+    known: Tensor | None = getattr(counts, "first", None)
+    if known is not None and known.shape[1] == n:
+        return known
+    return torch.arange(n, device=counts.device) < counts[:, None]

@@ -49,6 +49,10 @@ class Scope:
 
     def __call__(self, evidence: Evidence) -> Float[Tensor, "batch vision"]:
         """One step per visual token, each as large as the square of their number."""
+        return self.first(evidence)
+
+    def first(self, evidence: Evidence, n: int | None = None) -> Float[Tensor, "batch vision"]:
+        """The first `n` places, see `first_picks`."""
         real = evidence.vision_mask
         unit = normalize(evidence.tower_features().float().masked_fill(~real[..., None], 0.0), dim=-1)
         cosine, weight = unit @ unit.mT, self.saliency(evidence) ** self.alpha
@@ -63,4 +67,4 @@ class Scope:
             covered = covered.maximum(row_at(cosine, pick))
             return value()
 
-        return picking_order(real, value(), after)
+        return picking_order(real, value(), after, n)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from autoprune_lab.evidence.evidence import Evidence
+from autoprune_lab.evidence.transfer import upload
 from autoprune_lab.schedule.plan import Counts
 from autoprune_lab.selection.diversity import visual
 from autoprune_lab.selection.groups import Compared, Groups, check_compared, compared_by, make_all
@@ -69,7 +70,7 @@ class Tome:
         left = Left(metric, tokens, real.float(), torch.arange(real.shape[1], device=real.device).expand(keep.shape))
         n = np.where(n_made > 0, evidence.counts, 0)
         for gone in self._rounds(n, n_made):
-            before, going = (_upload(part, keep.device) for part in (n, gone))
+            before, going = (upload(torch.from_numpy(part), keep.device) for part in (n, gone))
             left = merge(left, before, going, self.class_token, self.distill_token)
             n = n - gone
         most = int(n_made.max())
@@ -163,7 +164,3 @@ def _summed(values: Float[Tensor, "batch tokens c"], target: Int[Tensor, "batch 
     size, width, c = values.shape
     room = values.new_zeros(size, width + 1, c)
     return room.scatter_add_(1, target[..., None].expand(-1, -1, c), values)[:, :-1]
-
-
-def _upload(counts: Counts, device: torch.device) -> Int[Tensor, "batch"]:
-    return torch.from_numpy(counts).to(device, non_blocking=True)

@@ -1,12 +1,14 @@
 """VidCom2: frames unlike the video get more tokens, and in each frame those unlike frame and video stay."""
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from autoprune_lab.evidence.evidence import Evidence
-from autoprune_lab.selection.videos import frames, one_by_one
+from autoprune_lab.evidence.transfer import upload
+from autoprune_lab.selection.videos import frames, members_of, one_by_one
 
 _KERNELS = (0.125, 0.25, 0.5, 1.0, 2.0)
 
@@ -25,17 +27,17 @@ def vidcom2(evidence: Evidence, temperature: float = 0.01) -> Float[Tensor, "bat
     """
     if not temperature > 0:
         raise ValueError(f"temperature={temperature} must be > 0: the softmax over frames divides by it")
-    picture, frame = frames(evidence)
-    scores = torch.full(picture.shape, 2.0, dtype=torch.double, device=picture.device)
+    picture, frame = frames(torch.from_numpy(evidence.host_grid), evidence.extents)
+    scores = torch.full(picture.shape, 2.0, dtype=torch.double, device=evidence.vision_mask.device)
     for sample, slots in one_by_one(picture):
-        which = frame[sample, slots].contiguous()
-        which = torch.searchsorted(torch.tensor(sorted(set(which.tolist())), device=which.device), which)
-        scores[sample, slots] = _entry(evidence.hidden[sample, slots].float(), which, temperature)
+        which = np.unique(frame[sample, slots].numpy(), return_inverse=True)[1]
+        at = upload(slots, scores.device)
+        scores[sample, at] = _entry(evidence.hidden[sample, at].float(), which, temperature)
     return scores
 
 
 def likeness(
-    tokens: Float[Tensor, "n hidden"], frame: Int[Tensor, "n"]
+    tokens: Float[Tensor, "n hidden"], frame: Int[np.ndarray, "n"]
 ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
     """How like each token of a video is to all of it, and to its frame: sums of five Gaussians of the distance.
 
@@ -43,27 +45,28 @@ def likeness(
     """
     n_channels = max(1, tokens.shape[1] // 2)
     unit = normalize(tokens[:, tokens.var(0, correction=0).argsort(stable=True)[:n_channels]], dim=-1)
-    members = (torch.arange(int(frame.max()) + 1, device=frame.device)[:, None] == frame).to(unit.dtype)
+    own = upload(torch.from_numpy(frame), tokens.device)
+    members = members_of(own, int(frame.max()) + 1).to(unit.dtype)
     centre = members @ unit / members.sum(1, keepdim=True)
-    return _kernels(unit - unit.mean(0)), _kernels(unit - centre[frame])
+    return _kernels(unit - unit.mean(0)), _kernels(unit - centre[own])
 
 
-def shares(of_video: Float[Tensor, "n"], frame: Int[Tensor, "n"], temperature: float) -> Float[Tensor, "frames"]:
+def shares(of_video: Float[Tensor, "n"], frame: Int[np.ndarray, "n"], temperature: float) -> Float[Tensor, "frames"]:
     """What the retention ratio is multiplied by, frame by frame: above 0, 1 on average."""
-    n_frames = int(frame.max()) + 1
-    sums = of_video.new_zeros(n_frames).index_add(0, frame, of_video)
-    p = (-(sums / frame.bincount(minlength=n_frames)) / temperature).softmax(0)
+    sizes, own = (upload(torch.from_numpy(part), of_video.device) for part in (np.bincount(frame), frame))
+    sums = torch.zeros_like(sizes, dtype=of_video.dtype).index_add(0, own, of_video)
+    p = (-(sums / sizes) / temperature).softmax(0)
     return 1 + p - p.mean()
 
 
-def _entry(tokens: Tensor, frame: Tensor, temperature: float) -> Float[Tensor, "n"]:
+def _entry(tokens: Tensor, frame: np.ndarray, temperature: float) -> Float[Tensor, "n"]:
     of_video, of_frame = likeness(tokens, frame)
+    sizes, own = (upload(torch.from_numpy(part), tokens.device) for part in (np.bincount(frame), frame))
     order = (of_video + of_frame).argsort(stable=True)
-    order = order[frame[order].argsort(stable=True)]  # frame by frame, the least like first
-    sizes = frame.bincount()
-    rank = torch.arange(len(frame), device=frame.device) - (sizes.cumsum(0) - sizes)[frame[order]]
+    order = order[own[order].argsort(stable=True)]  # frame by frame, the least like first
+    rank = torch.arange(len(own), device=own.device) - (sizes.cumsum(0) - sizes)[own[order]]
     # round(ratio * share * n) passes `rank` at this ratio
-    ratio = (rank + 0.5) / (sizes * shares(of_video, frame, temperature).double())[frame[order]]
+    ratio = (rank + 0.5) / (sizes * shares(of_video, frame, temperature).double())[own[order]]
     return torch.empty_like(ratio).scatter(0, order, torch.where(rank == 0, 1 - ratio, -ratio))
 
 

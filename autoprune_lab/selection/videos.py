@@ -4,14 +4,16 @@ Tiles of an image that are put together count through `t` as frames do, but rows
 overview and tiles are then two pictures here, never frames of a video. A token without a place is in no picture.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from autoprune_lab.evidence.evidence import Evidence
+from autoprune_lab.evidence.transfer import upload
 from autoprune_lab.selection.recovery import best, on_host
 
 
@@ -29,15 +31,13 @@ class Picture(NamedTuple):
     slots: Int[Tensor, "frames places"]
 
 
-def frames(evidence: Evidence) -> Frames:
-    """Which picture and which frame every visual token is in."""
-    number, t, h = evidence.grid[..., 0].clamp(min=0), evidence.grid[..., 1], evidence.grid[..., 2]
-    real = evidence.vision_mask & (t >= 0)
-    size, n_vision = number.shape
-    n_pictures, n_frames = (int(part.max()) + 1 if n_vision else 1 for part in (number, t.clamp(min=0)))
-    row_end = torch.zeros(size, n_pictures, dtype=torch.long, device=t.device)
-    row_end = row_end.scatter_add(1, number, (real & (h < 0)).long())
-    tiled, placed = row_end.gather(1, number) > 0, real & (h >= 0)
+def frames(grid: Int[Tensor, "batch vision 4"], extents: Sequence[int]) -> Frames:
+    """Which picture and which frame every visual token is in; see `Evidence.grid` and `Evidence.extents`."""
+    number, t, h = grid[..., 0].clamp(min=0), grid[..., 1], grid[..., 2]
+    n_pictures, n_frames = extents[:2]
+    row_end = number.new_zeros(len(number), n_pictures)
+    row_end = row_end.scatter_add(1, number, ((t >= 0) & (h < 0)).long())
+    tiled, placed = row_end.gather(1, number) > 0, (t >= 0) & (h >= 0)
     picture = number * n_frames + torch.where(tiled, t, 0)
     return Frames(picture.masked_fill(~placed, -1), t.masked_fill(tiled, 0).masked_fill(~placed, -1))
 
@@ -47,19 +47,20 @@ def pictures(evidence: Evidence, words: str) -> list[Picture]:
 
     Raises ValueError, in the name of `words`, where an earlier cut left a video's frames with unlike places.
     """
-    picture, frame = frames(evidence)
+    grid, device = torch.from_numpy(evidence.host_grid), evidence.vision_mask.device
+    picture, frame = frames(grid, evidence.extents)
     found = []
     for sample, slots in one_by_one(picture):
-        h, w = evidence.grid[sample, slots, 2:].unbind(-1)
+        h, w = grid[sample, slots, 2:].unbind(-1)
         place = (frame[sample, slots] * (h.max() + 1) + h) * (w.max() + 1) + w
         slots = slots[place.argsort()]
         n_frames = len(set(frame[sample, slots].tolist()))
-        found.append(Picture(sample, _whole(evidence, sample, slots, n_frames, words)))
+        found.append(Picture(sample, upload(_whole(grid[sample], slots, n_frames, words), device)))
     return found
 
 
 def one_by_one(picture: Int[Tensor, "batch vision"]) -> Iterator[tuple[int, Int[Tensor, "tokens"]]]:
-    """The sample and the slots of each picture, in their order; `picture`: see `Frames`."""
+    """The sample and the slots of each picture, in their order; `picture`, on the host: see `Frames`."""
     for sample, numbers in enumerate(picture):
         for number in sorted(set(numbers.tolist()) - {-1}):
             yield sample, (numbers == number).nonzero().flatten()
@@ -82,13 +83,14 @@ def portions(
 
     Tokens without a place come first, by `rank`; pictures have parts of the others in proportion to their tokens.
     """
+    n_kept = on_host(kept) + on_host(merged)
+    n_loose = ((evidence.host_grid[..., 0] >= 0) & (evidence.host_grid[..., 2] < 0)).sum(1).tolist()
     loose = evidence.vision_mask & (evidence.grid[..., 2] < 0)
-    n_kept, n_loose = on_host(kept + merged), loose.sum(1).cpu().numpy()
     keep = best(evidence, torch.where(loose, 2 + rank, rank), (kept + merged).clamp(max=loose.sum(1)))
     counts = [0] * len(found)
     for sample in range(len(keep)):
         own = [i for i, picture in enumerate(found) if picture.sample == sample]
-        parts = _shared(max(0, int(n_kept[sample] - n_loose[sample])), [found[i].slots.numel() for i in own])
+        parts = _shared(max(0, int(n_kept[sample]) - n_loose[sample]), [found[i].slots.numel() for i in own])
         for i, part in zip(own, parts, strict=True):
             counts[i] = part
     return keep, counts
@@ -108,15 +110,25 @@ def spare(rank: Float[Tensor, "frames places"], stays: Bool[Tensor, "frames plac
     return rank.masked_fill(stays, -1).flatten().argsort(descending=True, stable=True)[:n]
 
 
+def on_host_each(flags: Sequence[Bool[Tensor, "..."]]) -> list[np.ndarray]:
+    """All of them on the host after one wait; none where all are empty."""
+    joined = torch.cat([one.flatten() for one in flags]) if flags else torch.empty(0)
+    held = joined.cpu().numpy() if joined.numel() else np.empty(0, dtype=bool)
+    ends = np.cumsum([one.numel() for one in flags])[:-1]
+    return [part.reshape(one.shape) for part, one in zip(np.split(held, ends), flags, strict=False)]
+
+
 def members_of(nearest: Int[Tensor, "points"], n_groups: int) -> Float[Tensor, "groups points"]:
     """1 where a point is in a group."""
     return (torch.arange(n_groups, device=nearest.device)[:, None] == nearest).float()
 
 
-def _whole(evidence: Evidence, sample: int, slots: Tensor, n_frames: int, words: str) -> Int[Tensor, "frames places"]:
+def _whole(
+    grid: Int[Tensor, "vision 4"], slots: Int[Tensor, "tokens"], n_frames: int, words: str
+) -> Int[Tensor, "frames places"]:
     table = slots.view(n_frames, -1) if len(slots) % n_frames == 0 else None
     if table is not None:
-        places = evidence.grid[sample, table, 2:]
+        places = grid[table, 2:]
         if bool((places == places[:1]).all()):
             return table
     raise ValueError(

@@ -158,7 +158,7 @@ def test_a_step_waits_for_nothing_and_its_calls_do_not_grow_with_the_cuts(inputs
     done = [one_token(net, inputs, arm) for arm in arms]
     assert [len(device.waits) for device in done] == 2 * [len(stock.waits)]
     few, many = (device.calls.total() - stock.calls.total() for device in done)
-    assert few == many == {"original": 6, "compact": 29}[positions] + 3 * (inputs is PADDED)
+    assert few == many == {"original": 4, "compact": 11}[positions] + (inputs is PADDED)
 
 
 @pytest.fixture

@@ -15,8 +15,17 @@ from autoprune_lab.schedule.official_budget import OfficialBudget
 from autoprune_lab.selection import scorers
 from autoprune_lab.selection.cluster_merge import ClusterMerge
 from autoprune_lab.selection.contextual_merge import ContextualMerge
+from autoprune_lab.selection.dart import Dart
+from autoprune_lab.selection.dycoke import Dycoke
+from autoprune_lab.selection.evs import evs
+from autoprune_lab.selection.fastvid import Fastvid
+from autoprune_lab.selection.ficoco import FicocoL
+from autoprune_lab.selection.grid_pooling import GridPooling
+from autoprune_lab.selection.holitom import Holitom
 from autoprune_lab.selection.keep_distinct import KeepDistinct
+from autoprune_lab.selection.per_window import per_window
 from autoprune_lab.selection.recovery import drop
+from autoprune_lab.selection.vidcom2 import vidcom2
 from benchmarks.memory import peak_bytes
 from benchmarks.waits import Device
 from policies.layerwise import LayerwisePolicy
@@ -70,6 +79,9 @@ def test_the_count_sees_every_kind_of_wait(wait, name):
     with Device() as device:
         wait(x)
     assert device.waits == [name]
+    with torch.inference_mode(), Device() as device:
+        wait(torch.ones(3, device="cpu"))
+    assert len(device.waits) == 1  # there calls made of others are seen whole
 
 
 @pytest.mark.parametrize(
@@ -101,7 +113,22 @@ def test_a_pruned_prefill_waits_twice_however_many_cuts(model, inputs, scorer, n
     assert len(seen(model, inputs, stairs(n_cuts, scorer=scorer)).waits) - stock == 2
 
 
-@pytest.mark.parametrize("recovery", [drop, ContextualMerge(in_place=True), ClusterMerge(), KeepDistinct()])
+@pytest.mark.parametrize("scorer", [evs, per_window, vidcom2])
+def test_who_goes_by_places_knows_them_before_any_cut_and_their_bounds_later(model, inputs, scorer):
+    stock = len(seen(model, inputs).waits)
+    more = [len(seen(model, inputs, stairs(n, scorer=scorer)).waits) - stock for n in (1, 12)]
+    assert more == [2, 13 if scorer is vidcom2 else 2]  # that one asks which tokens are left at each later cut
+
+
+@pytest.mark.parametrize(
+    ("recovery", "n"), [(Dycoke(True), 2), (Fastvid(), 2), (Holitom(in_place=True), 2), (GridPooling(), 2), (Dart(), 3)]
+)
+def test_what_is_grouped_on_the_host_is_known_there_before_any_cut(model, inputs, recovery, n):
+    """DART's turns go in the order of a Python set of its pivots: the host has to know them."""
+    assert len(seen(model, inputs, stairs(1, recovery=recovery)).waits) - len(seen(model, inputs).waits) == n
+
+
+@pytest.mark.parametrize("recovery", [drop, ContextualMerge(in_place=True), ClusterMerge(), KeepDistinct(), FicocoL()])
 def test_no_recovery_waits(model, inputs, recovery):
     assert len(seen(model, inputs, stairs(12, recovery=recovery)).waits) - len(seen(model, inputs).waits) == 2
 
@@ -143,19 +170,27 @@ def test_renumbered_positions_of_all_stages_are_made_in_one_rotary_call(model, i
     )
     assert [len(device.waits) for device in pruned] == 2 * [len(stock.waits)]
     few, many = (device.calls.total() - stock.calls.total() for device in pruned)
-    assert few == many <= 30
+    assert few == many <= 12
 
 
-@pytest.mark.parametrize(("n_kv_heads", "n_calls"), [(4, 25), (2, 26)])
-@pytest.mark.parametrize("positions", ["original", "compact"])
+@pytest.mark.parametrize(("n_kv_heads", "n_calls"), [(4, 20), (2, 23)])
+@pytest.mark.parametrize(("positions", "more"), [("original", 0), ("compact", 1)])
 @pytest.mark.parametrize("n_samples", [1, 2])
-def test_a_cut_costs_25_calls(n_kv_heads, n_calls, positions, n_samples):
+def test_a_cut_costs_20_calls(n_kv_heads, n_calls, positions, more, n_samples):
     """A plain drop by the last token's attention without padding; grouped queries are transposed."""
     model = LLAVA.build(num_hidden_layers=N_LAYERS, num_key_value_heads=n_kv_heads)
     inputs = batch([sample(seed) for seed in range(n_samples)])
     seen(model, inputs, stairs(1))  # the vision tower's FLOPs are counted in the first block
     few, many = (seen(model, inputs, stairs(n, positions=positions)).calls.total() for n in (1, 12))
-    assert many - few == 11 * n_calls
+    assert many - few == 11 * (n_calls + more)
+
+
+@pytest.mark.parametrize("positions", ["original", "compact"])
+def test_padding_adds_14_calls_to_a_cut(model, positions):
+    inputs = batch([sample(1, after=30), sample(2, after=7)])
+    seen(model, inputs, stairs(1))
+    two, many = (seen(model, inputs, stairs(n, positions=positions)).calls.total() for n in (2, 12))
+    assert many - two == 10 * 34
 
 
 @torch.inference_mode()

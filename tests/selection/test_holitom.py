@@ -29,7 +29,7 @@ def test_official_numbers(golden):
         "max_window": given["max_window"],
     }
     still = torch.cosine_similarity(tokens[:-1], tokens[1:], dim=-1) > given["tau"]
-    spans = windows(still, given["max_window"])
+    spans = windows(still.numpy(), given["max_window"])
     static = [int(still[a:b].all(0).sum()) if b > a else 0 for a, b in spans]
     reduced = sum(count * (b - a) for count, (a, b) in zip(static, spans, strict=True))
     ratio = min(given["ratio"] * n_frames * n / (n_frames * n - reduced), 1)

@@ -8,6 +8,11 @@ import torch
 from autoprune_lab.evidence.evidence import Evidence
 from autoprune_lab.plugins.plain_evidence import evidence_of, random_attention, uneven_attention
 from autoprune_lab.selection import diversity, scorers
+from autoprune_lab.selection.cdpruner import Cdpruner
+from autoprune_lab.selection.greedy import first_picks
+from autoprune_lab.selection.mmr import Mmr
+from autoprune_lab.selection.recovery import top_n
+from autoprune_lab.selection.scope import Scope
 
 
 def top(scorer, evidence, n):
@@ -136,3 +141,23 @@ def test_uniform_spreads_any_number_evenly(n):
     gaps = torch.tensor([*chosen, 576]).diff(prepend=torch.tensor([-1]))
     assert len(set(chosen)) == n
     assert gaps.max() <= 3 * 576 / n + 1
+
+
+@pytest.mark.parametrize(
+    "scorer", [diversity.max_min_diversity, partial(diversity.max_min_diversity), Mmr(), Cdpruner(), Scope()]
+)
+@pytest.mark.parametrize("n", [0, 1, 5, 12, 40])
+def test_of_a_greedy_scorer_the_first_picks_are_the_same_and_no_more_are_made(monkeypatch, scorer, n):
+    evidence, steps = evidence_of(random_attention(3, 3, 2, 4, 12), [12, 7, 1]), []
+    argmax = torch.Tensor.argmax
+    whole = scorer(evidence)
+    monkeypatch.setattr(torch.Tensor, "argmax", lambda *args, **named: steps.append(1) or argmax(*args, **named))
+    few = first_picks(scorer, evidence, n)
+    assert len(steps) == min(n, 12)
+    for ours, all_, real in zip(few, whole, evidence.vision_mask, strict=True):
+        assert torch.equal(top_n(ours[None, real], torch.tensor([n])), top_n(all_[None, real], torch.tensor([n])))
+
+
+def test_any_other_scorer_is_simply_asked():
+    evidence = evidence_of(random_attention(3, 2, 2, 4, 12))
+    assert torch.equal(first_picks(scorers.uniform, evidence, 2), scorers.uniform(evidence))
