@@ -3,8 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from autoprune_lab.fronts.front import ParetoFront
 from autoprune_lab.fronts.plot import SCORE_LABEL, plot_fronts
@@ -13,7 +17,7 @@ from autoprune_lab.fronts.styles import save
 from search.config.goal import COSTS, OWN_SCORE, SCORES
 from search.config.paths import select
 from search.results.seeds import Contender
-from search.results.study_result import PICTURE, REPORT_PICTURE, StudyResult
+from search.results.study_result import LAYERS_PICTURE, PICTURE, REPORT_PICTURE, StudyResult
 
 SPLITS = {False: "tune split", True: "report split"}
 
@@ -35,12 +39,14 @@ def about(result: StudyResult) -> list[str]:
 
 
 def draw(result: StudyResult) -> None:
-    """front.png: every trial within the bound and the front; report.png: front and arms, report split.
+    """front.png: every trial within the bound and the front; report.png: front and arms, report split; layers.png.
 
-    Both also as PDF and SVG.
+    All also as PDF and SVG; layers.png, what the front's trials keep, only where the folder tells it.
     """
     save(plot_tune(result), result.folder / PICTURE, bbox_inches="tight")
     save(plot_report(result), result.folder / REPORT_PICTURE, bbox_inches="tight")
+    if not result.layers.empty:
+        save(plot_layers(result), result.folder / LAYERS_PICTURE, bbox_inches="tight")
 
 
 def plot_tune(result: StudyResult, axes: Axes | None = None) -> Figure:
@@ -69,6 +75,26 @@ def plot_report(result: StudyResult, axes: Axes | None = None) -> Figure:
         axes,
         title=", ".join([result.name, *about(result), f"{SPLITS[True]}, 95 % intervals"]),
     )
+
+
+def plot_layers(result: StudyResult) -> Figure:
+    """The share of visual tokens that enters each layer, mean over the tune split: a line a trial of the front."""
+    figure = ShownFigure(figsize=(7.5, 4.2), layout="constrained")
+    axes, kept = figure.subplots(), result.layers.groupby("trial")["mean"]
+    costs = dict(zip(map(int, result.front.labels), result.front.costs, strict=True))
+    shade = ScalarMappable(Normalize(min(costs.values(), default=0), max(costs.values(), default=1)), "viridis_r")
+    for number, cost in costs.items():
+        curve = kept.get_group(number)
+        axes.stairs(
+            curve, range(len(curve) + 1), baseline=None, color=shade.to_rgba(np.array(cost)), label=f"trial {number}"
+        )
+    figure.colorbar(shade, ax=axes, label=cost_label(result))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
+    axes.set(title=", ".join([result.name, *about(result), "the front"]), xlabel="decoder layer")
+    axes.set(ylabel="visual tokens entering (% of all)", xlim=(0, None), ylim=(0, 1.02))
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
 
 
 def overlay(

@@ -37,7 +37,7 @@ TRIALS, FRONT, REPORT = "trials.csv", "front.csv", "report.csv"
 RECORDS, IMPORTANCE, PRUNERS = "report_records.parquet", "importance.csv", "pruners.json"
 LAYERS, PATCHES = "layers.csv", "patches.json"
 REPORT_LATEX = "report.tex"
-PICTURE, REPORT_PICTURE, PAGE = "front.png", "report.png", "index.html"
+PICTURE, REPORT_PICTURE, LAYERS_PICTURE, PAGE = "front.png", "report.png", "layers.png", "index.html"
 
 
 def write(study: optuna.Study, settings: Settings) -> ParetoFront:
@@ -244,8 +244,13 @@ def artifacts(folder: Path) -> dict[str, Path]:
         RECORDS,
         "report.json",
         REPORT_PICTURE,
+        LAYERS_PICTURE,
         REPORT_LATEX,
-        *(f"{Path(name).stem}{suffix}" for name in (PICTURE, REPORT_PICTURE) for suffix in (".pdf", ".svg")),
+        *(
+            f"{Path(name).stem}{suffix}"
+            for name in (PICTURE, REPORT_PICTURE, LAYERS_PICTURE)
+            for suffix in (".pdf", ".svg")
+        ),
     )
     files = [folder / name for name in names] + sorted(folder.glob("tuned/*.yaml"))
     return {file.relative_to(folder).as_posix(): file for file in files if file.is_file()}
