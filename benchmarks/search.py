@@ -10,6 +10,7 @@ paired Wilcoxon over the seeds, two-sided, not corrected for the number of tests
 """
 
 import argparse
+import hashlib
 import json
 import math
 import time
@@ -28,7 +29,7 @@ from tqdm import tqdm
 from autoprune_lab.fronts.front import ParetoFront
 from autoprune_lab.fronts.styles import COLOURS
 from benchmarks.front_grid import WORLDS, table_of
-from benchmarks.problems import BOUND, Default, Grid, Problem, found
+from benchmarks.problems import BOUND, DATA, Default, Grid, Problem, found
 
 TPE = "search.sampler.n_startup_trials"
 GRIDS: dict[str, Problem] = {f"{world}, grid": Grid(world) for world in WORLDS if table_of(world).is_file()}
@@ -152,6 +153,12 @@ def draw(rows: Rows, truths: Truths) -> Figure:
     return figure
 
 
+def data_marks() -> dict[str, str]:
+    """Twelve letters a file that the problems are made of: studies on other data are run anew."""
+    files = [file for file in sorted(DATA.parent.iterdir()) if file.suffix in (".csv", ".npz")]
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:12] for file in files}
+
+
 def main() -> None:
     """Run what is missing in the JSON file, print the table, write it, draw it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -165,7 +172,10 @@ def main() -> None:
     given = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    known = json.loads(given.out.read_text()) if given.out and given.out.is_file() else {"truths": {}, "studies": []}
+    made_of = {"trials": given.trials, **data_marks()}
+    known = json.loads(given.out.read_text()) if given.out and given.out.is_file() else {}
+    if known.get("made_of") != made_of:
+        known = {"truths": {}, "studies": []}
     rows, checkpoints = known["studies"], [n for n in given.at if n <= given.trials]
     truths = {name: ParetoFront.of(*np.array(points).T) for name, points in known["truths"].items()}
     truths |= {name: PROBLEMS[name].truth() for name in given.problems if name not in truths}
@@ -177,8 +187,9 @@ def main() -> None:
         truths[name] = joined(truths[name], rows[-1:])
         if given.out:
             table = summarise(rows, truths, checkpoints)
-            points = {problem: front.points.tolist() for problem, front in truths.items()}
-            given.out.write_text(json.dumps({"truths": points, "table": table, "studies": rows}) + "\n")
+            points = {problem: front.points.tolist() for problem, front in truths.items() if front.costs}
+            content = {"made_of": made_of, "truths": points, "table": table, "studies": rows}
+            given.out.write_text(json.dumps(content) + "\n")
     show(summarise(rows, truths, checkpoints), checkpoints)
     if given.picture:
         draw(rows, truths).savefig(given.picture, dpi=130)

@@ -178,7 +178,8 @@ class _Learned:
         """The trials on the front within all constraints; where none is, all that ran."""
         ran = [i for i, score in enumerate(self.scores) if score is not None]
         within = [i for i in ran if all(value <= 0 for value in self.constraints[i].values())] or ran
-        front = ParetoFront.of([self.costs[i] for i in within], [self.scores[i] for i in within], within)
+        costs, scores = (np.array(values, dtype=float)[within] for values in (self.costs, self.scores))
+        front = ParetoFront.of(costs, scores, within)
         return [int(label) for label in front.labels]
 
     def gains(
@@ -197,7 +198,7 @@ class _Learned:
         costs = [one for one in self.costs if one is not None]
         dearest = max(costs) if np.ptp(costs) else costs[0] + 1  # of one objective, or one cost: improvement alone
         met, likely = np.ones(len(candidates)), np.ones(len(candidates), dtype=bool)
-        for name in {name for one in self.constraints for name in one}:
+        for name in sorted({name for one in self.constraints for name in one}):
             mean, doubt = _foretold(known, _tamed([one.get(name) for one in self.constraints]), candidates)
             met *= norm.cdf(-mean / doubt)
             likely &= mean <= 0
@@ -217,7 +218,7 @@ class _Learned:
         ran = [i for i, score in enumerate(self.scores) if score is not None]
         spent, told = (np.array([values[i] for i in ran], dtype=float) for values in (self.costs, self.scores))
         span = np.ptp(spent) or 1.0
-        trend = np.polynomial.Polynomial.fit(spent, told, 2 if np.ptp(spent) else 0)
+        trend = np.polynomial.Polynomial.fit(spent, told, min(2, len(np.unique(spent)) - 1))
         inside = np.clip(cost, spent.min(), spent.max())
         columns = [np.column_stack([rows, c / span]) for rows, c in ((known[ran], spent), (at, cost))]
         mean, deviation = _foretold(columns[0], list(told - trend(spent)), columns[1])

@@ -1,7 +1,6 @@
 """Searches on problems whose front is known: the shipped grid, its front, and how regret is reckoned."""
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import optuna
@@ -43,9 +42,8 @@ def test_a_row_is_what_the_model_answers():
     records = evaluate(experiment.model, prepared, pruner)
     told = {COST: records.flops_ratio} | dict(records.by_kind())
     assert told == pytest.approx({name: float(row[name]) for name in told}, abs=1e-12)
-    some = replace(prepared, batches=prepared.batches[:1])  # the same without its trick, for the first kind
-    assert answer(ModelEvaluator(experiment.model, prepared), pruner, 0.5) == pytest.approx(told)
-    assert answer(ModelEvaluator(experiment.model, some), pruner, 0.1) == {COST: pytest.approx(told[COST])}
+    asked = answer(ModelEvaluator(experiment.model, prepared), pruner, 0.1)  # over this bound: arithmetic alone
+    assert asked == {COST: pytest.approx(told[COST])}
 
 
 def test_a_study_on_a_grid_is_told_the_table_and_no_study_passes_its_front():
@@ -54,7 +52,7 @@ def test_a_study_on_a_grid_is_told_the_table_and_no_study_passes_its_front():
     row = one_study(problem, ["search=random"], 0, 12)
     assert row == one_study(problem, ["search=random"], 0, 12) | {"seconds": row["seconds"]}
     assert 0 < row["hypervolume"][0] <= row["hypervolume"][-1] < whole
-    assert joined(problem.truth(), [row]) == problem.truth()
+    assert joined(problem.truth(), [row]).points.tolist() == problem.truth().points.tolist()
     study = optuna.create_study(directions=["minimize", "maximize"])
     experiment = problem.experiment()
     dear = {"depths.0": 0.375, "depths.1": 0.75, "keep.0": 0.3, "keep.1": 0.1}
