@@ -50,7 +50,7 @@ ARMS = {
     "random": ["search=random"],
 }
 DRAWN = (DEFAULT, "ehvi", "gp, 10 random first", "nsga2", "qmc", "random")
-CLOSE = 1.0  # percent
+CLOSE, LEAST = 1.0, 0.3  # percent: near enough; the least that is drawn
 Rows = Sequence[Mapping[str, Any]]
 Truths = Mapping[str, ParetoFront]
 
@@ -141,15 +141,15 @@ def draw(rows: Rows, truths: Truths) -> Figure:
             mine = [row for row in rows if (row["problem"], row["arm"]) == (problem, arm)]
             if not mine:
                 continue
-            low, middle, high = np.percentile(regrets(mine, truth), (25, 50, 75), axis=0).clip(0.05)
+            low, middle, high = np.percentile(regrets(mine, truth), (25, 50, 75), axis=0).clip(LEAST)
             trials = np.arange(1, len(middle) + 1)
             axes.plot(trials, middle, color=colour, label=arm, linewidth=2 if arm == DEFAULT else 1.3)
             axes.fill_between(trials, low, high, color=colour, alpha=0.15, linewidth=0)
         axes.axhline(CLOSE, color="grey", linestyle=":", linewidth=1)
-        axes.set(yscale="log", ylim=(0.05, 100), xlabel="trials", title=problem)
+        axes.set(yscale="log", ylim=(LEAST, 100), xlabel="trials", title=problem)
         axes.grid(alpha=0.2)
     figure.axes[0].set_ylabel("regret in hypervolume, %")
-    figure.axes[0].legend(fontsize=8, frameon=False)
+    max(figure.axes, key=lambda axes: len(axes.lines)).legend(fontsize=8, frameon=False)
     return figure
 
 
@@ -178,7 +178,9 @@ def main() -> None:
         known = {"truths": {}, "studies": []}
     rows, checkpoints = known["studies"], [n for n in given.at if n <= given.trials]
     truths = {name: ParetoFront.of(*np.array(points).T) for name, points in known["truths"].items()}
-    truths |= {name: PROBLEMS[name].truth() for name in given.problems if name not in truths}
+    truths = {
+        name: truths.get(name) or PROBLEMS[name].truth() for name in PROBLEMS if name in {*truths, *given.problems}
+    }
     ran = {(row["problem"], row["arm"], row["seed"]) for row in rows}
     wanted = [(p, arm, seed) for arm in given.arms for p in given.problems for seed in range(given.seeds)]
     for name, arm, seed in tqdm([one for one in wanted if one not in ran], unit="study"):
