@@ -21,8 +21,8 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, create_trial
 
+from benchmarks.problems import DATA
 from benchmarks.recorded import Recorded
-from benchmarks.search import DATA
 from search.config.experiment import Experiment
 from search.study import loop
 from search.study.ledger import Ledger

@@ -1,137 +1,200 @@
-"""Which search finds the better front? Feasible hypervolume at 40 and 80 trials: `python -m benchmarks.search`.
+"""Which search finds the front, and how soon? Regret in hypervolume after n trials: `python -m benchmarks.search`.
 
-The objective is the embedded model's, recorded once by `benchmarks.tabulate` and interpolated (`benchmarks.recorded`),
-so a study takes seconds. Every search runs the default space with the published baseline first, as `autoprune study`
-does, for the same seeds. The hypervolume is the area left of FLOPs ratio 0.5 and above score 0. The first arm is what
-the others are tested against: paired Wilcoxon over the seeds, two-sided, not corrected for the number of tests.
+    python -m benchmarks.search --out benchmarks/results/search.json --picture benchmarks/results/search.png
+
+Every search runs on problems whose front is known (`benchmarks.problems`), for the same seeds, with the published
+baseline first, as `autoprune study` does; no model runs. Regret is the part of the true front's hypervolume (left of
+FLOPs ratio 0.5, above score 0) that the front of the first n trials lacks, in percent. `within 1 %`: trials until the
+regret is at most that, the median over the seeds. The first arm, the default, is what the others are tested against:
+paired Wilcoxon over the seeds, two-sided, not corrected for the number of tests.
 """
 
 import argparse
+import hashlib
 import json
+import math
 import time
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
+from jaxtyping import Float
+from matplotlib.figure import Figure
 from scipy.stats import wilcoxon
 from tqdm import tqdm
 
 from autoprune_lab.fronts.front import ParetoFront
-from benchmarks.recorded import NEAREST, Recorded
-from search.config.experiment import Experiment
-from search.study.objective import Objective
+from autoprune_lab.fronts.styles import COLOURS
+from benchmarks.front_grid import WORLDS, table_of
+from benchmarks.problems import BOUND, DATA, Default, Grid, Problem, found
 
-BOUND = 0.5
-DATA = Path("benchmarks/data/objective-shapes-s0.npz")
 TPE = "search.sampler.n_startup_trials"
+GRIDS: dict[str, Problem] = {f"{world}, grid": Grid(world) for world in WORLDS if table_of(world).is_file()}
+PROBLEMS = GRIDS | {"shapes, default": Default()}
+DEFAULT = "tpe"
 ARMS = {
-    "tpe, 10 random first": ["search=tpe", f"{TPE}=10"],
+    DEFAULT: ["search=tpe"],
+    "tpe, 5 random first": ["search=tpe", f"{TPE}=5"],
     "tpe, 20 random first": ["search=tpe", f"{TPE}=20"],
-    "tpe, 40 random first": ["search=tpe", f"{TPE}=40"],
-    "tpe, 40, one by one": [
-        *("search=tpe", f"{TPE}=40"),
-        *("search.sampler.multivariate=false", "search.sampler.group=false"),
-    ],
+    "tpe, one by one": ["search=tpe", "search.sampler.multivariate=false", "search.sampler.group=false"],
+    "ehvi": ["search=ehvi"],
     "gp": ["search=gp"],
-    "gp, low end in reach": ["search=gp", "space.pruner.budget.flops_ratio.low=0.245"],
+    "gp, 10 random first": ["search=gp", f"{TPE}=10"],
     "nsga2": ["search=nsga2"],
     "nsga3": ["search=nsga3"],
     "qmc": ["search=qmc"],
     "grid": ["search=grid"],
     "random": ["search=random"],
 }
+DRAWN = (DEFAULT, "ehvi", "gp, 10 random first", "nsga2", "qmc", "random")
+CLOSE, LEAST = 1.0, 0.3  # percent: near enough; the least that is drawn
+Rows = Sequence[Mapping[str, Any]]
+Truths = Mapping[str, ParetoFront]
 
 
-def one_study(recorded: Recorded, words: list[str], seed: int, checkpoints: list[int]) -> dict[str, float]:
-    """Hypervolume of the feasible front after so many trials, the share of refused trials, CPU seconds."""
-    experiment = Experiment.compose(["policy=logistic_adaptive", f"seed={seed}", *words])
-    objective = Objective.of(experiment, recorded)
+def one_study(problem: Problem, words: Sequence[str], seed: int, n_trials: int) -> dict[str, Any]:
+    """Hypervolume after every trial, the front at the end, the share of trials that ran, CPU seconds."""
+    experiment = problem.experiment(f"seed={seed}", *words)
+    objective = problem.objective(experiment)
     study = optuna.create_study(directions=["minimize", "maximize"])
     for baseline in experiment.baselines:
         study.enqueue_trial(baseline)
-    start, row = time.process_time(), {}
-    for done in range(max(checkpoints)):
+    start = time.process_time()
+    for done in range(n_trials):
         study.sampler = experiment.sampler(done)
         study.optimize(objective, n_trials=1)
-        if done + 1 in checkpoints:
-            row[f"hypervolume@{done + 1}"] = hypervolume(study)
+    seconds = time.process_time() - start
+    fronts = [found(study, n + 1) for n in range(n_trials)]
     ran = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
-    row["feasible"] = len(ran) / max(checkpoints)
-    return row | {"seconds": time.process_time() - start}
+    return {
+        "hypervolume": [round(front.hypervolume(reference_cost=BOUND), 6) for front in fronts],
+        "front": fronts[-1].points.tolist(),
+        "ran": len(ran) / n_trials,
+        "seconds": round(seconds, 2),
+    }
 
 
-def hypervolume(study: optuna.Study) -> float:
-    """Of the trials within the bound."""
-    trials = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
-    within = [trial.values for trial in trials if max(trial.constraints.values()) <= 0]
-    front = ParetoFront.of([values[0] for values in within], [values[1] for values in within])
-    return front.hypervolume(reference_cost=BOUND)
+def joined(truth: ParetoFront, rows: Rows) -> ParetoFront:
+    """The best of what is known of a problem and of all that was found: nothing more, where all of it is known."""
+    points = [*truth.points.tolist(), *(point for row in rows for point in row["front"])]
+    return ParetoFront.of(*np.array(points).T)
 
 
-def summarise(rows: list[dict[str, Any]], checkpoints: list[int]) -> list[dict[str, Any]]:
-    """One row an arm: means and standard deviations over its seeds, and p against the first arm."""
+def regrets(rows: Rows, truth: ParetoFront) -> Float[np.ndarray, "studies trials"]:
+    """In percent of the truth's hypervolume."""
+    whole = truth.hypervolume(reference_cost=BOUND)
+    return 100 * np.maximum(1 - np.array([row["hypervolume"] for row in rows]) / whole, 0.0)
+
+
+def trials_until(regret: Float[np.ndarray, "studies trials"], most: float = CLOSE) -> float:
+    """Median number of trials until the regret is that small; inf where the median study never gets there."""
+    near = regret <= most
+    return float(np.median(np.where(near.any(1), near.argmax(1) + 1, math.inf)))
+
+
+def summarise(rows: Rows, truths: Truths, checkpoints: Sequence[int]) -> list[dict[str, Any]]:
+    """One row a problem and arm: mean regret and its standard deviation over the seeds, and p against the default."""
     table = []
-    first = {row["seed"]: row for row in rows if row["arm"] == next(iter(ARMS))}
-    for name in ARMS:
-        mine = {row["seed"]: row for row in rows if row["arm"] == name}
-        if not mine:
-            continue
-        line: dict[str, Any] = {"arm": name, "seeds": len(mine)}
-        for count in checkpoints:
-            key = f"hypervolume@{count}"
-            values = np.array([row[key] for row in mine.values()])
-            line |= {key: values.mean(), f"sd@{count}": values.std(ddof=1) if len(values) > 1 else 0.0}
-            both = sorted(set(mine) & set(first))
-            gains = [mine[seed][key] - first[seed][key] for seed in both]
-            line[f"p@{count}"] = float(wilcoxon(gains).pvalue) if np.any(gains) and len(gains) > 1 else None
-        for key in ("feasible", "seconds"):
-            line[key] = float(np.mean([row[key] for row in mine.values()]))
-        table.append(line)
+    for problem, truth in truths.items():
+        by_arm = {arm: {r["seed"]: r for r in rows if (r["problem"], r["arm"]) == (problem, arm)} for arm in ARMS}
+        for arm, mine in by_arm.items():
+            if not mine:
+                continue
+            regret = regrets(list(mine.values()), truth)
+            within = trials_until(regret)
+            line: dict[str, Any] = {"problem": problem, "arm": arm, "seeds": len(mine)}
+            line["within 1 %"] = within if within < math.inf else None
+            both = sorted(set(mine) & set(by_arm[DEFAULT]))
+            for n in checkpoints:
+                values = regret[:, n - 1]
+                line |= {f"regret@{n}": values.mean(), f"sd@{n}": values.std(ddof=1) if len(mine) > 1 else 0.0}
+                gains = [mine[s]["hypervolume"][n - 1] - by_arm[DEFAULT][s]["hypervolume"][n - 1] for s in both]
+                line[f"p@{n}"] = float(wilcoxon(gains).pvalue) if np.any(gains) and len(gains) > 1 else None
+            for key in ("ran", "seconds"):
+                line[key] = float(np.mean([row[key] for row in mine.values()]))
+            table.append(line)
     return table
 
 
-def show(table: list[dict[str, Any]], checkpoints: list[int]) -> None:
+def show(table: Sequence[Mapping[str, Any]], checkpoints: Sequence[int]) -> None:
     """Print the table."""
-    heads = "".join(f"{f'HV@{count}':>10}{'sd':>8}{'p':>8}" for count in checkpoints)
-    print(f"{'search':<22}{'seeds':>6}{heads}{'ran':>7}{'CPU s':>8}")
+    heads = "".join(f"{f'%@{n}':>8}{'sd':>6}{'p':>7}" for n in checkpoints)
+    print(f"{'problem':<17}{'search':<22}{'seeds':>5}{heads}{'within 1 %':>12}{'ran':>6}{'CPU s':>7}")
     for line in table:
         cells = ""
-        for count in checkpoints:
-            p = line[f"p@{count}"]
-            cells += f"{line[f'hypervolume@{count}']:>10.4f}{line[f'sd@{count}']:>8.4f}"
-            cells += f"{'-':>8}" if p is None else f"{p:>8.3f}"
-        print(f"{line['arm']:<22}{line['seeds']:>6}{cells}{line['feasible']:>7.2f}{line['seconds']:>8.1f}")
+        for n in checkpoints:
+            p = "-" if line[f"p@{n}"] is None else f"{line[f'p@{n}']:.3f}"
+            cells += f"{line[f'regret@{n}']:>8.2f}{line[f'sd@{n}']:>6.2f}{p:>7}"
+        within = "-" if line["within 1 %"] is None else f"{line['within 1 %']:.0f}"
+        last = f"{within:>12}{line['ran']:>6.2f}{line['seconds']:>7.1f}"
+        print(f"{line['problem']:<17}{line['arm']:<22}{line['seeds']:>5}{cells}{last}")
+
+
+def draw(rows: Rows, truths: Truths) -> Figure:
+    """Regret after n trials, one panel a problem: median over the seeds, and the band of their middle half."""
+    figure = Figure(figsize=(4.2 * len(truths), 3.6), layout="constrained")
+    for axes, (problem, truth) in zip(figure.subplots(1, len(truths), squeeze=False)[0], truths.items(), strict=True):
+        for arm, colour in zip(DRAWN, COLOURS, strict=False):
+            mine = [row for row in rows if (row["problem"], row["arm"]) == (problem, arm)]
+            if not mine:
+                continue
+            low, middle, high = np.percentile(regrets(mine, truth), (25, 50, 75), axis=0).clip(LEAST)
+            trials = np.arange(1, len(middle) + 1)
+            axes.plot(trials, middle, color=colour, label=arm, linewidth=2 if arm == DEFAULT else 1.3)
+            axes.fill_between(trials, low, high, color=colour, alpha=0.15, linewidth=0)
+        axes.axhline(CLOSE, color="grey", linestyle=":", linewidth=1)
+        axes.set(yscale="log", ylim=(LEAST, 100), xlabel="trials", title=problem)
+        axes.grid(alpha=0.2)
+    figure.axes[0].set_ylabel("regret in hypervolume, %")
+    max(figure.axes, key=lambda axes: len(axes.lines)).legend(fontsize=8, frameon=False)
+    return figure
+
+
+def data_marks() -> dict[str, str]:
+    """Twelve letters a file that the problems are made of: studies on other data are run anew."""
+    files = [file for file in sorted(DATA.parent.iterdir()) if file.suffix in (".csv", ".npz")]
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:12] for file in files}
 
 
 def main() -> None:
-    """Run what is missing in the JSON file, print the table, write it."""
+    """Run what is missing in the JSON file, print the table, write it, draw it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
-    parser.add_argument("--at", type=int, nargs="+", default=[40, 80])
-    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--problems", nargs="+", default=list(PROBLEMS), choices=list(PROBLEMS))
+    parser.add_argument("--trials", type=int, default=80)
+    parser.add_argument("--at", type=int, nargs="+", default=[10, 20, 40, 80])
     parser.add_argument("--out", type=Path, help="JSON; studies that it holds already are not run again")
+    parser.add_argument("--picture", type=Path)
     given = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    recorded = Recorded.read(given.data)
-    error, left = recorded.left_out_error()
-    known = json.loads(given.out.read_text()) if given.out and given.out.is_file() else {"studies": []}
-    about = {"settings": len(recorded.tokens), "nearest": NEAREST, "left_out_rmse": error, "unexplained": left}
-    rows = known["studies"] if known.get("recorded") == about else []
-    print(
-        f"{about['settings']} recorded settings; left out, a score is off by {error:.4f} (rms), "
-        f"{left:.2f} of its variance"
-    )
-    wanted = [(name, seed) for seed in range(given.seeds) for name in given.arms]
-    for name, seed in tqdm([w for w in wanted if w not in {(row["arm"], row["seed"]) for row in rows}], unit="study"):
-        rows.append({"arm": name, "seed": seed} | one_study(recorded, ARMS[name], seed, given.at))
+    made_of = {"trials": given.trials, **data_marks()}
+    known = json.loads(given.out.read_text()) if given.out and given.out.is_file() else {}
+    if known.get("made_of") != made_of:
+        known = {"truths": {}, "studies": []}
+    rows, checkpoints = known["studies"], [n for n in given.at if n <= given.trials]
+    truths = {name: ParetoFront.of(*np.array(points).T) for name, points in known["truths"].items()}
+    truths = {
+        name: truths.get(name) or PROBLEMS[name].truth() for name in PROBLEMS if name in {*truths, *given.problems}
+    }
+    ran = {(row["problem"], row["arm"], row["seed"]) for row in rows}
+    wanted = [(p, arm, seed) for arm in given.arms for p in given.problems for seed in range(given.seeds)]
+    for name, arm, seed in tqdm([one for one in wanted if one not in ran], unit="study"):
+        row = one_study(PROBLEMS[name], ARMS[arm], seed, given.trials)
+        rows.append({"problem": name, "arm": arm, "seed": seed} | row)
+        truths[name] = joined(truths[name], rows[-1:])
         if given.out:
-            content = {"recorded": about, "studies": rows, "table": summarise(rows, given.at)}
-            given.out.write_text(json.dumps(content, indent=1) + "\n")
-    show(summarise(rows, given.at), given.at)
+            table = summarise(rows, truths, checkpoints)
+            points = {problem: front.points.tolist() for problem, front in truths.items() if front.costs}
+            content = {"made_of": made_of, "truths": points, "table": table, "studies": rows}
+            given.out.write_text(json.dumps(content) + "\n")
+    show(summarise(rows, truths, checkpoints), checkpoints)
+    if given.picture:
+        draw(rows, truths).savefig(given.picture, dpi=130)
 
 
 if __name__ == "__main__":
