@@ -6,6 +6,7 @@ from fake_evaluator import finished
 import search
 from search.config.errors import ConfigError
 from search.results.report import trials_table
+from search.results.pictures import plot_layers
 from search.results.study import Comparison, Study, load_study
 
 FEW = ("report.ratios=[0.5]", "~report.arms.random", "~report.arms.uniform", "~report.arms.layerwise")
@@ -46,6 +47,14 @@ def test_it_is_drawn_on_both_splits(runs):
     named = "wide, embedded:shapes-s0, shapes"
     assert titles == [f"{named}, tune split", f"{named}, report split, 95 % intervals"]
     assert figure._repr_png_()[:4] == b"\x89PNG"
+
+
+def test_what_the_front_keeps_is_drawn_layer_by_layer(runs):
+    study = load_study(runs / "wide")
+    axes = plot_layers(study).axes[0]
+    drawn = {patch.get_label(): patch.get_data().values.tolist() for patch in axes.patches}
+    kept = study.layers.set_index("trial")["mean"]
+    assert drawn == {f"trial {number}": kept[int(number)].tolist() for number in study.front.labels}
 
 
 def test_a_study_over_policies_says_which_policy_each_point_is(runs):
