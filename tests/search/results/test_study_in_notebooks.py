@@ -5,8 +5,8 @@ from fake_evaluator import finished
 
 import search
 from search.config.errors import ConfigError
-from search.results.report import trials_table
 from search.results.pictures import plot_layers
+from search.results.report import trials_table
 from search.results.study import Comparison, Study, load_study
 
 FEW = ("report.ratios=[0.5]", "~report.arms.random", "~report.arms.uniform", "~report.arms.layerwise")
