@@ -20,7 +20,8 @@ from optuna.trial import FrozenTrial
 from search.results.provenance import PROVENANCE
 from search.results.study_result import artifacts
 from search.study.ledger import Ledger
-from search.tracking.fields import Progress, TrialFields
+from search.tracking.fields import Progress, TrialFields, milliseconds, safe
+from search.tracking.report_metrics import report_metrics
 from search.tracking.runs import PAGE, PARENT, StudyRun, chunks, open_run
 from search.tracking.settings import RUNNING, MlflowTracking
 
@@ -102,7 +103,9 @@ def _send_progress(run: StudyRun, progress: Progress) -> None:
 
 
 def _send_files(run: StudyRun, study: optuna.Study, folder: Path) -> None:
-    """The folder's tables, pictures and tuned pruners, unless they are there as they are."""
+    """The folder's tables, pictures and tuned pruners, and what the report says, unless they are there as they are."""
+    from mlflow.entities import Metric
+
     files = artifacts(folder)
     notes = {"settings": study.user_attrs.get("settings", {}), "provenance": study.user_attrs.get(PROVENANCE, [])}
     mark = _mark(files, notes)
@@ -114,6 +117,9 @@ def _send_files(run: StudyRun, study: optuna.Study, folder: Path) -> None:
     _remove_beaten(run, set(files))
     for name, note in notes.items():
         run.client.log_text(run.run_id, json.dumps(note, indent=2), f"{name}.json")
+    now = milliseconds(None)
+    metrics = [Metric(safe(key), value, now, 0) for key, value in report_metrics(folder).items()]
+    run.client.log_batch(run.run_id, metrics=metrics)
     run.client.set_tag(run.run_id, FILES, mark)
 
 

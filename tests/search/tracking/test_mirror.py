@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import optuna
+import pandas as pd
 import pytest
 from fake_evaluator import FakeEvaluator, objective
 from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
@@ -16,7 +17,7 @@ from optuna.trial import TrialState
 from search.cli import main
 from search.config.errors import ConfigError
 from search.results import study_result
-from search.results.folder import load_study
+from search.results.folder import load_optuna_study
 from search.study import loop
 from search.study.front import from_study
 from search.study.storage import StudyStorage
@@ -102,6 +103,28 @@ def test_front_and_tuned_pruners_are_artifacts(resumed):
     assert tuned == {f"tuned/trial-{label}.yaml" for label in from_study(study).labels}
 
 
+def test_what_the_report_says_is_a_metric_of_the_study_s_run(tmp_path, uri):
+    study = ran(composed(tmp_path, uri, 4))
+    front = from_study(study)
+    scores = [0.9 * score for score in front.scores]
+    rows = [
+        *(("front", *point) for point in zip(front.labels, [0.5] * 9, front.costs, scores, strict=False)),
+        ("fixed", None, 0.5, 0.49, 0.25),
+        ("fixed", None, 0.3, 0.29, None),
+        ("unpruned", None, None, 1.0, 0.97),
+    ]
+    table = pd.DataFrame(rows, columns=["arm", "trial", "bound", "flops_ratio", "score"])
+    table.assign(low=0.0, high=1.0).to_csv(composed(tmp_path, uri, 4).out / "report.csv", index=False)
+    assert main(["sync", str(composed(tmp_path, uri, 4).out)]) == 0
+    found = {key: value for key, value in held(uri, study).parent.data.metrics.items() if key.startswith("report/")}
+    assert found == {
+        "report/hypervolume": pytest.approx(0.9 * front.hypervolume()),
+        "report/score_at_0.5": pytest.approx(0.9 * front.scores[-1]),
+        "report/fixed_at_0.5": 0.25,
+        "report/unpruned": 0.97,
+    }
+
+
 def test_the_front_is_read_back_from_mlflow(tmp_path, uri):
     study = ran(composed(tmp_path, uri, 5, "tracking.experiment=fronts"))
     front, expected = from_mlflow(uri, "s", "fronts"), from_study(study)
@@ -142,7 +165,7 @@ def test_what_is_moved_together_goes_on_together(tmp_path):
     before.rename(after)
     _artifact_repos_cache.clear()  # of this process: another one would begin without
     assert main(["sync", str(after / "s")]) == 0
-    uri, study = f"sqlite:///{after}/m.db", load_study(after / "s")
+    uri, study = f"sqlite:///{after}/m.db", load_optuna_study(after / "s")
     found = complete(uri, study)
     assert found.parent.info.run_id == whole.parent.info.run_id
     assert found.files == whole.files
