@@ -1,6 +1,7 @@
 """Greedy selection: one token after the other, as the scores of a scorer. What greedy scorers share."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -11,8 +12,8 @@ from autoprune_lab.evidence.evidence import Evidence, Scorer
 Pick = Int[Tensor, "batch 1"]
 
 
-def first_picks(scorer: Scorer, evidence: Evidence, n: int) -> Float[Tensor, "batch vision"]:
-    """The scores, of which nothing but the `n` best of each sample will be used.
+def first_picks(scorer: Scorer, evidence: Evidence, n: int) -> Any:
+    """The scores as the scorer gives them, of which nothing but the `n` best of each sample will be used.
 
     A scorer with a method (or a function with an attribute) `first(evidence, n)` then takes no more steps.
     """

@@ -13,6 +13,7 @@ from autoprune_lab.errors import one_line
 from search.results.page.data import Source
 from search.results.page.writing import write
 from search.results.study_result import PAGE
+from search.study.outages import StorageError, link
 from search.study.trials import Observer
 
 SHARE = 0.01  # of a study's time that writing may take
@@ -48,7 +49,7 @@ class _Keeper:
         try:
             write(self.source.folder / PAGE, [self.source.data()], refresh)
         except Exception as error:  # of a disk, a driver, a damaged table: no study dies of its page
-            if not self._told:
+            if not self._told and link(error, StorageError) is None:  # of a storage that is away, the study itself tells
                 print(f"\nautoprune: {self.source.folder / PAGE} cannot be written: {one_line(error)}", file=sys.stderr)
             self._told = True
         now = time.monotonic()

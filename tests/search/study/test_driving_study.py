@@ -61,5 +61,5 @@ def test_trials_may_drive_and_collisions_bind(novice, here, capsys):
     assert main(["study", *words(novice, *closed, "policy=logistic_adaptive", "space=logistic_adaptive")]) == 0
     trials = StudyResult.read(here / "runs" / "driving").trials
     assert len(trials) == 2
-    assert main(["study", *words(novice, *closed, "search.score=kl", "study=without")]) == 2
+    assert main(["study", *words(novice, *closed, "search.score=kl", "search.limits=null", "study=without")]) == 2
     assert "is a closed loop" in capsys.readouterr().err

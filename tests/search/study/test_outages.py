@@ -1,5 +1,6 @@
 """A database that does not answer: waited for, told once, and nothing done twice or lost when it is back."""
 
+import re
 import sqlite3
 import time
 from functools import partial
@@ -274,7 +275,8 @@ def test_after_a_long_outage_the_command_ends_in_one_line_and_goes_on_at_once(
             assert main(argv) == 2
         finally:
             server.start()
-    (line,) = capfd.readouterr().err.splitlines()
+    *told, line = capfd.readouterr().err.splitlines()
+    assert all(re.fullmatch(r"[\d :-]+ \w+: trial \d/3.*", one) for one in told), told
     assert line.startswith(f"autoprune: search.storage={server.url} cannot be opened: ")
     assert line.endswith("No trial that ended is lost: when it is back, the same command goes on")
     monkeypatch.setattr(loop.time, "sleep", lambda seconds: pytest.fail("it waits"))
