@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 from matplotlib.transforms import ScaledTranslation, Transform
 
 from autoprune_lab.fronts.direct_labels import label, part
@@ -49,7 +50,7 @@ def draw(frame: pd.DataFrame, path: Path, title: str, width: float = FULL) -> li
         figure.supxlabel(
             COST_LABEL + ("\nringed: no output differs from the unpruned one" if no_ops else ""), fontsize=7
         )
-        figure.supylabel("score, mean over kinds", fontsize=7)
+        figure.supylabel("score (%), mean over kinds", fontsize=7)
         figure.draw_without_rendering()  # sizes are known from here on
         for axes in panels:
             part(axes)
@@ -73,6 +74,7 @@ def _set_limits(panels: Sequence[Axes], run: pd.DataFrame) -> None:
     cost = run.loc[run["method"] != UNPRUNED, "flops_ratio"]
     ends = (cost.min(), cost.max()), (run["score:low"].min(), run["score:high"].max())
     for axes in panels[:1]:  # shared
+        axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
         if len(cost):
             axes.set_xlim(*_with_room(*ends[0]))
             axes.set_ylim(*_with_room(*ends[1]))

@@ -49,7 +49,8 @@ class _Keeper:
         try:
             write(self.source.folder / PAGE, [self.source.data()], refresh)
         except Exception as error:  # of a disk, a driver, a damaged table: no study dies of its page
-            if not self._told and link(error, StorageError) is None:  # of a storage that is away, the study itself tells
+            is_away = link(error, StorageError) is not None  # of which the study itself tells
+            if not (self._told or is_away):
                 print(f"\nautoprune: {self.source.folder / PAGE} cannot be written: {one_line(error)}", file=sys.stderr)
             self._told = True
         now = time.monotonic()
