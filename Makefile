@@ -8,7 +8,7 @@ WORKERS ?= 2
 UPGRADE ?= --upgrade
 
 .DEFAULT_GOAL := help
-.PHONY: help study test test-all test-lowest test-latest test-wheel lock lint format train bench notebooks docs wheel clean
+.PHONY: help study test test-all test-lowest test-latest test-wheel lock lint format train bench notebooks pictures docs wheel clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -84,6 +84,14 @@ notebooks: $(READY)  ## small studies over three seeds, then every notebook, whi
 	$(BIN)/autoprune sweep experiment=several_seeds policy=fixed,logistic_adaptive seed=0,1,2 study=seeds \
 		'~report.arms.random' '~report.arms.uniform'
 	$(BIN)/python -m benchmarks.notebooks notebooks/*.ipynb --pictures docs/pictures
+
+pictures: study bench notebooks  ## every figure of docs/pictures; about an hour of one core
+	$(BIN)/autoprune study experiment=driving
+	$(BIN)/autoprune study experiment=quick study=page search.n_trials=40 report.points=6
+	$(BIN)/autoprune table model=embedded_dense task=dense report.task.per_kind=20 batch_size=64 --tokens 192 128 80 \
+		--out runs/methods-table
+	$(BIN)/python -m benchmarks.study_page runs/page
+	$(BIN)/python -m benchmarks.pictures
 
 docs: $(READY)  ## the documentation site, into site/; a broken link or anchor is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
