@@ -36,7 +36,14 @@ from search.study.planned import planned
 
 SHIPPED = ("embedded:dense-s0", "embedded:dense-s1", "embedded:dense-s2")
 RATIOS = (0.25, 0.3)
-METHODS = ("pdrop", "autoprune", "autoprune_official")
+KEPT_POSITIONS = "pruner.positions=original"
+METHODS = {  # as published, and with the positions and the scorer that the other arms have
+    "pdrop": ["method=pdrop"],
+    "pdrop, positions kept": ["method=pdrop", KEPT_POSITIONS],
+    "autoprune": ["method=autoprune"],
+    "autoprune, positions kept, last token": ["method=autoprune", KEPT_POSITIONS, "scorer=last_token_attention"],
+    "autoprune_official": ["method=autoprune_official"],
+}
 HALVINGS = 12
 
 
@@ -72,9 +79,9 @@ def tokens_at(evaluator: ModelEvaluator, ratio: float) -> float:
 def method_at(name: str, words: list[str], evaluator: ModelEvaluator, tokens: float, ratio: float) -> Pruner:
     """A published method at the budget; AutoPrune as coded counts otherwise, and is fitted to the FLOPs by halving."""
     if name != "autoprune_official":
-        chosen = [*words, f"method={name}", "budget=tokens", f"budget.mean_tokens={tokens}"]
+        chosen = [*words, *METHODS[name], "budget=tokens", f"budget.mean_tokens={tokens}"]
         return Experiment.compose([*chosen, "pruner.budget.mean_tokens=${budget.mean_tokens}"]).pruner()
-    experiment = Experiment.compose([*words, f"method={name}"])
+    experiment = Experiment.compose([*words, *METHODS[name]])
     low, high = 0.0, tokens
     for _ in range(HALVINGS):
         middle = (low + high) / 2
