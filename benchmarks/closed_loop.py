@@ -13,6 +13,7 @@ import json
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,9 @@ from tqdm import tqdm
 
 from autoprune_lab.evaluation.evaluate import evaluate, read_complexities
 from autoprune_lab.evaluation.prompts import PreparedTask, at_once, prepare
+from autoprune_lab.fronts.direct_labels import label, part
+from autoprune_lab.fronts.plot import MARKERS
+from autoprune_lab.fronts.styles import COLOURS
 from autoprune_lab.metrics.closed_loop import Drive, figures
 from autoprune_lab.models.checkpoint import VLM, load_model
 from autoprune_lab.models.generation import greedily
@@ -55,7 +59,7 @@ SHARES = (1.0, 2.0, 1.0)
 SHOWN = ("driving_score", "route_completion", "collision_rate", "red_lights", "off_road", "short_ttc", "comfort",
          "gflops_per_second")  # fmt: skip
 ENLARGED = 3  # of the GIF
-COLOURS = 64
+SHADES = 64
 DARK = 0.25  # what is left of a dropped patch's brightness
 
 
@@ -184,7 +188,7 @@ def write_gif(seen: list[Seen], file: Path) -> None:
         strip = np.concatenate([views[0], gap, views[1], gap, views[2]], axis=1).astype(np.uint8)
         image = Image.fromarray(strip)
         frames.append(image.resize((image.width * ENLARGED, image.height * ENLARGED), Image.Resampling.NEAREST))
-    frames = [frame.quantize(COLOURS) for frame in frames]
+    frames = [frame.quantize(SHADES) for frame in frames]
     frames[0].save(file, save_all=True, append_images=frames[1:], duration=round(1000 * STEP), loop=0, optimize=True)
 
 
@@ -194,8 +198,8 @@ def draw_drive(seen: list[Seen], told: str, file: Path) -> None:
     times = [one.seconds for one in seen]
     axes[0].plot(times, [one.bits for one in seen], marker=".")
     axes[0].set_ylabel("mutual information\nbits")
-    for i, view in enumerate(VIEWS):
-        axes[1].plot(times, [one.tokens[i] for one in seen], marker=".", label=view)
+    for i, (view, colour) in enumerate(zip(VIEWS, COLOURS, strict=False)):
+        axes[1].plot(times, [one.tokens[i] for one in seen], marker=".", label=view, color=colour)
     axes[1].set_ylabel(f"tokens kept of {GRID * GRID}\nmean over layers")
     axes[1].legend(frameon=False, ncols=3, fontsize=8)
     axes[2].plot(times, [one.flops for one in seen], marker=".")
@@ -211,16 +215,19 @@ def draw_drive(seen: list[Seen], told: str, file: Path) -> None:
 def draw_loops(rows: list[dict[str, Any]], file: Path) -> None:
     """Success in the closed loop against the open loop's distance, one point an arm."""
     figure, axis = plt.subplots(figsize=(7.5, 4.6), layout="constrained")
-    for i, line in enumerate(rows):
+    for line, colour, marker in zip(rows, cycle(COLOURS), cycle(MARKERS), strict=False):
         low, high = (float(word) for word in line["95 %"].split(" to "))
         bars = [[max(line["success"] - low, 0.0)], [max(high - line["success"], 0.0)]]
-        style: dict[str, Any] = {"fmt": "osD^vP*X<>hdp8"[i % 14], "capsize": 2, "markersize": 6}
-        axis.errorbar(line["l2_avg"], line["success"], yerr=bars, label=line[""], **style)
-    axis.set(xlabel="open loop: L2 on average, metres", ylabel="closed loop: success, %", ylim=(-3, 103),
-             title="Embedded model: planning near the expert, and driving")  # fmt: skip
-    axis.grid(alpha=0.3)
-    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8)
-    figure.savefig(file, dpi=100)
+        at = float(line["l2_avg"]), float(line["success"])
+        axis.errorbar(*at, yerr=bars, fmt=marker, color=colour, capsize=2, markersize=6)
+        label(axis, line[""], at, colour)
+    axis.set(xlabel="open loop: L2 on average (m)", ylabel="closed loop: success (%)", ylim=(50, 102),
+             title="embedded:driving-loop-s0, planning near the expert and driving, report split")  # fmt: skip
+    axis.grid(alpha=0.25)
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.draw_without_rendering()
+    part(axis)
+    figure.savefig(file, dpi=100, bbox_inches="tight")
 
 
 def main() -> None:
