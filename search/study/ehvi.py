@@ -218,7 +218,8 @@ class _Learned:
         ran = [i for i, score in enumerate(self.scores) if score is not None]
         spent, told = (np.array([values[i] for i in ran], dtype=float) for values in (self.costs, self.scores))
         span = np.ptp(spent) or 1.0
-        trend = np.polynomial.Polynomial.fit(spent, told, min(2, len(np.unique(spent)) - 1))
+        whole = None if np.ptp(spent) else [spent[0], spent[0] + span]  # of one cost numpy would divide by 0
+        trend = np.polynomial.Polynomial.fit(spent, told, min(2, len(np.unique(spent)) - 1), domain=whole)
         inside = np.clip(cost, spent.min(), spent.max())
         columns = [np.column_stack([rows, c / span]) for rows, c in ((known[ran], spent), (at, cost))]
         mean, deviation = _foretold(columns[0], list(told - trend(spent)), columns[1])

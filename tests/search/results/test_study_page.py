@@ -41,6 +41,11 @@ def held(text):
     return json.loads(DATA.search(text)[1])
 
 
+def near(value):
+    """A number as pandas reads it, which before 3 may take another last digit; anything else as it is."""
+    return pytest.approx(value, rel=1e-15) if isinstance(value, float) else value
+
+
 def test_the_page_knows_all_trials_and_the_front(study, data):
     assert [trial["trial"] for trial in data["trials"]] == study.trials["trial"].tolist()
     assert [str(trial["trial"]) for trial in data["trials"] if trial["front"]] == sorted(study.front.labels, key=int)
@@ -50,7 +55,7 @@ def test_the_page_knows_all_trials_and_the_front(study, data):
     row = study.trials.iloc[0]
     first = data["trials"][0]
     assert (first["cost"], first["score"]) == pytest.approx((row["flops_ratio"], row["score"]))
-    assert first["settings"] == {name: row[name] for name in data["parameters"]}
+    assert first["settings"] == {name: near(row[name]) for name in data["parameters"]}
     assert "pruner.policy.layer" in data["parameters"]
     assert first["kinds"] == {"easy": row["score/easy"], "hard": row["score/hard"]}
     assert [row["parameter"] for row in data["importance"]] == study.importance["parameter"].tolist()
@@ -93,13 +98,9 @@ def test_a_study_whose_trials_are_elsewhere_is_shown_from_its_tables(study, data
     assert found["kept"] == data["kept"]
     for before, after in zip(data["trials"], found["trials"], strict=True):
         assert after["score"] == pytest.approx(before["score"])
-        assert {key for key in before if after[key] != before[key]} <= {
-            "cost",
-            "flops_ratio",
-            "score",
-            "seconds",
-            "kinds",
-        }
+        assert after["settings"] == {name: near(value) for name, value in before["settings"].items()}
+        read = {"cost", "flops_ratio", "score", "seconds", "kinds", "settings"}
+        assert {key for key in before if after[key] != before[key]} <= read
 
 
 def test_a_folder_of_before_the_page_is_shown(tmp_path):
