@@ -98,8 +98,9 @@ def test_a_study_whose_trials_are_elsewhere_is_shown_from_its_tables(study, data
     assert found["kept"] == data["kept"]
     for before, after in zip(data["trials"], found["trials"], strict=True):
         assert after["score"] == pytest.approx(before["score"])
-        assert after["settings"] == {name: near(value) for name, value in before["settings"].items()}
-        read = {"cost", "flops_ratio", "score", "seconds", "kinds", "settings"}
+        for part in ("settings", "notes"):
+            assert after[part] == {name: near(value) for name, value in before[part].items()}
+        read = {"cost", "flops_ratio", "score", "seconds", "kinds", "settings", "notes"}
         assert {key for key in before if after[key] != before[key]} <= read
 
 
