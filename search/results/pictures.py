@@ -78,10 +78,14 @@ def plot_report(result: StudyResult, axes: Axes | None = None) -> Figure:
 
 
 def plot_layers(result: StudyResult) -> Figure:
-    """The share of visual tokens that enters each layer, mean over the tune split: a line a trial of the front."""
+    """The share of visual tokens that enters each layer, mean over the tune split: a line a trial of the front.
+
+    Trials that an earlier version ran did not note it, and have none.
+    """
     figure = ShownFigure(figsize=(7.5, 4.2), layout="constrained")
     axes, kept = figure.subplots(), result.layers.groupby("trial")["mean"]
-    costs = dict(zip(map(int, result.front.labels), result.front.costs, strict=True))
+    front = zip(map(int, result.front.labels), result.front.costs, strict=True)
+    costs = {number: cost for number, cost in front if number in kept.groups}
     shade = ScalarMappable(Normalize(min(costs.values(), default=0), max(costs.values(), default=1)), "viridis_r")
     for number, cost in costs.items():
         curve = kept.get_group(number)
