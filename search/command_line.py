@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
@@ -89,6 +90,22 @@ def reported(action: Callable[[], int | None], debug: bool = False) -> int:
         if debug:
             traceback.print_exception(error)
         return _refuse(error)
+
+
+def resumable(work: Callable[[], object], place: Path, words: str) -> int:
+    """Run studies that are kept in `place`; the exit code. Ended by Ctrl-C or dead workers, tell the words to go on."""
+    from search.study.workers import WorkersDiedError  # here: it loads optuna
+
+    again = f"finished trials are kept in {place}. To go on: {words}"
+    try:
+        work()
+    except KeyboardInterrupt:
+        print(f"\nstopped; {again}", file=sys.stderr)
+        return INTERRUPTED
+    except WorkersDiedError as error:
+        print(f"\n{error}; {again}", file=sys.stderr)
+        return 1
+    return 0
 
 
 class _AboveBars(logging.Handler):

@@ -24,16 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Print one line each."""
-    from search.config.early_checks import check_folder, check_search
     from search.config.errors import ConfigError
 
     if given.count < 1:
         raise ConfigError(f"--count {given.count} must be at least 1")
-    experiment = arguments.experiment(given, {})
+    experiment = arguments.study(given)
     if experiment is None:
         return 0
-    check_search(experiment)
-    check_folder(experiment.out, "the study's folder")
     from search.pipeline import open_study
     from search.study.proposals import ask
 

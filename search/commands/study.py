@@ -2,9 +2,8 @@
 
 import argparse
 import shlex
-import sys
 
-from search.command_line import INTERRUPTED
+from search.command_line import resumable
 from search.config import arguments
 
 SUMMARY = "find good settings of a policy: many trials, and the front of accuracy against cost"
@@ -34,24 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Check, search, compare on the report split, print; after Ctrl-C, say how to go on."""
-    experiment = arguments.experiment(given, {})
+    experiment = arguments.study(given)
     if experiment is None:
         return 0
-    from search.config.early_checks import check_folder, check_search
-
-    check_search(experiment)
-    check_folder(experiment.out, "the study's folder")
     from search import pipeline
-    from search.study.workers import WorkersDiedError
 
     words = shlex.join(arguments.command_line(given, "study"))
-    again = f"finished trials are kept in {experiment.out}. To go on: {words}"
-    try:
-        pipeline.show(pipeline.run(experiment, given.fresh))
-    except KeyboardInterrupt:
-        print(f"\nstopped; {again}", file=sys.stderr)
-        return INTERRUPTED
-    except WorkersDiedError as error:
-        print(f"\n{error}; {again}", file=sys.stderr)
-        return 1
-    return 0
+    return resumable(lambda: pipeline.show(pipeline.run(experiment, given.fresh)), experiment.out, words)

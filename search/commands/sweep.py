@@ -3,14 +3,13 @@
 import argparse
 import logging
 import shlex
-import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.command_line import INTERRUPTED
+from search.command_line import resumable
 from search.commands.compare import add_ratios, splits_of
 from search.config import arguments
 
@@ -64,19 +63,12 @@ def run(given: argparse.Namespace) -> int:
     _check(found)
     del found  # each holds its task, and would keep its model
     words = shlex.join(arguments.command_line(given, "sweep"))
-    again = f"finished trials are kept in {place}. To go on: {words}"
-    from search.study.workers import WorkersDiedError
-
-    try:
-        studies = [_run(given, point, f"{i} of {len(asked)}") for i, point in enumerate(asked, 1)]
-    except KeyboardInterrupt:
-        print(f"\nstopped; {again}", file=sys.stderr)
-        return INTERRUPTED
-    except WorkersDiedError as error:
-        print(f"\n{error}; {again}", file=sys.stderr)
-        return 1
-    _compare(studies, given.at, place)
-    return 0
+    runs = (_run(given, point, f"{i} of {len(asked)}") for i, point in enumerate(asked, 1))
+    studies: list[StudyResult] = []
+    code = resumable(lambda: studies.extend(runs), place, words)
+    if code == 0:
+        _compare(studies, given.at, place)
+    return code
 
 
 def _experiment(given: argparse.Namespace, point: "Point") -> "Experiment | None":

@@ -30,14 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """One line out for each line in."""
-    experiment = arguments.experiment(given, {})
+    experiment = arguments.study(given)
     if experiment is None:
         return 0
-    from search.config.early_checks import check_folder, check_search
     from search.config.errors import ConfigError
-
-    check_search(experiment)
-    check_folder(experiment.out, "the study's folder")
     from search.pipeline import open_study
     from search.study.proposals import tell
 

@@ -65,6 +65,17 @@ def experiment(given: argparse.Namespace, unused: Mapping[str, str]) -> "Experim
     return None
 
 
+def study(given: argparse.Namespace) -> "Experiment | None":
+    """`experiment` of a command that begins a study or goes on with one: its search and its folder are checked too."""
+    from search.config.early_checks import check_folder, check_search
+
+    composed = experiment(given, {})
+    if composed is not None:
+        check_search(composed)
+        check_folder(composed.out, "the study's folder")
+    return composed
+
+
 def command_line(given: argparse.Namespace, name: str) -> list[str]:
     """The words that give the same experiment again."""
     folders = [word for folder in given.config_dir for word in ("--config-dir", str(folder))]

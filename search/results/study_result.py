@@ -145,18 +145,17 @@ class StudyResult:
     @property
     def cost(self) -> str:
         """What the front's cost is."""
-        return str(select(self.config, "search.cost") or "flops_ratio")
+        return cost_of(self.config)
 
     @property
     def score(self) -> str:
         """What a trial's score is: `search.config.goal.SCORES`; the report's is the task's own wherever it can be."""
-        return str(select(self.config, "search.score") or OWN_SCORE)
+        return score_of(self.config)
 
     @property
     def bounds(self) -> list[float]:
         """The cost that no trial was to pass; empty where the bound was on something else."""
-        bound = select(self.config, "budget.flops_ratio") if self.cost == "flops_ratio" else None
-        return [] if bound is None else [float(bound)]
+        return bounds_of(self.config)
 
     @property
     def samples(self) -> pd.DataFrame:
@@ -217,6 +216,22 @@ class StudyResult:
         """Rows of the report that have a score, of the front or of the other arms."""
         rows = self.report.reindex(columns=["arm", "trial", "bound", "flops_ratio", "score", "low", "high"])
         return rows[(rows["arm"] == TUNED_ARM) == tuned].dropna(subset=["score"])
+
+
+def cost_of(config: Mapping[str, Any]) -> str:
+    """What the front's cost is in a study of this config."""
+    return str(select(config, "search.cost") or "flops_ratio")
+
+
+def score_of(config: Mapping[str, Any]) -> str:
+    """What a trial's score is in a study of this config."""
+    return str(select(config, "search.score") or OWN_SCORE)
+
+
+def bounds_of(config: Mapping[str, Any]) -> list[float]:
+    """The cost that no trial of such a study was to pass; empty where the bound was on something else."""
+    bound = select(config, "budget.flops_ratio") if cost_of(config) == "flops_ratio" else None
+    return [] if bound is None else [float(bound)]
 
 
 def _points(rows: pd.DataFrame) -> list[tuple[float, ...]]:

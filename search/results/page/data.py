@@ -13,12 +13,12 @@ import pandas as pd
 from autoprune_lab.fronts.front import ParetoFront
 from autoprune_lab.pruner_file import text
 from search.config.errors import ConfigError
-from search.config.goal import COSTS, OWN_SCORE, SCORES
+from search.config.goal import COSTS, SCORES
 from search.config.paths import select
 from search.results.folder import FINISHED, load_optuna_study, read_config, read_json
 from search.results.importance import importance
 from search.results.paired_answers import TUNED_ARM, UNPRUNED
-from search.results.study_result import PATCHES, REPORT, StudyResult, read_table
+from search.results.study_result import PATCHES, REPORT, StudyResult, bounds_of, cost_of, read_table, score_of
 from search.results.trial_table import CURVES, cost_column, kept_of, left_out, trials_frame
 from search.study.objective import PRUNER
 from search.study.trials import n_ended
@@ -63,16 +63,14 @@ class Source:
         """All that the page shows of the study."""
         trials, nodes, kept, mattered, running = self._read()
         report = read_table(self.folder / REPORT)
-        cost = str(select(self.config, "search.cost") or "flops_ratio")
-        score = str(select(self.config, "search.score") or OWN_SCORE)
-        bound = select(self.config, "budget.flops_ratio") if cost == "flops_ratio" else None
+        cost, score = cost_of(self.config), score_of(self.config)
         names = _parameters(trials, self.config)
         return {
             "name": self.name,
             "facts": _facts(self.config),
             "cost": {"name": cost, "label": COSTS.get(cost, cost)},
             "score": {"name": score, "label": SCORES.get(score, score)},
-            "bounds": [] if bound is None else [float(bound)],
+            "bounds": bounds_of(self.config),
             "ended": n_ended(self.study) if self.study is not None else len(trials),
             "wanted": select(self.config, "search.n_trials"),
             "running": running,
