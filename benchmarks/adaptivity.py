@@ -1,6 +1,7 @@
 """Does a curve of its own for each sample pay? The claim of AutoPrune, measured in the crowded world.
 
     python -m benchmarks.adaptivity                        # the shipped models
+    python -m benchmarks.adaptivity --ratios 0.4           # one more budget, beside those that the file holds
     python -m benchmarks.adaptivity --models embedded:dense-s0 --trials 4 --per-kind 12 --out small.json
 
 For every model `autoprune adaptivity experiment=adaptivity` is run at each budget: both searches, the table that is
@@ -8,12 +9,14 @@ filled from their pool, the oracle and hindsight. Beside them stand published me
 tables and estimators are chosen on tune, scores are of the report split, intervals are paired over the samples and
 pooled over the models. Gains are in points, shares are fractions; what stands at the top is of the first budget, and
 `tightest` the least one at which the adaptive policy keeps 96.7 % of the unpruned score. All numbers are from
-embedded models. The same command again goes on where it stopped.
+embedded models. The same command again goes on where it stopped; budgets that the file holds already, of the same
+models and settings, stay in it.
 """
 
 import argparse
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +37,7 @@ from search.results.text_table import markdown_table
 from search.study.model_evaluator import ModelEvaluator
 from search.study.planned import planned
 
-SHIPPED = ("embedded:dense-s0", "embedded:dense-s1", "embedded:dense-s2")
+SHIPPED = ["embedded:dense-s0", "embedded:dense-s1", "embedded:dense-s2"]
 RATIOS = (0.25, 0.3)
 KEPT_POSITIONS = "pruner.positions=original"
 METHODS = {  # as published, and with the positions and the scorer that the other arms have
@@ -45,6 +48,7 @@ METHODS = {  # as published, and with the positions and the scorer that the othe
     "autoprune_official": ["method=autoprune_official"],
 }
 HALVINGS = 12
+Result = tuple[list[dict[str, Any]], dict[str, list[dict[str, Any]]]]  # over all models, and by model
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,8 +126,8 @@ def answered(model: str, args: argparse.Namespace) -> list[Answered]:
     return several
 
 
-def pooled(several: list[Answered]) -> dict[str, Any]:
-    """Every arm over all models, and what the adaptive one gains."""
+def pooled(ratio: float, several: list[Answered]) -> dict[str, Any]:
+    """Every arm over all models at one budget, and what the adaptive one gains."""
     kinds = [f"{one.model} {kind}" for one in several for kind in one.compared.kinds]
 
     def scores(name: str) -> np.ndarray:
@@ -133,6 +137,7 @@ def pooled(several: list[Answered]) -> dict[str, Any]:
     share = share_of_headroom(scores(ADAPTIVE), scores(FIXED), scores(oracle_of(first)), kinds)
     names = [*(arm.name for arm in first.arms), *METHODS]
     return {
+        "budget": ratio,
         "flops_ratio": float(np.mean([one.compared.arm(ADAPTIVE).flops_ratio for one in several])),
         "gain_over_pdrop": _row(gain_of(scores(ADAPTIVE), scores("pdrop"), kinds)),
         "gain_over_fixed": _row(gain_of(scores(ADAPTIVE), scores(FIXED), kinds)),
@@ -164,6 +169,21 @@ def markdown(budgets: list[dict[str, Any]], by_seed: dict[str, list[dict[str, An
     return markdown_table(["FLOPs ratio", "model", *columns, *gained], rows)
 
 
+def held(path: Path, setting: dict[str, Any], ratios: Sequence[float]) -> Result:
+    """The budgets that the file holds beside `ratios`, over all models and by model: none where there is no file.
+
+    Raises:
+        SystemExit: the file is of other models or settings, whose budgets do not belong beside these.
+    """
+    if not path.is_file():
+        return [], {}
+    whole = json.loads(path.read_text())
+    if whole["setting"] != setting:
+        raise SystemExit(f"{path} holds {whole['setting']}, and this is {setting}: choose another --out")
+    others = [i for i, budget in enumerate(whole["budgets"]) if budget["budget"] not in ratios]
+    return [whole["budgets"][i] for i in others], {m: [rows[i] for i in others] for m, rows in whole["by_seed"].items()}
+
+
 def _row(estimate: Estimate) -> list[float]:
     return [round(100 * value, 2) for value in (estimate.value, estimate.low, estimate.high)]
 
@@ -174,7 +194,7 @@ def main() -> None:
     parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="changes to the experiment")
     parser.add_argument("--models", nargs="+", default=SHIPPED)
     parser.add_argument(
-        "--ratios", type=float, nargs="+", default=RATIOS, help="FLOPs ratios; the first stands at the top"
+        "--ratios", type=float, nargs="+", default=RATIOS, help="FLOPs ratios; the first of the file stands at its top"
     )
     parser.add_argument("--trials", type=int, default=12)
     parser.add_argument("--per-kind", type=int, default=20, help="tune samples a kind; twice as many report samples")
@@ -183,12 +203,17 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/adaptivity"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/adaptivity.json"))
     args = parser.parse_args()
-    by_model = [answered(model, args) for model in args.models]
-    budgets = [pooled(list(several)) for several in zip(*by_model, strict=True)]
+    setting = {name: getattr(args, name) for name in ("models", "trials", "per_kind", "grid", "shuffles", "words")}
+    budgets, by_seed = held(args.out, setting, args.ratios)
+    by_model = {model: answered(model, args) for model in args.models}
+    for ratio, several in zip(args.ratios, zip(*by_model.values(), strict=True), strict=True):
+        budgets.append(pooled(ratio, list(several)))
+        for model, one in zip(by_model, several, strict=True):
+            by_seed.setdefault(model, []).append(pooled(ratio, [one]))
     kept = [budget for budget in budgets if budget["kept"] >= KEPT]
     tightest = min(kept, key=lambda budget: budget["flops_ratio"], default=None)
-    by_seed = {several[0].model: [pooled([one]) for one in several] for several in by_model}
-    whole = {"seeds": list(args.models), **budgets[0], "tightest": tightest, "budgets": budgets, "by_seed": by_seed}
+    first = {"seeds": args.models, **budgets[0]}
+    whole = {**first, "tightest": tightest, "setting": setting, "budgets": budgets, "by_seed": by_seed}
     args.out.write_text(json.dumps(whole, indent=1) + "\n")
     print(markdown(budgets, by_seed))
 

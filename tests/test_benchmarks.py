@@ -177,7 +177,7 @@ def test_gains_of_an_adaptive_policy_are_pooled_over_models():
     models = [SimpleNamespace(model=f"m{i}", compared=compared, methods=methods) for i in range(2)]
     for one in models:
         one.scores = lambda name: methods[name].scores if name in methods else compared.arm(name).scores
-    found = adaptivity.pooled(models)
+    found = adaptivity.pooled(0.25, models)
     assert found["gain_over_fixed"][0] == 25
     assert found["gain_over_pdrop"][0] == 75
     assert found["share_of_headroom"][0] == 0.5
@@ -187,6 +187,18 @@ def test_gains_of_an_adaptive_policy_are_pooled_over_models():
     assert len({line.count("|") for line in table}) == 1
     assert "| +25.0 [" in table[-1]
     assert "| 50% [" in table[-1]
+
+
+def test_budgets_of_the_file_stay_beside_new_ones(tmp_path):
+    out = tmp_path / "adaptivity.json"
+    setting = {"models": ["m0"], "trials": 2}
+    budgets = [{"budget": 0.25, "kept": 0.8}, {"budget": 0.3, "kept": 0.9}]
+    assert adaptivity.held(out, setting, [0.35]) == ([], {})
+    out.write_text(json.dumps({"setting": setting, "budgets": budgets, "by_seed": {"m0": budgets}}))
+    assert adaptivity.held(out, setting, [0.35]) == (budgets, {"m0": budgets})
+    assert adaptivity.held(out, setting, [0.3, 0.35]) == (budgets[:1], {"m0": budgets[:1]})
+    with pytest.raises(SystemExit, match="'trials': 2.*'trials': 3.*choose another --out"):
+        adaptivity.held(out, setting | {"trials": 3}, [0.35])
 
 
 def test_a_budget_in_tokens_is_never_above_its_flops_ratio():
