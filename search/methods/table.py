@@ -25,6 +25,7 @@ from autoprune_lab.statistics.reliability import reliability
 from autoprune_lab.tasks.base import Task
 from autoprune_lab.tasks.downsampled import DownsampledTask
 from search.methods.arms import UNPRUNED, Arm
+from search.methods.page import OFFICIAL
 from search.study.model_evaluator import ModelEvaluator
 
 
@@ -144,7 +145,7 @@ def _row(
     for group, members in groups.items():
         row |= {f"n_{group}": int(members.sum())} | _columns(f"score_{group}", arms.score_within(name, members))
     row["no_op"] = name != UNPRUNED and arms.is_no_op(name, UNPRUNED)
-    return row | reliability(records) | {f"official/{name}": value for name, value in official.items()}
+    return row | reliability(records) | {f"{OFFICIAL}{name}": value for name, value in official.items()}
 
 
 def _columns(name: str, estimate: Estimate) -> dict[str, float]:
