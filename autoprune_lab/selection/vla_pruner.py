@@ -84,10 +84,8 @@ class CombineThenFilter:
         real, picture, n_pictures = evidence.vision_mask, evidence.grid[..., 0].clamp(min=0), evidence.extents[0]
         share = parts(picture.masked_fill(~real, n_pictures), n_pictures, kept + merged)
         most = share.gather(1, picture)
-        ranks = [
-            rank_within(by.float().masked_fill(~real, -torch.inf), picture) for by in (scores, self.action(evidence))
-        ]
-        candidates = real & ((ranks[0] < most) | (ranks[1] < most))
+        semantic, action = (by.float().masked_fill(~real, -torch.inf) for by in (scores, self.action(evidence)))
+        candidates = real & ((rank_within(semantic, picture) < most) | (rank_within(action, picture) < most))
         distance, keep = distances(evidence), torch.zeros_like(real)
         steps = int((on_host(kept) + on_host(merged)).max(initial=0))
         for number, count in enumerate(share.unbind(1)):
