@@ -4,7 +4,6 @@ vla-eval's benchmarks connect to it as to any of its model servers; no other mod
 """
 
 import logging
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,12 +17,12 @@ from vla_eval.specs import IMAGE_RGB, LANGUAGE, RAW, DimSpec
 from autoprune_lab.evaluation.evaluate import generated
 from autoprune_lab.evaluation.prompts import at_once
 from autoprune_lab.evidence.history import History
+from autoprune_lab.metrics.actions import read_actions
 from autoprune_lab.models.checkpoint import load_model
 from autoprune_lab.tasks.base import Sample
 from autoprune_lab.tasks.shown import shown
 from search.methods.asked import Asked, pruner_of
 
-NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 logger = logging.getLogger(__name__)
 
 
@@ -110,17 +109,7 @@ class PrunedModelServer(PredictModelServer):  # type: ignore[misc]
             session.unreadable += 1
             logger.warning("no action of %d numbers in the answer %.80r", self.action_dim, answer)
             return np.zeros(self.action_dim, dtype=np.float32)
-        return actions
-
-
-def read_actions(answer: str, action_dim: int) -> np.ndarray | None:
-    """The numbers of an answer as one action, (action_dim,), or several, (n, action_dim); None where none is whole."""
-    numbers = [float(word) for word in NUMBER.findall(answer)]
-    n = len(numbers) // action_dim
-    if n == 0:
-        return None
-    actions = np.array(numbers[: n * action_dim], dtype=np.float32).reshape(n, action_dim)
-    return actions[0] if n == 1 else actions
+        return (actions[0] if len(actions) == 1 else actions).astype(np.float32)
 
 
 def _sample(observation: dict[str, Any], ctx: SessionContext) -> Sample:

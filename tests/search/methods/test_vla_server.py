@@ -23,7 +23,7 @@ from vla_eval.model_servers.serve import serve_async
 from vla_eval.runners.sync_runner import SyncEpisodeRunner
 from vla_eval.specs import IMAGE_RGB, LANGUAGE, RAW, check_specs
 
-from search.methods.vla_server import PrunedModelServer, read_actions
+from search.methods.vla_server import PrunedModelServer
 
 MODEL = "embedded:driving-loop-s0"
 DRIVES = DrivingClosedLoopTask("report", 1, seconds=1.5)  # three decisions of each
@@ -97,23 +97,6 @@ def test_the_specs_agree_with_a_benchmark_of_pictures_and_words():
         for one in (getattr(server, f"get_{of}_spec"), getattr(benchmark, f"get_{of}_spec"))
     )
     assert check_specs(*specs) == []
-
-
-@pytest.mark.parametrize(
-    ("answer", "dim", "actions"),
-    [
-        ("left 3.25 -0.75 6.75 -2.25", 2, [[3.25, -0.75], [6.75, -2.25]]),
-        ("[0.1, -.5, 1e-2] stop", 3, [0.1, -0.5, 0.01]),
-        ("1 2 3", 2, [1.0, 2.0]),
-        ("stop", 1, None),
-        ("1", 2, None),
-    ],
-)
-def test_actions_are_the_numbers_of_an_answer(answer, dim, actions):
-    found = read_actions(answer, dim)
-    assert (found is None) == (actions is None)
-    if found is not None:
-        np.testing.assert_allclose(found, actions, rtol=1e-6)
 
 
 def test_an_answer_without_an_action_is_one_of_zeros_and_counted():
