@@ -18,6 +18,8 @@ from .evidence.estimator_gap import plot_gaps as plot_gaps
 from .evidence.evidence import Estimator as Estimator
 from .evidence.evidence import Evidence as Evidence
 from .evidence.evidence import Scorer as Scorer
+from .evidence.history import History as History
+from .evidence.history import Recall as Recall
 from .evidence.kind_of_need import KindOfNeed as KindOfNeed
 from .evidence.needed_depth import NeededDepth as NeededDepth
 from .fronts.front import ParetoFront as ParetoFront
@@ -98,6 +100,7 @@ from .selection.scope import Scope as Scope
 from .selection.scorers import cls_attention as cls_attention
 from .selection.scorers import feature_norm as feature_norm
 from .selection.scorers import last_token_attention as last_token_attention
+from .selection.scorers import prefill_attention as prefill_attention
 from .selection.scorers import random as random
 from .selection.scorers import rater_attention as rater_attention
 from .selection.scorers import text_attention as text_attention
@@ -107,6 +110,8 @@ from .selection.tome import Tome as Tome
 from .selection.trim import MeanOfDropped as MeanOfDropped
 from .selection.trim import Trim as Trim
 from .selection.vidcom2 import vidcom2 as vidcom2
+from .selection.vla_pruner import ActionHistory as ActionHistory
+from .selection.vla_pruner import CombineThenFilter as CombineThenFilter
 from .statistics.adaptivity import AdaptivityReport as AdaptivityReport
 from .statistics.adaptivity import adaptivity_report as adaptivity_report
 from .statistics.records import LeftOut as LeftOut
@@ -114,18 +119,21 @@ from .statistics.records import Record as Record
 from .statistics.records import Records as Records
 from .statistics.resampling import Difference as Difference
 from .statistics.resampling import difference as difference
+from .tasks.base import Episode as Episode
 from .tasks.base import Sample as Sample
 from .tasks.base import Task as Task
 from .tasks.chartqa import ChartQATask as ChartQATask
 from .tasks.dense import DenseTask as DenseTask
 from .tasks.docvqa import DocVQATask as DocVQATask
 from .tasks.driving import DrivingTask as DrivingTask
+from .tasks.driving_closed_loop import DrivingClosedLoopTask as DrivingClosedLoopTask
 from .tasks.driving_files import DrivingFilesTask as DrivingFilesTask
 from .tasks.egoschema import EgoSchemaTask as EgoSchemaTask
 from .tasks.errors import TaskError as TaskError
 from .tasks.files import FilesTask as FilesTask
 from .tasks.gqa import GQATask as GQATask
 from .tasks.hallusionbench import HallusionBenchTask as HallusionBenchTask
+from .tasks.lerobot import LeRobotTask as LeRobotTask
 from .tasks.longvideobench import LongVideoBenchTask as LongVideoBenchTask
 from .tasks.mlvu import MLVUTask as MLVUTask
 from .tasks.mmbench import MMBenchTask as MMBenchTask

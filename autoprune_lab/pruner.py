@@ -12,6 +12,7 @@ from torch import nn
 
 from autoprune_lab.evidence.complexity import mutual_information
 from autoprune_lab.evidence.evidence import Estimator, Scorer
+from autoprune_lab.evidence.history import History
 from autoprune_lab.html_table import html_table
 from autoprune_lab.pruner_file import read, write
 from autoprune_lab.schedule.budget import OwnCurve
@@ -103,7 +104,11 @@ class Pruner:
         return self.budget.opens(n_vision) if self.budget else None
 
     def attach(
-        self, model: nn.Module, keep_indices: bool = False, n_prompt: int | Sequence[int] | None = None
+        self,
+        model: nn.Module,
+        keep_indices: bool = False,
+        n_prompt: int | Sequence[int] | None = None,
+        history: Sequence[History] | None = None,
     ) -> AbstractContextManager[Trace]:
         """Prune inside `forward` and `generate` of `model` while the with-block lasts; yields the `Trace`.
 
@@ -111,13 +116,15 @@ class Pruner:
         may be padded on either side, `attention_mask` says where. A later block may continue on the pruned
         cache. `n_prompt`, for `forward(prompt + answer)`: how many tokens, padding left out, are the prompt, of every
         sample or one number a sample; the rest is kept whole and steers nothing. `generate` knows its own prompt,
-        however it decodes. `model` may be wrapped by PEFT or torch.compile; inside the block it runs uncompiled.
+        however it decodes. `history`, for decisions of episodes, one a prompt: what was decided before, () at the
+        beginning; `SampleTrace.history` is what the next decision is given. `model` may be wrapped by PEFT or
+        torch.compile; inside the block it runs uncompiled.
         Raises ValueError for a model or a call that cannot be pruned faithfully, and for a second thread at the same
         time. `UnprunedWarning` where a block ends in which nothing was pruned.
         """
         from autoprune_lab.decoder.attach import attached  # here: plans and files need no transformers
 
-        return attached(self, model, keep_indices, n_prompt)
+        return attached(self, model, keep_indices, n_prompt, history=history)
 
     def _repr_html_(self) -> str:
         """Its parts, in a notebook."""

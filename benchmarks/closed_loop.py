@@ -11,7 +11,7 @@ embedded model.
 import argparse
 import json
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import cycle
 from multiprocessing import get_context
@@ -41,6 +41,7 @@ from autoprune_lab.schedule.budget import Budget
 from autoprune_lab.schedule.mean_budget import MeanBudget
 from autoprune_lab.selection import scorers
 from autoprune_lab.selection.per_view import per_view
+from autoprune_lab.selection.vla_pruner import CombineThenFilter
 from autoprune_lab.statistics.records import Records, wilson
 from autoprune_lab.statistics.resampling import difference
 from autoprune_lab.tasks.driving import DrivingTask
@@ -74,6 +75,9 @@ def arms(ratio: float, bits: np.ndarray, tune: PreparedTask) -> dict[str, Pruner
         "layerwise (pdrop)": Pruner(LayerwisePolicy(), budget),
         "logistic, adaptive in the mean": adaptive.calibrated(bits, tune.geometries),
     }
+    alone = Pruner(FixedPolicy(2), budget, scorers.prefill_attention)
+    found["vla_pruner, cut at layer 2"] = replace(alone, recovery=CombineThenFilter())
+    found["its scorer alone, cut at layer 2"] = alone
     return {f"{name}, {ratio}": pruner for name, pruner in found.items()}
 
 

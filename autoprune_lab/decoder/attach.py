@@ -17,6 +17,7 @@ from autoprune_lab.decoder.cache import cache_of, is_whole
 from autoprune_lab.decoder.contract import PrunerLike
 from autoprune_lab.decoder.deepstack import adds_features, following
 from autoprune_lab.decoder.eager import called_eagerly, eager, plain
+from autoprune_lab.decoder.episodes import Episodes
 from autoprune_lab.decoder.extent import NPrompt, check_n_prompt
 from autoprune_lab.decoder.positions import check_compact
 from autoprune_lab.decoder.session import Session
@@ -24,12 +25,14 @@ from autoprune_lab.decoder.shadow import shadowed
 from autoprune_lab.decoder.sharing import SLICED, computes_last_only
 from autoprune_lab.decoder.sight import KINDS
 from autoprune_lab.decoder.signatures import names_of
+from autoprune_lab.decoder.source import no_attention
 from autoprune_lab.decoder.static import Step
 from autoprune_lab.decoder.streams import joined, parted
 from autoprune_lab.decoder.tap import disarm
 from autoprune_lab.decoder.temperature import by_original_place, counts_places
 from autoprune_lab.decoder.tower import Tower, watch
 from autoprune_lab.evidence.evidence import TowerLayer, tower_layers_of
+from autoprune_lab.evidence.history import History, recall_of
 from autoprune_lab.trace.trace import Trace
 
 _ATTACHED: WeakSet[nn.Module] = WeakSet()
@@ -54,6 +57,7 @@ def attached(
     n_prompt: NPrompt | None = None,
     warn: bool = True,
     own: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    history: Sequence[History] | None = None,
 ) -> Iterator[Trace]:
     """See `Pruner.attach`; without `warn` a block in which nothing was pruned says nothing.
 
@@ -64,12 +68,13 @@ def attached(
     if pruner.positions == "compact":
         check_compact(anatomy)
     check_n_prompt(n_prompt)
-    session = Session(anatomy, pruner, keep_indices, n_prompt)
+    session = Session(anatomy, pruner, keep_indices, n_prompt, _episodes(pruner, anatomy, history))
     with _alone(anatomy.decoder), eager(anatomy), ExitStack() as undo:
         _ = anatomy.geometry  # a decoder whose costs cannot be told is refused here, before anything is hooked
         _hook(session, undo, own)
         _guard_generate(session, undo)
         yield session.trace
+        session.remember()
     if warn:
         session.warn()
 
@@ -80,6 +85,18 @@ def _check_probe(pruner: PrunerLike, n_layers: int) -> None:
             f"probe_layer={pruner.probe_layer} leaves nothing to prune in {n_layers} layers: "
             f"choose -1 to {n_layers - 2}"
         )
+
+
+def _episodes(pruner: PrunerLike, anatomy: Anatomy, history: Sequence[History] | None) -> Episodes | None:
+    """The episodes that the block goes on with, if a part of the pruner reads their history."""
+    recall = None if history is None else recall_of(_parts(pruner))
+    if history is None or recall is None:
+        return None
+    number = recall.number(len(anatomy.layers))
+    layer = anatomy.attention_below(number)
+    if layer is None:
+        raise ValueError(no_attention(number, anatomy.attentive[0]))
+    return Episodes(recall, layer, history)
 
 
 @contextmanager
@@ -153,8 +170,12 @@ def needs_pixels(pruner: PrunerLike | None, model: nn.Module) -> bool:
 
 
 def _named_layers(pruner: PrunerLike) -> list[TowerLayer]:
-    parts = [pruner.scorer, pruner.opening_scorer, pruner.complexity, pruner.recovery]
-    return [layer for part in parts for layer in tower_layers_of(part)]
+    return [layer for part in _parts(pruner) for layer in tower_layers_of(part)]
+
+
+def _parts(pruner: PrunerLike) -> list[object]:
+    """What looks at evidence."""
+    return [pruner.scorer, pruner.opening_scorer, pruner.complexity, pruner.recovery]
 
 
 def _shown(session: Session, kind: str, owner: Any, features: Callable[..., Any]) -> Any:

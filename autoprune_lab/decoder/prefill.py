@@ -13,6 +13,7 @@ from autoprune_lab.decoder.anatomy import Anatomy
 from autoprune_lab.decoder.cache import cache_of, shorten
 from autoprune_lab.decoder.checks import Checks, Cut, check_survivors, fit, refuse_nan
 from autoprune_lab.decoder.contract import PrunerLike
+from autoprune_lab.decoder.episodes import Episodes
 from autoprune_lab.decoder.layout import Ahead, Prompt, Stage, foreseen, side_by_side
 from autoprune_lab.decoder.sight import Sight
 from autoprune_lab.decoder.source import Attended, DecoderSource, Entered, LiveEvidence, no_attention
@@ -37,8 +38,17 @@ class Prefill:
     `marked`: text tokens of each sample that the decoder is told to be visual, see `marks.text_marked`.
     """
 
-    def __init__(self, anatomy: Anatomy, pruner: PrunerLike, prompt: Prompt, marked: Count, sight: Sight) -> None:
+    def __init__(
+        self,
+        anatomy: Anatomy,
+        pruner: PrunerLike,
+        prompt: Prompt,
+        marked: Count,
+        sight: Sight,
+        episodes: Episodes | None = None,
+    ) -> None:
         self.anatomy, self.pruner, self.prompt, self.sight = anatomy, pruner, prompt, sight
+        self.episodes = episodes
         self.stage, self.stages = prompt.stage, list[Stage]()
         self.samples = torch.arange(len(prompt.rows), device=prompt.rows.device)[:, None]
         self.view = View(anatomy, pruner.positions, self.samples)
@@ -94,6 +104,8 @@ class Prefill:
         if self.room is not None:
             tapped = filled(tapped, stage.index.shape[1])
         self.tapped = Attended(layer, stage, entered, tapped)
+        if self.episodes is not None and layer == self.episodes.layer:
+            self.episodes.begin(self._source(stage, self.tapped, entered.hidden))
 
     def _look(self, layer: int, hidden: Tensor) -> Tensor:
         """Plan and cut with the evidence of the layer before, its attention that of the nearest one that has some."""
@@ -104,14 +116,23 @@ class Prefill:
                 "does not go through transformers' attention interface"
             )
         absent = no_attention(layer - 1, self.anatomy.attentive[0])
-        source = DecoderSource(self.prompt, self.stage, self.tapped or absent, hidden, self.sight, self.anatomy.normed)
+        source = self._source(self.stage, self.tapped or absent, hidden)
         evidence = LiveEvidence(layer - 1, source, n_layers=len(self.anatomy.layers))
         if self.plan is None and layer == self.pruner.probe_layer + 1:
             self._plan(evidence, source)
         return self._cut(layer, hidden, evidence, source) if self._cuts(layer) else hidden
 
+    def _source(self, stage: Stage, attended: Attended | str, hidden: Tensor) -> DecoderSource:
+        return DecoderSource(self.prompt, stage, attended, hidden, self.sight, self.anatomy.normed, self._history)
+
+    @functools.cached_property
+    def _history(self) -> Tensor | None:
+        return None if self.episodes is None else self.episodes.earlier(self.prompt)
+
     def _is_read(self, layer: int) -> bool:
         """May the attention at or below `layer` be read from here on, before the next layer with attention?"""
+        if self.episodes is not None and layer == self.episodes.layer:
+            return True
         following = next((i for i in self.anatomy.attentive if i > layer), len(self.anatomy.layers))
         return any(map(self._is_looked_at, range(layer, following)))
 

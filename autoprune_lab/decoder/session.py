@@ -1,9 +1,11 @@
 """Session: follows the forward calls of one attached model, and tells prefill from decoding."""
 
+import functools
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from autoprune_lab.decoder.cache import as_held, cache_of, is_static, is_whole, 
 from autoprune_lab.decoder.checks import form
 from autoprune_lab.decoder.contract import PrunerLike
 from autoprune_lab.decoder.decode import Decode
+from autoprune_lab.decoder.episodes import Episodes
 from autoprune_lab.decoder.extent import NPrompt, first_positions, first_tokens
 from autoprune_lab.decoder.labels import given_labels, ignore_lost, own_labels
 from autoprune_lab.decoder.layout import Prompt, Pruned, Stage, real_tokens, stands_for_picture
@@ -28,9 +31,10 @@ from autoprune_lab.decoder.repeat import First, Generating, Repeat
 from autoprune_lab.decoder.sharing import seen
 from autoprune_lab.decoder.sight import KINDS, Shown, Sight
 from autoprune_lab.decoder.static import Buffers, Step, buffers_of, check_static, lay
+from autoprune_lab.decoder.tap import arm
 from autoprune_lab.decoder.tower import Call, Tower
 from autoprune_lab.models.visual_tokens import MARKS
-from autoprune_lab.schedule.flops import prefill_flops
+from autoprune_lab.schedule.flops import prefill_flops, scoring_flops
 from autoprune_lab.trace.sample import SampleTrace
 from autoprune_lab.trace.trace import Trace, UnprunedWarning
 
@@ -50,8 +54,16 @@ _NO_IDS = "pruning finds visual tokens by input_ids: call the attached model its
 class Session:
     """One with-block on one model."""
 
-    def __init__(self, anatomy: Anatomy, pruner: PrunerLike, keep_indices: bool, n_prompt: NPrompt | None) -> None:
+    def __init__(
+        self,
+        anatomy: Anatomy,
+        pruner: PrunerLike,
+        keep_indices: bool,
+        n_prompt: NPrompt | None,
+        episodes: Episodes | None = None,
+    ) -> None:
         self.anatomy, self.pruner, self.keep_indices, self.n_prompt = anatomy, pruner, keep_indices, n_prompt
+        self.episodes = episodes
         self.tower = Tower.of(anatomy)
         self.trace, self.meter = Trace(), Meter()
         self.arguments: dict[str, Any] = {}
@@ -182,6 +194,9 @@ class Session:
         hidden, kwargs = self.run.enter(layer, hidden, kwargs)
         if self.generating is not None and isinstance(self.run, Prefill) and self.run.stage is not before:
             self.generating.entered[layer] = hidden
+        if self.episodes is not None and layer == self.episodes.layer and isinstance(self.run, Decode):
+            ended = torch.isin(self.arguments["input_ids"], self._ends())
+            arm(self.anatomy.attention(layer), functools.partial(self.episodes.step, ended=ended))
         return hidden, kwargs
 
     def end(self, hidden: Tensor) -> Tensor:
@@ -206,6 +221,15 @@ class Session:
         assert isinstance(self.run, Prefill | Repeat)  # neither a layer by itself, nor one of such a decoder's steps
         return self.run.stage.index
 
+    def remember(self) -> None:
+        """Write into the trace what the episodes' decisions looked at, and what it cost to know."""
+        if self.episodes is None or not self.trace.samples:
+            return
+        histories, n_keys = self.episodes.made()
+        for i, (sample, history, n) in enumerate(zip(self.trace.samples, histories, n_keys.tolist(), strict=True)):
+            spent = scoring_flops(sample.geometry, 1, n, self.episodes.layer)
+            self.trace.samples[i] = replace(sample, history=history, scoring_flops=sample.scoring_flops + spent)
+
     def warn(self) -> None:
         """Say what a user would otherwise take for pruned."""
         told = _nothing_pruned(self.trace.samples) if self.trace.samples else self._nothing_seen()
@@ -215,11 +239,22 @@ class Session:
 
     def _begin(self, prompt: Prompt) -> Prefill | Repeat:
         """The run over prompts that no cache holds yet."""
+        if self.episodes is not None:
+            self.episodes.check(prompt, is_first=not self.trace.samples, cache=cache_of(self.arguments))
         first = None if self.generating is None else self.generating.first(self.arguments["input_ids"])
         if first is not None:
             return Repeat(self.anatomy, self.pruner.positions, first, prompt)
         marked = text_marked(self.anatomy, prompt, self.arguments)
-        return Prefill(self.anatomy, self.pruner, prompt, marked, self._sight(prompt))
+        return Prefill(self.anatomy, self.pruner, prompt, marked, self._sight(prompt), self.episodes)
+
+    def _ends(self) -> Tensor:
+        """The tokens that end an answer, by what this call of `generate` was given, or by the model's own config."""
+        given = {} if self.generating is None else self.generating.given
+        model: Any = self.anatomy.model
+        own = given.get("generation_config") or model.generation_config
+        ends = given.get("eos_token_id", own.eos_token_id)
+        ids = self.arguments["input_ids"]
+        return torch.as_tensor([] if ends is None else ends, device=ids.device).to(ids.dtype)
 
     def _extent(self, real: Bool[Tensor, "batch positions"]) -> Bool[Tensor, "batch positions"] | None:
         """Where the prompts are, if this call may hold more."""
@@ -236,6 +271,8 @@ class Session:
         elif pruned is not None:
             pruned = as_held(pruned, cache, len(ids))
             _check_mask(mask, cache.get_seq_length() + ids.shape[1])
+        if self.episodes is not None:
+            self.episodes.check_step(ids)
         if _has_pictures(self.arguments):
             self._tell_late(int(stands_for_picture(ids, self.anatomy.visual_ids, _marks(self.arguments)).sum()))
         self.continued.add(pruned is not None)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from autoprune_lab.decoder.anatomy import SHARED
@@ -114,7 +114,7 @@ class DecoderSource:
 
     `attended` is the nearest attention call at or below the layer that is looked at, or says why there is none: tokens
     may have gone since. `hidden` (batch, slots, width) leaves the layer that is looked at, or enters the decoder;
-    `sight` sees the vision tower, `norm` is the decoder's final one.
+    `sight` sees the vision tower, `norm` is the decoder's final one. `history` is of the prompts, as in `Evidence`.
     """
 
     def __init__(
@@ -125,9 +125,10 @@ class DecoderSource:
         hidden: Tensor,
         sight: Sight,
         norm: Callable[[Tensor], Tensor],
+        history: Float[Tensor, "batch decisions positions"] | None = None,
     ) -> None:
         self.prompt, self.stage, self._attended = prompt, stage, attended
-        self.hidden_states, self.sight, self.norm = hidden, sight, norm
+        self.hidden_states, self.sight, self.norm, self._history = hidden, sight, norm, history
         self._scored_rows, self._flops = np.zeros_like(prompt.n_rows), np.zeros_like(prompt.n_rows)
 
     @property
@@ -274,6 +275,13 @@ class DecoderSource:
         """(batch, vision), -1 at padding."""
         index = self.stage.rank.gather(1, self.vision.slots)
         return index.masked_fill(~self.vision.real, -1) if self.vision.padded else index
+
+    def history(self) -> Tensor:
+        """(batch, decisions, vision)."""
+        index = self.index()
+        if self._history is None:
+            return torch.zeros(*index.shape, 0, device=index.device).mT
+        return take(self._history, index.clamp(min=0)[:, None], dim=2).masked_fill_((index < 0)[:, None], 0.0)
 
     def keys(self, of: Of, rotary: bool) -> Tensor:
         """(batch, kv_heads, vision or rows, dim)."""

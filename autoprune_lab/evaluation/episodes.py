@@ -18,7 +18,10 @@ Played = tuple[str, list[Record]]
 
 
 def played_out(
-    episodes: Sequence[Episode], decide: Callable[[Sequence[Sample]], list[Record]], size: int, progress: bool = False
+    episodes: Sequence[Episode],
+    decide: Callable[[Sequence[Episode], Sequence[Sample]], list[Record]],
+    size: int,
+    progress: bool = False,
 ) -> list[Played]:
     """Play every episode to its end; `decide` answers what at most `size` of them show at a time.
 
@@ -32,7 +35,8 @@ def played_out(
         while live or waiting:
             while waiting and len(live) < size:
                 _go_on(episodes, waiting.pop(0), live)
-            for place, row in zip(list(live), decide(list(live.values())), strict=True) if live else ():
+            rows = decide([episodes[place] for place in live], list(live.values())) if live else []
+            for place, row in zip(list(live), rows, strict=True):
                 decisions[place].append(row)
                 episodes[place].act(row.prediction)
                 del live[place]

@@ -18,6 +18,7 @@ from autoprune_lab.evaluation.prefixes import Prefixes
 from autoprune_lab.evaluation.prompts import Batch, PreparedTask, at_once
 from autoprune_lab.evidence.calibration import Calibrated, CalibrationError
 from autoprune_lab.evidence.evidence import Evidence
+from autoprune_lab.evidence.history import History
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.models.generation import Certainty, greedily
 from autoprune_lab.progress import progress as bar
@@ -90,10 +91,13 @@ def _play(
 ) -> Records:
     """The records of a closed loop; all episodes of a block go on together, as many at a time as a batch holds."""
 
-    def decided(samples: Sequence[Sample]) -> list[Record]:
-        now = at_once(vlm, prepared.task, samples)
-        found = enumerate(zip(*_answer(vlm, now, now.batches[0], pruner, None), strict=True))
-        return [row_of(now, i, trace, 0.0, answer, (), sure) for i, (answer, sure, trace) in found]
+    def decided(shown: Sequence[Episode], samples: Sequence[Sample]) -> list[Record]:
+        now, rows = at_once(vlm, prepared.task, samples), []
+        found = _answer(vlm, now, now.batches[0], pruner, None, [episode.history for episode in shown])
+        for i, (episode, answer, sure, trace) in enumerate(zip(shown, *found, strict=True)):
+            episode.history = trace.history
+            rows.append(row_of(now, i, trace, 0.0, answer, (), sure))
+        return rows
 
     def of_block(batch: Batch) -> list[Record]:
         played = played_out([episodes[place] for place in batch.places], decided, size, progress)
@@ -202,11 +206,17 @@ def _at_probe(
 
 
 def _answer(
-    vlm: VLM, prepared: PreparedTask, batch: Batch, pruner: Pruner | None, prefixes: Prefixes | None
+    vlm: VLM,
+    prepared: PreparedTask,
+    batch: Batch,
+    pruner: Pruner | None,
+    prefixes: Prefixes | None,
+    history: Sequence[History] | None = None,
 ) -> tuple[list[str], list[float], Sequence[SampleTrace]]:
     """Each sample's answer, the model's probability of it, and what happened to its tokens."""
     certainty = Certainty()
-    new, traces = generated(vlm, prepared, batch, pruner, prefixes, [certainty], prepared.task.max_new_tokens)
+    most = prepared.task.max_new_tokens
+    new, traces = generated(vlm, prepared, batch, pruner, prefixes, [certainty], most, history)
     answers = vlm.processor.batch_decode(new, skip_special_tokens=True)  # type: ignore[no-untyped-call]
     return answers, certainty.of(new, vlm.model.generation_config.eos_token_id), traces
 
@@ -219,13 +229,17 @@ def generated(
     prefixes: Prefixes | None,
     processors: Sequence[Callable[[Tensor, Tensor], Tensor]],
     most: int,
+    history: Sequence[History] | None = None,
 ) -> tuple[Int[Tensor, "batch steps"], Sequence[SampleTrace]]:
-    """At most so many new ids of each sample, greedily by what `processors` leave of the logits; and the traces."""
+    """At most so many new ids of each sample, greedily by what `processors` leave of the logits; and the traces.
+
+    `history`: of the episodes whose decisions they are.
+    """
     pixels = needs_pixels(pruner, vlm.model)
     arguments = batch.arguments(pixels)
     prefix = prefixes.of(batch, pruner) if prefixes is not None and pruner is not None and not pixels else None
     begun = replayed(vlm.model, prefix) if prefix is not None else nullcontext()
-    pruned = attached(pruner, vlm.model, warn=False) if pruner else nullcontext()
+    pruned = attached(pruner, vlm.model, warn=False, history=history) if pruner else nullcontext()
     with begun, torch.inference_mode(), greedily(vlm.model), pruned as trace:
         tokens = vlm.model.generate(
             **arguments, max_new_tokens=most, do_sample=False, logits_processor=list(processors)

@@ -67,6 +67,9 @@ class Source(Protocol):
     def visual_rows(self) -> Tensor:
         """Attention of visual tokens to visual tokens and text rows, (batch, vision, vision + rows)."""
 
+    def history(self) -> Tensor:
+        """What earlier decisions of the episode paid, (batch, decisions, vision)."""
+
     def keys(self, of: Of, rotary: bool) -> Tensor:
         """The decoder layer's keys, (batch, kv_heads, vision or rows, dim)."""
 
@@ -233,6 +236,16 @@ class Evidence:
         Float32, of a softmax over *all* visible keys as in `attention`; 0 at padding. It costs a row a visual token.
         """
         return self.source.visual_rows()
+
+    @cached_property
+    def history(self) -> Float[Tensor, "batch decisions vision"]:
+        """Attention that the answers of earlier decisions of the same episode paid each visual token, the newest first.
+
+        Float32, the mean over heads and over the answer's rows, in [0, 1]; 0 where an episode has had fewer decisions,
+        where a token had gone, and at padding. No decisions outside an episode (`Pruner.attach` with a `history`).
+        Which layer saw it, and how many decisions are remembered, says a part's attribute `recall`, a `Recall`.
+        """
+        return self.source.history()
 
     def keys(self, of: Of = "vision", rotary: bool = True) -> Float[Tensor, "batch heads tokens dim"]:
         """Keys of `layer`, of its own key heads, of visual tokens or of text rows; 0 at padding.

@@ -11,7 +11,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 """Source: M. Okabe and K. Ito, Color Universal Design (2008): told apart by colour-blind readers; without yellow."""
 BASELINES, OTHER = "baselines", "other"
 FAMILIES = {
-    "attention": ("fastv", "sparsevlm", "feather", "trim"),
+    "attention": ("fastv", "sparsevlm", "feather", "trim", "vla_pruner"),
     "vision-only": ("fastervlm", "vispruner", "hiprune", "holov", "gprune", "vidcom2", "evs"),
     "diversity": ("divprune", "dart", "cdpruner", "scope", "mmr"),
     "merging": (

@@ -31,6 +31,7 @@ from autoprune_lab.schedule.plan import Plan, Split, keep_all
 from autoprune_lab.selection.recovery import Recovery, Survivors
 
 VISION, ROWS = (60, 41, 12, 0), (5, 3, 2, 0)  # of four samples, the last one without a picture
+DECISIONS = (2, 1, 0, 0)  # that came before, in the samples' episodes
 ALLOWED = dict(zip(VISION, (24, 9, 12, 0), strict=True))
 KINDS = {SCORER: Scorer, ESTIMATOR: Estimator, RECOVERY: Recovery}
 LEAST_DOCSTRING = 20  # characters of its first line
@@ -59,14 +60,16 @@ def uses_no_random_state(plugin: Plugin) -> None:
 
 
 def finite_scores_that_differ(plugin: Plugin) -> None:
-    """(batch, vision), finite where a token is real."""
+    """(batch, vision), finite where a token is real, in an episode and outside one."""
     seen = _evidence()
-    scores, wanted = _made(plugin)(seen), tuple(seen.vision_mask.shape)
-    require(scores.shape == wanted, f"gives scores of shape {tuple(scores.shape)}, expected {wanted}")
-    n_bad = int((~scores[seen.vision_mask].isfinite()).sum())
-    require(n_bad == 0, f"gives {n_bad} of {sum(VISION)} visual tokens a score that is not finite")
-    n_scores = len(scores[0].unique())
-    require(n_scores > 1, f"gives {n_scores} score for {VISION[0]} unlike tokens, expected more")
+    outside = copied(seen, history_=torch.zeros(len(VISION), 0, VISION[0]))
+    for when, evidence in {"": seen, " outside an episode": outside}.items():
+        scores, wanted = _made(plugin)(evidence), tuple(seen.vision_mask.shape)
+        require(scores.shape == wanted, f"gives scores of shape {tuple(scores.shape)}{when}, expected {wanted}")
+        n_bad = int((~scores[seen.vision_mask].isfinite()).sum())
+        require(n_bad == 0, f"gives {n_bad} of {sum(VISION)} visual tokens a score that is not finite{when}")
+        n_scores = len(scores[0].unique())
+        require(n_scores > 1, f"gives {n_scores} score for {VISION[0]} unlike tokens{when}, expected more")
 
 
 def finite_number_per_sample(plugin: Plugin) -> None:
@@ -199,9 +202,12 @@ class _Recovered(NamedTuple):
 
 
 def _evidence(seed: int = 0) -> Evidence:
-    """A padded batch of four samples; no padding in it looks like a token."""
+    """A padded batch of four samples, two of them in an episode; no padding in it looks like a token."""
     filled = evidence_of(uneven_attention(seed, 4, 5, 60), VISION, ROWS, seed=seed)
-    return copied(filled, hidden_=filled.hidden.masked_fill(~filled.vision_mask[..., None], torch.nan))
+    was = (torch.arange(max(DECISIONS)) < torch.tensor(DECISIONS)[:, None])[..., None] & filled.vision_mask[:, None]
+    history = uneven_attention(seed + 7, 4, max(DECISIONS), 60).mean(1) * was
+    hidden = filled.hidden.masked_fill(~filled.vision_mask[..., None], torch.nan)
+    return copied(filled, hidden_=hidden, history_=history)
 
 
 def _made(plugin: Plugin) -> Plugin:

@@ -23,6 +23,7 @@ class PlainSource:
     keys_: Tensor
     text_keys_: Tensor
     grid_: Tensor
+    history_: Tensor
     asked: list[str] = field(default_factory=list)
 
     def attention(self) -> Tensor:
@@ -98,6 +99,11 @@ class PlainSource:
         rows = (self.keys_[:, 0] @ seen.mT).masked_fill(~real, -torch.inf).softmax(-1)
         return rows.masked_fill(~(real & vision[..., None]), 0.0)
 
+    def history(self) -> Tensor:
+        """(batch, decisions, vision)."""
+        self.asked.append("history")
+        return self.history_
+
     def keys(self, of: Of, rotary: bool) -> Tensor:
         """(batch, 2, vision or rows, width): with a rotary embedding turned round."""
         self.asked.append("keys")
@@ -121,7 +127,7 @@ def evidence_of(
     """Evidence with this attention, (batch, heads, rows, vision); `n_vision` and `n_rows` per sample, default: all.
 
     Hidden states of `width`, of visual tokens and of text rows, the tower's attention, features and keys, and the
-    layer's keys and queries are drawn with `seed`.
+    layer's keys and queries are drawn with `seed`. It is of no episode: no decisions came before.
     """
     size, _, rows, vision = attention.shape
     vision_counts = torch.tensor(n_vision or [vision] * size)[:, None]
@@ -137,7 +143,8 @@ def evidence_of(
     index = torch.arange(vision).expand(size, -1).masked_fill(~vision_mask, -1)
     grid = torch.stack([0 * index, 0 * index, 0 * index, index], dim=-1).masked_fill(~vision_mask[..., None], -1)
     cls = hidden[..., 0].abs() * vision_mask
-    source = PlainSource(attention * real, hidden, text, cls, row_counts[:, 0], tower, keys, text_keys, grid)
+    history = torch.zeros(size, 0, vision)
+    source = PlainSource(attention * real, hidden, text, cls, row_counts[:, 0], tower, keys, text_keys, grid, history)
     return Evidence(1, vision_mask, text_mask, index, source, n_layers=8)
 
 
@@ -152,6 +159,7 @@ def part_of(evidence: Evidence, sample: int, rows: Tensor, tokens: Tensor) -> Ev
             source.text_[sample, None, rows], source.cls_[sample, None, tokens], torch.tensor([len(rows)]),
             source.tower_[sample, None, tokens], source.keys_[sample, None][:, :, tokens],
             source.text_keys_[sample, None][:, :, rows], source.grid_[sample, None, tokens],
+            source.history_[sample, None][:, :, tokens],
         ),
         n_layers=evidence.n_layers,
     )  # fmt: skip

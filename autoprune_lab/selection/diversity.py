@@ -5,7 +5,7 @@ Tokens are compared by the cosine of their hidden states, in float32. That work 
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -29,9 +29,23 @@ def max_min_diversity(evidence: Evidence) -> Float[Tensor, "batch vision"]:
 
 def _farthest(evidence: Evidence, n: int | None = None) -> Float[Tensor, "batch vision"]:
     """The first `n` places, see `first_picks`."""
+    return farthest_first(distances(evidence), evidence.vision_mask, n)
+
+
+def distances(evidence: Evidence) -> Float[Tensor, "batch vision vision"]:
+    """1 - cosine of hidden states."""
     unit = normalize(visual(evidence), dim=-1)
-    distance = (unit @ unit.mT).neg_().add_(1).masked_fill_(~evidence.vision_mask[:, :, None], torch.inf)
-    distance.diagonal(dim1=1, dim2=2).fill_(torch.inf)  # all in place: it is as large as tokens squared
+    return (unit @ unit.mT).neg_().add_(1)
+
+
+def farthest_first(
+    distance: Float[Tensor, "batch vision vision"], among: Bool[Tensor, "batch vision"], n: int | None = None
+) -> Float[Tensor, "batch vision"]:
+    """See `max_min_diversity`, of the tokens `among` only; the first `n` places, see `first_picks`.
+
+    `distance` is used up: all is done in place, for it is as large as tokens squared.
+    """
+    distance.masked_fill_(~among[:, :, None], torch.inf).diagonal(dim1=1, dim2=2).fill_(torch.inf)
     first = distance.amin(1)
     nearest = torch.full_like(first, torch.inf)  # to what is picked
 
@@ -40,7 +54,7 @@ def _farthest(evidence: Evidence, n: int | None = None) -> Float[Tensor, "batch 
         nearest = nearest.minimum(row_at(distance, pick))
         return nearest
 
-    return picking_order(evidence.vision_mask, first, after, n)
+    return picking_order(among, first, after, n)
 
 
 max_min_diversity.first = _farthest  # type: ignore[attr-defined]

@@ -43,6 +43,19 @@ def rater_attention(evidence: Evidence) -> Float[Tensor, "batch vision"]:
     return (rows * raters).sum(1) / raters.sum(1).clamp(min=1)
 
 
+def prefill_attention(evidence: Evidence) -> Float[Tensor, "batch vision"]:
+    """Attention that all of the prompt, visual tokens too, pays each visual token: mean over heads and rows, in [0, 1].
+
+    It costs a row a visual token.
+
+    Source: arXiv 2511.16449 (VLA-Pruner), its semantic relevance.
+    Differs: rows before the first visual token, which see none, are no part of the mean here: the same ranking.
+    """
+    n_rows = (evidence.text_mask.sum(-1, keepdim=True) + evidence.vision_mask.sum(-1, keepdim=True)).clamp(min=1)
+    text = sum_of(part.mean(1).sum(1) for part, _ in evidence.row_chunks())
+    return (text + evidence.visual_rows[:, :, : text.shape[1]].sum(1)) / n_rows
+
+
 def last_token_attention(evidence: Evidence) -> Float[Tensor, "batch vision"]:
     """Attention that the last prompt token pays each visual token: mean over heads, in [0, 1].
 

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from autoprune_lab.evidence.history import History
 from autoprune_lab.tasks.errors import TaskError as TaskError
 
 if TYPE_CHECKING:
@@ -30,7 +31,12 @@ class Sample:
 
 
 class Episode(ABC):
-    """A closed loop: what the model answers decides what it is shown next. All state of an episode lives in it."""
+    """A closed loop: what the model answers decides what it is shown next. All state of an episode lives in it.
+
+    `history` is kept by who plays it, for pruners that go by what earlier decisions looked at.
+    """
+
+    history: History = ()
 
     @abstractmethod
     def look(self) -> Sample | None:

@@ -1,11 +1,12 @@
 """Videos: some frames of a film and when they were taken, decoded when they are looked at."""
 
+import io
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from itertools import pairwise
 from math import isfinite
 from pathlib import Path
@@ -16,7 +17,7 @@ from jaxtyping import UInt8
 
 from autoprune_lab.errors import one_line
 from autoprune_lab.tasks.errors import TaskError
-from autoprune_lab.tasks.pictures import Album, FilePicture, OutsidePictureError, PictureError, sizes
+from autoprune_lab.tasks.pictures import Album, FilePicture, OutsidePictureError, Picture, PictureError, sizes
 from autoprune_lab.tasks.regular import is_inside, refuse_special
 
 if TYPE_CHECKING:
@@ -201,15 +202,7 @@ class VideoFile(Footage):
 
     def video(self) -> Video:
         """See Footage."""
-        try:
-            if self.inside is not None and not is_inside(self.path, self.inside):
-                why = f"{self.path} is not in {self.inside}: task.images_outside=true reads it all the same"
-                raise OutsidePictureError(why)
-            refuse_special(self.path)
-        except FileNotFoundError:
-            raise MissingVideoError(f"{self.path} is missing") from None
-        except OSError as error:
-            raise VideoError(f"{self.path} cannot be read: {error.strerror or error}") from None
+        check_file(self.path, self.inside)
         n_film, fps, size = _header(self.path)
         places = spread(n_film, self.most)
         return Video(Clip(self.path, places, size), fps, places, n_film)
@@ -258,6 +251,53 @@ class Clip(Sequence["Image"]):
                     place = next(wanted, None)
         if place is not None:
             raise VideoError(f"{self.path} ends before frame {place}, which its header counts")
+
+
+@dataclass(frozen=True)
+class FilmFrame(Picture):
+    """The frame that a video file of `fps` frames a second shows at `seconds`, decoded by PyAV when it is looked at."""
+
+    path: Path
+    seconds: float
+    fps: float
+    inside: Path | None = None
+
+    def read(self) -> bytes:
+        """The frame as PNG. Raises PictureError for a missing or broken file, and where it ends before that time."""
+        check_file(self.path, self.inside)
+        return _frame_at(self.path, self.seconds, self.fps)
+
+    def __str__(self) -> str:
+        return f"{self.path} at {self.seconds:.3f} s"
+
+
+@lru_cache(maxsize=64)  # looked at more than once while a task is made
+def _frame_at(path: Path, seconds: float, fps: float) -> bytes:
+    with _opened(path) as container:
+        stream = container.streams.video[0]
+        container.seek(max(int((seconds - 1 / fps) / stream.time_base), 0), stream=stream)  # a key frame before
+        for frame in container.decode(stream):
+            if frame.time is not None and frame.time > seconds - 0.5 / fps:
+                if frame.time > seconds + 0.5 / fps:
+                    raise VideoError(f"{path} has no frame at {seconds:.3f} s, the next one is at {frame.time:.3f} s")
+                if turned := getattr(frame, "rotation", 0):
+                    raise VideoError(f"{path} is to be turned by {turned} degrees: write it out turned")
+                content = io.BytesIO()
+                frame.to_image().save(content, "PNG")
+                return content.getvalue()
+    raise VideoError(f"{path} ends before {seconds:.3f} s")
+
+
+def check_file(path: Path, inside: Path | None) -> None:
+    """Raise PictureError for a video file that is missing, no regular file, or not `inside` that folder."""
+    try:
+        if inside is not None and not is_inside(path, inside):
+            raise OutsidePictureError(f"{path} is not in {inside}: task.images_outside=true reads it all the same")
+        refuse_special(path)
+    except FileNotFoundError:
+        raise MissingVideoError(f"{path} is missing") from None
+    except OSError as error:
+        raise VideoError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 @cache

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Int
 
+from autoprune_lab.evidence.history import History
 from autoprune_lab.schedule.flops import unpruned_flops
 from autoprune_lab.schedule.geometry import Geometry
 
@@ -21,6 +22,8 @@ class SampleTrace:
     `attention_from`: where evidence of a layer was asked for attention, the layer whose attention it was: that one, or
     in decoders that mix in linear attention, convolution or state spaces the nearest one below that has attention.
     The answer is read off a prompt's last token, so that one counts as text even where it `ends_in_picture`.
+    `history`: where an episode's was given and is read, what its next decision is to be given: this one in front. It is
+    written when the block ends.
     """
 
     geometry: Geometry
@@ -34,6 +37,7 @@ class SampleTrace:
     kept: list[Int[np.ndarray, "_"]] | None = None
     ends_in_picture: bool = False
     attention_from: dict[int, int] = field(default_factory=dict)
+    history: History = ()
 
     @property
     def flops_ratio(self) -> float:

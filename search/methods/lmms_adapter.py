@@ -5,7 +5,6 @@ lmms-eval finds it by the entry point group `lmms_eval.models`; no other module 
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NoReturn
 
@@ -18,12 +17,11 @@ from PIL.Image import Image
 from autoprune_lab.evaluation.evaluate import evaluate
 from autoprune_lab.evaluation.prompts import prepare
 from autoprune_lab.models.checkpoint import load_model
-from autoprune_lab.plugins.parts import PackagesError
 from autoprune_lab.progress import progress
-from autoprune_lab.pruner import Pruner
 from autoprune_lab.statistics.records import Record, Records
-from autoprune_lab.tasks.base import Sample, Task
+from autoprune_lab.tasks.base import Sample
 from autoprune_lab.tasks.shown import shown as as_shown
+from search.methods.asked import Asked, pruner_of
 from search.methods.shards import take_gpu
 
 MOST_NEW_TOKENS = 1024  # where a task says nothing, as lmms-eval's own models do
@@ -61,7 +59,7 @@ class PrunedModel(lmms):  # type: ignore[misc]
         if not str(batch_size).isdigit() or int(batch_size) < 1 or max_batch_size is not None:
             raise ValueError(f"batch_size {batch_size} must be a whole number of at least 1, without max_batch_size")
         self.batch_size = int(batch_size)
-        self.pruner = _pruner(pruner, packages) if pruner else None
+        self.pruner = pruner_of(pruner, packages, "packages={} to --model_args") if pruner else None
         take_gpu()
         self.vlm = load_model(path, dtype, device or "auto", attention, device_map, revision)
 
@@ -78,7 +76,8 @@ class PrunedModel(lmms):  # type: ignore[misc]
             list(_batches(requests, self.batch_size)), doing="answering", unit="batches", shown=self.rank == 0
         ):
             samples = tuple(self._sample(requests[i].args, str(i)) for i in places)
-            prepared = prepare(self.vlm, _Asked(samples, settings["max_new_tokens"]), batch_size=len(samples))
+            asked = Asked(samples, settings["max_new_tokens"], "lmms-eval")
+            prepared = prepare(self.vlm, asked, batch_size=len(samples))
             if prepared.left_out:  # lmms-eval scores every request
                 left = next(iter(prepared.left_out.values()))
                 raise ValueError(f"request {left.id} cannot be shown to the model: {left.reason}")
@@ -106,31 +105,6 @@ class PrunedModel(lmms):  # type: ignore[misc]
             raise ValueError(f"task {task} shows a {type(strange[0]).__name__}: autoprune takes pictures only")
         pictures = [as_shown(picture) for picture in shown]
         return Sample(name, pictures, question.replace(PICTURE, "").strip(), (), str(len(pictures)))
-
-
-def _pruner(file: str, packages: str) -> Pruner:
-    """The file's pruner. Raises ValueError, where it needs other packages, with the words that name them."""
-    named = packages.split("+") if packages else []
-    try:
-        return Pruner.load(file, named)
-    except PackagesError as error:
-        words = f"packages={'+'.join([*named, *error.missing])}"
-        raise ValueError(f"{file} {error.needs}: add {words} to --model_args if you trust that code") from error
-
-
-@dataclass(frozen=True)
-class _Asked(Task):
-    """Questions that lmms-eval scores itself."""
-
-    asked: tuple[Sample, ...]
-    max_new_tokens: int
-    name: str = "lmms-eval"
-
-    def samples(self) -> tuple[Sample, ...]:
-        return self.asked
-
-    def score(self, prediction: str, sample: Sample) -> float:
-        return 0.0
 
 
 def _batches(requests: Sequence[Instance], size: int) -> Iterator[tuple[list[int], Mapping[str, Any]]]:

@@ -8,12 +8,14 @@ import pytest
 from autoprune_lab.evaluation.answers import Answers
 from autoprune_lab.evaluation.episodes import one_row, played_out
 from autoprune_lab.evaluation.evaluate import evaluate, read_complexities
-from autoprune_lab.evaluation.prompts import prepare
+from autoprune_lab.evaluation.prompts import at_once, prepare
 from autoprune_lab.evaluation.streaming import Stream
 from autoprune_lab.metrics.closed_loop import Drive
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import Budget
+from autoprune_lab.selection.scorers import prefill_attention
+from autoprune_lab.selection.vla_pruner import CombineThenFilter
 from autoprune_lab.statistics.records import Record
 from autoprune_lab.tasks.base import Episode, Sample, TaskError
 from autoprune_lab.tasks.downsampled import DownsampledTask
@@ -53,7 +55,8 @@ def decision(text: str, flops: int = 100, complexity: float | None = None) -> Re
 def test_episodes_go_on_together_and_where_one_ends_the_next_begins():
     asked = []
 
-    def decide(samples):
+    def decide(episodes, samples):
+        assert [episode.name for episode in episodes] == [sample.id for sample in samples]
         asked.append([sample.id + sample.question for sample in samples])
         return [decision(sample.question) for sample in samples]
 
@@ -100,6 +103,48 @@ def test_a_closed_loop_gives_a_record_an_episode_of_any_batch_size(novice, task)
     whole = evaluate(novice, prepare(novice, task, 6))
     assert whole.flops_ratio == 1
     assert whole.rows[0].tokens == (192,) * 6
+
+
+VLA_PRUNER = Pruner(FixedPolicy(2), Budget(flops_ratio=0.6), prefill_attention, recovery=CombineThenFilter())
+
+
+def played_by(vlm, prepared, pruner, monkeypatch):
+    """The records, and the histories that episodes end with, by name."""
+    begun, begin = {}, DrivingClosedLoopTask.episode
+    monkeypatch.setattr(
+        DrivingClosedLoopTask, "episode", lambda task, sample: begun.setdefault(sample.id, begin(task, sample))
+    )
+    records = evaluate(vlm, prepared, pruner)
+    monkeypatch.undo()
+    return records, {name: episode.history for name, episode in begun.items()}
+
+
+def test_what_decisions_looked_at_is_kept_by_their_episode_alone(novice, monkeypatch):
+    drives = DrivingClosedLoopTask("report", 1, seconds=2.5)  # 5 decisions of each
+    together, histories = played_by(novice, prepare(novice, drives, 6), VLA_PRUNER, monkeypatch)
+    assert all(len(history) == 3 and history[0].shape == (192,) for history in histories.values())
+    parted, others = played_by(novice, prepare(novice, drives, 4), VLA_PRUNER, monkeypatch)
+    assert [row.prediction for row in together.rows] == [row.prediction for row in parted.rows]
+    for name, history in histories.items():
+        np.testing.assert_allclose(np.stack(history), np.stack(others[name]), atol=1e-6)
+    _, without = played_by(novice, prepare(novice, drives, 6), Pruner(FixedPolicy(2)), monkeypatch)
+    assert {*without.values()} == {()}
+
+
+def test_a_history_changes_which_tokens_stay_from_the_second_decision_on(novice):
+    drives = [DrivingClosedLoopTask("report", 1).episode(sample) for sample in DrivingClosedLoopTask().samples()[:2]]
+    batch = at_once(novice, DrivingTask(), [drive.look() for drive in drives]).batches[0]
+
+    def kept(history):
+        with VLA_PRUNER.attach(novice.model, keep_indices=True, history=history) as trace:
+            novice.model.generate(**batch.arguments(), max_new_tokens=14, do_sample=False)
+        return trace.samples
+
+    first, outside = kept([(), ()]), kept(None)
+    assert [one.kept[-1].tolist() for one in first] == [one.kept[-1].tolist() for one in outside]
+    second = kept([first[0].history, ()])
+    assert second[0].kept[-1].tolist() != first[0].kept[-1].tolist()
+    assert second[1].kept[-1].tolist() == first[1].kept[-1].tolist()
 
 
 def test_blocks_are_played_one_after_the_other(novice):

@@ -92,6 +92,7 @@ def test_every_method_keeps_within_a_budget_of_flops_and_of_tokens(method):
         ("trim", {0: (119, 1)}),
         ("hiprune", {0: (4, 188)}),
         ("holov", {0: (0, 64)}),
+        ("vla_pruner", {0: (576, 0), 4: (0, 144)}),
         ("sparsevlm", {0: (576, 0), 2: (291, 9), 6: (196, 4), 15: (107, 3)}),
     ],
 )

@@ -1,0 +1,118 @@
+"""vla-eval drives a benchmark of its own kind with a pruned model behind its server, just as our own loop does."""
+
+import anyio
+import numpy as np
+import pytest
+
+from autoprune_lab.evaluation.evaluate import evaluate
+from autoprune_lab.evaluation.prompts import prepare
+from autoprune_lab.models.checkpoint import load_model
+from autoprune_lab.pruner import Pruner
+from autoprune_lab.schedule.budget import Budget
+from autoprune_lab.selection.scorers import prefill_attention
+from autoprune_lab.selection.vla_pruner import CombineThenFilter
+from autoprune_lab.tasks.driving_closed_loop import DrivingClosedLoopTask
+from policies.fixed import FixedPolicy
+
+pytest.importorskip("vla_eval", reason="vla-eval is not installed: pip install 'autoprune-lab[vla-eval]'")
+
+from vla_eval.benchmarks.base import StepBenchmark, StepResult
+from vla_eval.connection import Connection
+from vla_eval.model_servers.base import SessionContext
+from vla_eval.model_servers.serve import serve_async
+from vla_eval.runners.sync_runner import SyncEpisodeRunner
+from vla_eval.specs import IMAGE_RGB, LANGUAGE, RAW, check_specs
+
+from search.methods.vla_server import PrunedModelServer
+
+MODEL = "embedded:driving-loop-s0"
+DRIVES = DrivingClosedLoopTask("report", 1, seconds=1.5)  # three decisions of each
+PRUNER = Pruner(FixedPolicy(2), Budget(flops_ratio=0.5), prefill_attention, recovery=CombineThenFilter())
+
+
+class Driving(StepBenchmark):
+    """Two drives, told by observations and moved by waypoints."""
+
+    def get_tasks(self):
+        return [{"name": sample.id, "sample": sample} for sample in DRIVES.samples()[3:5]]
+
+    def get_action_spec(self):
+        return {"actions": RAW}
+
+    def get_observation_spec(self):
+        return {"image": IMAGE_RGB, "language": LANGUAGE}
+
+    def reset(self, task):
+        self.drive = DRIVES.episode(task["sample"])
+        return self.drive.look()
+
+    def step(self, action):
+        self.drive.trip.follow(np.asarray(action["actions"], dtype=float))
+        return StepResult(self.drive.look(), 0.0, self.drive.trip.is_over, {})
+
+    def make_obs(self, raw_obs, task):
+        views = {f"view_{i}": np.asarray(image) for i, image in enumerate(raw_obs.images)}
+        return {"images": views, "task_description": raw_obs.question}
+
+    def get_step_result(self, step_result):
+        drive = self.drive.trip.outcome()
+        return {"success": drive.succeeds, "told": drive.told()}
+
+
+async def driven(server):
+    """What vla-eval finds: the results of both drives, over its own socket."""
+    results = []
+    async with anyio.create_task_group() as tasks:
+        port = await tasks.start(serve_async, server, "127.0.0.1", 0)
+        async with Connection(f"ws://127.0.0.1:{port}", timeout=300.0) as connection:
+            benchmark = Driving()
+            for task in benchmark.get_tasks():
+                results.append(await SyncEpisodeRunner().run_episode(benchmark, task, connection))
+        tasks.cancel_scope.cancel()
+    return results
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_vla_eval_drives_as_our_own_loop_does(batched, tmp_path, caplog):
+    PRUNER.save(file := tmp_path / "tuned.yaml")
+    server = PrunedModelServer(
+        MODEL, str(file), action_dim=2, max_new_tokens=DRIVES.max_new_tokens, device="cpu",
+        max_batch_size=2 if batched else 1,
+    )  # fmt: skip
+    with caplog.at_level("INFO", "search.methods.vla_server"):
+        results = anyio.run(driven, server)
+    vlm = load_model(MODEL, "auto", "cpu")
+    ours = evaluate(vlm, prepare(vlm, DRIVES, 6), PRUNER)
+    expected = [row.prediction for row in ours.rows]
+    assert [result["metrics"]["told"] for result in results] == expected[3:5]
+    assert server.sessions == {}
+    assert "3 decisions, FLOPs ratio 0.49" in caplog.text
+
+
+def test_the_specs_agree_with_a_benchmark_of_pictures_and_words():
+    server, benchmark = PrunedModelServer.__new__(PrunedModelServer), Driving()
+    specs = (
+        one()
+        for of in ("action", "observation")
+        for one in (getattr(server, f"get_{of}_spec"), getattr(benchmark, f"get_{of}_spec"))
+    )
+    assert check_specs(*specs) == []
+
+
+def test_an_answer_without_an_action_is_one_of_zeros_and_counted():
+    server = PrunedModelServer(MODEL, action_dim=99, max_new_tokens=2, device="cpu")
+    observation = {"images": {"front": np.zeros((64, 64, 3), np.uint8)}, "task_description": "speed 1 m/s ; go ."}
+    action = server.predict(observation, SessionContext("a", "1"))
+    assert action["actions"].tolist() == [0.0] * 99
+    assert server.sessions["a"].unreadable == 1
+    for wrong, said in (
+        ({"images": {}}, "no task_description"),
+        ({"images": np.zeros((4, 4)), "task_description": ""}, "array of uint8"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            server.predict(wrong, SessionContext("a", "1"))
+
+
+def test_sizes_below_one_are_refused_before_a_model_is_loaded():
+    with pytest.raises(ValueError, match="action_dim=0"):
+        PrunedModelServer("nowhere", action_dim=0)
