@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.commands.compare import add_ratios
+from search.commands.compare import add_ratios, finished_among
 from search.config import arguments
 
 if TYPE_CHECKING:
@@ -15,7 +15,8 @@ DESCRIPTION = """\
 Each row is what a study tuned: the trial that is best within a FLOPs ratio (--at) on its tune split. Each column is a
 model, a task and a FLOPs ratio where it is used: first those that the studies were tuned on, so that several studies
 make a square; then those that words name, which may name several: model=A,B, task=A,B (here two tasks), and
-budget.flops_ratio=0.25,0.35 (by default the ratios of --at). What no word says is as in the study.
+budget.flops_ratio=0.25,0.35 (by default the ratios of --at). What no word says of model, task and report is as in the
+study.
 
 In a column every pruner is scaled to its ratio: all spend the same, and cells differ in what was tuned. Answers are
 those of the report split. Prints the scores, and on the same samples, with 95 % intervals (paired bootstrap), what each
@@ -24,9 +25,10 @@ them as Markdown, CSV and LaTeX, and as a heat map (PNG, PDF, SVG).
 
 Nothing is searched and no label is read to move a pruner: its budget alone is fitted anew. What does not fit, such as a
 probe behind the last layer, is one line before a model is loaded; a ratio that a pruner cannot reach is a note in its
-cell. Answers are kept in --out: the same command goes on, and with more words runs what is new."""
+cell. Answers are kept in --out: the same command goes on, and with more words runs what is new. What is no finished
+study is named and left out, so that runs/NAME/* may be said."""
 EXAMPLES = """\
-  autoprune transfer runs/seeds/* --out runs/seeds-transfer
+  autoprune transfer runs/worlds/* --out runs/worlds-transfer
   autoprune transfer runs/crowded model=embedded_dense_s1,embedded_dense_s2 --at 0.25 --dry-run
   autoprune transfer runs/crowded --at 0.25 budget.flops_ratio=0.22,0.25,0.3
   autoprune transfer runs/pope task=gqa,textvqa report.task.per_kind=300 --against pdrop"""
@@ -68,12 +70,12 @@ def run(given: argparse.Namespace) -> int:
     check_used(words, UNUSED)
     check_folder(given.out, "--out")
     columns = _columns(given, words, [*dict.fromkeys(given.at)], _ratios(bounds))
-    from search.methods import transfer, transfer_page
+    from search.methods import transfer_answers, transfer_page
 
     if given.dry_run:
-        print(f"{transfer.described(columns, given.out)}\nfiles: {given.out}")
+        print(f"{transfer_answers.described(columns, given.out)}\nfiles: {given.out}")
         return 0
-    frame = transfer.run(columns, given.out)
+    frame = transfer_answers.run(columns, given.out)
     print(f"{transfer_page.write(frame, given.out)}\n\nwritten  {given.out}/transfer.{{md,csv,tex,png,pdf,svg}}")
     return 0
 
@@ -84,23 +86,22 @@ def _columns(given: argparse.Namespace, words: list[str], within: list[float], u
     from search.config.errors import ConfigError
     from search.config.experiment import Experiment
     from search.config.trust import trusted
-    from search.results.folder import check_finished, study_folder
+    from search.results.folder import study_folder
 
     for ratio in (*within, *used_at):
         if not 0 < ratio <= 1:
             raise ConfigError(f"a FLOPs ratio of {ratio:g} is outside (0, 1]: give a share of the unpruned prefill")
-    folders = list(dict.fromkeys(study_folder(name) for name in given.studies))
-    for folder in folders:
-        check_finished(folder)
+    places = [place if (place := Path(name)).exists() else study_folder(name) for name in given.studies]
+    folders = list(dict.fromkeys(finished_among(places)))
     method = Experiment.compose([f"method={given.against}"], given.config_dir)
     from search.methods import transfer
     from search.results.study_result import StudyResult
 
     packages, studies = trusted(method, given.package), [StudyResult.read(folder) for folder in folders]
-    places = transfer.places_of(studies, words, given.config_dir)
-    threads.use(places[0].experiment.typed.threads)
+    used_on = transfer.places_of(studies, words, given.config_dir)
+    threads.use(used_on[0].experiment.typed.threads)
     rows, untuned = transfer.rows_of(studies, within, packages), (f"{given.against}, untuned", method.pruner())
-    return transfer.columns_of(places, used_at or within, rows, untuned, packages)
+    return transfer.columns_of(used_on, used_at or within, rows, untuned, packages)
 
 
 def _ratios(words: list[str]) -> list[float]:

@@ -13,8 +13,7 @@ from search.config.paths import changed, select
 from search.config.trust import check_made
 
 PARTS = ("model", "task")
-REPORT = "report.task"
-FREE = ("batch_size", "features_gib", "prefix_gib", "cache")  # how answers are made; they change none
+REPORT = "report"
 
 
 def combinations(words: Sequence[str]) -> list[list[str]]:
@@ -31,25 +30,23 @@ def combinations(words: Sequence[str]) -> list[list[str]]:
 
 
 def variant(config: Mapping[str, Any], words: Sequence[str], folders: Sequence[Path], source: str) -> Experiment:
-    """The experiment of a study's `config`, on what the words say: a model, a task, its report, how answers are made.
+    """The experiment of a study's `config`: its model, task and report, all else as the words say.
 
-    A part that is named (`model=NAME`) is that option, a field of one that is not (`model.path=DIR`) changes the
-    study's own. What is no such word changes nothing. Raises ConfigError for a wrong one, and where the config names
-    code that neither the words nor a config here do: `source` says whose it is.
+    A part that is named (`model=NAME`) is that option, with the shipped report if it is the task; a field of another
+    (`model.path=DIR`) changes the study's own. Raises ConfigError for a wrong word, and where the config names code
+    that neither the words nor a config here do: `source` says whose it is.
     """
-    named = [part for part in PARTS if part in changed_keys(words)]
+    typed = changed_keys(words)
+    named = [part for part in PARTS if part in typed]
     of_own = [word for word in words if _part_of(word) not in (None, *named)]
     said = Experiment.compose([word for word in words if word not in of_own], folders)
+    taken = [part for part in (*PARTS, REPORT) if part not in named and not (part == REPORT and SEVERAL in named)]
+    whole = said.settings.config | {part: config[part] for part in taken if part in config}
+    reported = {key: select(said.settings.config, key) for key in typed if is_below(key, f"{REPORT}.task")}
     fields = {key_of(word): parsed(spelled(word)).value() for word in of_own}
-    changes = {part: said.settings.config[part] for part in named}
-    if SEVERAL in named:
-        changes[REPORT] = said.settings.config["report"]["task"]
-    copied = [key for key in changed_keys(words) if is_below(key, REPORT) or key in FREE]
-    changes |= {key: select(said.settings.config, key) for key in copied}
     try:
-        whole = {**said.settings.config, **config}  # one of an earlier version may lack what is newer
-        found = _experiment(whole, changes | fields, folders)
-        check_made(found, _experiment(said.settings.config, fields, folders), (*PARTS, "report"), source)
+        found = _experiment(whole, reported | fields, folders)
+        check_made(found, _experiment(said.settings.config, fields, folders), (*PARTS, REPORT), source)
         _ = found.model_settings, found.task, found.report_task  # built here, so that a wrong field is told
     except KeyError as error:
         raise ConfigError(f"unknown field '{error.args[0]}': {source} has none of that name") from error

@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import CenteredNorm, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -16,7 +18,9 @@ from search.methods.transfer import UNPRUNED
 from search.results.text_table import is_true, latex_table, markdown_table
 
 OWN, PLAIN = "minus_own", "minus_plain"
-LEAST = 2.0  # points of difference that the darkest colours stand for, at least
+THERE = "the pruner tuned there"
+LEAST = 2.0  # points of difference that are drawn as the largest, at least
+_PALER = 1.25  # than the ends of the scale: numbers are read on it
 _COLOURS = LinearSegmentedColormap.from_list("worse to better", [COLOURS[1], "white", COLOURS[0]])
 _WIDTH, _HEIGHT = 0.92, 0.42  # of a cell, inches
 Grid = tuple[list[str], list[list[str]]]
@@ -49,7 +53,7 @@ def latex(frame: pd.DataFrame) -> str:
 def verdict(frame: pd.DataFrame) -> str:
     """How many of the cells lose and win against the pruner that was tuned there, and against the one nobody tuned."""
     tuned = frame.dropna(subset=["trial"])
-    said = [_counted(tuned, OWN, "the pruner tuned there"), _counted(tuned, PLAIN, f"{frame['plain'].iloc[0]}")]
+    said = [_counted(tuned, OWN, THERE), _counted(tuned, PLAIN, str(frame["plain"].iloc[0]))]
     return " ".join(sentence for sentence in said if sentence)
 
 
@@ -61,8 +65,8 @@ def draw(frame: pd.DataFrame, path: Path, title: str) -> list[Path]:
     """
     against = OWN if not frame["own"].isna().any() else PLAIN
     rows, columns = _rows_of(frame), _columns_of(frame)
-    shown = frame.reindex(columns=[against])[against].abs().max() * 100
-    norm = CenteredNorm(halfrange=max(LEAST, 0 if pd.isna(shown) else shown))
+    gaps = 100 * frame.loc[frame["tuned"] != UNPRUNED].reindex(columns=[against])[against].abs()
+    norm = CenteredNorm(halfrange=_PALER * max([LEAST, *gaps.dropna()]))
     with rc_context(RC):
         size = (2.6 + _WIDTH * len(columns), 1.3 + _HEIGHT * len(rows))
         figure = Figure(figsize=size, layout="constrained")
@@ -76,20 +80,13 @@ def draw(frame: pd.DataFrame, path: Path, title: str) -> list[Path]:
         axes.set(xlabel="used on", ylabel="tuned on")
         axes.tick_params(length=0, top=False)
         axes.spines[:].set_visible(False)
-        reference = "the pruner tuned there" if against == OWN else str(frame["plain"].iloc[0])
-        shades = figure.colorbar(_mappable(norm), ax=axes, shrink=0.8, aspect=14, label=f"points over {reference}")
-        shades.outline.set_visible(False)
+        told = f"points over {THERE if against == OWN else frame['plain'].iloc[0]}"
+        figure.colorbar(ScalarMappable(norm, _COLOURS), ax=axes, shrink=0.8, aspect=14, label=told, drawedges=False)
         figure.suptitle(title, fontsize=8)
         return save(figure, path)
 
 
-def _mappable(norm: CenteredNorm) -> Any:
-    from matplotlib.cm import ScalarMappable
-
-    return ScalarMappable(norm, _COLOURS)
-
-
-def _draw_cell(axes: Any, place: tuple[int, int], line: dict[str, Any], against: str, norm: CenteredNorm) -> None:
+def _draw_cell(axes: Axes, place: tuple[int, int], line: dict[str, Any], against: str, norm: CenteredNorm) -> None:
     x, y = place
     if line["note"]:
         axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor="0.93", edgecolor="white"))
@@ -113,7 +110,7 @@ def _draw_cell(axes: Any, place: tuple[int, int], line: dict[str, Any], against:
 def _grids(frame: pd.DataFrame) -> list[tuple[str, Grid]]:
     plain = str(frame["plain"].iloc[0])
     return [
-        ("Score in percent; points over the pruner tuned there", _grid(frame, _scored)),
+        (f"Score in percent; points over {THERE}", _grid(frame, _scored)),
         (f"Points over {plain}", _grid(frame, lambda line: _gap(line, PLAIN))),
     ]
 
