@@ -20,6 +20,7 @@ from search.results.text_table import is_true, latex_table, markdown_table
 OWN, PLAIN = "minus_own", "minus_plain"
 THERE = "the pruner tuned there"
 LEAST = 2.0  # points of difference that are drawn as the largest, at least
+_NOUGHT = 1e-9  # sums of equal scores may differ by rounding
 _PALER = 1.25  # than the ends of the scale: numbers are read on it
 _COLOURS = LinearSegmentedColormap.from_list("worse to better", [COLOURS[1], "white", COLOURS[0]])
 _WIDTH, _HEIGHT = 0.92, 0.42  # of a cell, inches
@@ -101,7 +102,7 @@ def _draw_cell(axes: Axes, place: tuple[int, int], line: dict[str, Any], against
     axes.text(x, y - 0.14, f"{100 * line['score']:.1f}", ha="center", va="center", fontsize=7.5)
     if not pd.isna(gap):
         low, high = (100 * line[f"{against}:{end}"] for end in ("low", "high"))
-        shade = "black" if low > 0 or high < 0 else "0.45"
+        shade = "black" if low > _NOUGHT or high < -_NOUGHT else "0.45"
         axes.text(x, y + 0.24, _points(gap, low, high), ha="center", va="center", fontsize=5, color=shade)
     elif own:
         axes.text(x, y + 0.24, "tuned here", ha="center", va="center", fontsize=5)
@@ -147,7 +148,7 @@ def _counted(tuned: pd.DataFrame, against: str, reference: str) -> str:
     known = tuned.reindex(columns=[against, f"{against}:low", f"{against}:high"]).dropna()
     if known.empty:
         return ""
-    lost, won = int((known[f"{against}:high"] < 0).sum()), int((known[f"{against}:low"] > 0).sum())
+    lost, won = ((known[f"{against}:high"] < -_NOUGHT).sum(), (known[f"{against}:low"] > _NOUGHT).sum())
     return (
         f"Of {len(known)} cells {lost} lose to {reference}, {won} win and {len(known) - lost - won} cannot be told "
         f"from it; in the median {100 * known[against].median() + 0.0:+.1f} points."
