@@ -190,8 +190,9 @@ def text(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = []
     for row in rows:
         costs = [row[key] for key in ("replay", "search", "seeds", "trials", "flops_ratio", "score", "area")]
-        gap = [row.get(f"difference{end}") for end in ("", "_low", "_high")]
-        minus = "" if None in gap else "{:+.3f} [{:.3f}, {:.3f}]".format(*gap)
+        minus = ""
+        if "difference" in row:
+            minus = f"{row['difference']:+.3f} {text_interval(row['difference_low'], row['difference_high'])}"
         lines.append([*costs, f"{row['report']:.3f} {text_interval(row['low'], row['high'])}", minus])
     return table(headers, lines)
 

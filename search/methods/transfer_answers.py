@@ -133,6 +133,6 @@ def _cell(column: Column, arm: Arm, records: Mapping[Arm, Records]) -> dict[str,
     found = {"is_own": arm is column.own, "flops_ratio": own.flops_ratio, "samples": len(own.rows), "note": ""}
     found |= arms.score(arm.name).columns("score")
     for name, other in others.items():
-        if other in records and other is not arm:
+        if other is not None and other is not arm and other in records:
             found |= arms.difference(arm.name, [other.name]).columns(f"minus_{name}")
     return used | found

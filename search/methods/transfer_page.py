@@ -1,6 +1,6 @@
 """The matrix of transfers as Markdown, as LaTeX, as a sentence and as a heat map."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ _PALER = 1.25  # than the ends of the scale: numbers are read on it
 _COLOURS = LinearSegmentedColormap.from_list("worse to better", [COLOURS[1], "white", COLOURS[0]])
 _WIDTH, _HEIGHT = 0.92, 0.42  # of a cell, inches
 Grid = tuple[list[str], list[list[str]]]
+Line = Mapping[Any, Any]
 
 
 def write(frame: pd.DataFrame, out: Path) -> str:
@@ -87,7 +88,7 @@ def draw(frame: pd.DataFrame, path: Path, title: str) -> list[Path]:
         return save(figure, path)
 
 
-def _draw_cell(axes: Axes, place: tuple[int, int], line: dict[str, Any], against: str, norm: CenteredNorm) -> None:
+def _draw_cell(axes: Axes, place: tuple[int, int], line: Line, against: str, norm: CenteredNorm) -> None:
     x, y = place
     if line["note"]:
         axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor="0.93", edgecolor="white"))
@@ -116,13 +117,13 @@ def _grids(frame: pd.DataFrame) -> list[tuple[str, Grid]]:
     ]
 
 
-def _grid(frame: pd.DataFrame, cell: Callable[[dict[str, Any]], str]) -> Grid:
+def _grid(frame: pd.DataFrame, cell: Callable[[Line], str]) -> Grid:
     rows, columns = _rows_of(frame), _columns_of(frame)
     told = {(_row_of(line, frame), _column_of(line, frame)): cell(line) for line in frame.to_dict("records")}
     return ["tuned on / used on", *columns], [[row, *(told[row, column] for column in columns)] for row in rows]
 
 
-def _scored(line: dict[str, Any]) -> str:
+def _scored(line: Line) -> str:
     if line["note"]:
         return f"out of reach: {line['note']}"
     score = f"{100 * line['score']:.1f}"
@@ -132,7 +133,7 @@ def _scored(line: dict[str, Any]) -> str:
     return score if gap == "-" else f"{score}; {gap}"
 
 
-def _gap(line: dict[str, Any], against: str) -> str:
+def _gap(line: Line, against: str) -> str:
     if pd.isna(line.get(against, float("nan"))):
         return "-"
     return _points(*(100 * line[against + end] for end in ("", ":low", ":high")))
@@ -163,13 +164,13 @@ def _columns_of(frame: pd.DataFrame) -> list[str]:
     return list(dict.fromkeys(_column_of(line, frame) for line in frame.to_dict("records")))
 
 
-def _row_of(line: dict[str, Any], frame: pd.DataFrame) -> str:
+def _row_of(line: Line, frame: pd.DataFrame) -> str:
     """The study, and within which ratio where there are several."""
     several = frame["within"].nunique() > 1 and not pd.isna(line["within"])
     return f"{line['tuned']} at {line['within']:g}" if several else str(line["tuned"])
 
 
-def _column_of(line: dict[str, Any], frame: pd.DataFrame) -> str:
+def _column_of(line: Line, frame: pd.DataFrame) -> str:
     """Model and task, as far as columns differ in them, and the ratio where there are several."""
     named = [name for name in ("model", "task") if frame[name].nunique() > 1] or ["model"]
     told = ", ".join(str(line[name]) for name in named)
