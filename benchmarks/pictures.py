@@ -16,16 +16,23 @@ from search.results.study_result import StudyResult
 
 STUDIES = {"crowded": "study.png", "driving": "driving-study.png"}
 TABLE = "methods-table"  # `autoprune table --out runs/methods-table`
-WIDTH, COLOURS = 1380, 128  # pixels, and shades, of the table's picture
+TRANSFER = "worlds-transfer"  # `autoprune transfer --out runs/worlds-transfer`
+WIDTH, COLOURS = 1380, 128  # pixels at most, and shades, of pictures that were drawn for print
 DPI = 160
 
 
 def draw_table(folder: Path, out: Path) -> None:
-    """The table's figure, 300 dots an inch for print, made smaller."""
+    """The table's figure."""
     (large, *_) = figure.draw(pd.read_csv(folder / "table.csv"), folder / "table.png", "crowded scenes, report split")
+    shrink(large, out)
+
+
+def shrink(large: Path, out: Path) -> None:
+    """A picture of 300 dots an inch, for print, made smaller."""
     with Image.open(large) as picture:
+        width = min(WIDTH, picture.width)
         small = picture.convert("RGB").resize(
-            (WIDTH, picture.height * WIDTH // picture.width), Image.Resampling.LANCZOS
+            (width, picture.height * width // picture.width), Image.Resampling.LANCZOS
         )
     small.quantize(COLOURS).save(out, optimize=True)
 
@@ -36,12 +43,14 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--out", type=Path, default=Path("docs/pictures"))
     given = parser.parse_args()
-    made = {name: given.runs / name for name in (*STUDIES, TABLE)}
+    made = {name: given.runs / name for name in (*STUDIES, TABLE, TRANSFER)}
     for name, folder in made.items():
         if not folder.is_dir():
             print(f"not there: {folder}")
         elif name == TABLE:
             draw_table(folder, given.out / "methods.png")
+        elif name == TRANSFER:
+            shrink(folder / "transfer.png", given.out / "transfer.png")
         else:
             drawn = plot_report(StudyResult.read(folder))
             drawn.savefig(given.out / STUDIES[name], dpi=DPI, bbox_inches="tight")

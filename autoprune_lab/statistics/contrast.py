@@ -30,6 +30,10 @@ class Estimate:
         """Does the interval leave out 0?"""
         return self.low > 0 or self.high < 0
 
+    def columns(self, name: str) -> dict[str, float]:
+        """The cells of a table's row: `name`, `name:low` and `name:high`."""
+        return {name: self.value, f"{name}:low": self.low, f"{name}:high": self.high}
+
 
 @dataclass(frozen=True, eq=False)
 class Arms:

@@ -42,7 +42,7 @@ def run(given: argparse.Namespace) -> int:
     """Print the tables, one split after the other, and draw the picture."""
     from search.config.early_checks import check_file
 
-    folders = _studies(given.studies)
+    folders = finished_among(given.studies)
     check_file(given.out, "--out")
     from search.results.comparison_text import text
     from search.results.pictures import overlay
@@ -57,7 +57,7 @@ def run(given: argparse.Namespace) -> int:
     return 0
 
 
-def _studies(places: list[Path]) -> list[Path]:
+def finished_among(places: list[Path]) -> list[Path]:
     """The finished studies among the places; what else there is, is named in a line. ConfigError where none is one."""
     from search.results.folder import check_finished, is_finished
 

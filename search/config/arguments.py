@@ -29,6 +29,13 @@ def is_keyword(said: str) -> bool:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """KEY=VALUE words, --config-dir and --cfg."""
+    add_words(parser)
+    parser.add_argument("--cfg", choices=["job"], help="print the config as it stands, run nothing")
+    parser.add_argument("-m", "--multirun", action="store_true", help=argparse.SUPPRESS)
+
+
+def add_words(parser: argparse.ArgumentParser) -> None:
+    """KEY=VALUE words and --config-dir."""
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="change a line of the config")
     parser.add_argument(
         "--config-dir",
@@ -38,8 +45,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="a folder with configs of your own, laid out like conf/ (repeatable)",
     )
-    parser.add_argument("--cfg", choices=["job"], help="print the config as it stands, run nothing")
-    parser.add_argument("-m", "--multirun", action="store_true", help=argparse.SUPPRESS)
 
 
 def experiment(given: argparse.Namespace, unused: Mapping[str, str]) -> "Experiment | None":

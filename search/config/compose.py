@@ -1,7 +1,8 @@
 """Composes the experiment's config with Hydra; every mistake in it becomes one line that names the key."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -62,21 +63,43 @@ def compose(overrides: Sequence[str] = (), folders: Sequence[Path] = ()) -> Sett
     config, choices = _compose(words, folders)
     expand(config, words, choices, lambda group: options_of(group, folders), lambda some: _compose(some, folders)[0])
     _share(config, words)
-    try:
+    with _in_one_line():
         pin(config, words, choices)
         _fill_in(config, choices)
         OmegaConf.resolve(config)
-        typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Schema), config))
-    except OmegaConfBaseException as error:
-        key = f"{error.full_key}: " if error.full_key else ""
-        raise ConfigError(key + _first_line(error)) from error
-    assert isinstance(typed, Schema)
-    check(typed)
+    typed = _typed(config)
     if typed.search.storage is not None:
         config.search.storage = without_password(typed.search.storage)  # the config is written into files
     plain = OmegaConf.to_container(config)
     assert isinstance(plain, dict)
     return Settings({str(key): value for key, value in plain.items()}, typed, choices, tuple(overrides), tuple(folders))
+
+
+def settings_of(config: Mapping[str, Any], folders: Sequence[Path] = ()) -> Settings:
+    """The settings of a whole config in plain values, such as a study's; it knows neither words nor options.
+
+    Raises ConfigError for a missing or a wrong value.
+    """
+    return Settings(dict(config), _typed(OmegaConf.create(dict(config))), {}, (), tuple(folders))
+
+
+def _typed(config: DictConfig) -> Schema:
+    """The config's numbers and texts, in their types and ranges. Raises ConfigError."""
+    with _in_one_line():
+        typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Schema), config))
+    assert isinstance(typed, Schema)
+    check(typed)
+    return typed
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    """What OmegaConf refuses, as a ConfigError that names the key."""
+    try:
+        yield
+    except OmegaConfBaseException as error:
+        key = f"{error.full_key}: " if error.full_key else ""
+        raise ConfigError(key + _first_line(error)) from error
 
 
 def _fill_in(config: DictConfig, choices: Mapping[str, str | None]) -> None:

@@ -64,17 +64,29 @@ def check_code(told: Experiment, own: Experiment, packages: Sequence[str] = ()) 
 
     `own` is what the worker's command alone would give, `packages` those that it names for parts of a pruner.
     """
-    folders = own.settings.folders
-    trusted = {*OURS, *packages, *own.packages, *packages_of(list(_files(folders, "**")))}
-    if missing := sorted(told.packages - trusted):
+    if missing := sorted(told.packages - trusted(own, packages)):
         options = " ".join(f"--package {name}" for name in missing)
         names = ", ".join(missing)
         raise ConfigError(f"the study's pruners need code of {names}: add {options} if you trust that code")
-    for key in MADE:
-        known = {*targets(own.settings.config[key]), *targets(list(_files([conf_dir(), *folders], key)))}
+    check_made(told, own, MADE, "the study's storage")
+
+
+def trusted(own: Experiment, packages: Sequence[str] = ()) -> set[str]:
+    """The packages whose code a pruner of somebody else's study may be made of, as in `check_code`."""
+    return {*OURS, *packages, *own.packages, *packages_of(list(_files(own.settings.folders, "**")))}
+
+
+def check_made(told: Experiment, own: Experiment, keys: Iterable[str], source: str) -> None:
+    """Raise ConfigError for a `_target_` below `keys` that neither a config here nor `own` names, or remote code.
+
+    `source`: who tells.
+    """
+    for key in keys:
+        files = _files([conf_dir(), *own.settings.folders], "experiment" if key == "report" else key)
+        known = {*targets(own.settings.config[key]), *targets(list(files))}
         if strange := sorted({*targets(told.settings.config[key])} - known):
             raise ConfigError(
-                f"{key}: the study's storage names {strange[0]}, which no config here does: "
+                f"{key}: {source} names {strange[0]}, which no config here does: "
                 "add the word that says so to this command if you trust that code"
             )
     if told.typed.model.get("trust_remote_code") and not own.typed.model.get("trust_remote_code"):

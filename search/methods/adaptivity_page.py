@@ -137,17 +137,13 @@ def _rows(one: Compared) -> list[dict[str, Any]]:
             "arm": arm.name,
             "mean_tokens": arm.mean_tokens,
             "flops_ratio": arm.flops_ratio,
-            **_columns("score", score),
-            **_columns("gain", gain),
+            **score.columns("score"),
+            **gain.columns("gain"),
         }
         if arm.name == ADAPTIVE and (share := share_of(one)) is not None:
-            row |= _columns("share_of_headroom", share)
+            row |= share.columns("share_of_headroom")
         rows.append(row)
     return rows
-
-
-def _columns(name: str, estimate: Estimate) -> dict[str, float]:
-    return {name: estimate.value, f"{name}:low": estimate.low, f"{name}:high": estimate.high}
 
 
 def draw_needs(needs: Needs, budgets: Sequence[float], path: Path, title: str) -> Figure:

@@ -24,7 +24,7 @@ FULL, COLUMN = 6.9, 3.3  # inches: across a page of two columns, and one of them
 CHANCE = "random"
 _PITCH, _SPREAD = 2.2, 13.0  # points between neighbours whose intervals would overlap, and at most for all of a panel
 _GREY = "0.8"
-_RC: Any = {
+RC: Any = {
     "font.size": 7, "axes.titlesize": 7.5, "axes.labelsize": 7, "xtick.labelsize": 6, "ytick.labelsize": 6,
     "axes.linewidth": 0.6, "xtick.major.width": 0.6, "ytick.major.width": 0.6,
     "xtick.major.size": 2, "ytick.major.size": 2,
@@ -40,7 +40,7 @@ def draw(frame: pd.DataFrame, path: Path, title: str, width: float = FULL) -> li
     run = frame.dropna(subset=["score"])
     pruned = run[run["method"] != UNPRUNED].sort_values("flops_ratio")
     families = [name for name in (*FAMILIES, OTHER) if (pruned["method"].map(_family) == name).any()]
-    with rc_context(_RC):
+    with rc_context(RC):
         figure, panels = _panels(max(len(families), 1), width)
         for family, axes in zip(families, panels, strict=False):
             _draw_family(axes, family, pruned, run.loc[run["method"] == UNPRUNED, "score"])

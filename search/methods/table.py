@@ -19,7 +19,7 @@ from autoprune_lab.evaluation.timing import prefill_time_ratios, selection_share
 from autoprune_lab.progress import progress
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.pruner_file import plain
-from autoprune_lab.statistics.contrast import Arms, Estimate
+from autoprune_lab.statistics.contrast import Arms
 from autoprune_lab.statistics.records import Records
 from autoprune_lab.statistics.reliability import reliability
 from autoprune_lab.tasks.base import Task
@@ -38,15 +38,20 @@ class AnswerCache:
 
     def records(self, evaluator: ModelEvaluator, pruner: Pruner | None) -> Records:
         """Read, or run and keep."""
-        return self._kept([plain(pruner)], lambda: evaluator.run(pruner))
+        return self.kept([plain(pruner)], lambda: evaluator.run(pruner))
 
     def downsampled(self, shown: DownsampledTask, open_task: Callable[[Task], ModelEvaluator]) -> Records:
         """The unpruned model's answers about smaller pictures; the task is opened only where it must run."""
-        return self._kept([dict(shown.scales), shown.enlarged], lambda: open_task(shown).run(None))
+        return self.kept([dict(shown.scales), shown.enlarged], lambda: open_task(shown).run(None))
 
-    def _kept(self, arm: Sequence[Any], run: Callable[[], Records]) -> Records:
+    def file(self, arm: Sequence[Any]) -> Path:
+        """Where the answers of an arm, in plain values, stand once they are kept."""
         described = json.dumps([dict(self.made_of), *arm], sort_keys=True)
-        file = self.folder / f"{hashlib.sha256(described.encode()).hexdigest()[:16]}.parquet"
+        return self.folder / f"{hashlib.sha256(described.encode()).hexdigest()[:16]}.parquet"
+
+    def kept(self, arm: Sequence[Any], run: Callable[[], Records]) -> Records:
+        """The answers of an arm that plain values describe: read, or run and kept."""
+        file = self.file(arm)
         if file.is_file():
             frame = pd.read_parquet(file)
             return Records.from_frame(frame.drop(columns="seconds"), float(frame["seconds"].sum()))
@@ -135,18 +140,14 @@ def _row(
         "leaving": records.mean_tokens_leaving,
         "time_ratio": times[0],
         "selection_share": times[1],
-        **_columns("score", arms.score(name)),
-        **_columns("relative", arms.relative(name, UNPRUNED)),
+        **arms.score(name).columns("score"),
+        **arms.relative(name, UNPRUNED).columns("relative"),
         "note": "",
     }
     for kind in records.by_kind():
-        row |= _columns(f"score/{kind}", arms.score(name, kind))
-    row |= _columns("loyalty", arms.loyalty(name, UNPRUNED))
+        row |= arms.score(name, kind).columns(f"score/{kind}")
+    row |= arms.loyalty(name, UNPRUNED).columns("loyalty")
     for group, members in groups.items():
-        row |= {f"n_{group}": int(members.sum())} | _columns(f"score_{group}", arms.score_within(name, members))
+        row |= {f"n_{group}": int(members.sum())} | arms.score_within(name, members).columns(f"score_{group}")
     row["no_op"] = name != UNPRUNED and arms.is_no_op(name, UNPRUNED)
     return row | reliability(records) | {f"{OFFICIAL}{name}": value for name, value in official.items()}
-
-
-def _columns(name: str, estimate: Estimate) -> dict[str, float]:
-    return {name: estimate.value, f"{name}:low": estimate.low, f"{name}:high": estimate.high}

@@ -1,5 +1,6 @@
 """One trial of a finished study as the pruner that it tried."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from search.config.errors import ConfigError, close
 from search.results.text_table import interval
 
 if TYPE_CHECKING:
+    from autoprune_lab.pruner import Pruner
     from search.results.study_result import StudyResult
 
 KNEE, BUDGET = "knee", "budget"
@@ -70,6 +72,23 @@ def export_all(result: "StudyResult", out: Path) -> list[str]:
     for pick in picks.values():
         _exportable(result, pick)
     return [f"{out / f'trial-{n}.yaml'}  {export(result, pick, out / f'trial-{n}.yaml')}" for n, pick in picks.items()]
+
+
+def pruner_of(result: "StudyResult", pick: Pick, packages: Collection[str]) -> "tuple[int, Pruner]":
+    """The picked trial's number and its pruner, which may be made of code of `packages`. Raises ConfigError."""
+    from autoprune_lab.plugins.parts import PackagesError, PartError, make
+    from autoprune_lab.pruner import Pruner
+
+    number = _exportable(result, pick)
+    where = f"study {result.name}, trial {number}"
+    try:
+        pruner: Pruner = make(result.pruners[number], Pruner, packages, where)
+    except PackagesError as error:
+        options = " ".join(f"--package {name}" for name in error.missing)
+        raise ConfigError(f"{where} {error.needs}: add {options} if you trust that code") from error
+    except PartError as error:
+        raise ConfigError(one_line(error)) from error
+    return number, pruner
 
 
 def _exportable(result: "StudyResult", pick: Pick) -> int:
