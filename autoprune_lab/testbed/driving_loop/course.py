@@ -7,7 +7,7 @@ from torch import Tensor
 from autoprune_lab.testbed.driving import course
 from autoprune_lab.testbed.driving.lessons import Lessons
 from autoprune_lab.testbed.driving.losses import answer_loss, coordinate_kernel
-from autoprune_lab.testbed.driving_loop.lessons import hard_lesson, make_lesson
+from autoprune_lab.testbed.driving_loop.lessons import closed_lesson, make_lesson
 from autoprune_lab.testbed.training.contract import Polish
 from autoprune_lab.testbed.training.reader import Reading
 
@@ -21,10 +21,10 @@ COURSE = replace(
     course.COURSE,
     world="driving_loop",
     vision_steps=0,
-    steps=260,
+    steps=600,
     batch=12,
     make_lesson=make_lesson,
     start="embedded:driving-s0",
     rate=0.5,
-    polish=Polish(120, hard_lesson, polish_loss, rate=0.25, memory=0.95),
+    polish=Polish(150, closed_lesson, polish_loss, rate=0.25, memory=0.95),
 )

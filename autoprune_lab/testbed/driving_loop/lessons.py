@@ -1,6 +1,5 @@
 """Training material of the closed loop: what a car meets on its way, also when it has strayed, and the way back."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,9 +14,11 @@ from autoprune_lab.testbed.driving_loop.pilot import Moment, pilot, rule_of
 from autoprune_lab.testbed.driving_loop.trip import Trip, make_start
 
 OPEN = 0.25  # share of lessons that are the open loop's
-HARD = (0.1, 0.1, 0.2, 0.1, 0.2, 0.3)  # shares of KINDS among the last drives: those that go wrong most
+SHARES = (0.1, 0.1, 0.2, 0.1, 0.2, 0.3)  # of KINDS among the drives: more of those that go wrong most
 PER_DRIVE, STORE = 6, 48  # moments taken of each drive; how many wait, so that neighbours come apart
+SLOW, SLOW_WEIGHT = 0.5, 0.25  # m/s; moments of waiting are many and alike
 STRAY, STRAY_ONCE, PACE_OFF = 0.03, 0.06, 0.2  # of a drive and of a plan, in radians; of a plan, share of its length
+BEND_OFF = 0.4  # of a drive, log of the factor by which its turns are taken too wide or too narrow
 FASTER = 3  # m/s by which the other situations behind the same pictures differ, at most
 
 _waiting: list[Moment] = []
@@ -30,10 +31,10 @@ def make_lesson(rng: np.random.Generator) -> Lessons:
     return closed_lesson(rng)
 
 
-def closed_lesson(rng: np.random.Generator, shares: Sequence[float] | None = None) -> Lessons:
-    """A moment of a drive, with QUESTIONS situations; `shares` of the kinds, None: alike."""
+def closed_lesson(rng: np.random.Generator) -> Lessons:
+    """A moment of a drive, with QUESTIONS situations."""
     while len(_waiting) < STORE:
-        _waiting.extend(moments(rng, shares))
+        _waiting.extend(moments(rng))
     moment = _waiting.pop(int(rng.integers(len(_waiting))))
     pictures = draw(moment.scene, moment.left, moment.heading)
     labels = label(moment.scene, pictures, moment.left, moment.heading)
@@ -41,24 +42,21 @@ def closed_lesson(rng: np.random.Generator, shares: Sequence[float] | None = Non
     return lesson_of(moment.scene, pictures, labels, asked, rng)
 
 
-def hard_lesson(rng: np.random.Generator) -> Lessons:
-    """For the last stage: drives alone, more of the kinds that go wrong most."""
-    return closed_lesson(rng, HARD)
-
-
-def moments(rng: np.random.Generator, shares: Sequence[float] | None = None) -> list[Moment]:
+def moments(rng: np.random.Generator) -> list[Moment]:
     """Some moments of a drive by an expert whose plans are followed badly.
 
     Source: arXiv 1703.09327 (noise in the expert's actions, so that its way back is seen).
     """
-    trip = Trip.begin(make_start(rng, KINDS[int(rng.choice(len(KINDS), p=shares))]))
-    bias, met = rng.normal(0, STRAY), list[Moment]()
+    trip = Trip.begin(make_start(rng, KINDS[int(rng.choice(len(KINDS), p=SHARES))]))
+    bias, bend, met = rng.normal(0, STRAY), np.exp(rng.normal(0, BEND_OFF)), list[Moment]()
     while not trip.is_over:
         met.append(trip.moment)
         plan = pilot(trip.moment).waypoints
         off = np.tan(bias + rng.normal(0, STRAY_ONCE))
-        trip.follow(np.column_stack([plan[:, 0], plan[:, 1] + off * plan[:, 0]]) * (1 + rng.normal(0, PACE_OFF)))
-    chosen = rng.permutation(len(met))[:PER_DRIVE]
+        strayed = np.column_stack([plan[:, 0], bend * plan[:, 1] + off * plan[:, 0]])
+        trip.follow(strayed * (1 + rng.normal(0, PACE_OFF)))
+    weights = np.array([SLOW_WEIGHT if moment.speed < SLOW else 1.0 for moment in met])
+    chosen = rng.choice(len(met), min(PER_DRIVE, len(met)), replace=False, p=weights / weights.sum())
     return [met[int(i)] for i in chosen]
 
 
