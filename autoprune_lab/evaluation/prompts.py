@@ -24,6 +24,7 @@ from autoprune_lab.tasks.base import Sample, Task, TaskError
 from autoprune_lab.tasks.pictures import Album, Drawings, PictureError, sizes
 
 GIB = 1 << 30
+BATCH_SIZE = 64
 CHUNK = 1024  # prompts tokenised at once to see how long they are: the tokens of all would be most of the memory
 
 
@@ -33,7 +34,7 @@ class RefusedError(CheckpointError):
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Some samples of one kind or block; `places` are their positions in the task. Inputs are kept, or made anew.
+    """Some samples of one block; `places` are their positions in the task. Inputs are kept, or made anew.
 
     `make` makes them with features, `show` with pixels, for a pruner that looks at more of the tower than is kept.
     """
@@ -57,7 +58,7 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class PreparedTask:
-    """`geometries` and `samples` in the task's order; `batches` by kind or block, then by length to pad little.
+    """`geometries` and `samples` in the task's order; `batches` by block, then by length to pad little.
 
     `left_out`, by place in the task: what cannot be shown to the model. `samples` lacks it; batches count without it.
     """
@@ -77,7 +78,7 @@ class PreparedTask:
 def prepare(
     vlm: VLM,
     task: Task,
-    batch_size: int = 32,
+    batch_size: int = BATCH_SIZE,
     progress: bool = False,
     keep_features: bool = True,
     most_bytes: int | None = None,
@@ -88,8 +89,8 @@ def prepare(
 
     A sample's features take n_vision x hidden values (LLaVA-1.5-7B in bf16: 4.7 MB). Batches beyond `most_bytes` of
     them (None: 8 GiB, or a quarter of the GPU's free memory), or all without `keep_features`, open their pictures and
-    run the tower anew in every evaluation. A batch holds one kind; with several `blocks` it holds one block, and
-    every block has its share of each kind.
+    run the tower anew in every evaluation. Batches are full whatever kinds there are; with several `blocks` a batch
+    holds one block, and every block has its share of each kind.
 
     A sample whose picture cannot be decoded, or that the processor refuses, is left out and named. Raises TaskError
     where that leaves none, unless it `may_be_empty`.
@@ -101,8 +102,8 @@ def prepare(
     lengths: dict[int, tuple[int, int]] = {}
     left_out: dict[int, LeftOut] = {}
     batches, room = [], (_room(vlm) if most_bytes is None else most_bytes) if keep_features else 0
-    labels = [sample.kind for sample in samples] if blocks == 1 else _blocks(samples, blocks)
-    groups = by_length(vlm.processor, samples, labels, batch_size)
+    dealt = _blocks(samples, blocks)
+    groups = by_length(vlm.processor, samples, batch_size, dealt)
     for places in bar(groups, doing=f"reading the pictures of {task.name}", unit="batches", shown=progress):
         maker, tokenised, refused = _Maker(vlm, encode, tuple(samples[i] for i in places)).begun()
         left_out |= {places[i]: why for i, why in refused.items()}
@@ -115,7 +116,7 @@ def prepare(
         if kept is not None:
             refuse_another_count(vlm.name, sum(n_vision for n_vision, _ in counted), kept)
         room -= n_bytes(kept)
-        batches.append(Batch(tuple(places), maker, maker.tokenise, kept, 0 if blocks == 1 else int(labels[places[0]])))
+        batches.append(Batch(tuple(places), maker, maker.tokenise, kept, dealt[places[0]]))
     if left_out and not lengths and not may_be_empty:
         raise none_shown(task.name, list(left_out.values()))
     decoder = geometry_of(plain(vlm.model))
@@ -144,13 +145,15 @@ def at_once(vlm: VLM, task: Task, samples: Sequence[Sample]) -> PreparedTask:
     return PreparedTask(task, tuple(samples), tuple(decoder.with_tokens(*pair) for pair in lengths), (batch,))
 
 
-def by_length(processor: Any, samples: Sequence[Sample], labels: Sequence[str], size: int) -> list[list[int]]:
-    """Places of the samples in batches of one label and like lengths, at most `size` each; no picture is decoded.
+def by_length(
+    processor: Any, samples: Sequence[Sample], size: int, blocks: Sequence[int] | None = None
+) -> list[list[int]]:
+    """Places of the samples in batches of like lengths and one block, at most `size` each; no picture is decoded.
 
     Videos of one batch have equally many frames, and are not mixed with prompts that have none: some processors stack
     all videos, and some call frames what they call pictures.
     """
-    keys = [(label, _frames(sample)) for label, sample in zip(labels, samples, strict=True)]
+    keys = [(block, _frames(sample)) for block, sample in zip(blocks or [0] * len(samples), samples, strict=True)]
     return list(_grouped(_order(processor, samples, keys), keys, size))
 
 
@@ -261,12 +264,12 @@ def _n_pixels(sample: Sample) -> int:
     return sum(map(prod, sizes(sample.images))) + sum(prod(video.shape) for video in sample.videos if video.shape)
 
 
-def _blocks(samples: Sequence[Sample], n: int) -> list[str]:
-    """The block of each sample, as a number that sorts: the kinds are dealt out to the blocks in turn."""
+def _blocks(samples: Sequence[Sample], n: int) -> list[int]:
+    """The block of each sample: the kinds are dealt out to the blocks in turn."""
     dealt: Counter[str] = Counter()
     blocks = []
     for sample in samples:
-        blocks.append(f"{dealt[sample.kind] % n:06d}")
+        blocks.append(dealt[sample.kind] % n)
         dealt[sample.kind] += 1
     return blocks
 

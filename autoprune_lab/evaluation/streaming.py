@@ -9,7 +9,7 @@ import numpy as np
 
 from autoprune_lab.evaluation.answers import Answer, Answers
 from autoprune_lab.evaluation.evaluate import evaluate, read_complexities
-from autoprune_lab.evaluation.prompts import PreparedTask, by_length, prepare
+from autoprune_lab.evaluation.prompts import BATCH_SIZE, PreparedTask, by_length, prepare
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.progress import progress
 from autoprune_lab.pruner import Pruner
@@ -42,14 +42,14 @@ WHOLE = Shard()
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """A task as batches of one kind and like length, the same batches as `prepare` makes, prepared one at a time.
+    """A task as batches of like length, the same batches as `prepare` makes, prepared one at a time.
 
     `bars`: show how many samples are done, samples/s and the time left.
     """
 
     vlm: VLM
     task: Task
-    batch_size: int = 32
+    batch_size: int = BATCH_SIZE
     bars: bool = False
 
     @cached_property
@@ -60,8 +60,7 @@ class Stream:
     @cached_property
     def batches(self) -> list[Places]:
         """The samples' places in the task, batch by batch."""
-        kinds = [sample.kind for sample in self.samples]
-        return [tuple(places) for places in by_length(self.vlm.processor, self.samples, kinds, self.batch_size)]
+        return [tuple(places) for places in by_length(self.vlm.processor, self.samples, self.batch_size)]
 
     def answer(self, arms: Mapping[Answers, Pruner | None], shard: Shard = WHOLE, every: float = 30.0) -> None:
         """Answer what each arm lacks of the shard, and add it to the arm's folder.

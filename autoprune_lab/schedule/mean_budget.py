@@ -4,10 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from autoprune_lab.schedule.budget import Budget, BudgetError, own_curve
-from autoprune_lab.schedule.flops import prefill_flops, unpruned_flops
+from autoprune_lab.schedule.flops import total_flops, unpruned_flops
 from autoprune_lab.schedule.geometry import Geometry
 from autoprune_lab.schedule.plan import Plan, Split, keep_all
 from autoprune_lab.schedule.sizing import Shapes, Sizing
@@ -66,10 +64,11 @@ class MeanBudget(Sizing):
         Raises BudgetError, naming the floor, where the layers that keep every token cost more in the mean.
         """
         bound = float(self.flops_ratio or self.mean_tokens or 0)
+        whole = sum(map(unpruned_flops, geometries))
 
         def spent(scale: float) -> float:
             counts = replace(self, scale=scale).plan(shapes, geometries, free_from).tokens
-            return self._spent(counts, geometries)
+            return float(counts.mean()) if self.flops_ratio is None else total_flops(geometries, counts) / whole
 
         low, high = _SCALES
         if (floor := spent(low)) > bound:
@@ -87,10 +86,3 @@ class MeanBudget(Sizing):
     def _unit(self) -> Budget:
         """The budget that counts, and opens, as this one does."""
         return Budget(self.flops_ratio, self.mean_tokens, self.opening)
-
-    def _spent(self, counts: np.ndarray, geometries: Sequence[Geometry]) -> float:
-        """The set's mean, in the bound's own unit."""
-        if self.flops_ratio is None:
-            return float(counts.mean())
-        pruned = sum(prefill_flops(geometry, row) for geometry, row in zip(geometries, counts, strict=True))
-        return pruned / sum(unpruned_flops(geometry) for geometry in geometries)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.pruner_file import plain
-from autoprune_lab.schedule.flops import prefill_flops, unpruned_flops
+from autoprune_lab.schedule.flops import total_flops, unpruned_flops
 from autoprune_lab.schedule.geometry import Geometry
 from autoprune_lab.schedule.plan import Plan
 from search.config.schema import BudgetSettings
@@ -83,7 +83,7 @@ def planned(pruner: Pruner, bits: Bits, geometries: Sequence[Geometry]) -> Plann
     """Plan every sample. Raises BudgetError where the budget cannot be met, ValueError for a shape that is none."""
     plan = pruner.plan(bits, geometries)
     tokens = plan.tokens
-    spent = sum(prefill_flops(geometry, row) for geometry, row in zip(geometries, tokens, strict=True))
+    spent = total_flops(geometries, tokens)
     text = sum(geometry.n_text * geometry.n_layers for geometry in geometries)
     vision = sum(geometry.n_vision * geometry.n_layers for geometry in geometries)
     held = int(tokens.sum())

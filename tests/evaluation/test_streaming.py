@@ -198,12 +198,18 @@ def damaged(stream):
     return Damaged("tune", 3, places)
 
 
+def to_six_digits(rows):
+    """The rows; a sample whose neighbour in the batch is left out runs alone, and sums are taken in another order."""
+    read = ("complexity", "confidence")
+    return [dataclasses.replace(row, **{name: float(f"{getattr(row, name):.5e}") for name in read}) for row in rows]
+
+
 def test_what_cannot_be_shown_is_left_out_and_the_others_answered_as_ever(vlm, damaged, answers, in_memory, tmp_path):
     good = tuple(row for place, row in enumerate(in_memory) if place not in damaged.places)
     prepared = prepare(vlm, damaged, batch_size=SIZE)
     assert list(prepared.left_out) == sorted(damaged.places)
     records = evaluate(vlm, prepared, PRUNER)
-    assert records.rows == good
+    assert to_six_digits(records.rows) == to_six_digits(good)
     ids = [damaged.samples()[place].id for place in sorted(damaged.places)]
     assert [left.id for left in records.left_out] == ids
     assert all(f"{left.id}.png cannot be decoded" in left.reason for left in records.left_out)
@@ -214,7 +220,7 @@ def test_what_cannot_be_shown_is_left_out_and_the_others_answered_as_ever(vlm, d
     for kept in (answers, unpruned):
         assert list(kept.left_out()) == sorted(damaged.places)
         assert kept.places() == set(range(len(in_memory))) - set(damaged.places)
-    assert answers.records().rows == good
+    assert answers.records().rows == records.rows
     assert [left.id for left in answers.records().left_out] == ids
     answers.merge(tmp_path / "all.parquet")
     assert [left["id"] for left in json.loads((tmp_path / "all.left_out.json").read_text())] == ids

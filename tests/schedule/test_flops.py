@@ -7,7 +7,7 @@ from transformers import DynamicCache, LlamaConfig, LlamaModel
 
 from autoprune_lab.decoder.meter import flop_counter
 from autoprune_lab.schedule import flops
-from autoprune_lab.schedule.geometry import Geometry
+from autoprune_lab.schedule.geometry import Geometry, Layer
 
 LLAVA = Geometry(32, 4096, 11008, 32, 32, 128, n_vision=576, n_text=0)
 
@@ -141,3 +141,14 @@ def test_geometry_is_read_from_a_config_and_names_what_is_missing():
         Geometry.from_config(object(), 5, 2)
     with pytest.raises(ValueError, match="n_text=-1"):
         geometry.with_tokens(5, -1)
+
+
+def test_a_total_is_the_sum_of_the_prompts():
+    convolved = Layer(per_token=7, per_pair=0, per_logit=0, kv_values=0, chunk=4, per_chunk=11, per_chunk_pair=3)
+    mixed = Geometry(2, 8, 16, 2, 2, 4, 30, 5, layers=(convolved, LLAVA.plain), outside=13)
+    for one in (LLAVA, mixed):
+        prompts = [one.with_tokens(n_vision, n_text) for n_vision, n_text in ((30, 7), (9, 0), (30, 12))]
+        tokens = np.linspace([30, 9, 30], [2, 0, 11], one.n_layers, dtype=int).T
+        each = [flops.prefill_flops(prompt, row) for prompt, row in zip(prompts, tokens, strict=True)]
+        assert flops.total_flops(prompts, tokens) == sum(each)
+    assert flops.total_flops([], np.zeros((0, 2), dtype=int)) == 0

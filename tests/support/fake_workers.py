@@ -1,5 +1,6 @@
 """Processes that run a study on the fake evaluator: real ones, that can really be killed."""
 
+import functools
 import multiprocessing
 import os
 import signal
@@ -88,10 +89,15 @@ def unsynced(log, act, *given):
     act(*given)
 
 
+@functools.cache
+def place_of(folder, words):
+    """Where the study is; composed once: what waits for a study asks again and again."""
+    return StudyStorage.of(settings(folder, *words).typed)
+
+
 def find(folder, words):
     """The study, if there is one."""
-    place = StudyStorage.of(settings(folder, *words).typed)
-    return loop.existing(place)
+    return loop.existing(place_of(folder, tuple(words)))
 
 
 def running(folder, words):
