@@ -197,7 +197,7 @@ def test_budgets_of_the_file_stay_beside_new_ones(tmp_path):
     out.write_text(json.dumps({"setting": setting, "budgets": budgets, "by_seed": {"m0": budgets}}))
     assert adaptivity.held(out, setting, [0.35]) == (budgets, {"m0": budgets})
     assert adaptivity.held(out, setting, [0.3, 0.35]) == (budgets[:1], {"m0": budgets[:1]})
-    with pytest.raises(SystemExit, match="'trials': 2.*'trials': 3.*choose another --out"):
+    with pytest.raises(SystemExit, match=r"'trials': 2.*'trials': 3.*choose another --out"):
         adaptivity.held(out, setting | {"trials": 3}, [0.35])
 
 
