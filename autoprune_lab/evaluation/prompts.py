@@ -81,7 +81,7 @@ def prepare(
     progress: bool = False,
     keep_features: bool = True,
     most_bytes: int | None = None,
-    blocks: int = 1,
+    blocks: int | Sequence[int] = 1,
     may_be_empty: bool = False,
 ) -> PreparedTask:
     """Tokenise every prompt; with `keep_features` also run the vision tower now and keep what it gives.
@@ -89,7 +89,7 @@ def prepare(
     A sample's features take n_vision x hidden values (LLaVA-1.5-7B in bf16: 4.7 MB). Batches beyond `most_bytes` of
     them (None: 8 GiB, or a quarter of the GPU's free memory), or all without `keep_features`, open their pictures and
     run the tower anew in every evaluation. A batch holds one kind; with several `blocks` it holds one block, and
-    every block has its share of each kind.
+    every block has its share of each kind. The block of every sample may be given instead, by its place in the task.
 
     A sample whose picture cannot be decoded, or that the processor refuses, is left out and named. Raises TaskError
     where that leaves none, unless it `may_be_empty`.
@@ -101,7 +101,8 @@ def prepare(
     lengths: dict[int, tuple[int, int]] = {}
     left_out: dict[int, LeftOut] = {}
     batches, room = [], (_room(vlm) if most_bytes is None else most_bytes) if keep_features else 0
-    labels = [sample.kind for sample in samples] if blocks == 1 else _blocks(samples, blocks)
+    dealt = _blocks(samples, blocks) if isinstance(blocks, int) else blocks
+    labels = [sample.kind for sample in samples] if blocks == 1 else [f"{block:06d}" for block in dealt]
     groups = by_length(vlm.processor, samples, labels, batch_size)
     for places in bar(groups, doing=f"reading the pictures of {task.name}", unit="batches", shown=progress):
         maker, tokenised, refused = _Maker(vlm, encode, tuple(samples[i] for i in places)).begun()
@@ -115,7 +116,7 @@ def prepare(
         if kept is not None:
             refuse_another_count(vlm.name, sum(n_vision for n_vision, _ in counted), kept)
         room -= n_bytes(kept)
-        batches.append(Batch(tuple(places), maker, maker.tokenise, kept, 0 if blocks == 1 else int(labels[places[0]])))
+        batches.append(Batch(tuple(places), maker, maker.tokenise, kept, 0 if blocks == 1 else dealt[places[0]]))
     if left_out and not lengths and not may_be_empty:
         raise none_shown(task.name, list(left_out.values()))
     decoder = geometry_of(plain(vlm.model))
@@ -261,12 +262,12 @@ def _n_pixels(sample: Sample) -> int:
     return sum(map(prod, sizes(sample.images))) + sum(prod(video.shape) for video in sample.videos if video.shape)
 
 
-def _blocks(samples: Sequence[Sample], n: int) -> list[str]:
-    """The block of each sample, as a number that sorts: the kinds are dealt out to the blocks in turn."""
+def _blocks(samples: Sequence[Sample], n: int) -> list[int]:
+    """The block of each sample: the kinds are dealt out to the blocks in turn."""
     dealt: Counter[str] = Counter()
     blocks = []
     for sample in samples:
-        blocks.append(f"{dealt[sample.kind] % n:06d}")
+        blocks.append(dealt[sample.kind] % n)
         dealt[sample.kind] += 1
     return blocks
 
