@@ -44,7 +44,10 @@ class Interpolated:
 
 @dataclass(frozen=True, eq=False)
 class Recorded:
-    """`tokens` (settings, layers) and `scores` (settings, kinds) as recorded, and the samples' sizes and bits."""
+    """`tokens` (settings, layers) and `scores` (settings, kinds) as recorded, and the samples' sizes and bits.
+
+    `right` says of every setting and sample whether the answer was right, `labels` the sample's kind.
+    """
 
     tokens: Float[np.ndarray, "settings layers"]
     scorers: np.ndarray
@@ -52,6 +55,8 @@ class Recorded:
     kinds: tuple[str, ...]
     bits: Float[np.ndarray, "samples"]
     geometries: tuple[Geometry, ...]
+    right: Float[np.ndarray, "settings samples"]
+    labels: tuple[str, ...]
 
     @classmethod
     def read(cls, file: Path, model: str = "embedded:shapes-s0") -> "Recorded":
@@ -64,7 +69,8 @@ class Recorded:
             scores = np.stack([right[:, labels == kind].mean(1) for kind in kinds], axis=1)
             geometries = tuple(Geometry.from_config(config, *map(int, pair)) for pair in stored["sizes"])
             scorers = np.array(renamed(stored["scorers"].tolist()))
-            return cls(stored["tokens"].astype(float), scorers, scores, kinds, stored["bits"], geometries)
+            tokens, told = stored["tokens"].astype(float), tuple(labels.tolist())
+            return cls(tokens, scorers, scores, kinds, stored["bits"], geometries, right, told)
 
     def complexities(self, pruner: Pruner) -> Float[np.ndarray, "samples"]:
         """As they were read from the model."""
@@ -80,6 +86,22 @@ class Recorded:
         self, tokens: Float[np.ndarray, "layers"], scorer: str, without: int | None = None, nearest: int = NEAREST
     ) -> Float[np.ndarray, "kinds"]:
         """Score of each kind for a plan; `without` leaves one recorded setting out."""
+        return np.asarray(np.clip(self._interpolate(self.scores, tokens, scorer, without, nearest), 0, 1))
+
+    def answers(
+        self, tokens: Float[np.ndarray, "layers"], scorer: str, without: int | None = None
+    ) -> Float[np.ndarray, "samples"]:
+        """1 where a sample is answered right more likely than not, else 0."""
+        return np.asarray(self._interpolate(self.right, tokens, scorer, without, NEAREST) > 0.5, dtype=float)
+
+    def _interpolate(
+        self,
+        values: Float[np.ndarray, "settings columns"],
+        tokens: Float[np.ndarray, "layers"],
+        scorer: str,
+        without: int | None,
+        nearest: int,
+    ) -> Float[np.ndarray, "columns"]:
         known = np.flatnonzero(self.scorers == scorer)
         known = known[known != without]
         distances = np.sqrt(np.square(self.tokens[known] - tokens).mean(1))
@@ -87,8 +109,8 @@ class Recorded:
         weights = 1 / np.square(distances[near] + 1)[:, None]
         design = np.column_stack([np.ones(len(near)), self.tokens[known[near]] - tokens])
         ridge = np.diag([0.0] + [RIDGE] * len(tokens))
-        lines = np.linalg.solve(design.T @ (weights * design) + ridge, design.T @ (weights * self.scores[known[near]]))
-        return np.asarray(np.clip(lines[0], 0, 1))
+        lines = np.linalg.solve(design.T @ (weights * design) + ridge, design.T @ (weights * values[known[near]]))
+        return np.asarray(lines[0])
 
     def left_out_error(self, nearest: int = NEAREST) -> tuple[float, float]:
         """Root mean square error of a recorded setting's score from the others, and what is left of the variance."""

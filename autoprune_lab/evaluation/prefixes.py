@@ -13,7 +13,7 @@ class Prefixes:
     """Read at first use and kept, up to `most_bytes` for all of them; for one model and one prepared task."""
 
     def __init__(self, vlm: VLM, prepared: PreparedTask, most_bytes: int) -> None:
-        self.vlm, self.prepared, self.room = vlm, prepared, most_bytes
+        self.vlm, self.prepared, self.most_bytes, self.room = vlm, prepared, most_bytes, most_bytes
         self.known: dict[tuple[tuple[int, ...], int], Prefix | None] = {}
 
     def of(self, batch: Batch, pruner: Pruner) -> Prefix | None:

@@ -82,7 +82,7 @@ def prepare(
     progress: bool = False,
     keep_features: bool = True,
     most_bytes: int | None = None,
-    blocks: int = 1,
+    blocks: int | Sequence[int] = 1,
     may_be_empty: bool = False,
 ) -> PreparedTask:
     """Tokenise every prompt; with `keep_features` also run the vision tower now and keep what it gives.
@@ -90,7 +90,8 @@ def prepare(
     A sample's features take n_vision x hidden values (LLaVA-1.5-7B in bf16: 4.7 MB). Batches beyond `most_bytes` of
     them (None: 8 GiB, or a quarter of the GPU's free memory), or all without `keep_features`, open their pictures and
     run the tower anew in every evaluation. Batches are full whatever kinds there are; with several `blocks` a batch
-    holds one block, and every block has its share of each kind.
+    holds one block, and every block has its share of each kind. The block of every sample may be given instead, by its
+    place in the task.
 
     A sample whose picture cannot be decoded, or that the processor refuses, is left out and named. Raises TaskError
     where that leaves none, unless it `may_be_empty`.
@@ -102,7 +103,7 @@ def prepare(
     lengths: dict[int, tuple[int, int]] = {}
     left_out: dict[int, LeftOut] = {}
     batches, room = [], (_room(vlm) if most_bytes is None else most_bytes) if keep_features else 0
-    dealt = _blocks(samples, blocks)
+    dealt = _blocks(samples, blocks) if isinstance(blocks, int) else blocks
     groups = by_length(vlm.processor, samples, batch_size, dealt)
     for places in bar(groups, doing=f"reading the pictures of {task.name}", unit="batches", shown=progress):
         maker, tokenised, refused = _Maker(vlm, encode, tuple(samples[i] for i in places)).begun()

@@ -105,6 +105,11 @@ class Records:
         half = float(np.sqrt(np.square(halves).sum()) / len(halves))
         return max(0.0, self.score - half), min(1.0, self.score + half)
 
+    @cached_property
+    def by_sample(self) -> Float[np.ndarray, "rows"]:
+        """Every sample's score, in the rows' order."""
+        return np.array([row.score for row in self.rows], dtype=float)
+
     @property
     def flops_ratio(self) -> float:
         """Pruned / unpruned prefill FLOPs of the decoder, summed over the samples; scoring not included."""

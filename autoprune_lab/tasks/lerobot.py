@@ -198,7 +198,7 @@ def _spread(folder: _Folder) -> np.ndarray:
             found.append(_numbers(given, ACTION, folder.action_dim))
         except UnfitError:
             continue
-    return np.std(found, axis=0)
+    return np.asarray(np.std(found, axis=0))
 
 
 def _numbers(given: Given, name: str, n: int | None = None) -> list[float]:

@@ -36,7 +36,11 @@ def check_search(experiment: Experiment) -> None:
     """Raise ConfigError where all that is searched was typed, and for a word about what this search has not."""
     typed, unused = experiment.typed, dict[str, str]()
     if typed.search.mode != BEST:
-        unused |= dict.fromkeys(("search.blocks", "search.pruner"), "trials are stopped with search.mode=best only")
+        unused["search.pruner"] = (
+            "it stops trials with search.mode=best only; those of a front: search.least_gain=0.001"
+        )
+        if typed.search.least_gain is None:
+            unused["search.blocks"] = "trials are stopped with search.mode=best or search.least_gain= only"
     if typed.search.storage is None:
         unused["search.heartbeat"] = "a study in a journal has none; it counts with search.storage="
     check_used(experiment.settings.overrides, unused)

@@ -6,18 +6,19 @@ from typing import Literal
 
 FRONT, BEST = "front", "best"
 MODES = (FRONT, BEST)
+LATENCY = "latency"
 COSTS = {
     "flops_ratio": "FLOPs ratio (pruned / unpruned prefill)",
     "kv_bytes": "KV-cache ratio (pruned / unpruned prompt)",
     "mean_tokens": "visual tokens entering a layer (kept fraction)",
-    "latency": "latency ratio (pruned / unpruned answer)",
+    LATENCY: "latency ratio (pruned / unpruned answer)",
 }
 """Every cost by name, with what it says on an axis; each is a ratio to the unpruned model, lower is better."""
-OWN_SCORE, AGREEMENT = "task", "agreement"
+OWN_SCORE, AGREEMENT, KL = "task", "agreement", "kl"
 SCORES = {
     OWN_SCORE: "score",
     AGREEMENT: "agreement with the unpruned model's answers (%)",
-    "kl": "exp(-KL), along the unpruned model's answers",
+    KL: "exp(-KL), along the unpruned model's answers",
     "cosine": "cosine to the unpruned model's last state",
 }
 """Every score by name, with what it says on an axis; higher is better. The first is the task's own, the others read no

@@ -20,7 +20,7 @@ FREE = (
 LATER = {"frames": 8, "fps": 1.0}
 """Fields of tasks that came after studies were made, and the values that change nothing of what those are made of."""
 
-LATER_PATHS = {"search.score": (None, OWN_SCORE)}
+LATER_PATHS = {"search.score": (None, OWN_SCORE), "search.least_gain": (None,)}
 """The same of other fields, by path: all such values."""
 
 

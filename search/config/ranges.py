@@ -5,8 +5,8 @@ from pathlib import PurePath
 
 from search.config import threads
 from search.config.errors import ConfigError, close
-from search.config.goal import COSTS, MODES, OWN_SCORE, SCORES
-from search.config.schema import Schema
+from search.config.goal import COSTS, FRONT, KL, LATENCY, MODES, OWN_SCORE, SCORES
+from search.config.schema import Schema, SearchSettings
 
 
 def check(typed: Schema) -> None:
@@ -70,6 +70,8 @@ def _check_goal(typed: Schema) -> None:
     for key, value, known in named:
         if value not in known:
             raise ConfigError(f"search.{key}={value} is unknown{close(value, known)}; choose from {', '.join(known)}")
+    if search.least_gain is not None:
+        _check_least_gain(search, search.least_gain)
     labelled = {"search.limits": search.limits, "calibration.labels": typed.calibration.labels}
     for key, asked in labelled.items():
         if asked and score != OWN_SCORE:
@@ -80,3 +82,17 @@ def _check_goal(typed: Schema) -> None:
     for name, most in (search.limits or {}).items():
         if math.isnan(most):
             raise ConfigError(f"search.limits.{name}={most} must be a number")
+
+
+def _check_least_gain(search: SearchSettings, least: float) -> None:
+    said = f"search.least_gain={least}"
+    if not 0 <= least < 1:
+        raise ConfigError(f"{said} is outside [0, 1): give a part of the front's hypervolume, for example 0.001")
+    needs = {
+        f"search.mode={FRONT}": (search.mode == FRONT, f"with {search.mode} trials are stopped by search.pruner"),
+        "a cost that is known before a trial runs": (search.cost != LATENCY, "not latency, which is measured"),
+        "a score that is a mean over samples": (search.score != KL, f"not {KL}: take agreement or cosine"),
+    }
+    for what, (met, why) in needs.items():
+        if not met:
+            raise ConfigError(f"{said} needs {what}: {why}")

@@ -18,7 +18,8 @@ class SearchSettings:
 
     What is wanted: see `search.config.goal`; `score` None is `task`, unset so that a study of before there was any
     choice is still the same study. With mode best, optuna's `pruner` compares a trial with the best one after each of
-    `blocks` parts of the samples. `pinned`: what would be searched had no value been typed: PATH=VALUE.
+    `blocks` parts of the samples; with mode front, a trial that will surely not add `least_gain` of the hypervolume
+    ends behind one (None: never). `pinned`: what would be searched had no value been typed: PATH=VALUE.
     """
 
     n_trials: int = 60
@@ -34,6 +35,7 @@ class SearchSettings:
     limits: dict[str, float] | None = None
     pruner: dict[str, Any] | None = None
     blocks: int = 10
+    least_gain: float | None = None
     pinned: list[str] = field(default_factory=list)
 
 

@@ -11,11 +11,12 @@ from optuna.trial import FrozenTrial, TrialState
 from autoprune_lab.fronts.front import NotOnFront
 from search.config.goal import COST
 from search.study.front import from_study, point_of
+from search.study.futility import ANSWERED
 from search.study.objective import KEPT, PRUNER
-from search.study.trials import RETRY, WORKER, feasible
+from search.study.trials import RETRY, STOPPED, WORKER, feasible
 
 # user attributes that are a column already, or no result
-NOT_SHOWN = ("planned_ratio", "flops_ratio", COST, PRUNER, KEPT, WORKER)
+NOT_SHOWN = ("planned_ratio", "flops_ratio", COST, PRUNER, KEPT, ANSWERED, WORKER)
 CURVES = ("mean", "least", "most")  # of `Planned.kept_by_layer`
 
 
@@ -83,6 +84,8 @@ def left_out(trials: pd.DataFrame) -> NotOnFront:
     """What became of the trials in a `trials_frame` that are not on the front."""
     finite = np.isfinite(trials[cost_column(trials)].to_numpy(float)) & np.isfinite(trials["score"].to_numpy(float))
     failed = (trials["state"] == TrialState.FAIL.name.lower()).to_numpy(bool)
+    stopped = trials[STOPPED].notna().to_numpy(bool) if STOPPED in trials else np.zeros(len(trials), dtype=bool)
     within, front = trials["feasible"].to_numpy(bool), trials["front"].to_numpy(bool)
-    dominated, infeasible, no_result = within & finite & ~front, ~within & ~failed, failed | (within & ~finite)
+    lacking = failed | stopped | (within & ~finite)
+    dominated, infeasible, no_result = within & finite & ~front, ~within & ~lacking, lacking
     return NotOnFront(int(dominated.sum()), int(infeasible.sum()), int(no_result.sum()))

@@ -24,6 +24,10 @@ class Outcome(Protocol):
     def by_kind(self) -> Mapping[str, float]:
         """Score of each kind of question."""
 
+    @property
+    def by_sample(self) -> Float[np.ndarray, "answered"]:
+        """Score of each sample that was answered, in the task's order."""
+
 
 class Part(Protocol):
     """A block of samples that has been answered; `autoprune_lab.evaluation.evaluate.Block` is one."""
@@ -54,6 +58,13 @@ class Evaluator(Protocol):
     @property
     def geometries(self) -> Sequence[Geometry]:
         """Sizes of every prompt."""
+
+    @property
+    def kinds(self) -> Sequence[str]:
+        """The kind of every sample."""
+
+    def deal(self, blocks: Sequence[int]) -> None:
+        """From now on answer the samples in these blocks, one for each sample, from 0."""
 
     def complexities(self, pruner: Pruner) -> Float[np.ndarray, "samples"]:
         """Bits per sample at the pruner's probe layer; zeros for a policy that is not adaptive."""

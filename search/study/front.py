@@ -6,13 +6,13 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from autoprune_lab.fronts.front import ParetoFront
-from search.study.trials import RETRY, feasible
+from search.study.trials import RETRY, STOPPED, feasible
 
 
 def from_study(study: optuna.Study) -> ParetoFront:
     """The non-dominated trials within the bound, labelled by trial number.
 
-    `left_out` counts the rest: those over a bound, failed ones without a result, unless they ran again.
+    `left_out` counts the rest: those over a bound, failed and stopped ones without a result, unless they ran again.
     """
     within = {trial.number for trial in feasible(study)}
     trials = study.get_trials(deepcopy=False)
@@ -23,7 +23,7 @@ def from_study(study: optuna.Study) -> ParetoFront:
         [cost for cost, _ in points],
         [score for _, score in points],
         [trial.number for trial in ended],
-        [trial.number in within or trial.state == TrialState.FAIL for trial in ended],
+        [trial.number in within or trial.state == TrialState.FAIL or STOPPED in trial.user_attrs for trial in ended],
     )
 
 

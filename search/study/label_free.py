@@ -61,6 +61,11 @@ class Likely:
         """exp(-KL) of each kind."""
         return {kind: math.exp(mean) for kind, mean in self.records.by_kind().items()}
 
+    @property
+    def by_sample(self) -> Float[np.ndarray, "answered"]:
+        """exp(-KL) of each sample; their mean is not the score."""
+        return np.asarray(np.exp(self.records.by_sample))
+
 
 @dataclass(frozen=True)
 class Compared:
@@ -83,6 +88,15 @@ class Likeness:
     def geometries(self) -> Sequence[Geometry]:
         """Sizes of every prompt."""
         return self.own.geometries
+
+    @property
+    def kinds(self) -> Sequence[str]:
+        """The kind of every sample."""
+        return self.own.kinds
+
+    def deal(self, blocks: Sequence[int]) -> None:
+        """Compare in these blocks from now on."""
+        self.own.deal(blocks)
 
     def complexities(self, pruner: Pruner) -> Float[np.ndarray, "samples"]:
         """As the model's."""

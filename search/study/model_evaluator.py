@@ -3,7 +3,7 @@
 import hashlib
 import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ class ModelEvaluator:
     Complexities are kept per estimator, probe layer and opening, and in `cache`; `answered` by `search.study.replay`.
     `tells`: pruners are told the complexities that are known, so that no run reads them again: the same answers and
     FLOPs, but `scoring_flops` lacks the estimator's. `judge` scores answers instead of the task, as in `evaluate`.
+    `prepare` makes the task ready again in other blocks, for `deal`.
     """
 
     vlm: VLM
@@ -44,6 +45,7 @@ class ModelEvaluator:
     answered: dict[str, list[str]] = field(default_factory=dict)
     tells: bool = False
     judge: Judge | None = None
+    prepare: Callable[[int | Sequence[int]], PreparedTask] | None = None
 
     @property
     def closed_loop(self) -> bool:
@@ -54,6 +56,29 @@ class ModelEvaluator:
     def geometries(self) -> Sequence[Geometry]:
         """Sizes of every prompt, in the task's order."""
         return self.prepared.geometries
+
+    @property
+    def kinds(self) -> Sequence[str]:
+        """The kind of every sample, in the task's order."""
+        return [sample.kind for sample in self.prepared.samples]
+
+    def deal(self, blocks: Sequence[int]) -> None:
+        """Answer the samples in these blocks from now on, one for each, from 0.
+
+        Pictures are read once more where the blocks are others than before; what was kept by batches is let go.
+        """
+        assert self.prepare is not None
+        now = {place: batch.block for batch in self.prepared.batches for place in batch.places}
+        if [now[place] for place in range(len(blocks))] == list(blocks):
+            return
+        by_place = [0] * (len(blocks) + len(self.prepared.left_out))  # what is left out stays so, wherever it is dealt
+        for place, block in zip(self.prepared.places, blocks, strict=True):
+            by_place[place] = block
+        self.prepared = self.prepare(by_place)
+        if self.cache is not None:
+            self.cache = replace(self.cache, prepared=self.prepared)
+        if self.prefixes is not None:
+            self.prefixes = Prefixes(self.vlm, self.prepared, self.prefixes.most_bytes)
 
     def complexities(self, pruner: Pruner) -> Float[np.ndarray, "samples"]:
         """Bits per sample; of policy and budget they depend on what opens before the probe alone: each is read once."""
@@ -103,19 +128,23 @@ class ModelEvaluator:
 
 def open_evaluator(vlm: VLM, task: Task, settings: Schema, progress: bool = False) -> ModelEvaluator:
     """Draw the task's samples, tokenise them, and run the vision tower once; name those that cannot be shown."""
-    prepared = prepare(
-        vlm,
-        task,
-        batch_size=settings.batch_size,
-        progress=progress,
-        most_bytes=None if settings.features_gib is None else int(settings.features_gib * GIB),
-        blocks=settings.search.blocks if settings.search.mode == BEST else 1,
-    )
+
+    def in_blocks(blocks: int | Sequence[int]) -> PreparedTask:
+        return prepare(
+            vlm,
+            task,
+            batch_size=settings.batch_size,
+            progress=progress,
+            most_bytes=None if settings.features_gib is None else int(settings.features_gib * GIB),
+            blocks=blocks,
+        )
+
+    prepared = in_blocks(settings.search.blocks if settings.search.mode == BEST else 1)
     for left in prepared.left_out.values():
         print(f"autoprune: task {prepared.task.name}: left out {left.id}: {left.reason}", file=sys.stderr)
     cache = ComplexityCache(Path(settings.cache), vlm, prepared) if settings.cache is not None else None
     prefixes = Prefixes(vlm, prepared, int(settings.prefix_gib * GIB))
-    return ModelEvaluator(vlm, prepared, progress, cache=cache, prefixes=prefixes)
+    return ModelEvaluator(vlm, prepared, progress, cache=cache, prefixes=prefixes, prepare=in_blocks)
 
 
 def _name(function: object) -> Hashable:

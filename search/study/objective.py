@@ -2,8 +2,9 @@
 
 A trial whose plan is over the bound, whose budget cannot be met or whose policy refuses its settings is *refused*: the
 model does not run, and the trial ends as PRUNED. One that the study's pruner finds worse than the best on the blocks so
-far is *stopped*, and ends as PRUNED too. All carry their constraints: TPE reads them, and ranks what is infeasible by
-how far it is over. Constraints are set last on every path, so every ended trial has them.
+far, or that cannot add enough to the front (`search.study.futility`), is *stopped*, and ends as PRUNED too. All carry
+their constraints: TPE reads them, and ranks what is infeasible by how far it is over. Constraints are set last on every
+path, so every ended trial has them.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,12 +17,14 @@ from autoprune_lab.pruner import Pruner
 from autoprune_lab.pruner_file import plain
 from autoprune_lab.schedule.budget import BudgetError
 from search.config.errors import ConfigError
-from search.config.goal import BEST, COST, OWN_SCORE, Goal
+from search.config.goal import BEST, COST, LATENCY, OWN_SCORE, Goal
 from search.config.schema import BudgetSettings
 from search.config.space import Space
 from search.study.calibrator import Calibrator, is_uncalibrated
-from search.study.evaluator import Evaluator, Outcome, Part
+from search.study.evaluator import AfterBlock, Evaluator, Outcome, Part
+from search.study.futility import ANSWERED, Futility, packed
 from search.study.planned import Planned, planned
+from search.study.trials import REFUSED, STOPPED
 
 if TYPE_CHECKING:
     from search.config.experiment import Experiment
@@ -36,7 +39,7 @@ INVALID = 1e6  # how far over a setting counts that no policy accepts
 
 @dataclass(frozen=True)
 class Answered:
-    """All that a trial keeps of its run; `number` is the trial's."""
+    """All that a trial keeps of its run; `number` is the trial's, `scores` are its samples', packed, where kept."""
 
     number: int
     score: float
@@ -44,6 +47,7 @@ class Answered:
     constraints: Mapping[str, float]
     attributes: Mapping[str, float]
     blocks: tuple[float, ...]
+    scores: str | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class Objective:
     evaluator: Evaluator
     known: dict[str, Answered] = field(default_factory=dict)
     calibrator: Calibrator | None = None
+    futility: Futility | None = None
 
     @classmethod
     def of(cls, experiment: "Experiment", evaluator: Evaluator) -> "Objective":
@@ -74,7 +79,9 @@ class Objective:
             settings = replace(settings, labels=False)
         calibrator = Calibrator(measured, settings, experiment.pruner, experiment.stored_pruner)
         parts = experiment.pruner, experiment.space, experiment.goal, experiment.bound, evaluator
-        return cls(*parts, calibrator=calibrator)
+        least, n_blocks = experiment.typed.search.least_gain, experiment.typed.search.blocks
+        futility = None if least is None else Futility(least, n_blocks, evaluator.kinds)
+        return cls(*parts, calibrator=calibrator, futility=futility)
 
     def calibrate(self, study: optuna.Study, pruner: Pruner) -> Pruner:
         """The pruner, its estimator with the study's numbers where it needs some; measured where there are none yet."""
@@ -85,7 +92,7 @@ class Objective:
         try:
             pruner = self.pruner(self.space.suggest(trial))
         except ConfigError as error:
-            self._refuse(trial, INVALID, str(error))
+            self._end(trial, REFUSED, INVALID, str(error))
         if is_uncalibrated(pruner):
             pruner = self.calibrate(trial.study, pruner)
         bits = self.evaluator.complexities(pruner)
@@ -93,17 +100,20 @@ class Objective:
             pruner = pruner.calibrated(bits, self.evaluator.geometries)
             plan = planned(pruner, bits, self.evaluator.geometries)
         except BudgetError as error:
-            self._refuse(trial, error.missing, str(error))
+            self._end(trial, REFUSED, error.missing, str(error))
         except ValueError as error:  # the policy gave a shape that is none
-            self._refuse(trial, INVALID, str(error))
+            self._end(trial, REFUSED, INVALID, str(error))
         trial.set_user_attr(PRUNER, plain(pruner))
         _note(trial, plan.attributes)
         trial.set_user_attr(KEPT, plan.kept_by_layer)
         if (over := plan.over(self.bound)) > 0:
-            self._refuse(trial, over, f"plan costs {plan.flops_ratio:.4f} of the unpruned prefill, over the bound")
+            costs = f"plan costs {plan.flops_ratio:.4f} of the unpruned prefill"
+            self._end(trial, REFUSED, over, f"{costs}, over the bound")
         if pruner.policy.adaptive:
             _note(trial, {"complexity_mean": float(bits.mean()), "complexity_sd": float(bits.std())})
         answered = self._answer(trial, pruner, plan, over)
+        if answered.scores is not None:
+            trial.set_user_attr(ANSWERED, answered.scores)
         _note(trial, {**answered.attributes, COST: answered.cost})
         _constrain(trial, answered.constraints)
         return self.goal.values(answered.cost, answered.score)
@@ -120,21 +130,40 @@ class Objective:
             return replace(before, constraints={**before.constraints, CONSTRAINT: over})
         blocks: list[float] = []
 
-        def after_block(part: Part) -> None:
+        def compared(part: Part) -> None:
             blocks.append(part.outcome.score)
             trial.report(part.outcome.score, part.number)
             if trial.should_prune() and not part.is_last:
-                trial.set_user_attr("stopped", f"worse than the best trial after {part.number + 1} blocks")
+                trial.set_user_attr(STOPPED, f"worse than the best trial after {part.number + 1} blocks")
                 _note(trial, _scores(part.so_far))
                 _constrain(trial, self._constraints(over, self._figures(part.so_far)))
-                raise optuna.TrialPruned(trial.user_attrs["stopped"])
+                raise optuna.TrialPruned(trial.user_attrs[STOPPED])
 
-        outcome = self.evaluator.run(pruner, after_block if self.goal.mode == BEST else None)
-        cost = self.evaluator.latency(pruner) if self.goal.cost == "latency" else plan.cost(self.goal.cost, outcome)
+        watched = self._watched(trial, plan, over)
+        outcome = self.evaluator.run(pruner, compared if self.goal.mode == BEST else watched)
+        cost = self.evaluator.latency(pruner) if self.goal.cost == LATENCY else plan.cost(self.goal.cost, outcome)
         figures = self._figures(outcome)
         noted = _scores(outcome) | {f"{FIGURE}{name}": value for name, value in figures.items()}
-        answered = Answered(trial.number, outcome.score, cost, self._constraints(over, figures), noted, tuple(blocks))
+        scores = None if self.futility is None else packed(outcome.by_sample)
+        constraints = self._constraints(over, figures)
+        answered = Answered(trial.number, outcome.score, cost, constraints, noted, tuple(blocks), scores)
         return self.known.setdefault(key, answered)
+
+    def _watched(self, trial: optuna.Trial, plan: Planned, over: float) -> AfterBlock | None:
+        """What ends the trial where it cannot add enough to the front; None where nothing does yet."""
+        if self.futility is None:
+            return None
+        watch = self.futility.watch(trial.study, plan.cost(self.goal.cost, plan))
+        if watch is None:
+            return None
+        self.evaluator.deal(watch.blocks)
+
+        def watched(part: Part) -> None:
+            scores = part.so_far.by_sample
+            if not part.is_last and watch.is_futile(part.number, scores):
+                self._end(trial, STOPPED, over, watch.reason(len(scores)))
+
+        return watched
 
     def _figures(self, outcome: Outcome) -> dict[str, float]:
         """Those with a limit."""
@@ -146,9 +175,9 @@ class Objective:
         limits = self.goal.limits
         return {CONSTRAINT: over} | {f"{LIMIT}{name}": figures[name] - most for name, most in limits.items()}
 
-    def _refuse(self, trial: optuna.Trial, over: float, reason: str) -> NoReturn:
+    def _end(self, trial: optuna.Trial, how: str, over: float, reason: str) -> NoReturn:
         """The limits' figures are unknown: they neither help nor count against the trial."""
-        trial.set_user_attr("refused", reason)
+        trial.set_user_attr(how, reason)
         _constrain(trial, {CONSTRAINT: over} | {f"{LIMIT}{name}": 0.0 for name in self.goal.limits})
         raise optuna.TrialPruned(reason)
 

@@ -61,6 +61,7 @@ def check_study(experiment: Experiment) -> Path:
     samplers.check(experiment)
     _check_limits(experiment)
     _check_score(experiment)
+    _check_least_gain(experiment)
     _ = experiment.tracking
     for name, arm in experiment.arms.items():
         check_calibrated(arm, f"report.arms.{name}")
@@ -134,6 +135,15 @@ def _check_score(experiment: Experiment) -> None:
     task, score = experiment.task, experiment.goal.score
     if score != OWN_SCORE and task.episode(task.samples()[0]) is not None:
         raise ConfigError(f"search.score={score}: task {task.name} is a closed loop, scored by itself: leave it out")
+
+
+def _check_least_gain(experiment: Experiment) -> None:
+    """Raise ConfigError in a closed loop, where the cost of a trial follows from its answers."""
+    task, least = experiment.task, experiment.typed.search.least_gain
+    if least is not None and task.episode(task.samples()[0]) is not None:
+        raise ConfigError(
+            f"search.least_gain={least}: task {task.name} is a closed loop, whose cost is not known before"
+        )
 
 
 def _check_bounds(limit: BudgetSettings, geometries: list[Geometry], pruners: list[Pruner]) -> None:

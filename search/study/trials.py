@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 RETRY = "retry_of"  # number of the trial that this one repeats
 WORKER = "worker"  # who runs it; set once its settings are complete
 NO_RESULT = "no_result"
+REFUSED, STOPPED = "refused", "stopped"  # user attributes: why a trial ended without a result
 
 Observer = Callable[[optuna.Study, FrozenTrial], None]  # told of every trial that has ended; must not raise
 

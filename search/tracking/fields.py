@@ -13,6 +13,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from autoprune_lab.fronts.front import ParetoFront
+from search.study.futility import ANSWERED
 from search.study.trials import is_feasible
 
 STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAIL: "FAILED"}
@@ -36,7 +37,8 @@ class TrialFields:
     @classmethod
     def of(cls, study: optuna.Study, trial: FrozenTrial) -> "TrialFields":
         """The fields of an ended trial."""
-        noted = {safe(k): text(v) for k, v in trial.user_attrs.items() if isinstance(v, str | bool | int)}
+        attributes = {k: v for k, v in trial.user_attrs.items() if k != ANSWERED}
+        noted = {safe(k): text(v) for k, v in attributes.items() if isinstance(v, str | bool | int)}
         return cls(
             noted | {"kind": "trial", "trial": str(trial.number), "state": trial.state.name},
             {safe(key): text(value) for key, value in trial.params.items()},

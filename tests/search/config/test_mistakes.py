@@ -66,6 +66,7 @@ MISTAKES = {
     ),
     "package without a file": (["evaluate", "--package", "mine"], ["--package mine", "--pruner FILE"]),
     "early stopping of a front": (["study", "search.blocks=4"], ["search.blocks=4", "search.mode=best"]),
+    "stopper of a front": (["study", "search.pruner=null"], ["search.pruner=null", "search.least_gain="]),
     "heartbeat of a journal": (["study", "search.heartbeat=9"], ["search.heartbeat=9", "search.storage="]),
     "workers of twins": (["adaptivity", "search.workers=2"], ["search.workers=2", "this process"]),
     "policy of a table": (["table", "policy=fixed"], ["policy=fixed", "conf/method/NAME.yaml"]),
@@ -110,6 +111,20 @@ MISTAKES = {
     "limit": (["study", "search.limits={collisions: 0.05}"], ["search.limits.collisions", "no such figure"]),
     "limit's value": (["study", "search.limits={collisions: nan}"], ["search.limits.collisions=nan", "number"]),
     "blocks": (["study", "search.mode=best", "search.blocks=0"], ["search.blocks=0", "at least 1"]),
+    "least gain": (["study", "search.least_gain=1"], ["search.least_gain=1", "outside [0, 1)", "0.001"]),
+    "least gain of the best": (
+        ["study", "search.mode=best", "search.least_gain=0"],
+        ["search.least_gain=0", "search.mode=front", "search.pruner"],
+    ),
+    "least gain in seconds": (
+        ["study", "search.cost=latency", "search.least_gain=0"],
+        ["search.least_gain=0", "latency", "known before"],
+    ),
+    "least gain in nats": (["study", "search.score=kl", "search.least_gain=0"], ["search.least_gain=0", "agreement"]),
+    "least gain of a closed loop": (
+        ["study", "experiment=driving_closed_loop", "search.least_gain=0"],
+        ["search.least_gain=0", "closed loop"],
+    ),
     "stopper": (["study", "search.mode=best", "search.pruner.p_threshold=2"], ["search.pruner", "p_threshold"]),
     "sampler's goal": (
         ["study", "~search.sampler", "+search.sampler={_target_: optuna.samplers.CmaEsSampler}"],
