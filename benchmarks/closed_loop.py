@@ -41,7 +41,7 @@ from autoprune_lab.schedule.budget import Budget
 from autoprune_lab.schedule.mean_budget import MeanBudget
 from autoprune_lab.selection import scorers
 from autoprune_lab.selection.per_view import per_view
-from autoprune_lab.selection.vla_pruner import CombineThenFilter
+from autoprune_lab.selection.vla_pruner import ActionHistory, CombineThenFilter
 from autoprune_lab.statistics.records import Records, wilson
 from autoprune_lab.statistics.resampling import difference
 from autoprune_lab.tasks.driving import DrivingTask
@@ -54,7 +54,7 @@ from policies.fixed import FixedPolicy
 from policies.layerwise import LayerwisePolicy
 from policies.logistic_adaptive import LogisticAdaptivePolicy
 
-UNPRUNED, EXPERT = "unpruned", "the expert, no model"
+UNPRUNED, EXPERT, NO_HISTORY = "unpruned", "the expert, no model", ", no history"
 LATE = {"x0": 22.0}  # of 32 layers: the best midpoint in the open loop (docs/driving.md)
 SHARES = (1.0, 2.0, 1.0)
 SHOWN = ("driving_score", "route_completion", "collision_rate", "red_lights", "off_road", "short_ttc", "comfort",
@@ -75,9 +75,10 @@ def arms(ratio: float, bits: np.ndarray, tune: PreparedTask) -> dict[str, Pruner
         "layerwise (pdrop)": Pruner(LayerwisePolicy(), budget),
         "logistic, adaptive in the mean": adaptive.calibrated(bits, tune.geometries),
     }
-    alone = Pruner(FixedPolicy(2), budget, scorers.prefill_attention)
-    found["vla_pruner, cut at layer 2"] = replace(alone, recovery=CombineThenFilter())
-    found["its scorer alone, cut at layer 2"] = alone
+    for words, scorer in {"": scorers.prefill_attention, " by the last token": scorers.last_token_attention}.items():
+        told = Pruner(FixedPolicy(2), budget, scorer, recovery=CombineThenFilter(ActionHistory(otherwise=scorer)))
+        found[f"vla_pruner{words}"] = told
+        found[f"vla_pruner{words}{NO_HISTORY}"] = replace(told, recovery=CombineThenFilter(scorer))
     return {f"{name}, {ratio}": pruner for name, pruner in found.items()}
 
 
@@ -132,6 +133,18 @@ def row(arm: Arm, unpruned: Arm) -> dict[str, Any]:
         **{name: round(found[name], 3) for name in SHOWN},
         **{kind: round(100 * float(wins[0][_of(arm, kind)].mean()), 1) for kind in KINDS},
     }
+
+
+def gains(found: dict[str, Arm]) -> list[dict[str, str]]:
+    """What the history of an episode gains an arm in success, in points, paired by drive."""
+    rows = []
+    for name in found:
+        if NO_HISTORY in name:
+            arm, kinds = found[name.replace(NO_HISTORY, "")], [record.kind for record in found[name].closed.rows]
+            gap = difference(_successes(arm), _successes(found[name]), kinds)
+            told = f"{100 * gap.value:+.1f} ({100 * gap.low:+.1f} to {100 * gap.high:+.1f})"
+            rows.append({"": arm.name, "minus the same without history": told})
+    return rows
 
 
 def expert_row(task: DrivingClosedLoopTask) -> dict[str, Any]:
@@ -271,7 +284,7 @@ def main() -> None:
     ranks = spearmanr([line["l2_avg"] for line in pruned], [line["success"] for line in pruned]).statistic
     told = {"rank correlation of L2 and success, pruned arms": round(float(ranks), 2), "arms": len(pruned)}
     print(told)
-    tables = {"arms": rows, "before": others, "expert": [expert_row(task)], "loops": [told]}
+    tables = {"arms": rows, "before": others, "expert": [expert_row(task)], "history": gains(found), "loops": [told]}
     if args.out:
         args.out.write_text(json.dumps({"model": args.model, "drives": len(closed.samples), **tables}, indent=1) + "\n")
     if args.pictures:

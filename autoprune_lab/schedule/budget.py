@@ -25,6 +25,10 @@ class BudgetError(ValueError):
         super().__init__(message)
         self.missing = missing
 
+    def __reduce__(self) -> tuple[type["BudgetError"], tuple[str, float]]:
+        """What pickle makes it of again: an error of a worker process is told in the one that waits for it."""
+        return type(self), (str(self), self.missing)
+
 
 @dataclass(frozen=True)
 class Budget(Sizing):

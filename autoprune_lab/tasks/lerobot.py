@@ -198,7 +198,8 @@ def _spread(folder: _Folder) -> np.ndarray:
             found.append(_numbers(given, ACTION, folder.action_dim))
         except UnfitError:
             continue
-    return np.asarray(np.std(found, axis=0))
+    spread: np.ndarray = np.std(found, axis=0)
+    return spread
 
 
 def _numbers(given: Given, name: str, n: int | None = None) -> list[float]:

@@ -1,6 +1,7 @@
 """What a budget accepts, refuses and says; its promises on random problems are in test_allocation.py."""
 
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -17,6 +18,11 @@ def test_one_unreachable_sample_refuses_the_batch():
     shapes = np.stack([logistic(32, 0.4, 14.9), staircase(32, [20], [0.5])])
     with pytest.raises(BudgetError, match="20 FULL"):
         Budget(flops_ratio=0.4).fit_batch(shapes, [LLAVA, LLAVA], 2)
+
+
+def test_what_a_worker_process_refuses_is_told_in_another():
+    found = pickle.loads(pickle.dumps(BudgetError("unreachable", 0.02)))
+    assert (str(found), found.missing) == ("unreachable", 0.02)
 
 
 def test_equal_weights_share_to_within_one_token_and_the_lower_layers_come_first():
