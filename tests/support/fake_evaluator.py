@@ -16,6 +16,7 @@ from search.study import loop
 from search.study.objective import Objective
 from search.study.storage import StudyStorage
 
+NO_ARMS = [f"~report.arms.{name}" for name in ("fixed", "layerwise", "random", "uniform")]  # {} would be merged in
 SMALL = Geometry(
     n_layers=16, hidden=96, intermediate=264, n_heads=4, n_kv_heads=4, head_dim=24, n_vision=144, n_text=12
 )

@@ -4,7 +4,7 @@ import shutil
 import sys
 
 import pytest
-from fake_evaluator import finished, refused
+from fake_evaluator import NO_ARMS, finished, refused
 
 from autoprune_lab.fronts.front import ParetoFront
 from autoprune_lab.pruner import Pruner
@@ -114,7 +114,7 @@ def test_a_pruner_of_a_user_s_own_policy_loads_by_the_line_that_is_printed(tmp_p
     for name in [name for name in sys.modules if name.partition(".")[0] == "my_policies"]:  # of another test
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.syspath_prepend(str(here))
-    words = ["policy=fixed", "pruner.policy._target_=my_policies.mine.MinePolicy", "report.arms={}"]
+    words = ["policy=fixed", "pruner.policy._target_=my_policies.mine.MinePolicy", *NO_ARMS]
     study = finished(tmp_path / "runs", "mine", *words)
     assert main(["export", str(study.folder)]) == 0
     line = capsys.readouterr().out.splitlines()[-1].removeprefix("use it   ")

@@ -8,7 +8,7 @@ import optuna
 import pytest
 import torch
 import yaml
-from fake_evaluator import SMALL, FakeEvaluator, refused
+from fake_evaluator import NO_ARMS, SMALL, FakeEvaluator, refused
 
 from autoprune_lab.evidence.calibration import SampleNeeds
 from autoprune_lab.evidence.needed_depth import NeededDepth
@@ -90,7 +90,7 @@ def test_depths_are_spread_from_the_first_free_one_to_all(n_layers, free_from, m
 
 @pytest.fixture
 def words(checkpoint):
-    study = ["study=own", "search.n_trials=2", "report.task.per_kind=1", "report.points=1", "report.arms={}"]
+    study = ["study=own", "search.n_trials=2", "report.task.per_kind=1", "report.points=1", *NO_ARMS]
     model = [f"model.path={checkpoint}", "model=path", "complexity=needed_depth", FIGURES, "tracking=none"]
     return [*model, *SHORT, *study, "policy=staircase_table", "pruner.policy.edges=[2,3]"]
 

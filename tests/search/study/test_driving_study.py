@@ -1,6 +1,7 @@
 """A study of the driving experiment, on an untrained narrow model: every part of the line but the skill."""
 
 import pytest
+from fake_evaluator import NO_ARMS
 
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.selection.per_view import per_view
@@ -21,7 +22,7 @@ def novice(tmp_path_factory):
 
 
 def words(novice, *more):
-    few = ["task.per_kind=1", "report.task.per_kind=1", "report.ratios=[0.5]", "report.arms={}", "report.points=1"]
+    few = ["task.per_kind=1", "report.task.per_kind=1", "report.ratios=[0.5]", "report.points=1", *NO_ARMS]
     return ["experiment=driving", f"model.path={novice}", "budget.flops_ratio=0.7", "tracking=none", *few, *more]
 
 
