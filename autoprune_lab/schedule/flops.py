@@ -59,12 +59,8 @@ def total_flops(geometries: Sequence[Geometry], tokens: Int[np.ndarray, "samples
         return 0
     linear, quadratic = np.stack([geometry.terms for geometry in geometries], axis=1)
     n = tokens.astype(np.int64) + np.array([[geometry.n_text] for geometry in geometries])
-    each: list[int] = (
-        (n * (linear + quadratic * n)).sum(axis=1).tolist()
-    )  # whole numbers from here on: int64 holds one prompt's
-    chunks: int = sum(
-        chunk_flops(geometry, row) for geometry, row in zip(geometries, n, strict=True) if geometry.chunked
-    )
+    each: list[int] = (n * (linear + quadratic * n)).sum(axis=1).tolist()  # int64 holds one prompt's, not a set's
+    chunks = sum(chunk_flops(geometry, row) for geometry, row in zip(geometries, n, strict=True) if geometry.chunked)
     return sum(each) + chunks + sum(map(fixed_flops, geometries))
 
 
