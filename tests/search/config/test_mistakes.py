@@ -122,7 +122,7 @@ MISTAKES = {
     ),
     "least gain in nats": (["study", "search.score=kl", "search.least_gain=0"], ["search.least_gain=0", "agreement"]),
     "least gain of a closed loop": (
-        ["study", "experiment=driving_closed_loop", "search.least_gain=0"],
+        ["study", "task=driving_closed_loop", "search.least_gain=0"],
         ["search.least_gain=0", "closed loop"],
     ),
     "stopper": (["study", "search.mode=best", "search.pruner.p_threshold=2"], ["search.pruner", "p_threshold"]),
