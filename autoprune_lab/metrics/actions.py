@@ -26,7 +26,7 @@ def worded(actions: Float[ndarray, "steps dim"]) -> str:
 
 
 def off_by(
-    said: Float[ndarray, "steps dim"] | None, done: Float[ndarray, "steps dim"], spread: Float[ndarray, "dim"]
+    said: Float[ndarray, "said dim"] | None, done: Float[ndarray, "steps dim"], spread: Float[ndarray, "dim"]
 ) -> float:
     """Mean absolute distance in units of each dimension's `spread`; infinite where fewer actions were said than done.
 
@@ -38,7 +38,7 @@ def off_by(
 
 
 def figures(
-    said: Sequence[Float[ndarray, "steps dim"] | None], done: Sequence[Float[ndarray, "steps dim"]]
+    said: Sequence[Float[ndarray, "_ dim"] | None], done: Sequence[Float[ndarray, "_ dim"]]
 ) -> dict[str, float]:
     """`l1` and `mse`, in the actions' own units, and the share `unreadable`, which count as actions of zeros."""
     whole = [one is not None and len(one) >= len(other) for one, other in zip(said, done, strict=True)]

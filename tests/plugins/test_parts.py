@@ -50,14 +50,20 @@ FIELDS = get_type_hints(Pruner)
 DANGEROUS = {"posix", "_posixsubprocess", "_io", "_socket", "_pickle", "marshal"}
 LOOKS = {"stat", "fstat", "lstat", "listdir", "scandir", "getcwd", "fspath"}  # as a search for a module does
 
+# importing lmms-eval costs seconds (test_lmms_adapter.py reads hostile files through it); vla-eval need not be there
+HOSTS = {
+    "search.methods.lmms_adapter": "lmms_eval.models",
+    "search.methods.vla_server": "vla_eval",
+}
+
 
 def modules():
-    """Every module of the three packages; lmms-eval's adapter only where that is installed."""
+    """Every module of the three packages; what stands in another tool's place only where that is imported."""
     for root in ROOTS:
         yield root
         for found in pkgutil.walk_packages(root.__path__, f"{root.__name__}."):
-            if found.name == "search.methods.lmms_adapter" and "lmms_eval.models" not in sys.modules:
-                continue  # importing it costs seconds; test_lmms_adapter.py reads hostile files through it
+            if found.name in HOSTS and HOSTS[found.name] not in sys.modules:
+                continue
             yield importlib.import_module(found.name)
 
 

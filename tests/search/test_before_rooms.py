@@ -117,9 +117,9 @@ def test_a_study_goes_on_as_it_would_have_gone_on(studies):
     now, then = (
         pd.read_csv(studies / name).drop(columns="seconds") for name in ("old/trials.csv", "old_at_8_trials.csv")
     )
-    summed = ["complexity_mean", "complexity_sd"]  # over other batches than then: the last digit may be another
+    summed = ["complexity_mean", "complexity_sd"]  # over other batches than then: float32's last digits
     pd.testing.assert_frame_equal(now.drop(columns=summed), then.drop(columns=summed), check_exact=True)
-    pd.testing.assert_frame_equal(now[summed], then[summed], rtol=1e-6)
+    pd.testing.assert_frame_equal(now[summed], then[summed], rtol=1e-5)
     assert StudyResult.read(studies / "old").front.labels == ("7", "5", "1", "0")
 
 
