@@ -50,6 +50,7 @@ from autoprune_lab.testbed.driving.expert import STEP
 from autoprune_lab.testbed.driving.render import GRID, IMAGE_SIZE, PATCH, VIEWS
 from autoprune_lab.testbed.driving.scene import KINDS
 from autoprune_lab.trace.patches import surviving_patches
+from benchmarks.driving import points
 from policies.fixed import FixedPolicy
 from policies.layerwise import LayerwisePolicy
 from policies.logistic_adaptive import LogisticAdaptivePolicy
@@ -129,7 +130,7 @@ def row(arm: Arm, unpruned: Arm) -> dict[str, Any]:
         "open collisions": round(100 * arm.opened["collision_rate"], 1),
         "success": round(100 * float(wins.mean()), 1),
         "95 %": f"{100 * low:.1f} to {100 * high:.1f}",
-        "minus unpruned": f"{100 * gap.value:+.1f} ({100 * gap.low:+.1f} to {100 * gap.high:+.1f})",
+        "minus unpruned": points(gap),
         **{name: round(found[name], 3) for name in SHOWN},
         **{kind: round(100 * float(wins[0][_of(arm, kind)].mean()), 1) for kind in KINDS},
     }
@@ -142,8 +143,7 @@ def gains(found: dict[str, Arm]) -> list[dict[str, str]]:
         if NO_HISTORY in name:
             arm, kinds = found[name.replace(NO_HISTORY, "")], [record.kind for record in found[name].closed.rows]
             gap = difference(_successes(arm), _successes(found[name]), kinds)
-            told = f"{100 * gap.value:+.1f} ({100 * gap.low:+.1f} to {100 * gap.high:+.1f})"
-            rows.append({"": arm.name, "minus the same without history": told})
+            rows.append({"": arm.name, "minus the same without history": points(gap)})
     return rows
 
 

@@ -28,7 +28,7 @@ from autoprune_lab.pruner import Pruner, Scorer
 from autoprune_lab.schedule.budget import Budget
 from autoprune_lab.selection.per_view import per_view
 from autoprune_lab.statistics.records import Record, Records
-from autoprune_lab.statistics.resampling import difference
+from autoprune_lab.statistics.resampling import Difference, difference
 from autoprune_lab.tasks.base import Task
 from autoprune_lab.tasks.driving import DrivingTask, moment, situation_of
 from autoprune_lab.testbed.driving.blind import blind_answer
@@ -106,13 +106,17 @@ def views(bench: Evaluator, ratio: float, layer: int) -> pd.DataFrame:
     return pd.DataFrame([_view_row(bench.prepared.task, name, found[name], found[plain]) for name in found])
 
 
+def points(gap: Difference) -> str:
+    """'+1.7 (+0.1 to +3.3)', of fractions."""
+    return f"{100 * gap.value:+.1f} ({100 * gap.low:+.1f} to {100 * gap.high:+.1f})"
+
+
 def _view_row(task: Task, name: str, records: Records, plain: Records) -> dict[str, Any]:
     scores, others = (np.array([[row.score for row in run.rows]]) for run in (records, plain))
     gap = difference(scores, others, [row.kind for row in records.rows])
     kinds = {kind: round(100 * value, 1) for kind, value in records.by_kind().items()}
-    gain = f"{100 * gap.value:+.1f} ({100 * gap.low:+.1f} to {100 * gap.high:+.1f})"
     collisions = round(100 * task.summary(records.rows)["collision_rate"], 1)
-    return {"": name, **kinds, "mean": round(100 * records.score, 1), "gain": gain, "collisions": collisions}
+    return {"": name, **kinds, "mean": round(100 * records.score, 1), "gain": points(gap), "collisions": collisions}
 
 
 def draw_scenes(rows: tuple[Record, ...], task: DrivingTask, folder: Path) -> None:

@@ -15,7 +15,6 @@ import argparse
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,14 @@ from tqdm import tqdm
 
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.pruner_file import plain
-from autoprune_lab.schedule.flops import prefill_flops, unpruned_flops
 from autoprune_lab.schedule.geometry import Geometry
 from benchmarks.problems import BOUND, DATA, Default, found
 from benchmarks.recorded import Recorded
 from search.study.evaluator import AfterBlock
 from search.study.futility import FIRST
 from search.study.objective import Objective
+from search.study.planned import planned
+from search.study.trials import STOPPED
 
 WHOLE = "whole trials"
 CLAIRVOYANT = "clairvoyant"
@@ -110,14 +110,13 @@ class Replayed:
 
     def run(self, pruner: Pruner, after_block: AfterBlock | None = None) -> Right:
         """The answers of the nearest plans."""
-        tokens = pruner.plan(self.complexities(pruner), self.geometries).tokens
-        spent = sum(prefill_flops(geometry, row) for geometry, row in zip(self.geometries, tokens, strict=True))
-        answers = self.recorded.answers(tokens.mean(0), plain(pruner)["scorer"]["_target_"])
+        plan = planned(pruner, self.complexities(pruner), self.geometries)
+        answers = self.recorded.answers(plan.plan.tokens.mean(0), plain(pruner)["scorer"]["_target_"])
         labels, whole = np.array(self.kinds), len(self.kinds)
         blocks = np.array(self.blocks) if after_block is not None else np.zeros(whole, dtype=int)
 
         def of(places: np.ndarray) -> Right:
-            return Right(answers[places], labels[places], spent / self.whole)
+            return Right(answers[places], labels[places], plan.flops_ratio)
 
         for number in range(int(blocks.max()) + 1):
             self.n_answered += int((blocks == number).sum())
@@ -125,11 +124,6 @@ class Replayed:
                 is_last = number == blocks.max()
                 after_block(Answered(number, is_last, of(blocks == number), of(blocks <= number)))
         return of(blocks >= 0)
-
-    @cached_property
-    def whole(self) -> int:
-        """FLOPs of the unpruned prefills."""
-        return sum(unpruned_flops(geometry) for geometry in self.geometries)
 
     def figures(self, outcome: object) -> Mapping[str, float]:
         """None."""
@@ -157,7 +151,7 @@ def one_study(recorded: Recorded, words: Sequence[str], seed: int, n_trials: int
     return {
         "hypervolume": [round(front.hypervolume(reference_cost=BOUND), 6) for front in fronts],
         "answered": answered,
-        "stopped": sum("stopped" in trial.user_attrs for trial in study.get_trials(deepcopy=False)),
+        "stopped": sum(STOPPED in trial.user_attrs for trial in study.get_trials(deepcopy=False)),
     }
 
 

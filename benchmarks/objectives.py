@@ -22,12 +22,14 @@ from autoprune_lab.schedule.budget import BudgetError
 from benchmarks.study import settings_to_try
 from search.config.experiment import Experiment
 from search.config.goal import OWN_SCORE, SCORES
+from search.config.overrides import key_of
 from search.study.evaluator import Evaluator
 from search.study.label_free import label_free
 from search.study.model_evaluator import open_evaluator
 from search.study.preflight import check_calibrated
 
 TRUE = "report"
+PLACES = ("folder", "cache")  # of this host: they change no figure
 
 
 def measure(experiment: Experiment, n: int) -> list[dict[str, Any]]:
@@ -67,7 +69,8 @@ def main() -> None:
     print(f"{len(rows)} settings, {given.settings - len(rows)} refused by their budget")
     print("\n".join([f"{'score':<12}{'Spearman':>9}", *(f"{name:<12}{rho:>9.3f}" for name, rho in found.items())]))
     if given.out:
-        given.out.write_text(json.dumps({"words": given.words, "spearman": found, "settings": rows}, indent=1) + "\n")
+        words = [word for word in given.words if key_of(word) not in PLACES]
+        given.out.write_text(json.dumps({"words": words, "spearman": found, "settings": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

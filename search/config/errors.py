@@ -58,6 +58,12 @@ def without_password(url: str) -> str:
     return re.sub(r"(?<=://)([^/@:\s]*):[^/@\s]*(?=@)", r"\1:***", url)
 
 
+def add_packages(missing: Iterable[str]) -> str:
+    """What to type for packages whose code a pruner is made of: it is run only if they are named."""
+    options = " ".join(f"--package {name}" for name in missing)
+    return f"add {options} if you trust that code"
+
+
 def close(word: str, known: Iterable[str]) -> str:
     """' Did you mean ...?' for a mistyped word, or nothing."""
     matches = difflib.get_close_matches(word, list(known), n=3)

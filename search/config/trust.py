@@ -15,7 +15,7 @@ from hydra.errors import HydraException
 from autoprune_lab.plugins.discovery import OURS, packages_of, targets
 from search.config.catalogue import conf_dir
 from search.config.compose import Settings
-from search.config.errors import ConfigError
+from search.config.errors import ConfigError, add_packages
 from search.config.experiment import Experiment
 from search.config.identity import is_free
 from search.config.overrides import parsed, spelled
@@ -65,9 +65,8 @@ def check_code(told: Experiment, own: Experiment, packages: Sequence[str] = ()) 
     `own` is what the worker's command alone would give, `packages` those that it names for parts of a pruner.
     """
     if missing := sorted(told.packages - trusted(own, packages)):
-        options = " ".join(f"--package {name}" for name in missing)
         names = ", ".join(missing)
-        raise ConfigError(f"the study's pruners need code of {names}: add {options} if you trust that code")
+        raise ConfigError(f"the study's pruners need code of {names}: {add_packages(missing)}")
     check_made(told, own, MADE, "the study's storage")
 
 

@@ -95,6 +95,11 @@ def method_arms(
     return [_arm(settings, name, count, typical, sighted) for name in pruning for count in tokens]
 
 
+def floor_of(bound: float, error: BudgetError) -> str:
+    """What a pruner that cannot reach a FLOPs ratio has for a note: the least that it costs."""
+    return f"floor {bound + error.missing:.3f}"
+
+
 def _arm(settings: Settings, method: str, tokens: float, typical: Geometry, geometries: Sequence[Geometry]) -> Arm:
     bound = paper_ratio(tokens, typical)
     words = [word for word in settings.overrides if not word.startswith(("method=", "budget"))]
@@ -106,7 +111,7 @@ def _arm(settings: Settings, method: str, tokens: float, typical: Geometry, geom
         bits = np.zeros(len(geometries))
         pruner.calibrated(bits, geometries).plan(bits, geometries)
     except BudgetError as error:
-        return Arm(method, tokens, bound, None, f"floor {bound + error.missing:.3f}")
+        return Arm(method, tokens, bound, None, floor_of(bound, error))
     except ConfigError as error:
         raise ConfigError(f"method={method}: {error}") from error
     return Arm(method, tokens, bound, pruner)

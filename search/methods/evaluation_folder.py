@@ -16,7 +16,7 @@ from autoprune_lab.pruner import Pruner
 from autoprune_lab.pruner_file import own_packages, plain
 from autoprune_lab.statistics.records import Records
 from autoprune_lab.tasks.base import Task
-from search.config.errors import ConfigError
+from search.config.errors import ConfigError, add_packages
 from search.config.experiment import Experiment
 from search.config.identity import difference, is_as_before
 from search.config.paths import leaves
@@ -123,7 +123,6 @@ def load_pruner(path: Path, packages: Sequence[str] = ()) -> Pruner:
     try:
         return Pruner.load(path, packages)
     except PackagesError as error:
-        options = " ".join(f"--package {name}" for name in error.missing)
-        raise ConfigError(f"the pruner {path} {error.needs}: add {options} if you trust that code") from error
+        raise ConfigError(f"the pruner {path} {error.needs}: {add_packages(error.missing)}") from error
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read the pruner {path}: {one_line(error)}") from error

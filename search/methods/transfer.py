@@ -24,13 +24,12 @@ from search.config.identity import is_free
 from search.config.overrides import key_of
 from search.config.paths import leaves
 from search.config.variants import PARTS, combinations, variant
-from search.methods.arms import sighted_of
+from search.methods.arms import floor_of, sighted_of
 from search.results.export import BUDGET, Pick, pruner_of
+from search.results.paired_answers import UNPRUNED
 from search.results.study_result import StudyResult
 from search.study import preflight
 from search.study.calibrator import check_calibrated
-
-UNPRUNED = "unpruned"
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,14 +179,10 @@ def scaled(name: str, pruner: Pruner, place: Place, ratio: float) -> Arm:
     try:
         fitted.calibrated(bits, geometries).plan(bits, geometries)
     except BudgetError as error:
-        return Arm(name, note=_floor(ratio, error))
+        return Arm(name, note=floor_of(ratio, error))
     except ValueError as error:
         raise ConfigError(f"{name} does not fit {place.model}, {place.task}: {one_line(error)}") from error
     return Arm(name, fitted)
-
-
-def _floor(ratio: float, error: BudgetError) -> str:
-    return f"floor {ratio + error.missing:.3f}"
 
 
 def _identity(experiment: Experiment) -> str:

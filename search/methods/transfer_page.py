@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 
 from autoprune_lab.fronts.styles import COLOURS, save
 from search.methods.figure import RC
-from search.methods.transfer import UNPRUNED
+from search.results.paired_answers import UNPRUNED
 from search.results.text_table import is_true, latex_table, markdown_table
 
 OWN, PLAIN = "minus_own", "minus_plain"

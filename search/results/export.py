@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoprune_lab.errors import one_line
-from search.config.errors import ConfigError, close
+from search.config.errors import ConfigError, add_packages, close
 from search.results.text_table import interval
 
 if TYPE_CHECKING:
@@ -84,8 +84,7 @@ def pruner_of(result: "StudyResult", pick: Pick, packages: Collection[str]) -> "
     try:
         pruner: Pruner = make(result.pruners[number], Pruner, packages, where)
     except PackagesError as error:
-        options = " ".join(f"--package {name}" for name in error.missing)
-        raise ConfigError(f"{where} {error.needs}: add {options} if you trust that code") from error
+        raise ConfigError(f"{where} {error.needs}: {add_packages(error.missing)}") from error
     except PartError as error:
         raise ConfigError(one_line(error)) from error
     return number, pruner

@@ -27,6 +27,7 @@ from search.results.text_table import Cell, interval, is_true, latex_table, tabl
 from search.results.trial_table import left_out, searched_groups
 from search.study.model_evaluator import ModelEvaluator
 from search.study.objective import PRUNER
+from search.study.trials import STOPPED
 
 TUNED = "tuned"
 
@@ -103,7 +104,7 @@ def trials_table(trials: pd.DataFrame, most: int = 100) -> str:
     columns = [shown[name].tolist() for name in ("trial", "flops_ratio", "score", "front", *groups)]
     rows = list(zip(*columns, strict=True))
     speed = f", {60 / run['seconds'].mean():.0f} run a minute" if len(run) else ""
-    stopped = int(trials["stopped"].notna().sum()) if "stopped" in trials else 0
+    stopped = int(trials[STOPPED].notna().sum()) if STOPPED in trials else 0
     early = f" of which {stopped} stopped early" if stopped else ""
     note = f"{len(trials)} trials, {int(run['front'].sum())} on the front, {left_out(trials)}{early}{speed}"
     return table(["trial", "FLOPs ratio", "score", "on the front?", *groups], rows) + f"\n{note}"

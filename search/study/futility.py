@@ -96,7 +96,8 @@ class Watch:
         done = np.array(self.blocks) <= block
         highest = highest_score(scores, self.said, self.weights, self.spread, done)
         own = ParetoFront.of([*self.front.costs, self.cost], [*self.front.scores, highest])
-        return own.hypervolume() - self.front.hypervolume() <= self.least_gain * self.front.hypervolume()
+        volume = self.front.hypervolume()
+        return own.hypervolume() - volume <= self.least_gain * volume
 
     def reason(self, n_answered: int) -> str:
         """Why a futile trial ends, in a line."""

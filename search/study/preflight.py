@@ -133,17 +133,21 @@ def _check_limits(experiment: Experiment) -> None:
 def _check_score(experiment: Experiment) -> None:
     """Raise ConfigError for a score without labels in a closed loop, where the unpruned model is shown other things."""
     task, score = experiment.task, experiment.goal.score
-    if score != OWN_SCORE and task.episode(task.samples()[0]) is not None:
+    if score != OWN_SCORE and _is_closed_loop(task):
         raise ConfigError(f"search.score={score}: task {task.name} is a closed loop, scored by itself: leave it out")
 
 
 def _check_least_gain(experiment: Experiment) -> None:
     """Raise ConfigError in a closed loop, where the cost of a trial follows from its answers."""
     task, least = experiment.task, experiment.typed.search.least_gain
-    if least is not None and task.episode(task.samples()[0]) is not None:
+    if least is not None and _is_closed_loop(task):
         raise ConfigError(
             f"search.least_gain={least}: task {task.name} is a closed loop, whose cost is not known before"
         )
+
+
+def _is_closed_loop(task: "Task") -> bool:
+    return task.episode(task.samples()[0]) is not None
 
 
 def _check_bounds(limit: BudgetSettings, geometries: list[Geometry], pruners: list[Pruner]) -> None:

@@ -27,7 +27,7 @@ from search.study.loop import former_names
 from search.study.objective import CONSTRAINT, Answered, Objective
 from search.study.planned import Planned
 from search.study.storage import StudyStorage
-from search.study.trials import WORKER, Observer, checked, claim, feasible, n_begun
+from search.study.trials import REFUSED, STOPPED, WORKER, Observer, checked, claim, feasible, n_begun
 
 TOLD = "told"  # user attribute: score and cost are another program's, the model did not run
 
@@ -207,5 +207,5 @@ def _asks(waiting: FrozenTrial, params: Values) -> bool:
 def _told(study: optuna.Study, trial: FrozenTrial) -> Told:
     cost, score = point_of(trial) if trial.state == TrialState.COMPLETE else (None, None)
     within = any(one.number == trial.number for one in feasible(study))
-    reason = trial.user_attrs.get("refused") or trial.user_attrs.get("stopped")
+    reason = trial.user_attrs.get(REFUSED) or trial.user_attrs.get(STOPPED)
     return Told(trial.number, trial.state.name.lower(), within, score, cost, reason)

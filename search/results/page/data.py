@@ -21,7 +21,7 @@ from search.results.paired_answers import TUNED_ARM, UNPRUNED
 from search.results.study_result import PATCHES, REPORT, StudyResult, bounds_of, cost_of, read_table, score_of
 from search.results.trial_table import CURVES, cost_column, kept_of, left_out, trials_frame
 from search.study.objective import PRUNER
-from search.study.trials import n_ended
+from search.study.trials import REFUSED, STOPPED, n_ended
 
 JOURNAL = "journal.log"
 RESULTS = {"trial", "state", "cost", "flops_ratio", "score", "over_bound", "feasible", "front", "seconds"}
@@ -134,13 +134,13 @@ def _parameters(trials: pd.DataFrame, config: Mapping[str, Any]) -> list[str]:
 def _trial(row: Mapping[Any, Any], names: Iterable[str], cost: str) -> dict[str, Any]:
     """One trial; `why` says what it was refused, stopped or failed for."""
     known = {str(name): value for name, value in row.items() if not _is_missing(value)}
-    why = known.get("refused") or known.get("stopped")
+    why = known.get(REFUSED) or known.get(STOPPED)
     if why is None and row["state"] == "fail":
         why = "the score is no number" if "no_result" in known else "its worker died"
     notes = ("baseline", "same_as", "complexity_mean", "complexity_sd", "mean_tokens")
     return {
         "trial": int(row["trial"]),
-        "state": "refused" if "refused" in known else "stopped" if "stopped" in known else str(row["state"]),
+        "state": REFUSED if REFUSED in known else STOPPED if STOPPED in known else str(row["state"]),
         "cost": _plain(row[cost]),
         "flops_ratio": _plain(row["flops_ratio"]),
         "score": _plain(row["score"]),
