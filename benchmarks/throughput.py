@@ -76,8 +76,11 @@ class Crowd:
         seconds = interleaved([partial(self._answer, context, batch, prompts)], self.rounds)[:, 0, 0]
         return len(prompts) / float(np.median(seconds))
 
-    def best_batch(self, context: Context, sizes: Sequence[int], few: int) -> int:
-        """The fastest size on `few` prompts, or one batch, up to the first size that the memory does not hold."""
+    def best_batch(self, context: Context, sizes: Sequence[int], few: int) -> tuple[int, float]:
+        """The size that answers most a second, and its rate on all prompts.
+
+        Sizes are tried on `few` prompts, or one batch, up to the first size that the memory does not hold.
+        """
         rates: dict[int, float] = {}
         for size in sizes:
             try:
@@ -87,7 +90,8 @@ class Crowd:
                     raise
                 torch.cuda.empty_cache()
                 break
-        return max(rates, key=rates.__getitem__)
+        best = max(rates, key=rates.__getitem__)
+        return best, rates[best] if few >= len(self.prompts) else self.rate(context, best)
 
     @torch.inference_mode()
     def _answer(self, context: Context, batch: int, prompts: Sequence[Prompt]) -> Seconds:
@@ -109,8 +113,8 @@ def measure(
     """One row an arm, the unpruned one first; `speed_*` are ratios to it. The first `singly` samples run one by one."""
     unpruned: tuple[float, float] | None = None
     for name, context in contexts.items():
-        batch = crowd.best_batch(context, sizes, few)
-        alone, best = crowd.rate(context, 1, singly), crowd.rate(context, batch)
+        batch, best = crowd.best_batch(context, sizes, few)
+        alone = crowd.rate(context, 1, singly)
         unpruned = unpruned or (alone, best)
         yield {
             "method": name,

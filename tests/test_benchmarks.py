@@ -134,7 +134,7 @@ def test_the_best_batch_is_the_fastest_that_fits(sighted, monkeypatch):
 
     monkeypatch.setattr(throughput.Crowd, "rate", rate)
     crowd = throughput.Crowd(sighted, (), new_tokens=1, rounds=1)
-    assert crowd.best_batch(None, [1, 2, 4, 8, 16], few=3) == 2
+    assert crowd.best_batch(None, [1, 2, 4, 8, 16], few=3) == (2, 7.0)
     with pytest.raises(torch.OutOfMemoryError):
         crowd.best_batch(None, [8], few=3)
 
@@ -142,8 +142,12 @@ def test_the_best_batch_is_the_fastest_that_fits(sighted, monkeypatch):
 def test_few_samples_run_singly_and_all_in_a_batch(sighted, monkeypatch):
     asked = []
     monkeypatch.setattr(throughput.Crowd, "rate", lambda self, context, *which: asked.append(which) or 4.0)
-    (row,) = throughput.measure(throughput.Crowd(sighted, (), 1, 1), {"none": None}, sizes=[2], few=3, singly=5)
-    assert asked == [(2, 3), (1, 5), (2,)]
+    prompts = [Prompt(VISION, seed=seed) for seed in range(6)]
+    for few, expected in ((3, [(2, 3), (2,), (1, 5)]), (6, [(2, 6), (1, 5)])):
+        asked.clear()
+        crowd = throughput.Crowd(sighted, prompts, 1, 1)
+        (row,) = throughput.measure(crowd, {"none": None}, sizes=[2], few=few, singly=5)
+        assert asked == expected
     assert row["samples_per_s_singly"] == row["samples_per_s_best"] == 4.0
 
 

@@ -12,6 +12,8 @@ import pytest
 import torch
 from arms import ARMS, STEPS, generate, mixed, oracles, pruner
 from families import FAMILIES
+from torch._dynamo.utils import counters
+from transformers import CompileConfig
 from transformers.utils import is_flash_attn_2_available
 
 from autoprune_lab.decoder import prefill
@@ -82,6 +84,19 @@ def test_bfloat16_prunes_as_planned(name, arm):
     longest = np.max([record.counts + record.geometry.n_text for record in trace.samples], axis=0)
     np.testing.assert_array_equal([layer.get_seq_length() for layer in out.past_key_values.layers], longest + 3)
     assert all(logits.isfinite().all() for logits in out.logits)
+
+
+@pytest.mark.usefixtures("untyped")
+def test_decode_steps_become_cuda_graphs_that_answer_as_a_growing_cache_does():
+    net, inputs = on_gpu("llava"), batch("llava", mixed("llava"))
+    counters.clear()
+    with pruner("stairs", "compact").attach(net):
+        expected = generate(net, inputs)
+        graphs = generate(net, inputs, cache_implementation="static", compile_config=CompileConfig(fullgraph=True))
+    assert counters["inductor"]["cudagraph_skips"] == 0
+    assert counters["stats"]["unique_graphs"] == 1
+    assert torch.equal(graphs.sequences, expected.sequences)
+    torch.testing.assert_close(torch.stack(graphs.logits), torch.stack(expected.logits), **CLOSE)
 
 
 @torch.no_grad()

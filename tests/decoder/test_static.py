@@ -1,9 +1,9 @@
 """Static caches: each layer its own length, the answers of a growing cache, and a decode step that compiles whole."""
 
-import inspect
+import json
+import sys
 from contextlib import nullcontext
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -12,8 +12,8 @@ from families import FAMILIES
 from tiny_models import LLAVA, batch, sample
 from transformers import CompileConfig, DynamicCache, StaticCache
 
-from autoprune_lab.decoder.static import Step
 from autoprune_lab.pruner import Pruner
+from benchmarks import decode
 from benchmarks.waits import Device
 from policies.layerwise import LayerwisePolicy
 
@@ -161,18 +161,6 @@ def test_a_step_waits_for_nothing_and_its_calls_do_not_grow_with_the_cuts(inputs
     assert few == many == {"original": 4, "compact": 11}[positions] + (inputs is PADDED)
 
 
-@pytest.fixture
-def untyped(monkeypatch):
-    """Nothing checks types as it runs: that is no part of the package, and torch.compile cannot trace it."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    for name, method in inspect.getmembers(Step, inspect.isfunction):
-        monkeypatch.setattr(Step, name, inspect.unwrap(method))
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
-    jaxtyping.config.update("jaxtyping_disable", False)
-
-
 class Graphs:
     """A backend of torch.compile that runs graphs as they are: how many there were, and as `generate` takes it."""
 
@@ -223,3 +211,18 @@ def test_a_compiled_prefill_runs_as_written_or_is_refused():
         torch._dynamo.reset()
         with pytest.raises(torch._dynamo.exc.Unsupported, match="a pruner is attached"):
             torch.compile(net, backend=graphs, fullgraph=True)(**PADDED, past_key_values=static(net, 70))
+
+
+@pytest.mark.usefixtures("untyped")
+def test_the_benchmark_times_decode_steps_on_both_caches(monkeypatch, tmp_path, capsys):
+    out = tmp_path / "decode.json"
+    monkeypatch.setattr(sys, "argv", f"decode --dims tiny --vision 36 --batch 2 --steps 2 --out {out}".split())
+    decode.main()
+    (rows,) = json.loads(out.read_text())["tables"].values()
+    assert [row["arm"] for row in rows] == ["unpruned", "fixed", "logistic"]
+    assert rows[0]["growing_ratio"] == rows[0]["graphs_ratio"] == 1
+    for row in rows[1:]:
+        assert row["growing_memory_gib"] < rows[0]["growing_memory_gib"]
+        assert row["graphs_memory_gib"] < rows[0]["graphs_memory_gib"]
+        assert min(row["growing_ms"], row["graphs_ms"]) > 0
+    assert "growing_ms" in capsys.readouterr().out
