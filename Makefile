@@ -6,6 +6,8 @@ READY := $(VENV)/.ready
 LOWEST := $(VENV)-lowest/.ready
 WORKERS ?= 2
 UPGRADE ?= --upgrade
+# annotations, shapes included, checked at each call: twice the time, so that one of the two runs in .ci/run does it
+TYPED := --jaxtyping-packages=autoprune_lab,policies,beartype.beartype
 
 .DEFAULT_GOAL := help
 .PHONY: help study test test-all test-lowest test-latest test-wheel lock lint format train bench notebooks pictures docs wheel clean
@@ -37,8 +39,8 @@ lock:  ## write constraints*.txt anew: newest and lowest versions that pyproject
 		-o constraints-lowest.txt pyproject.toml
 	rm -r $(VENV)-lock
 
-test-lowest: $(LOWEST)  ## the fast tests with the lowest versions that pyproject.toml admits, but for torch; tells what is skipped
-	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python -m pytest -q -rs -n $(WORKERS) -m 'not slow and not gpu' $(ARGS)
+test-lowest: $(LOWEST)  ## the fast tests with the lowest versions that pyproject.toml admits, but for torch, types checked as they run; tells what is skipped
+	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python -m pytest -q -rs -n $(WORKERS) $(TYPED) -m 'not slow and not gpu' $(ARGS)
 
 test-latest:  ## the fast tests with the newest versions that pyproject.toml admits, but for torch; tells what is newer
 	$(PYTHON) -m venv --clear $(VENV)-latest
