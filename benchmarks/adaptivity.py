@@ -38,7 +38,7 @@ from search.study.model_evaluator import ModelEvaluator
 from search.study.planned import planned
 
 SHIPPED = ["embedded:dense-s0", "embedded:dense-s1", "embedded:dense-s2"]
-RATIOS = (0.25, 0.3, 0.35)
+RATIOS = (0.25, 0.3, 0.35, 0.4)
 KEPT_POSITIONS = "pruner.positions=original"
 METHODS = {  # as published, and with the positions and the scorer that the other arms have
     "pdrop": ["method=pdrop"],
