@@ -1,7 +1,7 @@
 """Does a curve of its own for each sample pay? The claim of AutoPrune, measured in the crowded world.
 
     python -m benchmarks.adaptivity                        # the shipped models
-    python -m benchmarks.adaptivity --ratios 0.4           # one more budget, beside those that the file holds
+    python -m benchmarks.adaptivity --ratios 0.45          # one more budget, beside those that the file holds
     python -m benchmarks.adaptivity --models embedded:dense-s0 --trials 4 --per-kind 12 --out small.json
 
 For every model `autoprune adaptivity experiment=adaptivity` is run at each budget: both searches, the table that is
