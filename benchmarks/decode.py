@@ -15,7 +15,6 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -24,11 +23,10 @@ from torch._dynamo.utils import counters
 from transformers import Cache, DynamicCache, PreTrainedModel, StaticCache
 
 from autoprune_lab.evaluation.timing import stopwatch
+from benchmarks import options
 from benchmarks.arms import pruners
-from benchmarks.random_llava import DIMS, Prompt, inputs_for, random_llava
+from benchmarks.random_llava import Prompt, inputs_for
 from benchmarks.timing import Context
-
-RESULTS = Path(__file__).parent / "results"
 
 
 @torch.no_grad()
@@ -76,12 +74,8 @@ def _seconds(
 def main() -> None:
     """Print the tables and write them, with the settings, as JSON."""
     args = _arguments()
-    torch.set_num_threads(args.threads)
-    model = random_llava(args.dims, args.device, getattr(torch, args.dtype))
-    settings = {name: value for name, value in vars(args).items() if name != "out"} | {"torch": torch.__version__}
-    if args.device == "cuda":
-        settings["gpu"] = torch.cuda.get_device_name()
-    out, results = args.out or RESULTS / f"decode-{args.device}-{args.dims}.json", dict[str, Any]()
+    model = options.model_of(args)
+    out, results = options.out_of(args, "decode"), dict[str, Any]()
     for n_vision, batch in product(args.vision, args.batch):
         arms = pruners(model.config.text_config.num_hidden_layers, n_vision, args.mean_tokens)
         contexts: dict[str, Context] = {"unpruned": nullcontext}
@@ -90,21 +84,16 @@ def main() -> None:
         rows = compare(model, [Prompt(n_vision, seed=seed) for seed in range(batch)], contexts, args.steps)
         results[title] = rows
         print(f"\n{title}\n{pd.DataFrame(rows).to_string(index=False, float_format='{:.4g}'.format)}", flush=True)
-        out.write_text(json.dumps({"settings": settings, "tables": results}, indent=1) + "\n")
+        out.write_text(json.dumps({"settings": options.settings_of(args), "tables": results}, indent=1) + "\n")
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--dims", choices=DIMS, default="bench")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
+    parser = options.parser(__doc__)
     parser.add_argument("--vision", type=int, nargs="+", default=[576], help="visual tokens of a prompt")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8], help="prompts of a batch")
     parser.add_argument("--arms", nargs="+", default=["fixed", "logistic"], help="of benchmarks/arms.py")
     parser.add_argument("--mean-tokens", type=int, default=64, help="budget, for 576 visual tokens")
     parser.add_argument("--steps", type=int, default=32, help="decode steps that count")
-    parser.add_argument("--threads", type=int, default=1, help="torch's threads on the host")
-    parser.add_argument("--out", type=Path, help="JSON file to write (default: in benchmarks/results)")
     return parser.parse_args()
 
 

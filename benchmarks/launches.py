@@ -20,12 +20,12 @@ import numpy as np
 import torch
 from transformers import Cache, DynamicCache, PreTrainedModel, StaticCache
 
+from benchmarks.options import RESULTS, settings_of
 from benchmarks.random_llava import DIMS, Prompt, pixel_inputs, random_llava
 from benchmarks.throughput import method_contexts
 from benchmarks.timing import Context
 from benchmarks.waits import Device
 
-RESULTS = Path(__file__).parent / "results"
 ROOM = 4
 """Tokens that a static cache takes behind the prompt."""
 CACHES: dict[str, Callable[[PreTrainedModel, int], Cache]] = {
@@ -113,8 +113,9 @@ def main() -> None:
         print(f"{row['method'] + ', ' + row['batch']:28}{row['cuts']:>6}" + "".join(f"{pair:>20}" for pair in pairs))
     blocks = {name: attach_ms(context, given.repeats) for name, context in list(contexts.items())[1:]}
     print(f"a with-block takes {min(blocks.values()):.2f} to {max(blocks.values()):.2f} ms")
-    settings = {name: value for name, value in vars(given).items() if name != "out"} | {"torch": torch.__version__}
-    given.out.write_text(json.dumps({"settings": settings, "rows": rows, "with_block_ms": blocks}, indent=1) + "\n")
+    given.out.write_text(
+        json.dumps({"settings": settings_of(given), "rows": rows, "with_block_ms": blocks}, indent=1) + "\n"
+    )
 
 
 if __name__ == "__main__":

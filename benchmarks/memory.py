@@ -27,12 +27,11 @@ from autoprune_lab.selection import scorers
 from autoprune_lab.selection.cluster_merge import ClusterMerge
 from autoprune_lab.selection.contextual_merge import ContextualMerge
 from autoprune_lab.selection.diversity import max_min_diversity
+from benchmarks.options import RESULTS, settings_of
 from benchmarks.random_llava import DIMS, N_SYSTEM, Prompt, random_llava
 from benchmarks.timing import Workload
 from policies.fixed import FixedPolicy
 from policies.logistic_adaptive import LogisticAdaptivePolicy
-
-RESULTS = Path(__file__).parent / "results"
 
 
 class Peak(TorchDispatchMode):
@@ -115,8 +114,7 @@ def main() -> None:
     print("".join([f"{'':24}", *(f"{f'{n} + {m}':>14}" for n, m in lengths)]))
     for name in arms:
         print(f"{name:24}" + "".join(f"{row['ratio']:>14.2f}" for row in rows if row["arm"] == name))
-    settings = {name: value for name, value in vars(given).items() if name != "out"} | {"torch": torch.__version__}
-    given.out.write_text(json.dumps({"settings": settings, "rows": rows}, indent=1) + "\n")
+    given.out.write_text(json.dumps({"settings": settings_of(given), "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

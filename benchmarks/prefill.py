@@ -14,19 +14,18 @@ import argparse
 import json
 from collections.abc import Callable, Iterator
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 from transformers import PreTrainedModel
 
+from benchmarks import options
 from benchmarks.arms import compare_arms, pruners
 from benchmarks.ragged import compare_orders, unequal_prompts
-from benchmarks.random_llava import DIMS, Prompt, random_llava
+from benchmarks.random_llava import Prompt
 from benchmarks.timing import Workload
 
-RESULTS = Path(__file__).parent / "results"
 Rows = list[dict[str, Any]]
 
 
@@ -59,31 +58,22 @@ def _fitting(compare: Callable[..., Rows], *args: Any) -> Rows:
 def main() -> None:
     """Print the tables and write them, with the settings, as JSON."""
     args = _arguments()
-    torch.set_num_threads(args.threads)
-    model = random_llava(args.dims, args.device, getattr(torch, args.dtype))
-    settings = {name: value for name, value in vars(args).items() if name != "out"} | {"torch": torch.__version__}
-    if args.device == "cuda":
-        settings["gpu"] = torch.cuda.get_device_name()
-    out, results = args.out or RESULTS / f"prefill-{args.device}-{args.dims}.json", dict[str, Rows]()
+    model = options.model_of(args)
+    out, results = options.out_of(args, "prefill"), dict[str, Rows]()
     for title, rows in tables(model, args):
         results[title] = rows
         table = pd.DataFrame(rows).dropna(axis=1, how="all")
         print(f"\n{title}\n{table.to_string(index=False, na_rep='', float_format='{:.4g}'.format)}", flush=True)
-        out.write_text(json.dumps({"settings": settings, "tables": results}, indent=1) + "\n")
+        out.write_text(json.dumps({"settings": options.settings_of(args), "tables": results}, indent=1) + "\n")
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--dims", choices=DIMS, default="bench")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
+    parser = options.parser(__doc__)
     parser.add_argument("--vision", type=int, nargs="+", default=[576], help="visual tokens of a prompt")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8], help="prompts of a batch")
     parser.add_argument("--mean-tokens", type=int, nargs="+", default=[64, 128], help="budgets, for 576 visual tokens")
     parser.add_argument("--unequal", type=int, default=4, help="batches of unequal prompts")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1, help="torch's threads on the host")
-    parser.add_argument("--out", type=Path, help="JSON file to write (default: in benchmarks/results)")
     return parser.parse_args()
 
 

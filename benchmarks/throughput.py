@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,12 +24,12 @@ from transformers import PreTrainedModel
 from autoprune_lab.evaluation.timing import Seconds, interleaved, stopwatch
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.geometry import Geometry
-from benchmarks.random_llava import DIMS, Prompt, pixel_inputs, random_llava
+from benchmarks import options
+from benchmarks.random_llava import Prompt, pixel_inputs
 from benchmarks.timing import Context
 from search.config.compose import compose
 from search.methods.arms import UNPRUNED, check_methods, method_arms
 
-RESULTS = Path(__file__).parent / "results"
 CALIBRATION = 8
 """Prompts of which a budget over the mean reads the complexities."""
 
@@ -129,14 +128,10 @@ def measure(
 def main() -> None:
     """Print a row an arm and write them, with the settings, as JSON."""
     given = _arguments()
-    torch.set_num_threads(given.threads)
-    model = random_llava(given.dims, given.device, getattr(torch, given.dtype), tower=True)
+    model = options.model_of(given, tower=True)
     vision = model.config.vision_config
     prompts = [Prompt((vision.image_size // vision.patch_size) ** 2, seed=seed) for seed in range(given.samples)]
-    settings = {name: value for name, value in vars(given).items() if name != "out"} | {"torch": torch.__version__}
-    if given.device == "cuda":
-        settings["gpu"] = torch.cuda.get_device_name()
-    out, rows = given.out or RESULTS / f"throughput-{given.device}-{given.dims}.json", []
+    out, rows = options.out_of(given, "throughput"), []
     contexts = method_contexts(model, prompts, given.methods, given.tokens)
     print(f"{'':20}{'samples/s, singly':>24}{'best batch':>20}")
     crowd = Crowd(model, prompts, given.new_tokens, given.rounds)
@@ -144,14 +139,11 @@ def main() -> None:
         rows.append(row)
         _, singly, faster, best, fastest, batch = row.values()
         print(f"{row['method']:20}{singly:>14.2f} x {faster:5.2f}{best:>14.2f} x {fastest:5.2f} ({batch})", flush=True)
-        out.write_text(json.dumps({"settings": settings, "rows": rows}, indent=1) + "\n")
+        out.write_text(json.dumps({"settings": options.settings_of(given), "rows": rows}, indent=1) + "\n")
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--dims", choices=DIMS, default="bench")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
+    parser = options.parser(__doc__)
     parser.add_argument("--methods", nargs="+", default=[], help="of conf/method (default: all)")
     parser.add_argument("--tokens", type=float, default=64, help="the budget, of 576")
     parser.add_argument("--samples", type=int, default=200)
@@ -160,8 +152,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--singly", type=int, help="samples that are also run one by one (default: all)")
     parser.add_argument("--new-tokens", type=int, default=2, help="length of an answer")
     parser.add_argument("--rounds", type=int, default=1, help="counted passes, after one to warm up")
-    parser.add_argument("--threads", type=int, default=1, help="torch's threads on the host")
-    parser.add_argument("--out", type=Path, help="JSON file to write (default: in benchmarks/results)")
     return parser.parse_args()
 
 
