@@ -34,7 +34,7 @@ _TYPES = "token_type_ids"  # see `type_names`
 _OUTSIDE = -1
 
 _KNOWN: dict[tuple[type, str], Geometry] = {}
-"""By class and config: a process asks once."""
+"""By class and config, whatever the precision: a process asks once, of a checkpoint and of the model it loads."""
 
 
 class CostError(ValueError):
@@ -47,7 +47,9 @@ def described(decoder: Any) -> Geometry:
     `decoder` owns `layers` and `config`. Exact where torch counts experts one by one (experts_implementation="eager");
     its counter misses the kernels that take them together. Raises CostError for a decoder that cannot be described.
     """
-    key = type(decoder), decoder.config.to_json_string(use_diff=False)
+    config = copy.copy(decoder.config)
+    config.dtype = None  # of the weights, of which a twin has none
+    key = type(decoder), config.to_json_string(use_diff=False)
     if key not in _KNOWN:
         _KNOWN[key] = _described(decoder)
     geometry = _KNOWN[key]

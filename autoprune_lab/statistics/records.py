@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from autoprune_lab.html_table import html_table
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _LISTS = ("answers", "tokens")  # of a record
 _MAY_LACK = ("complexity", "confidence")
-Z95 = float(norm.ppf(0.975))
+Z95 = float(ndtri(0.975))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ import warnings
 
 import optuna
 import pandas as pd
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from search.study.front import point_of
@@ -25,6 +24,8 @@ def importance(study: optuna.Study) -> pd.DataFrame:
     varied = [name for name in names if len({trial.params[name] for trial in run}) > 1]
     if len(run) < 2 or not varied:
         return pd.DataFrame([(name, float("nan"), float("nan")) for name in names], columns=COLUMNS)
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances  # here: it imports scikit-learn
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns of the very thing that the sign is turned for
         evaluator = PedAnovaImportanceEvaluator()

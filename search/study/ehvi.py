@@ -1,5 +1,6 @@
 """A sampler for fronts whose trials are dear: expected hypervolume improvement under two Gaussian processes."""
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from scipy.optimize import minimize
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from autoprune_lab.fronts.front import ParetoFront
 
@@ -200,7 +201,7 @@ class _Learned:
         met, likely = np.ones(len(candidates)), np.ones(len(candidates), dtype=bool)
         for name in sorted({name for one in self.constraints for name in one}):
             mean, doubt = _foretold(known, _tamed([one.get(name) for one in self.constraints]), candidates)
-            met *= norm.cdf(-mean / doubt)
+            met *= ndtr(-mean / doubt)
             likely &= mean <= 0
         met *= np.where(likely, 1, HARDLY)  # a refused trial is a trial less
         seen = [one for one in self.scores if one is not None]
@@ -275,7 +276,7 @@ def _improvement(
 
     def above(level: Float[np.ndarray, "levels"]) -> Float[np.ndarray, "points levels"]:
         z = (score[:, None] - level) / sd[:, None]
-        return np.asarray(sd[:, None] * (z * norm.cdf(z) + norm.pdf(z)))
+        return np.asarray(sd[:, None] * (z * ndtr(z) + np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)))
 
     return np.asarray((widths * (above(best) - above(np.array(limits[1:])))).sum(1))
 

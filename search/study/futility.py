@@ -21,7 +21,7 @@ import numpy as np
 import optuna
 from jaxtyping import Bool, Float, Int
 from optuna.trial import FrozenTrial, TrialState
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from autoprune_lab.fronts.front import ParetoFront
 from search.study.front import point_of
@@ -126,7 +126,7 @@ def highest_score(
     one = float(np.square(weights).mean())
     scale = (float(np.square(lead).sum()) + one) / (seen + one)
     part = seen / (seen + left)
-    foretold = float(weights @ rival + lead.sum() / part + norm.isf(DOUBT) * math.sqrt(scale * left / part))
+    foretold = float(weights @ rival + lead.sum() / part - ndtri(DOUBT) * math.sqrt(scale * left / part))
     return min(foretold, float(weights[done] @ scores + weights[~done].sum()))
 
 
