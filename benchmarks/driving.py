@@ -173,7 +173,7 @@ def main() -> None:
     if args.pictures:
         args.pictures.mkdir(parents=True, exist_ok=True)
         draw_scenes(rows, task, args.pictures)
-        draw_depth(tables["depth"], args.pictures / "driving-depth.png", "score")
+        draw_depth(tables["depth"], args.pictures / "driving-depth.png", args.model)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from autoprune_lab.evaluation.evaluate import evaluate
 from autoprune_lab.evaluation.prompts import PreparedTask, prepare, prompt_text
 from autoprune_lab.evidence.evidence import Evidence
+from autoprune_lab.fronts.styles import COLOURS
 from autoprune_lab.models.checkpoint import VLM, load_model
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import Budget, BudgetError
@@ -145,13 +146,16 @@ def draw_kinds(task: Task, file: Path) -> None:
     figure.savefig(file, dpi=110)
 
 
-def draw_depth(table: pd.DataFrame, file: Path, measure: str = "accuracy") -> None:
-    """The measure, in percent, against the layer after which all visual tokens go."""
+def draw_depth(table: pd.DataFrame, file: Path, model: str) -> None:
+    """The score, in percent, against the layer after which all visual tokens go; kinds in the order of their need."""
     figure, axis = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
-    kinds = [name for name in table.columns if name not in ("", "mean", "FLOPs")]
-    for i, kind in enumerate(kinds):
-        axis.plot(range(1, len(table) + 1), table[kind], marker="osD^vP*X<>"[i], markersize=5, label=kind)
-    axis.set(xlabel="layers that see the picture", ylabel=f"{measure}, %", title="Embedded model: depth of need")
+    kinds = table[[name for name in table.columns if name not in ("", "mean", "FLOPs")]]
+    for i, kind in enumerate(kinds.sum().sort_values(ascending=False).index):
+        look = {"color": COLOURS[i % len(COLOURS)], "marker": "osD^vP*X<>"[i], "markersize": 5}
+        face = look["color"] if i < len(COLOURS) else "none"
+        axis.plot(range(1, len(table) + 1), kinds[kind], markerfacecolor=face, linewidth=1.5, label=kind, **look)
+    axis.set(xlabel="layers that see the picture", ylabel="score (%)")
+    axis.set_title(f"depth of need, {model}, report split", fontsize=10)
     axis.grid(alpha=0.3)
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     figure.savefig(file, dpi=110)
@@ -195,7 +199,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--pictures", type=Path)
     args = parser.parse_args()
-    vlm, task = load_model(args.model or f"embedded:{args.world}-s0"), TASKS[args.world]
+    model = args.model or f"embedded:{args.world}-s0"
+    vlm, task = load_model(model), TASKS[args.world]
     tables = {"quality": Evaluator(vlm, prepare(vlm, task("report", args.quality_per_kind), args.batch_size)).quality()}
     print(tables["quality"].to_string(index=False), "\n")
     bench = Evaluator(vlm, prepare(vlm, task("report", args.per_kind), args.batch_size, progress=True))
@@ -212,7 +217,7 @@ def main() -> None:
         args.pictures.mkdir(parents=True, exist_ok=True)
         mark = "" if args.world == "shapes" else f"{args.world}-"
         draw_kinds(task("report", 1), args.pictures / f"{mark}kinds.png")
-        draw_depth(tables["depth"], args.pictures / f"{mark}depth.png")
+        draw_depth(tables["depth"], args.pictures / f"{mark}depth.png", model)
         draw_patches(vlm, task("report", 1), args.pictures / f"{mark}patches.png")
 
 
