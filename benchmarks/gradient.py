@@ -51,21 +51,16 @@ def searched(experiment: Experiment, evaluator: ModelEvaluator, n_trials: int) -
     }
 
 
-def compared(seed: int, words: Sequence[str], trials: Mapping[str, int]) -> list[dict[str, Any]]:
-    """One row a search."""
+def compared(arm: str, seed: int, words: Sequence[str], n_trials: int) -> dict[str, Any]:
+    """One search, and what the report split says of its best."""
     told = ["experiment=replay_vispco", "tracking=none", "search.mode=best", "search.pruner=null", f"seed={seed}"]
-    rows = []
-    for arm in ARMS:
-        experiment = Experiment.compose([*told, f"search={arm}", "search.baselines=[]", *words])
-        tune, report = (
-            open_evaluator(experiment.model, task, experiment.typed)
-            for task in (experiment.task, experiment.report_task)
-        )
-        found = searched(experiment, tune, trials[arm])
-        pruner = found.pop("pruner")
-        told_by_labels = None if pruner is None else report.run(experiment.stored_pruner(pruner, arm)).score
-        rows.append({"arm": arm, "seed": seed, **found, "report": told_by_labels})
-    return rows
+    experiment = Experiment.compose([*told, f"search={arm}", "search.baselines=[]", *words])
+    tasks = experiment.task, experiment.report_task
+    tune, report = (open_evaluator(experiment.model, task, experiment.typed) for task in tasks)
+    found = searched(experiment, tune, n_trials)
+    pruner = found.pop("pruner")
+    by_labels = None if pruner is None else report.run(experiment.stored_pruner(pruner, arm)).score
+    return {"arm": arm, "seed": seed, **found, "report": by_labels}
 
 
 def summarise(rows: Sequence[Mapping[str, Any]], at: Sequence[int]) -> list[dict[str, Any]]:
@@ -97,7 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("words", nargs="*", metavar="KEY=VALUE")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--trials", type=int, nargs=2, default=[16, 120], metavar=("GRADIENT", "OTHERS"))
+    parser.add_argument("--trials", type=int, nargs=2, default=[16, 80], metavar=("GRADIENT", "OTHERS"))
     parser.add_argument("--out", type=Path)
     given = parser.parse_intermixed_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -105,10 +100,11 @@ def main() -> None:
     made_of = {"words": given.words, "trials": trials}
     known = json.loads(given.out.read_text()) if given.out and given.out.is_file() else {}
     rows = known["searches"] if known.get("made_of") == made_of else []
-    at = [n for n in (4, 8, 16, 40, 120) if n <= max(given.trials)]
-    there = {row["seed"] for row in rows}
-    for seed in tqdm([seed for seed in range(given.seeds) if seed not in there], unit="seed"):
-        rows += compared(seed, given.words, trials)
+    at = [n for n in (4, 8, 16, 40, 80) if n <= max(given.trials)]
+    there = {(row["arm"], row["seed"]) for row in rows}
+    wanted = [(arm, seed) for seed in range(given.seeds) for arm in ARMS if (arm, seed) not in there]
+    for arm, seed in tqdm(wanted, unit="search"):
+        rows.append(compared(arm, seed, given.words, trials[arm]))
         if given.out:
             content = {"made_of": made_of, "table": summarise(rows, at), "searches": rows}
             given.out.write_text(json.dumps(content) + "\n")

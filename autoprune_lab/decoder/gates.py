@@ -100,8 +100,8 @@ def _gated_attention(
     with torch.no_grad():
         logits = (query @ keys.mT).float() * scaling + whole
         total = logits.masked_fill(shut, lowest).logsumexp(-1, keepdim=True)
-        share = torch.where(shut, (logits - total).sigmoid(), (logits - total).exp()) * gate.near[:, None, None]
-        share = share.to(values.dtype)
+        share = torch.where(shut, (logits - total).sigmoid(), (logits - total).exp())
+        share = (share * gate.near[:, None, None] * others).to(values.dtype)
         opened = share @ values - share.sum(-1, keepdim=True) * output
     output = output + gate.more.to(values.dtype)[:, None, None, None] * opened
     return output.transpose(1, 2).contiguous(), None

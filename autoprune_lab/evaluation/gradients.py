@@ -33,21 +33,21 @@ def count_gradients(
 ) -> Gradients:
     """How the likeness to the unpruned model changes with each count of visual tokens that enter a layer.
 
-    Likeness is minus the KL divergence, in nats, of the probabilities of the answer's first token from the unpruned
-    model's, whose logarithms are `whole`, see `unpruned_logs`. The pruned model is run once as ever, to learn which
-    tokens it keeps and how those ranked that it drops; then at full length with a gate a token and layer, shut where
-    the token was dropped, and back. A token more opens the gates of those that rank nearest the last one kept: of
-    value the run is exactly the pruned one, and its gradient is that of a gate opened a little (straight-through).
-    Of a sample of which nothing is dropped the gradient is 0, for nobody was asked how its tokens rank.
+    Likeness is exp(-KL) in [0, 1], the divergence that of the probabilities of the answer's first token from the
+    unpruned model's, whose logarithms are `whole`, see `unpruned_logs`. The pruned model is run once as ever, to learn
+    which tokens it keeps and how those ranked that it drops; then at full length with a gate a token and layer, shut
+    where the token was dropped, and back. The run's value is the pruned one's (straight-through); a token more in a
+    layer is a part of each token whose rank is near the last one kept, at its whole share of the attention there.
+    Layers in which nothing is dropped have gradient 0.
 
     Costs the pruned prefill and about three unpruned ones; memory as for training, a batch at a time.
-    Raises ValueError for a pruner whose dropped tokens leave something behind, or whose kept ones are renumbered.
+    Raises ValueError as `check_gradients` does.
 
     Source: arXiv 1308.3432 (straight-through), arXiv 2604.15188 (VisPCO).
     Differs: VisPCO has no code; its gates, temperature and loss are not known. Here the gradient is to the counts, not
     to the parameters of a curve: how a curve's counts follow its parameters is arithmetic.
     """
-    _check(pruner)
+    check_gradients(pruner)
     found = np.zeros((len(prepared.samples), prepared.geometries[0].n_layers))
     for batch in bar(prepared.batches, doing="gradients of the counts", unit="batches", shown=progress):
         found[list(batch.places)] = _of_batch(vlm, batch, pruner, whole[list(batch.places)])
@@ -62,11 +62,12 @@ def unpruned_logs(vlm: VLM, prepared: PreparedTask) -> Float[np.ndarray, "sample
     return np.stack([found[place] for place in range(len(found))])
 
 
-def _check(pruner: Pruner) -> None:
+def check_gradients(pruner: Pruner) -> None:
+    """Raise ValueError for a pruner whose dropped tokens leave something behind, or whose kept ones are renumbered."""
     if getattr(pruner.recovery, "func", pruner.recovery) is not drop:
-        raise ValueError(f"recovery={pruner.recovery} makes tokens of those it drops, which has no gradient: use drop")
+        raise ValueError("this recovery makes tokens of those that go, which has no gradient here: use recovery=drop")
     if pruner.positions != "original":
-        raise ValueError(f"positions={pruner.positions} has no gradient: use pruner.positions=original")
+        raise ValueError(f"positions={pruner.positions} has no gradient here: use pruner.positions=original")
 
 
 class _Heard:
@@ -155,7 +156,8 @@ def _ranks(said: Sequence[tuple[int, Tensor, Tensor]], n_samples: int, n_layers:
     known: dict[int, Tensor] = {}
     for layer, index, scores in said:
         order = scores.argsort(dim=1, descending=True, stable=True)
-        rank = rank.scatter(1, index.gather(1, order) % (width + 1), torch.arange(order.shape[1]).expand_as(order))
+        places = torch.arange(order.shape[1], device=order.device).expand_as(order)
+        rank = rank.scatter(1, index.gather(1, order) % (width + 1), places)
         known[layer] = rank
     first = min(known)
     return [known[max((cut for cut in known if cut <= layer), default=first)] for layer in range(n_layers)]

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import optuna
 from jaxtyping import Float
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial
 
 from search.config.errors import ConfigError
@@ -33,7 +33,8 @@ class GradientSampler(optuna.samplers.BaseSampler):
 
     With one objective an ascent is held to `bound`, and the next one starts at a random setting. On a front it starts
     from the trial nearest to a bound of its own: `bound`, then spread evenly down to `least`. Trials that wait
-    (`search.baselines`) start ascents first. The only memory is the study. Workers climb side by side.
+    (`search.baselines`) start ascents first. What is no number is drawn anew for each ascent, and kept within it. The
+    only memory is the study. Workers climb side by side.
 
     Source: arXiv 2604.15188 (VisPCO): straight-through gradients and an augmented Lagrangian; its code is not there.
     Differs: multiplier and penalty are estimated anew at each step; step lengths do not depend on the gradient's.
@@ -52,9 +53,8 @@ class GradientSampler(optuna.samplers.BaseSampler):
     ) -> None:
         if bound is None:
             raise ConfigError("search=gradient holds FLOPs, and budget.flops_ratio is null: give it, or another search")
-        words = [d.path for d in space.dimensions if d.type == "categorical"] + [group.path for group in space.groups]
-        if words:
-            raise ConfigError(f"search=gradient moves numbers alone, and space.{words[0]} is none: take another search")
+        if space.groups:
+            raise ConfigError(f"search=gradient cannot search the group {space.groups[0].path}: take another search")
         if steps < 1 or not 0 < reach <= 1:
             raise ConfigError(f"search.sampler: steps={steps} must be at least 1, reach={reach} in (0, 1]")
         self._bound, self._least, self._steps, self._reach = bound, least, steps, reach
@@ -90,7 +90,11 @@ class GradientSampler(optuna.samplers.BaseSampler):
         place = None if start is None else start.number
         note = [ascent, step if start is not None else 0, place]
         study._storage.set_trial_system_attr(trial._trial_id, ASCENT, note)
-        return {} if start is None else self._moved(start, search_space, self._target(study, ascent), step)
+        if start is None:
+            return {}
+        numbers = {name: of for name, of in search_space.items() if not isinstance(of, CategoricalDistribution)}
+        words = {name: start.params[name] for name in search_space if name not in numbers and step > 1}
+        return words | self._moved(start, numbers, self._target(study, ascent), step)
 
     def _target(self, study: optuna.Study, ascent: int) -> float:
         """The FLOPs ratio that an ascent is held to: on a front 0, 1/2, 1/4, 3/4, 1/8, ... of the way down."""

@@ -83,9 +83,7 @@ class Objective:
         parts = experiment.pruner, experiment.space, experiment.goal, experiment.bound, evaluator
         least, n_blocks = experiment.typed.search.least_gain, experiment.typed.search.blocks
         futility = None if least is None else Futility(least, n_blocks, evaluator.kinds)
-        slopes = None
-        if getattr(experiment.sampler(0), "reads_slopes", False):
-            slopes = Slopes(experiment.pruner, experiment.space, evaluator, measured.count_gradients)
+        slopes = Slopes.of(experiment, evaluator, measured)
         return cls(*parts, calibrator=calibrator, futility=futility, slopes=slopes)
 
     def calibrate(self, study: optuna.Study, pruner: Pruner) -> Pruner:

@@ -15,6 +15,7 @@ from optuna.distributions import CategoricalDistribution
 
 from autoprune_lab.pruner import Pruner
 from search.config.errors import ConfigError
+from search.config.experiment import Experiment
 from search.config.space import Space
 from search.study.axis import Axis
 from search.study.evaluator import Evaluator
@@ -26,6 +27,11 @@ COST_SLOPES, SCORE_SLOPES = "slopes/cost", "slopes/score"
 REACH = 0.05  # of a range, to both sides: plans are of whole tokens, and a cut's layer is whole too
 
 
+def reads_slopes(experiment: Experiment) -> bool:
+    """Does the sampler say so, by an attribute `reads_slopes`? Then every trial has them."""
+    return bool(getattr(experiment.sampler(0), "reads_slopes", False))
+
+
 @dataclass(frozen=True)
 class Slopes:
     """Notes a trial's slopes in it; `pruner`, `space` and `evaluator` as in `Objective`, `gradients` is the model's."""
@@ -34,6 +40,13 @@ class Slopes:
     space: Space
     evaluator: Evaluator
     gradients: Callable[[Pruner], Float[np.ndarray, "samples layers"]]
+
+    @classmethod
+    def of(cls, experiment: Experiment, evaluator: Evaluator, measured: Any) -> "Slopes | None":
+        """Those that the experiment's sampler asks for; None: it asks for none. `measured` is the model's evaluator."""
+        if not reads_slopes(experiment):
+            return None
+        return cls(experiment.pruner, experiment.space, evaluator, measured.count_gradients)
 
     def note(self, trial: optuna.Trial, pruner: Pruner, bits: Float[np.ndarray, "samples"], is_within: bool) -> None:
         """The cost's always, the score's where the trial `is_within` its bound: no model runs for others."""
