@@ -122,7 +122,7 @@ def gated_log_probabilities(
         ids, given.get("attention_mask"), Anatomy.of(vlm.model).visual_ids, marks=given.get(MARKS)
     ).stage
     counts = torch.as_tensor(kept, dtype=torch.float32, device=ids.device).requires_grad_()
-    cuts = (kept < stage.n_vision[:, None]).any(0)
+    cuts = np.any(kept < stage.n_vision[:, None], axis=0).tolist()
     with torch.enable_grad():
         gates = [
             _gate(rank, count, stage.vision, ids.shape[1]) if cut else None

@@ -81,19 +81,18 @@ class GradientSampler(optuna.samplers.BaseSampler):
         known, climbed = study.get_trials(deepcopy=False), _climbed(study)
         taken = {t.system_attrs[ASCENT][2] for t in known if ASCENT in t.system_attrs and not was_cut_off(t)}
         waiting = [t for t in climbed if t.number not in taken and _ascent(t)[1] < self._steps]
+        start: FrozenTrial | None
         if waiting:
-            ascent, step = _ascent(waiting[-1])
-            step, start = step + 1, waiting[-1]
+            start, (ascent, step) = waiting[-1], _ascent(waiting[-1])
         else:
-            ascent, step = 1 + max(_ascent(t)[0] for t in climbed), 1
+            ascent, step = 1 + max(_ascent(t)[0] for t in climbed), 0
             start = self._nearest(study, climbed, self._target(study, ascent))
-        place = None if start is None else start.number
-        note = [ascent, step if start is not None else 0, place]
-        study._storage.set_trial_system_attr(trial._trial_id, ASCENT, note)
+        at = (step, None) if start is None else (step + 1, start.number)
+        study._storage.set_trial_system_attr(trial._trial_id, ASCENT, [ascent, *at])
         if start is None:
             return {}
         numbers = {name: of for name, of in search_space.items() if not isinstance(of, CategoricalDistribution)}
-        words = {name: start.params[name] for name in search_space if name not in numbers and step > 1}
+        words = {name: start.params[name] for name in search_space if name not in numbers and step > 0}
         return words | self._moved(start, numbers, self._target(study, ascent), step)
 
     def _target(self, study: optuna.Study, ascent: int) -> float:
@@ -101,7 +100,8 @@ class GradientSampler(optuna.samplers.BaseSampler):
         if len(study.directions) == 1:
             return self._bound
         digits = f"{ascent:b}"
-        return self._bound - (self._bound - self._least) * int(digits[::-1], 2) / 2 ** len(digits)
+        down = int(digits[::-1], 2) / float(2 ** len(digits))
+        return self._bound - (self._bound - self._least) * down
 
     def _nearest(self, study: optuna.Study, climbed: Sequence[FrozenTrial], target: float) -> FrozenTrial | None:
         """The trial on the front that costs what the ascent may cost, about; None: the ascent starts anywhere."""
@@ -115,12 +115,12 @@ class GradientSampler(optuna.samplers.BaseSampler):
     ) -> dict[str, Any]:
         axes = {name: Axis(distribution) for name, distribution in search_space.items()}
         here = np.array([axis.unit(trial.params[name]) for name, axis in axes.items()])
-        slopes = [
+        score, cost = (
             np.array([trial.user_attrs.get(kind, {}).get(name, 0.0) for name in axes])
             for kind in (SCORE_SLOPES, COST_SLOPES)
-        ]
-        reach = self._reach * (1 - (step - 1) / self._steps)
-        there = moved(here, *slopes, _cost(trial) - target * (1 - BELOW), reach)
+        )
+        over, reach = _cost(trial) - target * (1 - BELOW), self._reach * (1 - step / self._steps)
+        there = moved(here, score, cost, over, reach)
         return {name: axis.value(float(unit)) for (name, axis), unit in zip(axes.items(), there, strict=True)}
 
 
@@ -129,22 +129,24 @@ def moved(here: Vector, score: Vector, cost: Vector, over: float, reach: float) 
 
     `score` and `cost` are slopes, `over` is how far the cost is over the bound; < 0 within it.
     """
-    stuck = np.zeros(len(here), dtype=bool)
+    free = np.ones(len(here))
+    step = np.zeros(len(here))
     for _ in here:
-        step = _step(np.where(stuck, 0.0, score), np.where(stuck, 0.0, cost), over, reach)
-        out = ~stuck & (((here <= 0) & (step < 0)) | ((here >= 1) & (step > 0)))
+        step = _step(free * score, free * cost, over, reach)
+        out = ((here <= 0) & (step < 0)) | ((here >= 1) & (step > 0))
         if not out.any():
             break
-        stuck |= out
-    return np.clip(here + np.where(stuck, 0.0, step), 0.0, 1.0)
+        free = np.where(out, 0.0, free)
+    return np.asarray(np.clip(here + free * step, 0.0, 1.0))
 
 
 def _step(score: Vector, cost: Vector, over: float, reach: float) -> Vector:
     steepness = float(cost @ cost)
     multiplier = float(score @ cost) / steepness if steepness else 0.0
-    scale = float(np.linalg.norm(score - multiplier * cost)) or float(np.linalg.norm(score))
+    along, whole = (float(np.linalg.norm(one)) for one in (score - multiplier * cost, score))
+    scale = along if along > 1e-9 * whole else whole  # of slopes that point one way nothing is left but noise
     if not scale:  # nothing to gain, or nothing known of it: back to the bound, if that is where the trial is not
-        return -max(over, 0.0) * cost / (steepness or 1.0)
+        return np.asarray(-max(over, 0.0) * cost / (steepness or 1.0))
     penalty = scale / (reach * steepness) if steepness else 0.0
     gain = score - max(0.0, multiplier + penalty * over) * cost
     step = reach * gain / scale
