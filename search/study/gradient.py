@@ -92,7 +92,7 @@ class GradientSampler(optuna.samplers.BaseSampler):
         if start is None:
             return {}
         numbers = {name: of for name, of in search_space.items() if not isinstance(of, CategoricalDistribution)}
-        words = {name: start.params[name] for name in search_space if name not in numbers and step > 0}
+        words = {name: start.params[name] for name in search_space if waiting and name not in numbers}
         return words | self._moved(start, numbers, self._target(study, ascent), step)
 
     def _target(self, study: optuna.Study, ascent: int) -> float:

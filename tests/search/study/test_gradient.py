@@ -3,10 +3,16 @@
 import numpy as np
 import optuna
 import pytest
+from answering import answering
 from fake_evaluator import FakeEvaluator, refused, run, settings
 
+from autoprune_lab.evaluation.prompts import prepare
+from autoprune_lab.tasks.shapes import ShapesTask
+from benchmarks.gradient import summarise
+from search.results.trial_table import trials_frame
 from search.study.front import from_study
 from search.study.gradient import ASCENT, moved
+from search.study.model_evaluator import ModelEvaluator
 from search.study.objective import Objective
 from search.study.slopes import COST_SLOPES, SCORE_SLOPES
 
@@ -88,6 +94,61 @@ def test_on_a_front_each_ascent_has_a_bound_of_its_own(tmp_path):
     costs = from_study(study).costs
     assert min(costs) < 0.30 < 0.34 < max(costs) <= 0.35
     assert {t.system_attrs[ASCENT][0] for t in study.trials[1:]} >= {0, 1, 2, 3}
+
+
+def test_two_who_ask_at_once_climb_side_by_side(tmp_path):
+    given = settings(tmp_path, *CURVE, "search.mode=best", "search.pruner=null")
+    study = optuna.create_study(direction="maximize", sampler=given.sampler(0))
+    study.optimize(Objective.of(given, FakeEvaluator()), n_trials=1)
+    asked = [study.ask() for _ in range(2)]
+    for trial in asked:
+        given.space.suggest(trial)
+    notes = [study.trials[trial.number].system_attrs[ASCENT] for trial in asked]
+    assert notes == [[0, 1, 0], [1, 0, None]]
+    assert asked[0].params != asked[1].params
+
+
+def test_what_is_no_number_is_kept_within_an_ascent(tmp_path):
+    who = "+space.pruner.scorer._target_={type: categorical, choices: [%s]}"
+    scorers = ",".join(
+        f"autoprune_lab.selection.scorers.{name}" for name in ("uniform", "feature_norm", "text_attention")
+    )
+    words = (who % scorers, "search.mode=best", "search.pruner=null", "search.sampler.steps=3")
+    study = searched(tmp_path, *words)
+    chosen = {}
+    for trial in study.trials:
+        ascent = trial.system_attrs.get(ASCENT, (0, 0, None))[0]
+        chosen.setdefault(ascent, set()).add(trial.params["pruner.scorer._target_"])
+    assert all(len(names) == 1 for names in chosen.values())
+    assert len(set.union(*chosen.values())) > 1
+
+
+def test_a_model_s_trials_have_slopes_that_no_table_shows(tmp_path):
+    vlm = answering(6)
+    evaluator = ModelEvaluator(vlm, prepare(vlm, ShapesTask("tune", 1), batch_size=8))
+    words = ("search.mode=best", "search.pruner=null", "search.score=kl", "budget.flops_ratio=0.7")
+    given = settings(tmp_path, *CURVE, *words)
+    study = optuna.create_study(direction="maximize")
+    study.enqueue_trial({"pruner.policy.k0": 0.3, "pruner.policy.x0": 4.0, "pruner.policy.floor": 0.0})
+    study.enqueue_trial({"pruner.policy.k0": 0.3, "pruner.policy.x0": 28.0, "pruner.policy.floor": 0.3})
+    study.optimize(Objective.of(given, evaluator), n_trials=2)
+    ran, over = study.trials
+    assert all(slope != 0 for slope in ran.user_attrs[SCORE_SLOPES].values())
+    assert SCORE_SLOPES not in over.user_attrs  # no model ran
+    assert all(trial.user_attrs[COST_SLOPES]["pruner.policy.x0"] > 0 for trial in study.trials)
+    assert not [column for column in trials_frame(study).columns if column.startswith("slopes")]
+
+
+def test_the_benchmark_compares_after_the_same_time():
+    rows = [
+        {"arm": "gradient", "seed": 0, "best": [None, 0.5], "seconds": [1.0, 9.0], "ran": 1, "report": 0.6},
+        {"arm": "tpe", "seed": 0, "best": [0.1, 0.2, 0.7], "seconds": [4.0, 8.0, 12.0], "ran": 3, "report": 0.7},
+    ]
+    gradient, tpe = summarise(rows, [1, 2])
+    assert gradient["best@1"] is None
+    assert (gradient["best@2"], tpe["best@2"]) == (0.5, 0.2)
+    assert (tpe["trials in the same time"], tpe["best in the same time"]) == (2.0, 0.2)
+    assert tpe["seconds a trial"] == 4.0
 
 
 @pytest.mark.parametrize(
