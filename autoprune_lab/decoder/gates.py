@@ -18,6 +18,9 @@ from transformers import AttentionInterface
 from autoprune_lab.decoder.anatomy import Anatomy
 from autoprune_lab.decoder.eager import eager, plain
 
+WITH_GATES = ("sdpa", "eager")
+"""Attention implementations that can be replaced by gated attention: their masks tell of every key."""
+
 _NAME = "autoprune_lab_gates"
 
 
@@ -40,8 +43,8 @@ def gated(model: nn.Module, gates: Sequence[Gate | None]) -> Iterator[None]:
     Raises ValueError for an attention that takes no mask of single keys, and for layers without any.
     """
     anatomy = Anatomy.of(plain(model))
-    if anatomy.implementation not in ("sdpa", "eager"):
-        raise ValueError(f"attention={anatomy.implementation} has no gates: use model.attention=sdpa")
+    if anatomy.implementation not in WITH_GATES:
+        raise ValueError(f"attention={anatomy.implementation} has no gates: use {' or '.join(WITH_GATES)}")
     with eager(anatomy), _frozen(model), ExitStack() as undo:
         for layer, gate in enumerate(gates):
             if gate is None:

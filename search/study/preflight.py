@@ -152,8 +152,13 @@ def _check_slopes(experiment: Experiment) -> None:
     """Raise ConfigError where the sampler asks for gradients, and the pruner or the task has none."""
     if not reads_slopes(experiment):
         return
+    from autoprune_lab.decoder.gates import WITH_GATES
     from autoprune_lab.evaluation.gradients import check_gradients
 
+    if (attention := experiment.typed.model.get("attention", "sdpa")) not in WITH_GATES:
+        raise ConfigError(
+            f"search.sampler: model.attention={attention} has no gradient to tokens: use {' or '.join(WITH_GATES)}"
+        )
     if _is_closed_loop(experiment.task):
         raise ConfigError(f"search.sampler: task {experiment.task.name} is a closed loop, which has no gradient")
     try:

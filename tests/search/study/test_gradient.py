@@ -159,6 +159,8 @@ def test_the_benchmark_compares_after_the_same_time():
         (("search.sampler.reach=2",), "reach=2"),
         (("pruner.positions=compact",), "pruner.positions=original"),
         (("recovery=contextual_merge",), "recovery=drop"),
+        (("model.attention=flex_attention",), "model.attention=flex_attention"),
+        (("model=embedded_driving_loop", "task=driving_closed_loop"), "closed loop"),
     ],
 )
 def test_what_it_cannot_climb_is_told_before_a_model_is_loaded(here, no_model, capsys, words, said):
