@@ -6,7 +6,7 @@ What a token more in a layer is worth is a gradient through the frozen model, `a
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optuna
@@ -15,11 +15,13 @@ from optuna.distributions import CategoricalDistribution
 
 from autoprune_lab.pruner import Pruner
 from search.config.errors import ConfigError
-from search.config.experiment import Experiment
 from search.config.space import Space
 from search.study.axis import Axis
 from search.study.evaluator import Evaluator
 from search.study.planned import Planned, planned
+
+if TYPE_CHECKING:
+    from search.config.experiment import Experiment
 
 COST_SLOPES, SCORE_SLOPES = "slopes/cost", "slopes/score"
 """User attributes: by parameter, a change across its whole range; of the planned FLOPs ratio, and of the likeness."""
@@ -27,7 +29,7 @@ COST_SLOPES, SCORE_SLOPES = "slopes/cost", "slopes/score"
 REACH = 0.05  # of a range, to both sides: plans are of whole tokens, and a cut's layer is whole too
 
 
-def reads_slopes(experiment: Experiment) -> bool:
+def reads_slopes(experiment: "Experiment") -> bool:
     """Does the sampler say so, by an attribute `reads_slopes`? Then every trial has them."""
     return bool(getattr(experiment.sampler(0), "reads_slopes", False))
 
@@ -42,7 +44,7 @@ class Slopes:
     gradients: Callable[[Pruner], Float[np.ndarray, "samples layers"]]
 
     @classmethod
-    def of(cls, experiment: Experiment, evaluator: Evaluator, measured: Any) -> "Slopes | None":
+    def of(cls, experiment: "Experiment", evaluator: Evaluator, measured: Any) -> "Slopes | None":
         """Those that the experiment's sampler asks for; None: it asks for none. `measured` is the model's evaluator."""
         if not reads_slopes(experiment):
             return None
