@@ -54,6 +54,7 @@ REPLAYS = {
     "vflowopt": Replay(("search.mode=best", "pruner.budget.mean_tokens=36")),
     "prune2drive": Replay(("search.mode=best",), ("pruner.policy.keep", 6 * 0.03)),  # six views' ratios, 0.03 each
     "ai4ai": Replay(("search.mode=best", "pruner.budget.mean_tokens=8")),
+    "vispco": Replay(("search.mode=best",)),
 }
 """By the end of the experiment's name."""
 

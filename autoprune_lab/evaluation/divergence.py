@@ -23,9 +23,9 @@ def divergences(vlm: VLM, prepared: PreparedTask, pruners: Sequence[Pruner]) -> 
     """
     found = np.zeros((len(prepared.samples), len(pruners)))
     for batch in prepared.batches:
-        whole = _log_probabilities(vlm, batch, None)
+        whole = log_probabilities(vlm, batch, None)
         for column, pruner in enumerate(pruners):
-            some = _log_probabilities(vlm, batch, pruner)
+            some = log_probabilities(vlm, batch, pruner)
             found[list(batch.places), column] = (some.exp() * (some - whole)).sum(-1).cpu().numpy()
     return found
 
@@ -50,8 +50,8 @@ def withdrawal_layer(divergences: Float[np.ndarray, "samples layers"], first: in
 
 
 @torch.inference_mode()
-def _log_probabilities(vlm: VLM, batch: Batch, pruner: Pruner | None) -> Float[Tensor, "batch vocabulary"]:
-    """Of the token behind the prompt's last one; prompts are padded on the left."""
+def log_probabilities(vlm: VLM, batch: Batch, pruner: Pruner | None) -> Float[Tensor, "batch vocabulary"]:
+    """Of the token behind each prompt's last one, in nats; prompts are padded on the left."""
     with attached(pruner, vlm.model, warn=False) if pruner else nullcontext():
         logits: Tensor = vlm.model(**batch.arguments(needs_pixels(pruner, vlm.model)), logits_to_keep=1).logits
     return logits[:, -1].float().log_softmax(-1)

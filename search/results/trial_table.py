@@ -13,10 +13,11 @@ from search.config.goal import COST
 from search.study.front import from_study, point_of
 from search.study.futility import ANSWERED
 from search.study.objective import KEPT, PRUNER
+from search.study.slopes import COST_SLOPES, SCORE_SLOPES
 from search.study.trials import RETRY, STOPPED, WORKER, feasible
 
 # user attributes that are a column already, or no result
-NOT_SHOWN = ("planned_ratio", "flops_ratio", COST, PRUNER, KEPT, ANSWERED, WORKER)
+NOT_SHOWN = ("planned_ratio", "flops_ratio", COST, PRUNER, KEPT, ANSWERED, WORKER, COST_SLOPES, SCORE_SLOPES)
 CURVES = ("mean", "least", "most")  # of `Planned.kept_by_layer`
 
 

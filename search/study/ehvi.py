@@ -9,71 +9,20 @@ from typing import Any
 import numpy as np
 import optuna
 from jaxtyping import Float
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from scipy.optimize import minimize
 from scipy.special import ndtr
 
 from autoprune_lab.fronts.front import ParetoFront
+from search.study.axis import Axis
 
 STEPS = 20  # of L-BFGS for each process: more changed no front
 REACH = 0.3  # of a local candidate from a point of the front, at most, as a part of each range
 HARDLY = 1e-3  # a setting that is more likely refused than not is tried where no other gains anything
 ROOM = 0.05  # above the best score so far that there may be, as a part of the range of the scores
 ANOTHER = 0.2  # of a local candidate's choices are drawn anew
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One parameter on [0, 1]; `levels` values where it has choices or steps, None where it is continuous."""
-
-    distribution: BaseDistribution
-
-    @property
-    def levels(self) -> int | None:
-        """Choices or steps; None without. A whole number on a logarithmic range is rounded when it is read."""
-        of = self.distribution
-        if isinstance(of, CategoricalDistribution):
-            return len(of.choices)
-        assert isinstance(of, FloatDistribution | IntDistribution)
-        return None if of.step is None or of.log else round((of.high - of.low) / of.step) + 1
-
-    def snapped(self, unit: Float[np.ndarray, "points"]) -> Float[np.ndarray, "points"]:
-        """The nearest that there are."""
-        return unit if self.levels is None else np.round(unit * (self.levels - 1)) / (self.levels - 1)
-
-    def drawn(self, rng: np.random.Generator, size: int) -> Float[np.ndarray, "points"]:
-        """Uniformly, each level alike."""
-        return rng.random(size) if self.levels is None else rng.integers(self.levels, size=size) / (self.levels - 1)
-
-    def unit(self, value: Any) -> float:
-        """Where a value lies."""
-        of = self.distribution
-        if isinstance(of, CategoricalDistribution):
-            return of.to_internal_repr(value) / (len(of.choices) - 1)
-        assert isinstance(of, FloatDistribution | IntDistribution)
-        low, high, at = np.log([of.low, of.high, value]) if of.log else (of.low, of.high, value)
-        return float((at - low) / (high - low))
-
-    def value(self, unit: float) -> Any:
-        """What lies there."""
-        of = self.distribution
-        if isinstance(of, CategoricalDistribution):
-            return of.choices[round(unit * (len(of.choices) - 1))]
-        assert isinstance(of, FloatDistribution | IntDistribution)
-        at = of.low * (of.high / of.low) ** unit if of.log else of.low + unit * (of.high - of.low)
-        if of.step is not None and not of.log:
-            at = of.low + round((at - of.low) / of.step) * of.step
-        at = min(max(at, of.low), of.high)
-        return round(at) if isinstance(of, IntDistribution) else float(at)
-
-    def features(self, unit: Float[np.ndarray, "points"]) -> Float[np.ndarray, "points columns"]:
-        """A column, or one for each choice."""
-        if not isinstance(self.distribution, CategoricalDistribution):
-            return unit[:, None]
-        count = len(self.distribution.choices)
-        return np.asarray(np.eye(count)[np.round(unit * (count - 1)).astype(int)])
 
 
 class EHVISampler(optuna.samplers.BaseSampler):

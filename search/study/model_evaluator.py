@@ -4,6 +4,7 @@ import hashlib
 import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from autoprune_lab.evaluation.evaluate import Block, Judge, evaluate, read_complexities
+from autoprune_lab.evaluation.gradients import count_gradients, unpruned_logs
 from autoprune_lab.evaluation.prefixes import Prefixes
 from autoprune_lab.evaluation.prompts import GIB, PreparedTask, prepare
 from autoprune_lab.evaluation.timing import latency_ratio
@@ -113,6 +115,15 @@ class ModelEvaluator:
     def run_with_complexities(self, pruner: Pruner, complexities: Float[np.ndarray, "samples"] | None) -> Records:
         """Answer every sample, the policy told these complexities; None: those that it is told anyway."""
         return evaluate(self.vlm, self.prepared, pruner, progress=self.progress, complexities=complexities)
+
+    def count_gradients(self, pruner: Pruner) -> Float[np.ndarray, "samples layers"]:
+        """What a visual token more in a layer is worth: `autoprune_lab.evaluation.gradients.count_gradients`."""
+        return count_gradients(self.vlm, self.prepared, pruner, self.unpruned_logs, self.progress)
+
+    @cached_property
+    def unpruned_logs(self) -> Float[np.ndarray, "samples vocabulary"]:
+        """Of the token behind each prompt; the unpruned model runs once."""
+        return unpruned_logs(self.vlm, self.prepared)
 
     def _key(self, pruner: Pruner) -> Hashable:
         return _name(pruner.complexity), pruner.probe_layer, opening_of(pruner, self.geometries)

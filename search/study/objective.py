@@ -24,6 +24,7 @@ from search.study.calibrator import Calibrator, is_uncalibrated
 from search.study.evaluator import AfterBlock, Evaluator, Outcome, Part
 from search.study.futility import ANSWERED, Futility, packed
 from search.study.planned import Planned, planned
+from search.study.slopes import Slopes
 from search.study.trials import REFUSED, STOPPED
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Objective:
     known: dict[str, Answered] = field(default_factory=dict)
     calibrator: Calibrator | None = None
     futility: Futility | None = None
+    slopes: Slopes | None = None
 
     @classmethod
     def of(cls, experiment: "Experiment", evaluator: Evaluator) -> "Objective":
@@ -81,7 +83,8 @@ class Objective:
         parts = experiment.pruner, experiment.space, experiment.goal, experiment.bound, evaluator
         least, n_blocks = experiment.typed.search.least_gain, experiment.typed.search.blocks
         futility = None if least is None else Futility(least, n_blocks, evaluator.kinds)
-        return cls(*parts, calibrator=calibrator, futility=futility)
+        slopes = Slopes.of(experiment, evaluator, measured)
+        return cls(*parts, calibrator=calibrator, futility=futility, slopes=slopes)
 
     def calibrate(self, study: optuna.Study, pruner: Pruner) -> Pruner:
         """The pruner, its estimator with the study's numbers where it needs some; measured where there are none yet."""
@@ -106,7 +109,10 @@ class Objective:
         trial.set_user_attr(PRUNER, plain(pruner))
         _note(trial, plan.attributes)
         trial.set_user_attr(KEPT, plan.kept_by_layer)
-        if (over := plan.over(self.bound)) > 0:
+        over = plan.over(self.bound)
+        if self.slopes is not None:
+            self.slopes.note(trial, pruner, bits, is_within=over <= 0)
+        if over > 0:
             costs = f"plan costs {plan.flops_ratio:.4f} of the unpruned prefill"
             self._end(trial, REFUSED, over, f"{costs}, over the bound")
         if pruner.policy.adaptive:

@@ -20,6 +20,7 @@ from search.config.schema import BudgetSettings, Schema
 from search.study import samplers
 from search.study.calibrator import check_calibrated
 from search.study.planned import planned
+from search.study.slopes import reads_slopes
 
 if TYPE_CHECKING:
     from autoprune_lab.tasks.base import Task
@@ -62,6 +63,7 @@ def check_study(experiment: Experiment) -> Path:
     _check_limits(experiment)
     _check_score(experiment)
     _check_least_gain(experiment)
+    _check_slopes(experiment)
     _ = experiment.tracking
     for name, arm in experiment.arms.items():
         check_calibrated(arm, f"report.arms.{name}")
@@ -144,6 +146,25 @@ def _check_least_gain(experiment: Experiment) -> None:
         raise ConfigError(
             f"search.least_gain={least}: task {task.name} is a closed loop, whose cost is not known before"
         )
+
+
+def _check_slopes(experiment: Experiment) -> None:
+    """Raise ConfigError where the sampler asks for gradients, and the pruner or the task has none."""
+    if not reads_slopes(experiment):
+        return
+    from autoprune_lab.decoder.gates import WITH_GATES
+    from autoprune_lab.evaluation.gradients import check_gradients
+
+    if (attention := experiment.typed.model.get("attention", "sdpa")) not in WITH_GATES:
+        raise ConfigError(
+            f"search.sampler: model.attention={attention} has no gradient to tokens: use {' or '.join(WITH_GATES)}"
+        )
+    if _is_closed_loop(experiment.task):
+        raise ConfigError(f"search.sampler: task {experiment.task.name} is a closed loop, which has no gradient")
+    try:
+        check_gradients(experiment.pruner())
+    except ValueError as error:
+        raise ConfigError(f"search.sampler: {error}") from error
 
 
 def _is_closed_loop(task: "Task") -> bool:

@@ -159,7 +159,7 @@ class _ToldObjective(Objective):
 
 def _telling(objective: Objective, score: float, cost: float) -> _ToldObjective:
     parts = {field.name: getattr(objective, field.name) for field in fields(Objective)}
-    return _ToldObjective(**parts | {"known": {}}, score=score, cost=cost)
+    return _ToldObjective(**parts | {"known": {}, "slopes": None}, score=score, cost=cost)
 
 
 def _check_told(study: OpenStudy, score: float | None, cost: float | None) -> None:

@@ -7,7 +7,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from scipy.stats import norm
 
 from autoprune_lab.fronts.front import ParetoFront
-from search.study.ehvi import Axis, EHVISampler, _improvement
+from search.study.axis import Axis
+from search.study.ehvi import EHVISampler, _improvement
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 FRONT = ParetoFront.of([0.2, 0.3, 0.4], [0.5, 0.7, 0.8])

@@ -37,7 +37,7 @@ def test_every_search_finds_points_within_the_bound(tmp_path, search, mode):
     assert max(from_study(study).costs) <= 0.5
 
 
-@pytest.mark.parametrize("search", ["ehvi", "gp", "nsga3", "qmc", "grid"])  # the others in test_search_study
+@pytest.mark.parametrize("search", ["ehvi", "gp", "gradient", "nsga3", "qmc", "grid"])
 def test_an_interrupted_search_goes_on_as_if_it_had_not_stopped(tmp_path, search):
     more = ["search.sampler.n_startup_trials=4"] if search == "gp" else []
     words = (*FIXED, f"search={search}", "search.n_trials=10", *more)
