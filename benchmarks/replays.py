@@ -95,7 +95,7 @@ def searched(experiment: Experiment, replay: Replay, evaluator: ModelEvaluator, 
         trial.set_user_attr(SCORE, score)
         return (*cost, score) if cost else (replay.number(trial, score),)
 
-    study = optuna.create_study(directions=experiment.goal.directions)
+    study = optuna.create_study(directions=experiment.goal.directions, pruner=experiment.stopper)
     for done in range(n_trials):
         study.sampler = experiment.sampler(done)
         study.optimize(values, n_trials=1)
