@@ -4,8 +4,9 @@ import numpy as np
 import optuna
 import pytest
 
-from benchmarks.replays import BOUNDED, FRONT, PUBLISHED, REPLAYS, Found, composed, summarise, text
-from search.config.goal import BEST
+from benchmarks.replays import BOUNDED, FRONT, PUBLISHED, REPLAYS, Found, composed, searched, summarise, text
+from search.config.goal import BEST, COST
+from search.study.objective import PRUNER, Objective
 
 
 def trial(**params):
@@ -40,6 +41,22 @@ def test_a_penalty_counts_what_stays():
     replay = REPLAYS["prune2drive"]
     assert replay.number(trial(**{"pruner.policy.keep": 0.5}), 0.9) == pytest.approx(0.9 - 0.18 * 0.5)
     assert REPLAYS["ai4ai"].number(trial(x=0.5), 0.9) == 0.9
+
+
+def test_no_search_of_one_number_stops_a_trial(monkeypatch):
+    monkeypatch.setattr(Objective, "of", lambda *_: told)
+    scores = iter([0.9, 0.8, *np.linspace(0.5, 0.1, 10)])
+
+    def told(trial):
+        trial.report(score := float(next(scores)), step=0)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+        trial.set_user_attr(COST, 0.2)
+        trial.set_user_attr(PRUNER, "")
+        return (score,)
+
+    found = searched(composed("ai4ai", REPLAYS["ai4ai"].words), REPLAYS["ai4ai"], None, 12)
+    assert len(found.scores) == 12
 
 
 def test_what_is_chosen_is_the_best_within_the_cost():
