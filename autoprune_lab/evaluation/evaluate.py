@@ -230,16 +230,17 @@ def generated(
     processors: Sequence[Callable[[Tensor, Tensor], Tensor]],
     most: int,
     history: Sequence[History] | None = None,
+    keep_indices: bool = False,
 ) -> tuple[Int[Tensor, "batch steps"], Sequence[SampleTrace]]:
     """At most so many new ids of each sample, greedily by what `processors` leave of the logits; and the traces.
 
-    `history`: of the episodes whose decisions they are.
+    `history`: of the episodes whose decisions they are. `keep_indices`: traces say which tokens stay.
     """
     pixels = needs_pixels(pruner, vlm.model)
     arguments = batch.arguments(pixels)
     prefix = prefixes.of(batch, pruner) if prefixes is not None and pruner is not None and not pixels else None
     begun = replayed(vlm.model, prefix) if prefix is not None else nullcontext()
-    pruned = attached(pruner, vlm.model, warn=False, history=history) if pruner else nullcontext()
+    pruned = attached(pruner, vlm.model, keep_indices, warn=False, history=history) if pruner else nullcontext()
     with begun, torch.inference_mode(), greedily(vlm.model), pruned as trace:
         tokens = vlm.model.generate(
             **arguments, max_new_tokens=most, do_sample=False, logits_processor=list(processors)
