@@ -71,6 +71,7 @@ MISTAKES = {
         ["evaluate", "report.episodes=null"],
         ["report.episodes=null", "one pruner is measured"],
     ),
+    "episodes of a table": (["table", "report.episodes=null"], ["report.episodes=null", "autoprune study"]),
     "search of an evaluation": (["evaluate", "search=gp"], ["search=gp", "has no place"]),
     "folder of an evaluation": (["evaluate", "out=x"], ["out=x", "--out DIR"]),
     "bound without a budget": (
