@@ -48,7 +48,8 @@ def evaluate_episodes(
     if not front.labels:
         return pd.DataFrame()
     place = front.knee()
-    own = Arm(TUNED_ARM, number := int(front.labels[place]), front.costs[place])
+    number = int(front.labels[place])
+    own = Arm(TUNED_ARM, number, front.costs[place])
     asked = {"episodes": report.episodes, "arms": report.arms, "trial": number, "cost": own.bound}
     made_of = json.loads(json.dumps(asked))
     if (out / EPISODES_KEY).is_file() and read_json(out / EPISODES_KEY).get("made_of") == made_of:
