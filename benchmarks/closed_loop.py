@@ -24,18 +24,17 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from PIL import Image
 from scipy.stats import spearmanr
 from tqdm import tqdm
 
 from autoprune_lab.evaluation.evaluate import evaluate, read_complexities
-from autoprune_lab.evaluation.prompts import PreparedTask, at_once, prepare
+from autoprune_lab.evaluation.film import film
+from autoprune_lab.evaluation.prompts import PreparedTask, prepare
 from autoprune_lab.fronts.direct_labels import label, part
 from autoprune_lab.fronts.plot import MARKERS
 from autoprune_lab.fronts.styles import COLOURS
 from autoprune_lab.metrics.closed_loop import Drive, figures
 from autoprune_lab.models.checkpoint import VLM, load_model
-from autoprune_lab.models.generation import greedily
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import Budget
 from autoprune_lab.schedule.mean_budget import MeanBudget
@@ -45,11 +44,9 @@ from autoprune_lab.selection.vla_pruner import ActionHistory, CombineThenFilter
 from autoprune_lab.statistics.records import Records, wilson
 from autoprune_lab.statistics.resampling import difference
 from autoprune_lab.tasks.driving import DrivingTask
-from autoprune_lab.tasks.driving_closed_loop import DrivingClosedLoopTask, DrivingEpisode, drive_by_expert
-from autoprune_lab.testbed.driving.expert import STEP
-from autoprune_lab.testbed.driving.render import GRID, IMAGE_SIZE, PATCH, VIEWS
+from autoprune_lab.tasks.driving_closed_loop import DrivingClosedLoopTask, drive_by_expert
+from autoprune_lab.testbed.driving.render import VIEWS
 from autoprune_lab.testbed.driving.scene import KINDS
-from autoprune_lab.trace.patches import surviving_patches
 from benchmarks.driving import points
 from policies.fixed import FixedPolicy
 from policies.layerwise import LayerwisePolicy
@@ -60,9 +57,6 @@ LATE = {"x0": 22.0}  # of 32 layers: the best midpoint in the open loop (docs/dr
 SHARES = (1.0, 2.0, 1.0)
 SHOWN = ("driving_score", "route_completion", "collision_rate", "red_lights", "off_road", "short_ttc", "comfort",
          "gflops_per_second")  # fmt: skip
-ENLARGED = 3  # of the GIF
-SHADES = 64
-DARK = 0.25  # what is left of a dropped patch's brightness
 
 
 def arms(ratio: float, bits: np.ndarray, tune: PreparedTask) -> dict[str, Pruner]:
@@ -163,72 +157,6 @@ def _of(arm: Arm, kind: str) -> np.ndarray:
     return np.array([record.kind == kind for record in arm.closed.rows])
 
 
-@dataclass(frozen=True)
-class Seen:
-    """One decision of a filmed drive: the pictures, what entered the last layer, and the figures."""
-
-    pictures: list[np.ndarray]
-    kept: np.ndarray  # views, rows, columns
-    seconds: float
-    speed: float
-    bits: float
-    flops: float
-    tokens: np.ndarray  # of each view, mean over the layers
-
-
-def film(vlm: VLM, pruner: Pruner, name: str) -> tuple[list[Seen], Drive]:
-    """One drive, decision by decision, with what stays of the pictures."""
-    episode, seen = DrivingEpisode(name), list[Seen]()
-    while (sample := episode.look()) is not None:
-        batch = at_once(vlm, DrivingClosedLoopTask(), [sample]).batches[0]
-        inputs = batch.arguments()
-        with torch.inference_mode(), greedily(vlm.model), pruner.attach(vlm.model, keep_indices=True) as trace:
-            tokens = vlm.model.generate(**inputs, max_new_tokens=14, do_sample=False)
-        (record,) = trace.samples
-        by_layer = [surviving_patches(record, layer, len(VIEWS)) for layer in range(len(record.counts))]
-        trip, pictures = episode.trip, [np.asarray(image) for image in sample.images]
-        counted = np.mean([kept.sum((1, 2)) for kept in by_layer], axis=0)
-        told = trip.seconds, trip.moment.speed, record.complexity or 0.0, record.flops_ratio
-        seen.append(Seen(pictures, by_layer[-1], *told, counted))
-        answer = vlm.processor.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-        episode.act(answer[0])
-    return seen, episode.trip.outcome()
-
-
-def write_gif(seen: list[Seen], file: Path) -> None:
-    """The three views side by side, what does not enter the last layer dark, half a second a frame."""
-    frames = []
-    for one in seen:
-        bright = np.where(one.kept.repeat(PATCH, 1).repeat(PATCH, 2), 1.0, DARK)[..., None]
-        views = [picture * light for picture, light in zip(one.pictures, bright, strict=True)]
-        gap = np.full((IMAGE_SIZE, 2, 3), 255.0)
-        strip = np.concatenate([views[0], gap, views[1], gap, views[2]], axis=1).astype(np.uint8)
-        image = Image.fromarray(strip)
-        frames.append(image.resize((image.width * ENLARGED, image.height * ENLARGED), Image.Resampling.NEAREST))
-    frames = [frame.quantize(SHADES) for frame in frames]
-    frames[0].save(file, save_all=True, append_images=frames[1:], duration=round(1000 * STEP), loop=0, optimize=True)
-
-
-def draw_drive(seen: list[Seen], told: str, file: Path) -> None:
-    """Estimate, tokens of each view, FLOPs and speed over one drive."""
-    figure, axes = plt.subplots(4, 1, figsize=(7.5, 7.5), sharex=True, layout="constrained")
-    times = [one.seconds for one in seen]
-    axes[0].plot(times, [one.bits for one in seen], marker=".")
-    axes[0].set_ylabel("mutual information\nbits")
-    for i, (view, colour) in enumerate(zip(VIEWS, COLOURS, strict=False)):
-        axes[1].plot(times, [one.tokens[i] for one in seen], marker=".", label=view, color=colour)
-    axes[1].set_ylabel(f"tokens kept of {GRID * GRID}\nmean over layers")
-    axes[1].legend(frameon=False, ncols=3, fontsize=8)
-    axes[2].plot(times, [one.flops for one in seen], marker=".")
-    axes[2].set_ylabel("FLOPs ratio")
-    axes[3].plot(times, [one.speed for one in seen], marker=".")
-    axes[3].set(ylabel="speed, m/s", xlabel="seconds")
-    for axis in axes:
-        axis.grid(alpha=0.3)
-    axes[0].set_title(f"Embedded model: {told}", fontsize=10)
-    figure.savefig(file, dpi=90)
-
-
 def draw_loops(rows: list[dict[str, Any]], file: Path) -> None:
     """Success in the closed loop against the open loop's distance, one point an arm."""
     figure, axis = plt.subplots(figsize=(7.5, 4.6), layout="constrained")
@@ -291,10 +219,9 @@ def main() -> None:
         args.pictures.mkdir(parents=True, exist_ok=True)
         draw_loops(rows, args.pictures / "driving-loops.png")
         shown = next(one for name, one in pruners.items() if one is not None and "adaptive" in name)
-        seen, outcome = film(vlm, shown, args.film)
-        result = "arrives" if outcome.succeeds else "fails"
-        draw_drive(seen, f"drive {args.film} {result}", args.pictures / "driving-episode.png")
-        write_gif(seen, args.pictures / "driving-episode.gif")
+        drive = film(vlm, task, next(sample for sample in task.samples() if sample.id == args.film), shown)
+        drive.plot(VIEWS).savefig(args.pictures / "driving-episode.png", dpi=90)
+        drive.write_gif(args.pictures / "driving-episode.gif")
 
 
 if __name__ == "__main__":

@@ -116,15 +116,19 @@ def join(overrides: Sequence[str], folders: Sequence[Path], rank: int) -> None:
 
 def show(result: "StudyResult") -> None:
     """Print a finished study's tables, and where its files are."""
+    from search.results.episodes import episodes_table
     from search.results.report import TUNED, report_table, trials_table
-    from search.results.study_result import PAGE, PICTURE, REPORT_PICTURE
+    from search.results.study_result import FILM, PAGE, PICTURE, REPORT_PICTURE
     from search.tracking.settings import where
 
     out, config = result.folder, result.config
     by = "" if result.score == OWN_SCORE else f", score: {SCORES.get(result.score, result.score)}"
     print(f"\nstudy {config['study']}: tune split{by}\n\n{trials_table(result.trials)}")
     print(f"\nthe front and other arms: report split, no trial saw these samples\n\n{report_table(result.report)}")
-    print(f"\npage           {out / PAGE}\npictures       {out / PICTURE} {out / REPORT_PICTURE}")
+    if not result.episodes.empty:
+        print(f"\nepisodes of a closed loop, other arms at the FLOPs of the knee\n\n{episodes_table(result.episodes)}")
+    shown = [out / name for name in (PICTURE, REPORT_PICTURE, FILM) if (out / name).is_file()]
+    print(f"\npage           {out / PAGE}\npictures       {' '.join(map(str, shown))}")
     print(f"tuned pruners  {out / TUNED}/trial-*.yaml\ntables         {out}/*.csv")
     if config["tracking"] is not None:
         print(f"MLflow         {where(config['tracking']['uri'])}")
@@ -187,11 +191,11 @@ def _objective(experiment: Experiment) -> "Objective":
 def _report(study: "optuna.Study", experiment: Experiment) -> None:
     """Write the tables and the tuned pruners, measure the best and the other arms on the report split.
 
-    Then the patches that the best keep of some samples are written down, for the page.
+    Then the patches that the best keep of some samples are written down, for the page, and episodes are played.
 
     Where no label was read and the report split has none, the answers are set against the unpruned model's.
     """
-    from search.results import report, study_result
+    from search.results import episodes, report, study_result
     from search.results.page import patches
     from search.study.label_free import agreeing
     from search.study.model_evaluator import ModelEvaluator, open_evaluator
@@ -221,3 +225,7 @@ def _report(study: "optuna.Study", experiment: Experiment) -> None:
         knee = [front.labels[front.knee()]] if front.labels else []
         numbers = {int(number) for number in (*frame["trial"].dropna(), *knee)}
         patches.write(experiment.out, evaluator, {number: tuned[number] for number in sorted(numbers)})
+    if (task := experiment.episodes) is None:
+        return episodes.forget(experiment.out)
+    opened = partial(open_evaluator, experiment.model, task, experiment.typed, progress=True)
+    episodes.evaluate_episodes(experiment.out, experiment.typed.report, front, tuned, experiment.arms, opened)

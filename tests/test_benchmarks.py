@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from autoprune_lab.evaluation.timing import interleaved
+from autoprune_lab.evidence.complexity import mutual_information
 from autoprune_lab.schedule.flops import flops_ratio
 from autoprune_lab.schedule.geometry import Geometry
 from autoprune_lab.statistics.adaptivity import ADAPTIVE, FIXED
-from benchmarks import adaptivity, launches, objectives, prefill, throughput
+from benchmarks import adaptivity, episode_budget, launches, objectives, prefill, throughput
 from benchmarks.arms import pruners
 from benchmarks.ragged import alike, entering_tokens, padding_percent, told, unequal_prompts
 from benchmarks.random_llava import Prompt, pixel_inputs, random_llava
@@ -74,6 +75,28 @@ def test_alike_curves_share_a_batch():
     entering = np.array([[9, 1], [5, 5], [9, 1], [5, 5], [9, 2]])
     assert alike(entering, batch=2) == [[4, 0], [1, 3], [2]]
     assert padding_percent(entering, [[4, 0], [1, 3], [2]]) < padding_percent(entering, [[0, 1], [2, 3], [4]])
+
+
+def test_a_mean_budget_over_decisions_is_spent_where_the_number_says():
+    bits = np.linspace(0.0, 1.0, 11)
+    prompts = [Geometry(12, 96, 264, 4, 4, 24, n_vision=192, n_text=20)] * len(bits)
+    seen = episode_budget.Seen(bits, prompts)
+    for way, sign in ((episode_budget.DENSE, 1), (episode_budget.SPARSE, -1)):
+        pruner = episode_budget.spender(mutual_information, seen, way, 0.35)
+        counts = pruner.plan(bits, prompts).tokens
+        assert (counts[:, : episode_budget.LAYER] == 192).all()
+        assert (np.diff(counts[:, -1]) * sign >= 0).all()
+        assert counts[:, -1].max() / counts[:, -1].min() == pytest.approx(4, rel=0.05)
+        ratio = np.mean([flops_ratio(prompt, row) for prompt, row in zip(prompts, counts, strict=True)])
+        assert 0.345 < ratio <= 0.35
+
+
+def test_shuffled_numbers_are_of_other_decisions():
+    evidence = SimpleNamespace(index=torch.zeros(4, 3))
+    drawn = [episode_budget.Shuffled(np.array([1.0, 2.0]), np.random.default_rng(0)) for _ in range(2)]
+    told = [[one(evidence).tolist() for _ in range(5)] for one in drawn]
+    assert told[0] == told[1]
+    assert {*np.ravel(told).tolist()} == {1.0, 2.0}
 
 
 def test_the_command_prints_and_writes_every_arm(monkeypatch, tmp_path, capsys):

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from autoprune_lab.progress import progress
 from autoprune_lab.statistics.records import Record
 from autoprune_lab.tasks.base import Episode, Sample
 
@@ -21,7 +21,7 @@ def played_out(
     episodes: Sequence[Episode],
     decide: Callable[[Sequence[Episode], Sequence[Sample]], list[Record]],
     size: int,
-    progress: bool = False,
+    shown: bool = False,
 ) -> list[Played]:
     """Play every episode to its end; `decide` answers what at most `size` of them show at a time.
 
@@ -31,7 +31,7 @@ def played_out(
     decisions: list[list[Record]] = [[] for _ in episodes]
     waiting = list(range(len(episodes)))
     live: dict[int, Sample] = {}
-    with tqdm(total=len(episodes), desc="episodes", unit="episode", disable=not progress, leave=False) as bar:
+    with progress(doing="playing", total=len(episodes), unit="episodes", shown=shown) as bar:
         while live or waiting:
             while waiting and len(live) < size:
                 _go_on(episodes, waiting.pop(0), live)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from autoprune_lab.decoder.attach import attached, needs_pixels
 from autoprune_lab.decoder.checks import refuse_nan
 from autoprune_lab.decoder.prefix import replayed
-from autoprune_lab.evaluation.episodes import one_row, played_out
+from autoprune_lab.evaluation.episodes import Played, one_row, played_out
 from autoprune_lab.evaluation.prefixes import Prefixes
 from autoprune_lab.evaluation.prompts import Batch, PreparedTask, at_once
 from autoprune_lab.evidence.calibration import Calibrated, CalibrationError
@@ -23,8 +24,12 @@ from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.models.generation import Certainty, greedily
 from autoprune_lab.progress import progress as bar
 from autoprune_lab.pruner import Pruner
+from autoprune_lab.schedule.budget import Budget
+from autoprune_lab.schedule.curve import Shape
 from autoprune_lab.schedule.flops import macs_3ndm, mean_tokens_entering, mean_tokens_leaving, unpruned_flops
 from autoprune_lab.schedule.geometry import Geometry
+from autoprune_lab.schedule.policy import Policy, Signal
+from autoprune_lab.selection.recovery import drop
 from autoprune_lab.statistics.records import Record, Records
 from autoprune_lab.tasks.base import Episode, Sample, TaskError
 from autoprune_lab.trace.sample import SampleTrace
@@ -91,6 +96,26 @@ def _play(
 ) -> Records:
     """The records of a closed loop; all episodes of a block go on together, as many at a time as a batch holds."""
 
+    def of_block(batch: Batch) -> list[Record]:
+        played = _played(vlm, prepared, [episodes[place] for place in batch.places], pruner, progress)
+        rows = []
+        for place, (outcome, decisions) in zip(batch.places, played, strict=True):
+            sample = prepared.samples[place]
+            rows.append(one_row(sample, outcome, prepared.task.score(outcome, sample), decisions))
+        return rows
+
+    blocks: dict[int, list[int]] = {}
+    for batch in prepared.batches:
+        blocks.setdefault(batch.block, []).extend(batch.places)
+    whole = [replace(prepared.batches[0], places=tuple(places), block=block) for block, places in blocks.items()]
+    return by_batch(replace(prepared, batches=tuple(whole)), of_block, "playing", after_block=after_block)
+
+
+def _played(
+    vlm: VLM, prepared: PreparedTask, episodes: Sequence[Episode], pruner: Pruner | None, progress: bool
+) -> list[Played]:
+    """What came of each episode, and its decisions; as many go on together as the task's largest batch holds."""
+
     def decided(shown: Sequence[Episode], samples: Sequence[Sample]) -> list[Record]:
         now, rows = at_once(vlm, prepared.task, samples), []
         found = _answer(vlm, now, now.batches[0], pruner, None, [episode.history for episode in shown])
@@ -99,20 +124,7 @@ def _play(
             rows.append(row_of(now, i, trace, 0.0, answer, (), sure))
         return rows
 
-    def of_block(batch: Batch) -> list[Record]:
-        played = played_out([episodes[place] for place in batch.places], decided, size, progress)
-        rows = []
-        for place, (outcome, decisions) in zip(batch.places, played, strict=True):
-            sample = prepared.samples[place]
-            rows.append(one_row(sample, outcome, prepared.task.score(outcome, sample), decisions))
-        return rows
-
-    size = max(len(batch.places) for batch in prepared.batches)
-    blocks: dict[int, list[int]] = {}
-    for batch in prepared.batches:
-        blocks.setdefault(batch.block, []).extend(batch.places)
-    whole = [replace(prepared.batches[0], places=tuple(places), block=block) for block, places in blocks.items()]
-    return by_batch(replace(prepared, batches=tuple(whole)), of_block, "playing", after_block=after_block)
+    return played_out(episodes, decided, max(len(batch.places) for batch in prepared.batches), progress)
 
 
 def by_batch(
@@ -163,6 +175,36 @@ def read_complexities(vlm: VLM, prepared: PreparedTask, pruner: Pruner) -> Float
     for places, told in _at_probe(vlm, prepared, pruner, read):
         bits[list(places)] = told
     return bits
+
+
+@dataclass(frozen=True)
+class _Everything(Policy):
+    """Every token everywhere; the sample's number is read all the same."""
+
+    adaptive: ClassVar[bool] = True
+
+    def shape(self, signal: Signal) -> Shape:
+        return np.ones(signal.n_layers)
+
+
+def read_decisions(
+    vlm: VLM, prepared: PreparedTask, pruner: Pruner, progress: bool = False
+) -> tuple[Float[np.ndarray, "decisions"], list[Geometry]]:
+    """Complexity and sizes of every decision of a closed loop's episodes; what a budget in the mean is calibrated on.
+
+    The model plays unpruned but for what the budget opens, episode by episode; a pruner that makes it act otherwise
+    meets other situations. Raises TaskError where the task is no closed loop.
+    """
+    begun = [prepared.task.episode(sample) for sample in prepared.samples]
+    episodes = [episode for episode in begun if episode is not None]
+    if len(episodes) < len(begun):
+        raise TaskError(f"task {prepared.task.name} is no closed loop: read its complexities")
+    opened = None if pruner.opening is None else Budget(flops_ratio=1, opening=pruner.opening)
+    watching = replace(pruner, policy=_Everything(), budget=opened, recovery=drop)
+    played = _played(vlm, prepared, episodes, watching, progress)
+    rows = [row for _, decisions in played for row in decisions]
+    sizes = [prepared.geometries[0].with_tokens(row.n_vision, row.n_text) for row in rows]
+    return np.array([row.complexity or 0.0 for row in rows]), sizes
 
 
 def read_figures(
@@ -230,16 +272,17 @@ def generated(
     processors: Sequence[Callable[[Tensor, Tensor], Tensor]],
     most: int,
     history: Sequence[History] | None = None,
+    keep_indices: bool = False,
 ) -> tuple[Int[Tensor, "batch steps"], Sequence[SampleTrace]]:
     """At most so many new ids of each sample, greedily by what `processors` leave of the logits; and the traces.
 
-    `history`: of the episodes whose decisions they are.
+    `history`: of the episodes whose decisions they are. `keep_indices`: traces say which tokens stay.
     """
     pixels = needs_pixels(pruner, vlm.model)
     arguments = batch.arguments(pixels)
     prefix = prefixes.of(batch, pruner) if prefixes is not None and pruner is not None and not pixels else None
     begun = replayed(vlm.model, prefix) if prefix is not None else nullcontext()
-    pruned = attached(pruner, vlm.model, warn=False, history=history) if pruner else nullcontext()
+    pruned = attached(pruner, vlm.model, keep_indices, warn=False, history=history) if pruner else nullcontext()
     with begun, torch.inference_mode(), greedily(vlm.model), pruned as trace:
         tokens = vlm.model.generate(
             **arguments, max_new_tokens=most, do_sample=False, logits_processor=list(processors)

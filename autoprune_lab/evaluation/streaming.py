@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from autoprune_lab.evaluation.answers import Answer, Answers
-from autoprune_lab.evaluation.evaluate import evaluate, read_complexities
+from autoprune_lab.evaluation.evaluate import evaluate, read_complexities, read_decisions
 from autoprune_lab.evaluation.prompts import BATCH_SIZE, PreparedTask, by_length, prepare
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.progress import progress
@@ -91,9 +91,15 @@ class Stream:
             pending.write()
 
     def calibrated(self, pruner: Pruner) -> Pruner:
-        """The pruner with a budget that knows the task's samples, where it must know some and does not yet."""
+        """The pruner with a budget that knows the task's samples, where it must know some and does not yet.
+
+        Of a closed loop it knows every decision of the unpruned model (`read_decisions`).
+        """
         if pruner.budget is None or pruner.budget.ready:
             return pruner
+        if pruner.policy.adaptive and self.task.episode(self.samples[0]) is not None:
+            whole = prepare(self.vlm, self.task, batch_size=len(self.batches[0]), keep_features=False)
+            return pruner.calibrated(*read_decisions(self.vlm, whole, pruner, self.bars))
         bits, geometries = dict[int, float](), dict[int, Geometry]()
         for places in progress(self.batches, doing=f"calibrating on {self.task.name}", unit="batches", shown=self.bars):
             prepared = self._prepared(places, keep_features=pruner.policy.adaptive)

@@ -46,6 +46,10 @@ class Episode(ABC):
     def act(self, answer: str) -> None:
         """The model's answer to what was shown."""
 
+    def state(self) -> Mapping[str, float]:
+        """What is worth drawing over the episode's time, by name and unit; `seconds`, if there, is the time."""
+        return {}
+
     @abstractmethod
     def outcome(self) -> str:
         """What came of it, as text, which the task scores as it scores an answer."""

@@ -90,6 +90,10 @@ class DrivingEpisode(Episode):
         self.unreadable.append(plan is None)
         self.trip.follow(STAND if plan is None else plan[1])
 
+    def state(self) -> Mapping[str, float]:
+        """Time and speed."""
+        return {"seconds": self.trip.seconds, "speed, m/s": self.trip.moment.speed}
+
     def outcome(self) -> str:
         """A `Drive` as text."""
         return replace(self.trip.outcome(), unreadable=float(np.mean(self.unreadable))).told()

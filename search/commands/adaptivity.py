@@ -29,6 +29,7 @@ UNUSED = {
     "report.ratios": "arms are compared at the budget itself: budget.flops_ratio=RATIO",
     "report.points": "only the best trial of either search is measured",
     "report.arms": "the arms are the two that are tuned; others: autoprune study",
+    "report.episodes": "arms are compared by their answers; a study ends with episodes: autoprune study",
     "search.storage": "both studies are kept in journals: folder=DIR",
     "search.heartbeat": "both studies are kept in journals, which have none",
     "search.workers": "both searches run in this process",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from search.config import arguments
 
 if TYPE_CHECKING:
+    from autoprune_lab.pruner import Pruner
     from autoprune_lab.statistics.records import LeftOut, Records
     from autoprune_lab.tasks.base import Task
     from search.config.compose import Settings
@@ -21,14 +22,16 @@ DESCRIPTION = f"""\
 Run one pruner over a task and print accuracy per kind of question with 95 % intervals, FLOPs ratio, mean visual
 tokens per layer and samples per second, with the unpruned model beside it. Answers are made batch by batch. With
 --out they are kept, a row a sample: the same command goes on after a crash, and several processes may share the
-work, each with its own --shard, or started by `accelerate launch -m search.cli evaluate ...`.
+work, each with its own --shard, or started by `accelerate launch -m search.cli evaluate ...`. --film draws one
+episode of a closed loop decision by decision: what stays of the pictures, complexity, tokens and FLOPs over its time.
 {arguments.ABOUT}"""
 EXAMPLES = """\
   autoprune evaluate policy=fixed budget.flops_ratio=0.35
   autoprune evaluate method=pdrop budget.mean_tokens=64
   autoprune evaluate policy=layerwise scorer=random task.split=report task.per_kind=100
   autoprune evaluate --pruner runs/logistic_adaptive/tuned/trial-12.yaml --no-baseline
-  autoprune evaluate policy=fixed task.per_kind=null --out runs/fixed --shard 1/4"""
+  autoprune evaluate policy=fixed task.per_kind=null --out runs/fixed --shard 1/4
+  autoprune evaluate task=driving_closed_loop model=embedded_driving_loop --out runs/drives --film tune-crossing-0"""
 
 UNUSED = {
     "report.task": "an evaluation answers the task itself: task.FIELD=VALUE",
@@ -45,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--package", action="append", default=[], help="a package that FILE may name code of")
     parser.add_argument("--no-baseline", action="store_true", help="leave out the unpruned model")
     parser.add_argument("--out", type=Path, metavar="DIR", help="keep the answers; what stands there is not run again")
+    parser.add_argument("--film", metavar="ID", help="of a closed loop: film the episode of sample ID; needs --out")
     parser.add_argument("--shard", metavar="I/N", help="answer one of N parts, I from 1 to N; needs --out")
 
 
@@ -72,6 +76,7 @@ def run(given: argparse.Namespace) -> int:
     part = shard(given.shard)
     if part.of > 1 and given.out is None:
         raise ConfigError(f"{part.of} shards need a folder in common: add --out DIR")
+    _check_film(experiment.task, given.film, given.out)
     pruner = load_pruner(given.pruner, given.package) if given.pruner else experiment.pruner()
     checkpoint = preflight.check_evaluation(experiment, pruner)
     names = (PRUNED,) if given.no_baseline else (PRUNED, UNPRUNED)
@@ -88,7 +93,40 @@ def run(given: argparse.Namespace) -> int:
         print(f"\n{official}")
     if left_out := next(iter(finished.runs.values())).left_out:
         print(f"\n{left_out_list(left_out)}")
+    if given.film is not None:
+        print(f"\nfilm   {_film(evaluation, ran, given.film)}")
     return 0
+
+
+def _check_film(task: "Task", name: str | None, out: Path | None) -> None:
+    """Raise ConfigError where no film can be made: of what is no episode, or without a folder for it."""
+    from search.config.errors import ConfigError, close
+
+    if name is None:
+        return
+    if out is None:
+        raise ConfigError(f"--film {name} is written into a folder: add --out DIR")
+    known = {sample.id: sample for sample in task.samples()}
+    if name not in known:
+        raise ConfigError(f"--film {name}: task {task.name} has no such sample{close(name, known)}")
+    if task.episode(known[name]) is None:
+        raise ConfigError(f"--film {name}: task {task.name} answers a sample once; films are of episodes: leave it out")
+
+
+def _film(evaluation: "Evaluation", pruner: "Pruner", name: str) -> str:
+    """Film the episode; where its files are."""
+    import pandas as pd
+
+    from autoprune_lab.evaluation.film import film
+
+    task, stem = evaluation.experiment.task, evaluation.out / f"film-{name}"
+    sample = next(sample for sample in task.samples() if sample.id == name)
+    shown = film(evaluation.experiment.model, task, sample, pruner)
+    gif, picture, rows = (stem.with_name(f"{stem.name}.{suffix}") for suffix in ("gif", "png", "csv"))
+    shown.write_gif(gif)
+    shown.plot().savefig(picture, dpi=100)
+    pd.DataFrame(shown.rows()).to_csv(rows, index=False)
+    return f"{gif} {picture} {rows}"
 
 
 def _check_budget(settings: "Settings") -> None:

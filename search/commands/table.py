@@ -32,6 +32,7 @@ UNUSED = {
     **dict.fromkeys(("budget", "pruner.budget"), "the budgets are those of --tokens"),
     "method": "the methods are those of --methods",
     "task.split": "methods are measured on the report split: report.task.split=NAME takes another",
+    "report.episodes": "a table is of answers; a study ends with episodes: autoprune study",
     **dict.fromkeys(("report.ratios", "report.points", "report.arms"), "the arms are those of --methods and --tokens"),
     **dict.fromkeys(("search", "space"), "a table searches nothing"),
     "out": "name the folder with --out DIR",

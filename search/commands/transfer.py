@@ -41,6 +41,7 @@ UNUSED = {
     "experiment": "what no word says is as in the study",
     "budget": f"every pruner is scaled to a FLOPs ratio: {BUDGETS[0]}=A,B",
     **dict.fromkeys(("search", "space", "calibration"), "nothing is searched"),
+    "report.episodes": "a transfer is of answers; a study ends with episodes: autoprune study",
     **dict.fromkeys(("report.ratios", "report.points", "report.arms"), "rows are the studies' trials: --at RATIO"),
     "out": "name the folder with --out DIR",
 }

@@ -73,6 +73,13 @@ class Experiment:
         return task
 
     @cached_property
+    def episodes(self) -> "Task | None":
+        """The closed loop that is played after the report."""
+        node = self.typed.report.episodes
+        made: Task | None = None if node is None else build(node, "report.episodes")
+        return made
+
+    @cached_property
     def model(self) -> "VLM":
         """The checkpoint, loaded when it is first asked for."""
         from autoprune_lab.models.checkpoint import VLM

@@ -41,12 +41,16 @@ class SearchSettings:
 
 @dataclass
 class ReportSettings:
-    """What is evaluated after a study: FLOPs ratios, points of the front, task fields, arms as overrides or null."""
+    """What is evaluated after a study: FLOPs ratios, points of the front, task fields, arms as overrides or null.
+
+    `episodes`: a task in a closed loop that is played then; None: none.
+    """
 
     ratios: list[float] = field(default_factory=list)
     points: int = 6
     task: dict[str, Any] = field(default_factory=dict)
     arms: dict[str, list[str] | None] = field(default_factory=dict)
+    episodes: dict[str, Any] | None = None
 
 
 class Replayed(NamedTuple):

@@ -75,7 +75,8 @@ def evaluate_report(
     folder where nothing has changed.
     """
     without = {} if score == OWN_SCORE else {"score": score}
-    made_of = json.loads(json.dumps({"report": vars(report), "front": front.rows()} | without))
+    asked = {name: value for name, value in vars(report).items() if name != "episodes"}
+    made_of = json.loads(json.dumps({"report": asked, "front": front.rows()} | without))
     if read_report_key(out) == made_of:
         return read_table(out / REPORT)
     evaluator = open_report_evaluator()
@@ -126,14 +127,29 @@ def _cells(report: pd.DataFrame) -> tuple[list[str], list[list[Cell]]]:
     searched = [f"{name}, tune" for name in report.get("search", [])[:1]]
     rows: list[list[Cell]] = []
     for row in report.to_dict("records"):
-        name = f"trial {int(row['trial'])}" if row["arm"] == TUNED_ARM else str(row["arm"])
         known = not math.isnan(row["score"])
         shown = interval(row["low"], row["high"]) if known else str(row["note"])
         bound = None if row["arm"] == TUNED_ARM else float(row["bound"])
         loyal = [_loyalty(row)] if is_loyal else []
         own = [float(row["search_score"])] if searched else []
-        rows.append([name, bound, float(row["flops_ratio"]), float(row["score"]), shown, *_against(row), *loyal, *own])
+        rows.append(
+            [
+                name_of_row(row),
+                bound,
+                float(row["flops_ratio"]),
+                float(row["score"]),
+                shown,
+                *_against(row),
+                *loyal,
+                *own,
+            ]
+        )
     return [*headers, *(["as unpruned"] if is_loyal else []), *searched], rows
+
+
+def name_of_row(row: Mapping[Any, Any]) -> str:
+    """'trial 84', or the arm's name."""
+    return f"trial {int(row['trial'])}" if row["arm"] == TUNED_ARM else str(row["arm"])
 
 
 def _loyalty(row: Mapping[Any, Any]) -> float | str:
@@ -157,11 +173,12 @@ def _tuned_arms(report: ReportSettings, front: ParetoFront, tuned: Mapping[int, 
 
 
 def _other_arms(report: ReportSettings, arms: Mapping[str, Pruner]) -> list[tuple[Arm, Pruner]]:
-    return [
-        (Arm(name, None, ratio), replace(pruner, budget=Budget(flops_ratio=ratio, opening=pruner.opening)))
-        for name, pruner in arms.items()
-        for ratio in report.ratios
-    ]
+    return [(Arm(name, None, ratio), at_ratio(arm, ratio)) for name, arm in arms.items() for ratio in report.ratios]
+
+
+def at_ratio(pruner: Pruner, ratio: float) -> Pruner:
+    """The pruner at most at this FLOPs ratio, opened as it was."""
+    return replace(pruner, budget=Budget(flops_ratio=ratio, opening=pruner.opening))
 
 
 def _measure(
@@ -171,18 +188,21 @@ def _measure(
     try:
         records = evaluator.run(pruner)
     except BudgetError as error:
-        floor = str(error).partition("alone cost ")[2].partition(";")[0]
-        none = dict.fromkeys(("flops_ratio", "mean_tokens", "score", "low", "high"), math.nan)
-        return {**asdict(arm), **none, "note": f"unreachable, floor {floor}"}, None
+        return unreachable(arm, error), None
     return _measured(arm, records, whole)
 
 
-def _measured(arm: Arm, records: Records, whole: Records) -> tuple[dict[str, Any], pd.DataFrame]:
-    """An arm's row, beside what the unpruned model answered, and its samples."""
+def unreachable(arm: Arm, error: BudgetError) -> dict[str, Any]:
+    """The row of an arm that was not measured."""
+    floor = str(error).partition("alone cost ")[2].partition(";")[0]
+    none = dict.fromkeys(("flops_ratio", "mean_tokens", "score", "low", "high"), math.nan)
+    return {**asdict(arm), **none, "note": f"unreachable, floor {floor}"}
+
+
+def arm_row(arm: Arm, records: Records) -> dict[str, Any]:
+    """The row of an arm that was measured: cost, and score with its 95 % interval and that of each kind."""
     low, high = records.interval()
-    both = Arms({"own": records, "whole": whole})
-    loyalty = both.loyalty("own", "whole")
-    row = {
+    return {
         **asdict(arm),
         "flops_ratio": records.flops_ratio,
         "mean_tokens": records.mean_tokens,
@@ -192,6 +212,15 @@ def _measured(arm: Arm, records: Records, whole: Records) -> tuple[dict[str, Any
         "left_out": len(records.left_out),
         "note": "",
         **{f"score/{kind}": score for kind, score in records.by_kind().items()},
+    }
+
+
+def _measured(arm: Arm, records: Records, whole: Records) -> tuple[dict[str, Any], pd.DataFrame]:
+    """An arm's row, beside what the unpruned model answered, and its samples."""
+    both = Arms({"own": records, "whole": whole})
+    loyalty = both.loyalty("own", "whole")
+    row = {
+        **arm_row(arm, records),
         "loyalty": loyalty.value,
         "loyalty_low": loyalty.low,
         "loyalty_high": loyalty.high,

@@ -37,6 +37,12 @@ TRIALS, FRONT, REPORT = "trials.csv", "front.csv", "report.csv"
 RECORDS, IMPORTANCE, PRUNERS = "report_records.parquet", "importance.csv", "pruners.json"
 LAYERS, PATCHES = "layers.csv", "patches.json"
 REPORT_LATEX = "report.tex"
+EPISODES, EPISODES_KEY, EPISODE_RECORDS, FILM = (
+    "episodes.csv",
+    "episodes.json",
+    "episodes_records.parquet",
+    "episode.gif",
+)
 PICTURE, REPORT_PICTURE, LAYERS_PICTURE, PAGE = "front.png", "report.png", "layers.png", "index.html"
 
 
@@ -164,6 +170,11 @@ class StudyResult:
         return pd.read_parquet(file) if file.is_file() else pd.DataFrame()
 
     @property
+    def episodes(self) -> pd.DataFrame:
+        """What the arms were worth in a closed loop (`search.results.episodes`); no rows where none was played."""
+        return read_table(self.folder / EPISODES, ("trial", "flops_ratio", "score"), ("arm", "bound"))
+
+    @property
     def importance(self) -> pd.DataFrame:
         """Which parameters made the difference (`search.results.importance`)."""
         return read_table(self.folder / IMPORTANCE)
@@ -261,6 +272,10 @@ def artifacts(folder: Path) -> dict[str, Path]:
         REPORT_PICTURE,
         LAYERS_PICTURE,
         REPORT_LATEX,
+        EPISODES,
+        EPISODES_KEY,
+        EPISODE_RECORDS,
+        FILM,
         *(
             f"{Path(name).stem}{suffix}"
             for name in (PICTURE, REPORT_PICTURE, LAYERS_PICTURE)

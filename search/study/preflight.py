@@ -68,6 +68,7 @@ def check_study(experiment: Experiment) -> Path:
     for name, arm in experiment.arms.items():
         check_calibrated(arm, f"report.arms.{name}")
     _check_report(experiment)
+    _check_episodes(experiment)
     return folder
 
 
@@ -84,6 +85,19 @@ def _check_report(experiment: Experiment) -> None:
     if changed <= {"per_kind"} or "all" in (on_report.get("split"), on_tune.get("split")):
         raise ConfigError("report.task gives samples that trials see: use task.split=tune and report.task.split=report")
     _tell(experiment.report_task)
+
+
+def _check_episodes(experiment: Experiment) -> None:
+    """Raise ConfigError where what is played after the report is no closed loop, or what trials have played."""
+    if (task := experiment.episodes) is None:
+        return
+    if not _is_closed_loop(task):
+        raise ConfigError(
+            f"report.episodes: task {task.name} answers once a sample: name a closed loop, such as "
+            "autoprune_lab.tasks.driving_closed_loop.DrivingClosedLoopTask, or null"
+        )
+    if task.name == experiment.task.name and {s.id for s in task.samples()} & {s.id for s in experiment.task.samples()}:
+        raise ConfigError("report.episodes gives episodes that trials play: use report.episodes.split=report")
 
 
 def _corners(experiment: Experiment) -> list[Pruner]:

@@ -7,12 +7,15 @@ from search.results.comparison import summary
 from search.results.paired_answers import TUNED_ARM, UNPRUNED
 from search.results.seeds import contenders
 from search.results.study_result import REPORT, StudyResult
+from search.study.objective import FIGURE
 
 
 def report_metrics(folder: Path) -> dict[str, float]:
     """`report/hypervolume`; within each bound `report/score_at_BOUND` of the tuned trial and `report/ARM_at_BOUND`.
 
-    The unpruned model has no bound. Nothing where there is no report; what could not be measured is left out.
+    The unpruned model has no bound. Of episodes that were played at the end the arms' scores as `episodes/ARM`, and the
+    task's figures of the front's knee as `episodes/FIGURE`. Nothing where there is no report; what could not be
+    measured is left out.
     """
     if not (folder / REPORT).is_file():
         return {}
@@ -26,4 +29,9 @@ def report_metrics(folder: Path) -> dict[str, float]:
     for row in rows.to_dict("records"):
         found[f"report/{row['arm']}_at_{row['bound']:g}"] = float(row["score"])
     found |= {f"report/{name}": score for name, score in result.unpruned.items()}
+    for row in result.episodes.to_dict("records"):
+        found[f"episodes/{row['arm']}"] = float(row["score"])
+        if row["arm"] == TUNED_ARM:
+            figures = [str(name) for name in row if str(name).startswith(FIGURE)]
+            found |= {f"episodes/{name.removeprefix(FIGURE)}": float(row[name]) for name in figures}
     return {name: value for name, value in found.items() if not math.isnan(value)}

@@ -7,13 +7,14 @@ import pytest
 
 from autoprune_lab.evaluation.answers import Answers
 from autoprune_lab.evaluation.episodes import one_row, played_out
-from autoprune_lab.evaluation.evaluate import evaluate, read_complexities
+from autoprune_lab.evaluation.evaluate import evaluate, read_complexities, read_decisions
 from autoprune_lab.evaluation.prompts import at_once, prepare
 from autoprune_lab.evaluation.streaming import Stream
 from autoprune_lab.metrics.closed_loop import Drive
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import Budget
+from autoprune_lab.schedule.mean_budget import MeanBudget
 from autoprune_lab.selection.scorers import prefill_attention
 from autoprune_lab.selection.vla_pruner import CombineThenFilter
 from autoprune_lab.statistics.records import Record
@@ -25,6 +26,7 @@ from autoprune_lab.tasks.several import SeveralTask
 from autoprune_lab.testbed.build import build_processor, build_untrained
 from autoprune_lab.testbed.driving.layout import layout
 from policies.fixed import FixedPolicy
+from policies.staircase_blend import StaircaseBlendPolicy
 
 FLOPS = (100, 40, 10)
 
@@ -163,6 +165,35 @@ def test_a_stream_plays_the_same_drives(novice, task, tmp_path):
     answers.merge(tmp_path / "unpruned.parquet")
     mine = evaluate(novice, prepare(novice, task, 6))
     assert [row.prediction for row in answers.records().rows] == [row.prediction for row in mine.rows]
+
+
+ADAPTIVE = Pruner(StaircaseBlendPolicy(0.0, 0.2, ((1 / 3,), (1 / 3,)), ((1.0,), (0.1,))), MeanBudget(flops_ratio=0.7))
+
+
+def test_every_decision_of_the_unpruned_model_is_read(novice):
+    drives = DrivingClosedLoopTask("report", 1, seconds=2.5)
+    prepared = prepare(novice, drives, 4)
+    bits, geometries = read_decisions(novice, prepared, ADAPTIVE)
+    assert len(bits) == len(geometries) == 6 * 5
+    assert {geometry.n_vision for geometry in geometries} == {192}
+    firsts = read_complexities(novice, prepared, ADAPTIVE)
+    np.testing.assert_allclose(bits[::5], firsts, atol=1e-6)
+    played = evaluate(novice, prepared, replace(ADAPTIVE, budget=Budget(flops_ratio=1)))
+    assert [row.complexity for row in played.rows] == pytest.approx(bits.reshape(6, 5).mean(1).tolist(), rel=1e-5)
+    with pytest.raises(TaskError, match="is no closed loop"):
+        read_decisions(novice, prepare(novice, DrivingTask("report", 1), 6), ADAPTIVE)
+
+
+def test_a_stream_calibrates_a_mean_budget_on_every_decision(novice):
+    drives = DrivingClosedLoopTask("report", 1, seconds=2.5)
+    stream, prepared = Stream(novice, drives, 6), prepare(novice, drives, 6)
+    told = stream.calibrated(ADAPTIVE)
+    assert told == ADAPTIVE.calibrated(*read_decisions(novice, prepared, ADAPTIVE))
+    spent = evaluate(novice, prepared, told)
+    assert spent.flops_ratio == pytest.approx(0.7, abs=0.003)  # the novice stands still, pruned or not
+    assert len({row.decoder_flops for row in spent.rows}) > 1
+    even = Pruner(FixedPolicy(2), MeanBudget(flops_ratio=0.7))
+    assert stream.calibrated(even) == even.calibrated(np.zeros(6), prepared.geometries)
 
 
 def test_what_a_closed_loop_cannot_do_is_refused(novice, task):

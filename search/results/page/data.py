@@ -1,5 +1,6 @@
 """What the study page knows of one study, as plain values that JSON has; what is no finite number is None."""
 
+import base64
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -17,10 +18,20 @@ from search.config.goal import COSTS, SCORES
 from search.config.paths import select
 from search.results.folder import FINISHED, load_optuna_study, read_config, read_json
 from search.results.importance import importance
-from search.results.paired_answers import TUNED_ARM, UNPRUNED
-from search.results.study_result import PATCHES, REPORT, StudyResult, bounds_of, cost_of, read_table, score_of
+from search.results.paired_answers import DIFFERENCE, TUNED_ARM, UNPRUNED
+from search.results.study_result import (
+    EPISODES_KEY,
+    FILM,
+    PATCHES,
+    REPORT,
+    StudyResult,
+    bounds_of,
+    cost_of,
+    read_table,
+    score_of,
+)
 from search.results.trial_table import CURVES, cost_column, kept_of, left_out, trials_frame
-from search.study.objective import PRUNER
+from search.study.objective import FIGURE, PRUNER
 from search.study.trials import REFUSED, STOPPED, n_ended
 
 JOURNAL = "journal.log"
@@ -83,6 +94,7 @@ class Source:
             "report": [_arm(row) for row in report.to_dict("records")],
             "importance": _plain(mattered.to_dict("records")),
             "patches": read_json(self.folder / PATCHES) if (self.folder / PATCHES).is_file() else None,
+            "episodes": _episodes(self.folder),
         }
 
     def _read(self) -> tuple[pd.DataFrame, Mapping[int, Any], dict[int, Any], pd.DataFrame, int]:
@@ -165,6 +177,23 @@ def _arm(row: Mapping[Any, Any]) -> dict[str, Any]:
         symbol = SYMBOLS.get(style.marker, "x")
         found |= {"colour": style.colour, "symbol": symbol if style.face != "none" else f"{symbol}-open"}
     return found | {"kinds": _kinds({str(name): value for name, value in row.items() if not _is_missing(value)})}
+
+
+def _episodes(folder: Path) -> dict[str, Any] | None:
+    """What was played in a closed loop: each arm's row and figures, and the film or why there is none."""
+    if not (folder / EPISODES_KEY).is_file():
+        return None
+    known, film = read_json(folder / EPISODES_KEY), folder / FILM
+    rows = [
+        {
+            **_arm(row),
+            **_plain({name: row.get(name) for name in ("reference", *DIFFERENCE)}),
+            "figures": {name.removeprefix(FIGURE): row[name] for name in row if name.startswith(FIGURE)},
+        }
+        for row in known["rows"]
+    ]
+    uri = f"data:image/gif;base64,{base64.b64encode(film.read_bytes()).decode()}" if film.is_file() else None
+    return {"n": known["episodes"], "rows": rows, "film": {**known["film"], "uri": uri}}
 
 
 def _kinds(known: Mapping[str, Any]) -> dict[str, Any]:

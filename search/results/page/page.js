@@ -227,6 +227,30 @@ function drawReport() {
   });
 }
 
+function drawEpisodes() {
+  const played = study().episodes;
+  $("#episodes").hidden = !played;
+  if (!played) return;
+  const arms = played.rows;
+  const signed = (value) => (value > 0 ? `+${told(value)}` : told(value));
+  const lines = [
+    ["FLOPs ratio", (row) => row.flops_ratio],
+    ["score", (row) => (row.score === null ? row.note : `${told(row.score)} [${told(row.low)}, ${told(row.high)}]`)],
+    ["minus", (row) => row.reference],
+    ["difference", (row) => (row.difference === null ? "" : `${signed(row.difference)} [${signed(row.difference_low)}, ${signed(row.difference_high)}]`)],
+    ...Object.keys(arms[0].figures).map((name) => [name, (row) => row.figures[name]]),
+  ];
+  const name = (row) => (row.arm === "front" ? `trial ${row.trial}` : row.arm);
+  $("#nepisodes").textContent = `${played.n} episodes that no trial played`;
+  $("#played thead").replaceChildren(element("tr", {}, ...["", ...arms.map(name)].map((textContent) => element("th", { textContent }))));
+  $("#played tbody").replaceChildren(...lines.map(([head, of]) => element("tr", {},
+    element("th", { textContent: head }), ...arms.map((row) => element("td", { textContent: told(of(row)) })))));
+  const { id, uri, why } = played.film;
+  $("#filmed").textContent = uri ? `Episode ${id}, played by ${name(arms[1])}: half a second a decision, patches that do not enter the last layer are dark.` : `No film: ${why}`;
+  $("#film").hidden = !uri;
+  if (uri) $("#film").src = uri;
+}
+
 function drawImportance() {
   const rows = study().importance.filter((row) => row.score !== null || row.cost !== null).reverse();
   $("#noimportance").textContent = rows.length ? "" : "Too few trials that differ in one setting that all have.";
@@ -526,7 +550,7 @@ function drawChoice() {
 }
 
 function drawStudy() {
-  for (const part of [drawHead, drawImportance, drawParallel, drawRefused]) part();
+  for (const part of [drawHead, drawEpisodes, drawImportance, drawParallel, drawRefused]) part();
 }
 
 function drawAll() {

@@ -58,6 +58,20 @@ MISTAKES = {
         ["nothing is left to search", "pruner.policy.layer=3", "pruner.budget.flops_ratio=0.4", "evaluate"],
     ),
     "report of an evaluation": (["evaluate", "report.task.per_kind=3"], ["report.task.per_kind=3", "task.FIELD=VALUE"]),
+    "film nowhere": (["evaluate", "task=driving_closed_loop", "--film", "tune-turn-0"], ["--film", "--out DIR"]),
+    "film of what is none": (
+        ["evaluate", "--out", "e", "task=driving", "--film", "tune-turn-0"],
+        ["--film tune-turn-0", "films are of episodes"],
+    ),
+    "film of nothing": (
+        ["evaluate", "--out", "e", "task=driving_closed_loop", "--film", "tune-tun-0"],
+        ["--film tune-tun-0", "did you mean tune-turn-0"],
+    ),
+    "episodes of an evaluation": (
+        ["evaluate", "report.episodes=null"],
+        ["report.episodes=null", "one pruner is measured"],
+    ),
+    "episodes of a table": (["table", "report.episodes=null"], ["report.episodes=null", "autoprune study"]),
     "search of an evaluation": (["evaluate", "search=gp"], ["search=gp", "has no place"]),
     "folder of an evaluation": (["evaluate", "out=x"], ["out=x", "--out DIR"]),
     "bound without a budget": (

@@ -1,13 +1,17 @@
 """A study of the driving experiment, on an untrained narrow model: every part of the line but the skill."""
 
+import pandas as pd
 import pytest
-from fake_evaluator import NO_ARMS
+from fake_evaluator import NO_ARMS, refused
+from PIL import Image
 
+from autoprune_lab.metrics.closed_loop import Drive
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.selection.per_view import per_view
 from autoprune_lab.testbed.build import build_processor, build_untrained
 from autoprune_lab.testbed.driving.layout import layout
 from search.cli import main
+from search.results.page.data import Source
 from search.results.study_result import StudyResult
 
 
@@ -21,8 +25,9 @@ def novice(tmp_path_factory):
     return folder
 
 
-def words(novice, *more):
+def words(novice, *more, episodes=("=null",)):
     few = ["task.per_kind=1", "report.task.per_kind=1", "report.ratios=[0.5]", "report.points=1", *NO_ARMS]
+    few += [f"report.episodes{word}" for word in episodes]
     return ["experiment=driving", f"model.path={novice}", "budget.flops_ratio=0.7", "tracking=none", *few, *more]
 
 
@@ -55,6 +60,38 @@ def test_a_study_in_the_open_loop_is_reported_in_the_closed_one(novice, here):
     result = StudyResult.read(here / "runs" / "driving_closed_loop")
     assert result.report["score"].between(0, 1).all()
     assert result.config["task"]["_target_"].endswith("DrivingTask")
+
+
+def test_a_study_ends_with_a_table_of_drives_and_a_film(novice, here, capsys):
+    arms = ["+report.arms.random=['policy=fixed','scorer=random']", "+report.arms.late=['policy=withdrawal']"]
+    given = words(novice, "search.n_trials=2", *arms, episodes=[".per_kind=1", ".seconds=1.0"])
+    assert main(["study", *given]) == 0
+    last = capsys.readouterr().out.partition("episodes of a closed loop")[2]
+    assert all(said in last for said in ("unpruned", "random", "success_rate", "collision_rate", "episode.gif"))
+    result = StudyResult.read(here / "runs" / "driving")
+    table = result.episodes.set_index("arm")
+    assert list(table.index) == ["unpruned", "front", "random", "late"]
+    assert table.loc["front", "trial"] == int(result.front.labels[result.front.knee()])
+    assert table.loc["random", "flops_ratio"] == pytest.approx(table.loc["front", "flops_ratio"], abs=0.01)
+    assert (table["figure/unreadable"] == 1).all()  # the novice stands still
+    outcomes = pd.read_parquet(result.folder / "episodes_records.parquet")
+    assert len(outcomes) == 4 * 6
+    assert all(Drive.read(outcome).seconds == 1.0 for outcome in outcomes["outcome"])
+    with Image.open(result.folder / "episode.gif") as film:
+        assert film.n_frames == 2  # decisions
+    page = Source.find(result.folder).data()["episodes"]
+    assert (page["n"], page["film"]["id"]) == (6, "report-turn-0")
+    assert page["film"]["uri"].startswith("data:image/gif")
+    assert page["rows"][1]["figures"]["seconds"] == 1.0
+
+
+def test_what_is_played_at_the_end_is_a_closed_loop_that_no_trial_sees(novice, here, capsys):
+    opened = ["._target_=autoprune_lab.tasks.driving.DrivingTask"]
+    given = words(novice, "~report.episodes.seconds", episodes=opened)
+    refused(["study", *given], ["report.episodes", "driving answers once a sample"], capsys, here)
+    given = words(novice, "task=driving_closed_loop", episodes=[".split=tune"])
+    refused(["study", *given], ["report.episodes.split=report"], capsys, here)
+    refused(["study", *words(novice, episodes=[".per_kind=0"])], ["report.episodes", "at least 1"], capsys, here)
 
 
 def test_trials_may_drive_and_collisions_bind(novice, here, capsys):
