@@ -21,7 +21,7 @@ from autoprune_lab.decoder.eager import eager, plain
 WITH_GATES = ("sdpa", "eager")
 """Attention implementations that can be replaced by gated attention: their masks tell of every key."""
 
-_NAME = "autoprune_lab_gates"
+_GATED = "autoprune_lab_gates"
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,7 @@ def _frozen(model: nn.Module) -> Iterator[None]:
 class _Gated:
     """Stands in for an attention module's config."""
 
-    _attn_implementation = _NAME
+    _attn_implementation = _GATED
 
     def __init__(self, config: Any, gate: Gate) -> None:
         self.config, self.gate = config, gate
@@ -120,4 +120,4 @@ def _mask(mask: Tensor | None, query: Tensor, keys: Tensor) -> Tensor:
     return torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, torch.finfo(query.dtype).min)
 
 
-AttentionInterface.register(_NAME, _gated_attention)
+AttentionInterface.register(_GATED, _gated_attention)

@@ -17,12 +17,13 @@ OURS = ("autoprune_lab", "policies")
 
 
 def find_policies(package: str) -> list[type[Policy]]:
-    """Every concrete `Policy` defined in the importable `package` (or module), in order of its full name."""
+    """Every concrete, public `Policy` defined in the importable `package` (or module), in order of its full name."""
     classes = {
         member
         for module in modules_of(package)
-        for _, member in inspect.getmembers(module, inspect.isclass)
+        for name, member in inspect.getmembers(module, inspect.isclass)
         if issubclass(member, Policy) and not inspect.isabstract(member) and member.__module__ == module.__name__
+        if not name.startswith("_")
     }
     return sorted(classes, key=lambda policy: (policy.__module__, policy.__qualname__))
 

@@ -30,7 +30,7 @@ def test_commands_then_their_options():
         ("autoprune study --cfg ", {"job "}),
         ("autoprune compare --split r", {"report "}),
         ("autoprune list sco", {"scorers ", "scorer "}),
-        ("autoprune study policy=fixed --fresh search=gr", {"search=grid "}),  # words stand behind options, too
+        ("autoprune study policy=fixed --fresh search=gri", {"search=grid "}),  # words stand behind options, too
         ("autoprune table --methods fastv mod", {"model="}),
         # paths: the shell's own
         ("autoprune study --config-dir ru", set()),
@@ -56,7 +56,7 @@ def test_bash_completes_by_the_printed_script(capsys):
     assert main(["completion", "bash"]) == 0
     script = capsys.readouterr().out
     call = f"{sys.executable} -c 'import sys; from search.cli import main; sys.exit(main())'"
-    line = "autoprune study search=gr"
+    line = "autoprune study search=gri"
     asked = f'autoprune() {{ {call} "$@"; }}\n{script}\nCOMP_LINE="{line}"; COMP_POINT={len(line)}; _autoprune\n'
     done = subprocess.run(["bash", "-c", asked + 'printf "%s|" "${COMPREPLY[@]}"'], capture_output=True, text=True)
     assert done.stdout == "grid |"
