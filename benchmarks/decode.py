@@ -10,14 +10,12 @@ run.
 """
 
 import argparse
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
 from itertools import product
 from typing import Any
 
-import pandas as pd
 import torch
 from torch._dynamo.utils import counters
 from transformers import Cache, DynamicCache, PreTrainedModel, StaticCache
@@ -28,12 +26,14 @@ from benchmarks.arms import pruners
 from benchmarks.random_llava import Prompt, inputs_for
 from benchmarks.timing import Context
 
+Rows = list[dict[str, Any]]
+
 
 @torch.no_grad()
-def compare(model: PreTrainedModel, prompts: list[Prompt], contexts: dict[str, Context], steps: int) -> Any:
+def compare(model: PreTrainedModel, prompts: list[Prompt], contexts: dict[str, Context], steps: int) -> Rows:
     """One row an arm, the unpruned one first: milliseconds of a step on each cache, and ratios to the first row."""
     text = model.config.get_text_config()
-    rows: list[dict[str, Any]] = []
+    rows: Rows = []
     for arm, context in contexts.items():
         torch.compiler.reset()  # each arm's lengths are compiled as they are
         counters.clear()
@@ -71,20 +71,20 @@ def _seconds(
     return float(spent[0]) / steps
 
 
-def main() -> None:
-    """Print the tables and write them, with the settings, as JSON."""
-    args = _arguments()
-    model = options.model_of(args)
-    out, results = options.out_of(args, "decode"), dict[str, Any]()
+def tables(model: PreTrainedModel, args: argparse.Namespace) -> Iterator[tuple[str, Rows]]:
+    """Titles and rows, each as soon as it is measured."""
     for n_vision, batch in product(args.vision, args.batch):
         arms = pruners(model.config.text_config.num_hidden_layers, n_vision, args.mean_tokens)
         contexts: dict[str, Context] = {"unpruned": nullcontext}
         contexts |= {name: partial(arms[f"{name} {args.mean_tokens}"].attach, model) for name in args.arms}
-        title = f"{n_vision} visual tokens, batch of {batch}"
-        rows = compare(model, [Prompt(n_vision, seed=seed) for seed in range(batch)], contexts, args.steps)
-        results[title] = rows
-        print(f"\n{title}\n{pd.DataFrame(rows).to_string(index=False, float_format='{:.4g}'.format)}", flush=True)
-        out.write_text(json.dumps({"settings": options.settings_of(args), "tables": results}, indent=1) + "\n")
+        prompts = [Prompt(n_vision, seed=seed) for seed in range(batch)]
+        yield f"{n_vision} visual tokens, batch of {batch}", compare(model, prompts, contexts, args.steps)
+
+
+def main() -> None:
+    """Print the tables and write them, with the settings, as JSON."""
+    args = _arguments()
+    options.write_tables(args, "decode", tables(options.model_of(args), args))
 
 
 def _arguments() -> argparse.Namespace:

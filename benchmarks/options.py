@@ -1,9 +1,12 @@
 """What the speed benchmarks of `random_llava` take on the command line, and what their files say they are of."""
 
 import argparse
+import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from transformers import PreTrainedModel
 
@@ -39,3 +42,13 @@ def settings_of(given: argparse.Namespace) -> dict[str, Any]:
     """The command line, torch's version and the GPU's name, if there is one."""
     settings = {name: value for name, value in vars(given).items() if name != "out"} | {"torch": torch.__version__}
     return settings | ({"gpu": torch.cuda.get_device_name()} if getattr(given, "device", None) == "cuda" else {})
+
+
+def write_tables(given: argparse.Namespace, benchmark: str, tables: Iterable[tuple[str, list[dict[str, Any]]]]) -> None:
+    """Print titles and rows, each as soon as it is measured, and write them, with the settings, as JSON."""
+    out, results = out_of(given, benchmark), dict[str, Any]()
+    for title, rows in tables:
+        results[title] = rows
+        table = pd.DataFrame(rows).dropna(axis=1, how="all")
+        print(f"\n{title}\n{table.to_string(index=False, na_rep='', float_format='{:.4g}'.format)}", flush=True)
+        out.write_text(json.dumps({"settings": settings_of(given), "tables": results}, indent=1) + "\n")

@@ -11,12 +11,10 @@ run singly and in batches of the largest size (if that is above 1), in several o
 """
 
 import argparse
-import json
 from collections.abc import Callable, Iterator
 from itertools import product
 from typing import Any
 
-import pandas as pd
 import torch
 from transformers import PreTrainedModel
 
@@ -58,13 +56,7 @@ def _fitting(compare: Callable[..., Rows], *args: Any) -> Rows:
 def main() -> None:
     """Print the tables and write them, with the settings, as JSON."""
     args = _arguments()
-    model = options.model_of(args)
-    out, results = options.out_of(args, "prefill"), dict[str, Rows]()
-    for title, rows in tables(model, args):
-        results[title] = rows
-        table = pd.DataFrame(rows).dropna(axis=1, how="all")
-        print(f"\n{title}\n{table.to_string(index=False, na_rep='', float_format='{:.4g}'.format)}", flush=True)
-        out.write_text(json.dumps({"settings": options.settings_of(args), "tables": results}, indent=1) + "\n")
+    options.write_tables(args, "prefill", tables(options.model_of(args), args))
 
 
 def _arguments() -> argparse.Namespace:

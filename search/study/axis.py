@@ -1,11 +1,15 @@
-"""Axis: a parameter of a trial on [0, 1], for samplers that reckon with distances."""
+"""Axis: a parameter of a trial on [0, 1], and what samplers that reckon with distances have in common."""
 
+from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import optuna
 from jaxtyping import Float
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial
 
 
 @dataclass(frozen=True)
@@ -58,3 +62,27 @@ class Axis:
             return unit[:, None]
         count = len(self.distribution.choices)
         return np.asarray(np.eye(count)[np.round(unit * (count - 1)).astype(int)])
+
+
+class AxisSampler(optuna.samplers.BaseSampler):
+    """A sampler whose `sample_relative` says what the trials it learns from have in common; the rest is random."""
+
+    def __init__(self, seed: int | None) -> None:
+        self._others = optuna.samplers.RandomSampler(seed=seed)
+
+    @abstractmethod
+    def learns_from(self, study: optuna.Study) -> Sequence[FrozenTrial]:
+        """The trials that tell something."""
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """What the trials that it learns from have in common, and what has more than one value."""
+        del trial
+        known = list(self.learns_from(study))
+        space = optuna.search_space.intersection_search_space(known, include_pruned=True)
+        return {name: distribution for name, distribution in space.items() if not distribution.single()}
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """At random."""
+        return self._others.sample_independent(study, trial, param_name, param_distribution)

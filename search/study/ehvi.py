@@ -16,7 +16,7 @@ from scipy.optimize import minimize
 from scipy.special import ndtr
 
 from autoprune_lab.fronts.front import ParetoFront
-from search.study.axis import Axis
+from search.study.axis import Axis, AxisSampler
 
 STEPS = 20  # of L-BFGS for each process: more changed no front
 REACH = 0.3  # of a local candidate from a point of the front, at most, as a part of each range
@@ -25,7 +25,7 @@ ROOM = 0.05  # above the best score so far that there may be, as a part of the r
 ANOTHER = 0.2  # of a local candidate's choices are drawn anew
 
 
-class EHVISampler(optuna.samplers.BaseSampler):
+class EHVISampler(AxisSampler):
     """Suggests what is expected to add most to the feasible hypervolume: a random setting, or one near the front.
 
     Costs, scores and constraints each have a Gaussian process (Matern 5/2, a length scale for every parameter). A cost
@@ -39,22 +39,13 @@ class EHVISampler(optuna.samplers.BaseSampler):
     """
 
     def __init__(self, seed: int | None = None, n_startup_trials: int = 8, n_candidates: int = 1000) -> None:
+        super().__init__(seed)
         self._rng = np.random.default_rng(seed)
-        self._others = optuna.samplers.RandomSampler(seed=seed)
         self._n_startup_trials, self._n_candidates = n_startup_trials, n_candidates
 
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """What all trials so far have in common."""
-        del trial
-        ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-        space = optuna.search_space.intersection_search_space(list(ended), include_pruned=True)
-        return {name: distribution for name, distribution in space.items() if not distribution.single()}
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        """At random."""
-        return self._others.sample_independent(study, trial, param_name, param_distribution)
+    def learns_from(self, study: optuna.Study) -> Sequence[FrozenTrial]:
+        """All trials that ended, refused ones too."""
+        return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]

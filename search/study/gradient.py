@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial
 
 from search.config.errors import ConfigError
 from search.config.space import Space
-from search.study.axis import Axis
+from search.study.axis import Axis, AxisSampler
 from search.study.front import from_study
 from search.study.slopes import COST_SLOPES, SCORE_SLOPES
 from search.study.trials import was_cut_off
@@ -22,7 +22,7 @@ BELOW = 0.003  # of the bound, that a step aims below it: costs bend, and what i
 Vector = Float[np.ndarray, "axes"]
 
 
-class GradientSampler(optuna.samplers.BaseSampler):
+class GradientSampler(AxisSampler):
     """Suggests a step uphill from the last trial: towards more likeness to the unpruned model, at the FLOPs ratio.
 
     Every trial notes how likeness and cost change with its numbers (`reads_slopes`, see `search.study.slopes`). An
@@ -57,20 +57,12 @@ class GradientSampler(optuna.samplers.BaseSampler):
             raise ConfigError(f"search=gradient cannot search the group {space.groups[0].path}: take another search")
         if steps < 1 or not 0 < reach <= 1:
             raise ConfigError(f"search.sampler: steps={steps} must be at least 1, reach={reach} in (0, 1]")
+        super().__init__(seed)
         self._bound, self._least, self._steps, self._reach = bound, least, steps, reach
-        self._others = optuna.samplers.RandomSampler(seed=seed)
 
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """What all trials with slopes have in common."""
-        del trial
-        space = optuna.search_space.intersection_search_space(_climbed(study), include_pruned=True)
-        return {name: distribution for name, distribution in space.items() if not distribution.single()}
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        """At random."""
-        return self._others.sample_independent(study, trial, param_name, param_distribution)
+    def learns_from(self, study: optuna.Study) -> Sequence[FrozenTrial]:
+        """All trials with slopes."""
+        return _climbed(study)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
