@@ -1,6 +1,7 @@
 """Helpers that several test files share."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,19 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from fake_evaluator import save_narrow_model
 
     return save_narrow_model(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture(autouse=True)
+def own_modules(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A test leaves nothing on the path, and none of its own modules: the next one may use the same names."""
+    known, temporary = set(sys.modules), str(tmp_path_factory.getbasetemp())
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    for name in set(sys.modules) - known:
+        spec = getattr(sys.modules[name], "__spec__", None)
+        places = [*(spec.submodule_search_locations or ()), spec.origin or ""] if spec else []
+        if any(place.startswith(temporary) for place in places):
+            del sys.modules[name]
 
 
 @pytest.fixture

@@ -34,8 +34,7 @@ def package(here):
         (here / "one_scorer.py").write_text(text)
         sys.modules.pop("one_scorer", None)
 
-    yield write
-    sys.modules.pop("one_scorer", None)
+    return write
 
 
 def test_a_plug_in_without_a_configuration_is_told(package, here):

@@ -34,9 +34,7 @@ def installed(tmp_path_factory):
 def outside(installed, here, monkeypatch):
     """An empty current folder, with the package importable in this process; its configurations."""
     monkeypatch.syspath_prepend(installed)
-    yield installed / "my_policies" / "conf"
-    for name in [name for name in sys.modules if name.partition(".")[0] == "my_policies"]:
-        del sys.modules[name]
+    return installed / "my_policies" / "conf"
 
 
 def test_the_command_finds_it_installed_and_says_where_its_configurations_are(installed, here):

@@ -150,17 +150,14 @@ def test_a_trial_s_pruner_that_is_none_is_refused_by_its_number(own, here):
         report.tuned_pruners(study, own, SimpleNamespace(labels=["5"]))
 
 
-def test_a_stored_pruner_may_use_the_packages_of_the_study_s_own_config(here):
+def test_a_stored_pruner_may_use_the_packages_of_the_study_s_own_config(here, monkeypatch):
     (here / "own_shelf.py").write_text(
         "from policies.fixed import FixedPolicy\n\n\nclass MinePolicy(FixedPolicy):\n    pass\n"
     )
-    sys.path.insert(0, str(here))
-    try:
-        mine = Experiment.compose(["policy=fixed", "pruner.policy._target_=own_shelf.MinePolicy"])
-        node = plain(mine.pruner())
-        assert mine.stored_pruner(node, "here") == mine.pruner()
-        with pytest.raises(ConfigError, match=r"here: needs code of own_shelf") as error:
-            Experiment.compose(["policy=fixed"]).stored_pruner(node, "here")
-        assert isinstance(error.value.__cause__, PackagesError)
-    finally:
-        sys.path.remove(str(here))
+    monkeypatch.syspath_prepend(here)
+    mine = Experiment.compose(["policy=fixed", "pruner.policy._target_=own_shelf.MinePolicy"])
+    node = plain(mine.pruner())
+    assert mine.stored_pruner(node, "here") == mine.pruner()
+    with pytest.raises(ConfigError, match=r"here: needs code of own_shelf") as error:
+        Experiment.compose(["policy=fixed"]).stored_pruner(node, "here")
+    assert isinstance(error.value.__cause__, PackagesError)

@@ -1,7 +1,6 @@
 """A tuned pruner leaves the lab."""
 
 import shutil
-import sys
 
 import pytest
 from fake_evaluator import NO_ARMS, finished, refused
@@ -111,8 +110,6 @@ def test_a_pruner_of_a_user_s_own_policy_loads_by_the_line_that_is_printed(tmp_p
     (here / "my_policies" / "mine.py").write_text(
         "from policies.fixed import FixedPolicy\n\n\nclass MinePolicy(FixedPolicy):\n    pass\n"
     )
-    for name in [name for name in sys.modules if name.partition(".")[0] == "my_policies"]:  # of another test
-        monkeypatch.delitem(sys.modules, name)
     monkeypatch.syspath_prepend(str(here))
     words = ["policy=fixed", "pruner.policy._target_=my_policies.mine.MinePolicy", *NO_ARMS]
     study = finished(tmp_path / "runs", "mine", *words)
