@@ -82,13 +82,18 @@ class Pruner:
             kept[sighted], merged[sighted] = self._plan(complexities[sighted], prompts)
         return Plan(kept, merged)
 
+    @property
+    def ready(self) -> bool:
+        """Can it plan? If not, `calibrated` gives one that can."""
+        return self.budget is None or self.budget.ready
+
     def calibrated(self, complexities: Float[np.ndarray, "samples"], geometries: Sequence[Geometry]) -> "Pruner":
         """The pruner whose budget has seen a calibration set, where it must and has not (`MeanBudget`); else the same.
 
         Raises BudgetError where the budget cannot be met on the set.
         """
         sighted = np.flatnonzero([geometry.n_vision for geometry in geometries])
-        if self.budget is None or self.budget.ready or not sighted.size:
+        if self.budget is None or self.ready or not sighted.size:
             return self
         prompts = [geometries[int(i)] for i in sighted]
         shapes = self._shapes(complexities[sighted], prompts[0].n_layers + self.budget.extra_layers)

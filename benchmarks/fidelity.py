@@ -28,7 +28,7 @@ from autoprune_lab.pruner_file import plain
 from autoprune_lab.schedule.geometry import Geometry
 from benchmarks.problems import BOUND, DATA, Default, found
 from benchmarks.recorded import Recorded
-from search.study.evaluator import AfterBlock
+from search.study.evaluator import AfterBlock, Prompts
 from search.study.futility import FIRST
 from search.study.objective import Objective
 from search.study.planned import planned
@@ -90,6 +90,8 @@ class Replayed:
     n_answered: int = 0
     blocks: Sequence[int] = field(default_factory=list)
 
+    closed_loop = False
+
     @property
     def geometries(self) -> Sequence[Geometry]:
         """As they were recorded."""
@@ -107,6 +109,10 @@ class Replayed:
     def complexities(self, pruner: Pruner) -> Float[np.ndarray, "samples"]:
         """As they were read from the model."""
         return self.recorded.complexities(pruner)
+
+    def prompts(self, pruner: Pruner) -> Prompts:
+        """As they were read from the model."""
+        return self.recorded.prompts(pruner)
 
     def run(self, pruner: Pruner, after_block: AfterBlock | None = None) -> Right:
         """The answers of the nearest plans."""

@@ -19,6 +19,7 @@ from autoprune_lab.plugins.renamed import renamed
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.pruner_file import plain
 from autoprune_lab.schedule.geometry import Geometry
+from search.study.evaluator import Prompts
 from search.study.planned import planned
 
 NEAREST = 16
@@ -58,6 +59,8 @@ class Recorded:
     right: Float[np.ndarray, "settings samples"]
     labels: tuple[str, ...]
 
+    closed_loop = False
+
     @classmethod
     def read(cls, file: Path, model: str = "embedded:shapes-s0") -> "Recorded":
         """What `benchmarks.tabulate` wrote."""
@@ -75,6 +78,10 @@ class Recorded:
     def complexities(self, pruner: Pruner) -> Float[np.ndarray, "samples"]:
         """As they were read from the model."""
         return self.bits if pruner.policy.adaptive else np.zeros(len(self.bits))
+
+    def prompts(self, pruner: Pruner) -> Prompts:
+        """As they were read from the model."""
+        return self.complexities(pruner), self.geometries
 
     def run(self, pruner: Pruner, after_block: object = None) -> Interpolated:
         """The scores of the nearest plans."""

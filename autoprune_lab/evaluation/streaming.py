@@ -95,7 +95,7 @@ class Stream:
 
         Of a closed loop it knows every decision of the unpruned model (`read_decisions`).
         """
-        if pruner.budget is None or pruner.budget.ready:
+        if pruner.ready:
             return pruner
         if pruner.policy.adaptive and self.task.episode(self.samples[0]) is not None:
             whole = prepare(self.vlm, self.task, batch_size=len(self.batches[0]), keep_features=False)

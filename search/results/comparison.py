@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import wilcoxon
 
 from search.results.paired_answers import TUNED_ARM, Arm, Scores, apart, scores_of
 from search.results.seeds import Contender
@@ -141,6 +140,8 @@ def _row_at(study: StudyResult, ratio: float) -> dict[Any, Any] | None:
 
 
 def _seed_test(left: Contender, right: Contender, report: bool) -> tuple[Any, ...] | None:
+    from scipy.stats import wilcoxon  # a second of imports, which no study needs
+
     areas = [
         {seed: front.hypervolume() for seed, front in zip(side.seeds, side.fronts(report), strict=True)}
         for side in (left, right)

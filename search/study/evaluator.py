@@ -50,6 +50,7 @@ class Part(Protocol):
 
 
 AfterBlock = Callable[[Part], None]
+Prompts = tuple[Float[np.ndarray, "prompts"], Sequence[Geometry]]
 
 
 class Evaluator(Protocol):
@@ -63,11 +64,18 @@ class Evaluator(Protocol):
     def kinds(self) -> Sequence[str]:
         """The kind of every sample."""
 
+    @property
+    def closed_loop(self) -> bool:
+        """Do answers decide what is shown next?"""
+
     def deal(self, blocks: Sequence[int]) -> None:
         """From now on answer the samples in these blocks, one for each sample, from 0."""
 
     def complexities(self, pruner: Pruner) -> Float[np.ndarray, "samples"]:
         """Bits per sample at the pruner's probe layer; zeros for a policy that is not adaptive."""
+
+    def prompts(self, pruner: Pruner) -> Prompts:
+        """Complexity and size of every prompt that the pruner's plans are made for."""
 
     def run(self, pruner: Pruner, after_block: AfterBlock | None = None) -> Outcome:
         """Answer every sample; `after_block` may raise, which ends the run."""

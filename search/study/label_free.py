@@ -20,7 +20,7 @@ from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.geometry import Geometry
 from autoprune_lab.statistics.records import Records
 from search.config.goal import AGREEMENT
-from search.study.evaluator import AfterBlock, Evaluator, Outcome
+from search.study.evaluator import AfterBlock, Evaluator, Outcome, Prompts
 from search.study.model_evaluator import ModelEvaluator
 from search.study.replay import answers
 
@@ -98,9 +98,18 @@ class Likeness:
         """Compare in these blocks from now on."""
         self.own.deal(blocks)
 
+    @property
+    def closed_loop(self) -> bool:
+        """False: a closed loop is scored by itself."""
+        return self.own.closed_loop
+
     def complexities(self, pruner: Pruner) -> Float[np.ndarray, "samples"]:
         """As the model's."""
         return self.own.complexities(pruner)
+
+    def prompts(self, pruner: Pruner) -> Prompts:
+        """As the model's."""
+        return self.own.prompts(pruner)
 
     def run(self, pruner: Pruner, after_block: AfterBlock | None = None) -> Outcome:
         """Compare every sample."""

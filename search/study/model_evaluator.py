@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from autoprune_lab.evaluation.evaluate import Block, Judge, evaluate, read_complexities
+from autoprune_lab.evaluation.evaluate import Block, Judge, evaluate, read_complexities, read_decisions
 from autoprune_lab.evaluation.gradients import count_gradients, unpruned_logs
 from autoprune_lab.evaluation.prefixes import Prefixes
 from autoprune_lab.evaluation.prompts import GIB, PreparedTask, prepare
@@ -24,7 +24,7 @@ from autoprune_lab.tasks.base import Task
 from search.config.goal import BEST
 from search.config.schema import Schema
 from search.study.complexity_cache import ComplexityCache
-from search.study.evaluator import Outcome
+from search.study.evaluator import Outcome, Prompts
 from search.study.planned import opening_of
 
 
@@ -42,6 +42,7 @@ class ModelEvaluator:
     prepared: PreparedTask
     progress: bool = False
     known: dict[Hashable, Float[np.ndarray, "samples"]] = field(default_factory=dict)
+    decisions: dict[Hashable, Prompts] = field(default_factory=dict)
     cache: ComplexityCache | None = None
     prefixes: Prefixes | None = None
     answered: dict[str, list[str]] = field(default_factory=dict)
@@ -91,11 +92,22 @@ class ModelEvaluator:
             self.known[key] = self._read(pruner)
         return self.known[key]
 
+    def prompts(self, pruner: Pruner) -> Prompts:
+        """Complexity and size of every sample.
+
+        Of a closed loop, where a budget must still learn how much it may spend on what, those of every decision of the
+        unpruned model (`read_decisions`), which are read once, as complexities are.
+        """
+        if pruner.ready or not pruner.policy.adaptive or not self.closed_loop:
+            return self.complexities(pruner), self.geometries
+        key = self._key(pruner)
+        if key not in self.decisions:
+            self.decisions[key] = read_decisions(self.vlm, self.prepared, pruner, self.progress)
+        return self.decisions[key]
+
     def calibrated(self, pruner: Pruner) -> Pruner:
-        """The pruner with a budget that knows these samples, where it must know some and does not yet."""
-        if pruner.budget is None or pruner.budget.ready:
-            return pruner
-        return pruner.calibrated(self.complexities(pruner), self.geometries)
+        """The pruner with a budget that knows these prompts, where it must know some and does not yet."""
+        return pruner if pruner.ready else pruner.calibrated(*self.prompts(pruner))
 
     def run(self, pruner: Pruner | None, after_block: Callable[[Block], None] | None = None) -> Records:
         """Answer every sample, pruned, or unpruned with None; see `evaluate`."""

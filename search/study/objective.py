@@ -98,10 +98,10 @@ class Objective:
             self._end(trial, REFUSED, INVALID, str(error))
         if is_uncalibrated(pruner):
             pruner = self.calibrate(trial.study, pruner)
-        bits = self.evaluator.complexities(pruner)
+        bits, geometries = self.evaluator.prompts(pruner)
         try:
-            pruner = pruner.calibrated(bits, self.evaluator.geometries)
-            plan = planned(pruner, bits, self.evaluator.geometries)
+            pruner = pruner.calibrated(bits, geometries)
+            plan = planned(pruner, bits, geometries)
         except BudgetError as error:
             self._end(trial, REFUSED, error.missing, str(error))
         except ValueError as error:  # the policy gave a shape that is none
@@ -126,8 +126,8 @@ class Objective:
 
     def _answer(self, trial: optuna.Trial, pruner: Pruner, plan: Planned, over: float) -> Answered:
         key = plan.key(pruner)
-        if pruner.policy.adaptive and getattr(self.evaluator, "closed_loop", False):
-            key += repr((pruner.policy, pruner.budget))  # the plan is that of first decisions; later ones may differ
+        if pruner.policy.adaptive and self.evaluator.closed_loop:
+            key += repr((pruner.policy, pruner.budget))  # the plan is that of some decisions; others may differ
         if key in self.known:
             before = self.known[key]
             trial.set_user_attr("same_as", before.number)

@@ -48,10 +48,14 @@ class FakeEvaluator:
     geometries: tuple = tuple(replace(SMALL, n_text=n) for n in (9, 12, 15))
     n_blocks: int = 8
     blocks: int = 0
+    closed_loop: bool = False
     runs: list = field(default_factory=list)
 
     def complexities(self, pruner):
         return np.array([0.2, 1.0, 2.5]) if pruner.policy.adaptive else np.zeros(3)
+
+    def prompts(self, pruner):
+        return self.complexities(pruner), self.geometries
 
     def figures(self, outcome):
         return {"collision_rate": 1 - outcome.score}

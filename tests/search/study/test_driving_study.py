@@ -1,18 +1,26 @@
 """A study of the driving experiment, on an untrained narrow model: every part of the line but the skill."""
 
+from dataclasses import replace
+
+import optuna
 import pandas as pd
 import pytest
 from fake_evaluator import NO_ARMS, refused
 from PIL import Image
 
+from autoprune_lab.evaluation.evaluate import read_decisions
 from autoprune_lab.metrics.closed_loop import Drive
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.selection.per_view import per_view
 from autoprune_lab.testbed.build import build_processor, build_untrained
 from autoprune_lab.testbed.driving.layout import layout
 from search.cli import main
+from search.config.experiment import Experiment
 from search.results.page.data import Source
 from search.results.study_result import StudyResult
+from search.study import model_evaluator
+from search.study.model_evaluator import open_evaluator
+from search.study.objective import PRUNER, Objective
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +109,25 @@ def test_trials_may_drive_and_collisions_bind(novice, here, capsys):
     assert len(trials) == 2
     assert main(["study", *words(novice, *closed, "search.score=kl", "search.limits=null", "study=without")]) == 2
     assert "is a closed loop" in capsys.readouterr().err
+
+
+def test_a_budget_in_the_mean_over_drives_knows_every_decision_of_the_unpruned_model(novice, monkeypatch):
+    reads = []
+
+    def counted(*given):
+        reads.append(given)
+        return read_decisions(*given)
+
+    monkeypatch.setattr(model_evaluator, "read_decisions", counted)
+    given = words(novice, "task=driving_closed_loop", "task.seconds=2.5", "budget=mean", "budget.flops_ratio=0.7")
+    experiment = Experiment.compose([*given, "policy=logistic_adaptive", "space=logistic_adaptive"])
+    evaluator = open_evaluator(experiment.model, experiment.task, experiment.typed)
+    study, objective = optuna.create_study(directions=["minimize", "maximize"]), Objective.of(experiment, evaluator)
+    study.optimize(objective, n_trials=2)
+    assert len(reads) == 1  # both trials read the same number at the same layer
+    pruner = experiment.stored_pruner(study.trials[0].user_attrs[PRUNER], "trial 0")
+    bits, geometries = evaluator.prompts(experiment.pruner())
+    assert len(bits) == len(geometries) == 6 * 5 > len(evaluator.geometries)
+    asked = replace(pruner, budget=replace(pruner.budget, scale=None))
+    assert asked.calibrated(bits, geometries).budget == pruner.budget
+    assert evaluator.prompts(pruner)[1] is evaluator.geometries  # it knows all that it must
