@@ -6,6 +6,8 @@ READY := $(VENV)/.ready
 LOWEST := $(VENV)-lowest/.ready
 WORKERS ?= 2
 UPGRADE ?= --upgrade
+# a file's tests in one process, so that what they share is made once; files in the order of tests/conftest.py
+PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # annotations, shapes included, checked at each call: twice the time, so that one of the two runs in .ci/run does it
 TYPED := --jaxtyping-packages=autoprune_lab,policies,beartype.beartype
 
@@ -40,7 +42,7 @@ lock:  ## write constraints*.txt anew: newest and lowest versions that pyproject
 	rm -r $(VENV)-lock
 
 test-lowest: $(LOWEST)  ## the fast tests with the lowest versions that pyproject.toml admits, but for torch, types checked as they run; tells what is skipped
-	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python -m pytest -q -rs -n $(WORKERS) --dist loadfile $(TYPED) -m 'not slow and not gpu' $(ARGS)
+	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python -m pytest -q -rs $(PARALLEL) $(TYPED) -m 'not slow and not gpu' $(ARGS)
 
 test-latest:  ## the fast tests with the newest versions that pyproject.toml admits, but for torch; tells what is newer
 	$(PYTHON) -m venv --clear $(VENV)-latest
@@ -48,17 +50,17 @@ test-latest:  ## the fast tests with the newest versions that pyproject.toml adm
 	PIP_CONSTRAINT=$(VENV)-latest/torch.txt $(VENV)-latest/bin/$(PIP_INSTALL) -e '.[dev]'
 	PIP_CONSTRAINT= $(VENV)-latest/bin/$(PIP_INSTALL) --no-deps lmms-eval
 	@echo 'newer than in constraints.txt:'; $(VENV)-latest/bin/pip freeze --exclude-editable | grep -vixFf constraints.txt || true
-	OMP_NUM_THREADS=1 $(VENV)-latest/bin/python -m pytest -q -n $(WORKERS) --dist loadfile -m 'not slow and not gpu' $(ARGS)
+	OMP_NUM_THREADS=1 $(VENV)-latest/bin/python -m pytest -q $(PARALLEL) -m 'not slow and not gpu' $(ARGS)
 
 study: $(READY)  ## the main job: tune a policy on the embedded model, print and draw its Pareto front; 5 minutes of one core
 	@echo '100 trials and a report: about 5 minutes of one core (measured: 4.6). How long is left is said on the way; again: it goes on.'
 	$(BIN)/autoprune study experiment=crowded $(ARGS)
 
 test: $(READY)  ## the fast test suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m 'not slow and not gpu' $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PARALLEL) -m 'not slow and not gpu' $(ARGS)
 
 test-all: $(READY)  ## the slow tests too
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m 'not gpu' $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PARALLEL) -m 'not gpu' $(ARGS)
 
 lint: $(READY)  ## ruff, mypy, and who may import whom
 	$(BIN)/ruff check .

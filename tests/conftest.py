@@ -16,7 +16,12 @@ def pytest_configure(config: pytest.Config) -> None:
     sys.path.insert(0, str(config.invocation_params.dir))  # benchmarks is imported from the repository
 
 
+# Few tests that take long: begun first, so that no process is left alone with them at the end.
+LONGEST = ("test_notebooks.py", "test_methods_table.py", "test_workers.py", "test_kills.py", "test_label_free.py")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
     for item in items:
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.timeout(3600))

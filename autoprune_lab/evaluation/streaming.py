@@ -97,7 +97,7 @@ class Stream:
         """
         if pruner.ready:
             return pruner
-        if pruner.policy.adaptive and self.task.episode(self.samples[0]) is not None:
+        if pruner.policy.adaptive and self.task.closed_loop:
             whole = prepare(self.vlm, self.task, batch_size=len(self.batches[0]), keep_features=False)
             return pruner.calibrated(*read_decisions(self.vlm, whole, pruner, self.bars))
         bits, geometries = dict[int, float](), dict[int, Geometry]()

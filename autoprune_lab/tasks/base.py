@@ -84,6 +84,11 @@ class Task(ABC):
         """In a closed loop: the episode that begins with the sample; None where a sample is answered once."""
         return None
 
+    @property
+    def closed_loop(self) -> bool:
+        """Do answers decide what is shown next? A task does one or the other with all of its samples."""
+        return self.episode(self.samples()[0]) is not None
+
     def chance(self) -> Mapping[str, float]:
         """Score per kind of the best answer that ignores the picture; empty when unknown."""
         return {}

@@ -53,7 +53,7 @@ class ModelEvaluator:
     @property
     def closed_loop(self) -> bool:
         """Do answers decide what is shown next? Then the samples are no more than how episodes begin."""
-        return self.prepared.task.episode(self.prepared.samples[0]) is not None
+        return self.prepared.task.closed_loop
 
     @property
     def geometries(self) -> Sequence[Geometry]:

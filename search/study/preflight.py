@@ -91,7 +91,7 @@ def _check_episodes(experiment: Experiment) -> None:
     """Raise ConfigError where what is played after the report is no closed loop, or what trials have played."""
     if (task := experiment.episodes) is None:
         return
-    if not _is_closed_loop(task):
+    if not task.closed_loop:
         raise ConfigError(
             f"report.episodes: task {task.name} answers once a sample: name a closed loop, such as "
             "autoprune_lab.tasks.driving_closed_loop.DrivingClosedLoopTask, or null"
@@ -149,14 +149,14 @@ def _check_limits(experiment: Experiment) -> None:
 def _check_score(experiment: Experiment) -> None:
     """Raise ConfigError for a score without labels in a closed loop, where the unpruned model is shown other things."""
     task, score = experiment.task, experiment.goal.score
-    if score != OWN_SCORE and _is_closed_loop(task):
+    if score != OWN_SCORE and task.closed_loop:
         raise ConfigError(f"search.score={score}: task {task.name} is a closed loop, scored by itself: leave it out")
 
 
 def _check_least_gain(experiment: Experiment) -> None:
     """Raise ConfigError in a closed loop, where the cost of a trial follows from its answers."""
     task, least = experiment.task, experiment.typed.search.least_gain
-    if least is not None and _is_closed_loop(task):
+    if least is not None and task.closed_loop:
         raise ConfigError(
             f"search.least_gain={least}: task {task.name} is a closed loop, whose cost is not known before"
         )
@@ -173,16 +173,12 @@ def _check_slopes(experiment: Experiment) -> None:
         raise ConfigError(
             f"search.sampler: model.attention={attention} has no gradient to tokens: use {' or '.join(WITH_GATES)}"
         )
-    if _is_closed_loop(experiment.task):
+    if experiment.task.closed_loop:
         raise ConfigError(f"search.sampler: task {experiment.task.name} is a closed loop, which has no gradient")
     try:
         check_gradients(experiment.pruner())
     except ValueError as error:
         raise ConfigError(f"search.sampler: {error}") from error
-
-
-def _is_closed_loop(task: "Task") -> bool:
-    return task.episode(task.samples()[0]) is not None
 
 
 def _check_bounds(limit: BudgetSettings, geometries: list[Geometry], pruners: list[Pruner]) -> None:
