@@ -25,7 +25,8 @@ class ByCut:
 
     `operators`: the first works where a sample first loses tokens to its plan, and so on; the last works at all later
     cuts too. `prune` forgets, `merge` and `pool` are the recoveries of these names. Samples of a batch are counted each
-    by itself. A cut before the probe (`Sizing.opens`) forgets, and does not count.
+    by itself. A cut before the probe (`Sizing.opens`) forgets, and does not count. A budget fills a stage token by
+    token, so that it may fall once more within it: `Pruner.max_cuts` makes one cut of each stage.
 
     Order: as the recovery whose turn it is; `PoolDropped` spaces its targets over the sequence.
     """
