@@ -14,7 +14,7 @@ from autoprune_lab.evidence.transfer import upload
 from autoprune_lab.schedule.plan import Split
 from autoprune_lab.selection.cluster_merge import ClusterMerge
 from autoprune_lab.selection.pool_dropped import PoolDropped
-from autoprune_lab.selection.recovery import Recovery, Survivors, drop, on_host, planned, splits_of
+from autoprune_lab.selection.recovery import Recovery, Survivors, drop, on_host, planned, split_of
 
 Operator = Literal["prune", "merge", "pool"]
 
@@ -53,7 +53,7 @@ class ByCut:
     @property
     def splits(self) -> tuple[Split, ...]:
         """How the operator of each cut splits what is allowed."""
-        return tuple(splits_of(self._recovery(operator)) for operator in self.operators)
+        return tuple(split_of(self._recovery(operator)) for operator in self.operators)
 
     def __call__(
         self,

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from autoprune_lab.evidence.evidence import Evidence
-from autoprune_lab.schedule.plan import Splits, keep_all
+from autoprune_lab.schedule.plan import Split, Splits, keep_all
 
 
 class Survivors(NamedTuple):
@@ -41,9 +41,15 @@ Recovery = Callable[
 """(evidence, scores, kept, merged) -> survivors, kept + merged of each sample: the `kept` best scored, unchanged."""
 
 
+def split_of(recovery: object) -> Split:
+    """How a recovery that is the same at every cut splits what is allowed."""
+    split: Split = getattr(recovery, "split", keep_all)
+    return split
+
+
 def splits_of(recovery: object) -> Splits:
     """How a recovery splits what is allowed, at every cut or cut by cut."""
-    splits: Splits = getattr(recovery, "splits", None) or getattr(recovery, "split", keep_all)
+    splits: Splits = getattr(recovery, "splits", split_of(recovery))
     return splits
 
 
