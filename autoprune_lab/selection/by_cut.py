@@ -47,8 +47,9 @@ class ByCut:
 
     @property
     def tower_layers(self) -> tuple[TowerLayer, ...]:
-        """Layers of the vision tower that either of the recoveries names."""
-        return (*tower_layers_of(self.merge), *tower_layers_of(self.pool))
+        """Layers of the vision tower that the recoveries of these operators name."""
+        at_work = dict.fromkeys(self.operators)
+        return tuple(layer for operator in at_work for layer in tower_layers_of(self._recovery(operator)))
 
     @property
     def splits(self) -> tuple[Split, ...]:

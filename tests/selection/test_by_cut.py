@@ -102,12 +102,13 @@ def test_what_means_nothing_is_refused_in_one_line(given, message):
     assert "\n" not in str(caught.value)
 
 
-def test_the_tower_s_layers_are_those_that_either_recovery_names():
+def test_the_tower_s_layers_are_those_that_a_recovery_at_work_names():
     def shallow(evidence, scores, kept, merged):
         return drop(evidence, scores, kept, merged)
 
     shallow.tower_layers = (3,)
     assert ByCut(merge=shallow, pool=shallow).tower_layers == (3, 3)
+    assert ByCut(("prune", "pool", "pool"), merge=shallow).tower_layers == ()
 
 
 def test_it_is_saved_and_read_again(tmp_path):
