@@ -57,11 +57,13 @@ from .schedule.official_budget import OfficialBudget as OfficialBudget
 from .schedule.opening import Opening as Opening
 from .schedule.plan import Plan as Plan
 from .schedule.plan import Split as Split
+from .schedule.plan import Splits as Splits
 from .schedule.plan import keep_all as keep_all
 from .schedule.policy import Policy as Policy
 from .schedule.policy import Signal as Signal
 from .schedule.policy import check_shape as check_shape
 from .schedule.sizing import Sizing as Sizing
+from .selection.by_cut import ByCut as ByCut
 from .selection.by_layer import ByLayer as ByLayer
 from .selection.cdpruner import Cdpruner as Cdpruner
 from .selection.cluster_merge import ClusterMerge as ClusterMerge
@@ -89,6 +91,7 @@ from .selection.pact import Pact as Pact
 from .selection.pact import mean_query_attention as mean_query_attention
 from .selection.per_view import per_view as per_view
 from .selection.per_window import per_window as per_window
+from .selection.pool_dropped import PoolDropped as PoolDropped
 from .selection.prumerge import Prumerge as Prumerge
 from .selection.prumerge import PrumergePlus as PrumergePlus
 from .selection.prumerge import WideAttention as WideAttention

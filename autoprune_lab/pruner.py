@@ -19,10 +19,10 @@ from autoprune_lab.schedule.budget import OwnCurve
 from autoprune_lab.schedule.cuts import check_max_cuts
 from autoprune_lab.schedule.geometry import Geometry
 from autoprune_lab.schedule.opening import Opening, check_room
-from autoprune_lab.schedule.plan import Plan, keep_all
+from autoprune_lab.schedule.plan import Plan
 from autoprune_lab.schedule.policy import Policy, Signal, check_shape
 from autoprune_lab.schedule.sizing import Sizing
-from autoprune_lab.selection.recovery import Recovery, drop
+from autoprune_lab.selection.recovery import Recovery, drop, splits_of
 from autoprune_lab.selection.scorers import last_token_attention
 from autoprune_lab.trace.trace import Trace
 
@@ -153,8 +153,7 @@ class Pruner:
         """`plan` of prompts with visual tokens."""
         sizing = self.budget or OwnCurve()
         shapes = self._shapes(complexities, prompts[0].n_layers + sizing.extra_layers)
-        split = getattr(self.recovery, "split", keep_all)
-        return sizing.plan(shapes, prompts, self.probe_layer + 1, self.max_cuts, split)
+        return sizing.plan(shapes, prompts, self.probe_layer + 1, self.max_cuts, splits_of(self.recovery))
 
     def _shapes(self, complexities: Float[np.ndarray, "batch"], n_layers: int) -> Float[np.ndarray, "batch layers"]:
         """One checked shape per sample; a policy that is not adaptive is asked once."""

@@ -2,8 +2,8 @@
 
 python examples/hill_climbing.py policy=fixed study=climbed search.n_trials=20
 
-The study measures what it is told, bounds it and keeps it as any study does. A dimension may be the rule by which
-tokens stay (the scorer); spaces with groups (space=policies) are not climbed here.
+The study measures what it is told, bounds it and keeps it as any study does. A dimension may be the scorer, or what
+becomes of the rest at a stage (experiment=operators); spaces with groups (space=policies) are not climbed here.
 """
 
 import random

@@ -58,6 +58,7 @@ class Prefill:
         self.plan: Plan | None = None
         self.uploaded: dict[int, tuple[Tensor, Tensor]] = {}  # the plan on the device, by layer that cuts
         self.ahead: dict[int, Ahead] = {}  # the stages that these begin
+        self.n_cuts = np.zeros(len(prompt.rows), dtype=np.int64)  # of each sample, by the plan
         self.opening = pruner.opens(self.stage.n_vision)
         self.tapped: Attended | None = None
         self.looks = self._is_looked_at(-1)
@@ -117,7 +118,7 @@ class Prefill:
             )
         absent = no_attention(layer - 1, self.anatomy.attentive[0])
         source = self._source(self.stage, self.tapped or absent, hidden)
-        evidence = LiveEvidence(layer - 1, source, n_layers=len(self.anatomy.layers))
+        evidence = LiveEvidence(layer - 1, source, n_layers=len(self.anatomy.layers), n_cuts=self.n_cuts)
         if self.plan is None and layer == self.pruner.probe_layer + 1:
             self._plan(evidence, source)
         return self._cut(layer, hidden, evidence, source) if self._cuts(layer) else hidden
@@ -203,6 +204,8 @@ class Prefill:
             if self.pruner.positions == "original":
                 raise ValueError("this recovery moves tokens to other places: it needs positions='compact'")
             self.stage = self.stage.relabelled(survivors.index)
+        if self.plan is not None:
+            self.n_cuts = self.n_cuts + (kept < self.stage.n_vision)
         self.stage, slots = self.stage.narrow(survivors.keep, kept + merged, self.ahead.get(layer))
         return hidden[self.samples, slots]
 

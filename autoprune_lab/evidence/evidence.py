@@ -86,7 +86,7 @@ class Evidence:
     visual token, the only ones that can see any; a prompt's last token is text whatever it stands for. `index` is
     each visual token's index within its sample, counted before any pruning; -1 at padding. `n_vision`, `n_rows`: the
     real visual tokens and text rows of each sample, if they are known on the host. `n_layers`: of the decoder, if it is
-    known.
+    known. `n_cuts`: how often each sample has lost tokens to its plan before; None: never. An opening is no such cut.
     """
 
     layer: int
@@ -97,6 +97,7 @@ class Evidence:
     n_vision: Int[np.ndarray, "batch"] | None = None
     n_layers: int | None = None
     n_rows: Int[np.ndarray, "batch"] | None = None
+    n_cuts: Int[np.ndarray, "batch"] | None = None
 
     @property
     def padded(self) -> bool:

@@ -27,8 +27,8 @@ from autoprune_lab.plugins.plain_evidence import (
     uneven_attention,
 )
 from autoprune_lab.plugins.requirements import ContractError, check_config, require
-from autoprune_lab.schedule.plan import Plan, Split, keep_all
-from autoprune_lab.selection.recovery import Recovery, Survivors
+from autoprune_lab.schedule.plan import Plan, Split
+from autoprune_lab.selection.recovery import Recovery, Survivors, splits_of
 
 VISION, ROWS = (60, 41, 12, 0), (5, 3, 2, 0)  # of four samples, the last one without a picture
 DECISIONS = (2, 1, 0, 0)  # that came before, in the samples' episodes
@@ -132,7 +132,12 @@ def best_stay_unchanged(plugin: Plugin) -> None:
 
 def split_within_what_is_dropped(plugin: Plugin) -> None:
     """0 <= kept + merged <= allowed, merged <= dropped, all kept where all may stay; each row as it is alone."""
-    split = _split(plugin)
+    splits = splits_of(_made(plugin))
+    for split in [splits] if callable(splits) else splits:
+        _check_split(split)
+
+
+def _check_split(split: Split) -> None:
     present = np.arange(200)[:, None] + np.zeros(200, dtype=np.int64)
     allowed = np.minimum(np.arange(200), present)
     kept, merged = split(allowed, present)
@@ -225,15 +230,11 @@ def _calibrated(plugin: Plugin) -> Plugin:
     return estimator
 
 
-def _split(plugin: Plugin) -> Split:
-    split: Split = getattr(_made(plugin), "split", keep_all)
-    return split
-
-
 def _recover(plugin: Plugin, seen: Evidence) -> _Recovered:
     counts = seen.vision_mask.sum(1).numpy()
     allowed = np.array([ALLOWED[n] for n in counts.tolist()])
-    kept, merged = (torch.from_numpy(part[:, 0]) for part in Plan.within(allowed[:, None], counts, _split(plugin)))
+    plan = Plan.within(allowed[:, None], counts, splits_of(_made(plugin)))
+    kept, merged = (torch.from_numpy(part[:, 0]) for part in plan)
     scores = ((seen.index + 1).double() * 0.754877666).frac().float()  # of the token alone; no two are alike
     return _Recovered(kept, merged, scores, _made(plugin)(seen, scores, kept, merged))
 

@@ -14,7 +14,7 @@ from autoprune_lab.schedule.cuts import check_max_cuts, fewer_cuts_opened
 from autoprune_lab.schedule.flops import fixed_flops, layer_terms, unpruned_flops
 from autoprune_lab.schedule.geometry import Geometry
 from autoprune_lab.schedule.opening import check_opening, check_room, left_open
-from autoprune_lab.schedule.plan import Plan, Split, keep_all
+from autoprune_lab.schedule.plan import Plan, Splits, keep_all
 from autoprune_lab.schedule.sizing import Shapes, Sizing
 
 
@@ -88,7 +88,7 @@ class Budget(Sizing):
         geometries: Sequence[Geometry],
         free_from: int,
         max_cuts: int | None = None,
-        split: Split = keep_all,
+        split: Splits = keep_all,
     ) -> Plan:
         """`fit_batch`, split as the recovery splits what is allowed."""
         counts = self.fit_batch(shapes, geometries, free_from, max_cuts)
@@ -151,14 +151,14 @@ class OwnCurve(Sizing):
         geometries: Sequence[Geometry],
         free_from: int,
         max_cuts: int | None = None,
-        split: Split = keep_all,
+        split: Splits = keep_all,
     ) -> Plan:
         """With `max_cuts`, a sample costs no more FLOPs than its own curve; see `cuts.fewer_cuts`."""
         return own_curve(shapes, geometries, free_from, max_cuts, split, Budget(flops_ratio=1))
 
 
 def own_curve(
-    shapes: Shapes, geometries: Sequence[Geometry], free_from: int, max_cuts: int | None, split: Split, unit: Budget
+    shapes: Shapes, geometries: Sequence[Geometry], free_from: int, max_cuts: int | None, split: Splits, unit: Budget
 ) -> Plan:
     """`OwnCurve`'s plan, opened as `unit` opens. With `max_cuts`, a sample costs no more than its curve in `unit`'s."""
     _check(shapes, geometries, free_from, max_cuts, unit.opening)

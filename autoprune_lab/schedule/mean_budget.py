@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from autoprune_lab.schedule.budget import Budget, BudgetError, own_curve
 from autoprune_lab.schedule.flops import total_flops, unpruned_flops
 from autoprune_lab.schedule.geometry import Geometry
-from autoprune_lab.schedule.plan import Plan, Split, keep_all
+from autoprune_lab.schedule.plan import Plan, Splits, keep_all
 from autoprune_lab.schedule.sizing import Shapes, Sizing
 
 _HALVINGS = 64  # of log(scale): past them no float is left in between
@@ -42,7 +42,7 @@ class MeanBudget(Sizing):
         geometries: Sequence[Geometry],
         free_from: int,
         max_cuts: int | None = None,
-        split: Split = keep_all,
+        split: Splits = keep_all,
     ) -> Plan:
         """min(scale * shape, 1) of each sample's opened tokens; with `max_cuts`, no more than that in the bound's unit.
 

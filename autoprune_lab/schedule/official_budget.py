@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from autoprune_lab.schedule.allocation import column
 from autoprune_lab.schedule.geometry import Geometry
 from autoprune_lab.schedule.opening import Opening, left_open
-from autoprune_lab.schedule.plan import Plan, Split, keep_all
+from autoprune_lab.schedule.plan import Plan, Splits, keep_all
 from autoprune_lab.schedule.sizing import Sizing
 
 Cuts = Float[np.ndarray, "cuts"]
@@ -58,7 +58,7 @@ class OfficialBudget(Sizing):
         geometries: Sequence[Geometry],
         free_from: int = 2,
         max_cuts: int | None = None,
-        split: Split = keep_all,
+        split: Splits = keep_all,
     ) -> Plan:
         """Visual tokens *entering* each layer of each sample, (batch, layers); every sample has n_vision >= 1.
 

@@ -1,6 +1,6 @@
 """Plan: how many of a sample's visual tokens stay as they are, and how many are made of the rest, layer by layer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +10,9 @@ Tokens = Int[np.ndarray, "*batch layers"]
 Counts = Int[np.ndarray, "..."]
 Split = Callable[[Counts, Counts], tuple[Counts, Counts]]
 """(allowed, present) -> (kept, merged): at most `allowed` <= `present` together, `merged` at most what is dropped."""
+
+Splits = Split | Sequence[Split]
+"""One for all cuts of a sample, or one for each cut in turn, of which the last is for all later ones too."""
 
 
 def keep_all(allowed: Counts, present: Counts) -> tuple[Counts, Counts]:
@@ -29,18 +32,31 @@ class Plan(NamedTuple):
         return np.asarray(self.kept + self.merged)
 
     @classmethod
-    def within(cls, tokens: Tokens, n_vision: Int[np.ndarray, "batch"], split: Split) -> "Plan":
+    def within(cls, tokens: Tokens, n_vision: Int[np.ndarray, "batch"], split: Splits) -> "Plan":
         """The plan of at most `tokens` (batch, layers), which a recovery splits layer by layer.
+
+        A sample is cut where fewer tokens are kept than were present.
 
         Raises ValueError for a split that passes what is allowed or makes more tokens than are dropped.
         """
         kept, merged, present = np.empty_like(tokens), np.empty_like(tokens), n_vision
+        splits, n_cuts = [split] if callable(split) else split, np.zeros_like(n_vision)
         for layer in range(tokens.shape[1]):
             allowed = np.minimum(tokens[:, layer], present)
-            kept[:, layer], merged[:, layer] = split(allowed, present)
+            kept[:, layer], merged[:, layer] = _in_turn(splits, n_cuts, allowed, present)
             _check(kept[:, layer], merged[:, layer], allowed, present)
+            n_cuts = n_cuts + (kept[:, layer] < present)
             present = kept[:, layer] + merged[:, layer]
         return cls(kept, merged)
+
+
+def _in_turn(splits: Sequence[Split], n_cuts: Counts, allowed: Counts, present: Counts) -> tuple[Counts, Counts]:
+    """What each sample's split says, after `n_cuts` cuts of it."""
+    if len(splits) == 1:
+        return splits[0](allowed, present)
+    turn, sample = np.minimum(n_cuts, len(splits) - 1), np.arange(len(n_cuts))
+    kept, merged = zip(*(split(allowed, present) for split in splits), strict=True)
+    return np.stack(kept)[turn, sample], np.stack(merged)[turn, sample]
 
 
 def _check(kept: Counts, merged: Counts, allowed: Counts, present: Counts) -> None:

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 
 from autoprune_lab.schedule.geometry import Geometry
 from autoprune_lab.schedule.opening import Opening, left_open
-from autoprune_lab.schedule.plan import Plan, Split, keep_all
+from autoprune_lab.schedule.plan import Plan, Splits, keep_all
 
 Shapes = Float[np.ndarray, "batch layers"]
 
@@ -31,13 +31,13 @@ class Sizing(ABC):
         geometries: Sequence[Geometry],
         free_from: int,
         max_cuts: int | None = None,
-        split: Split = keep_all,
+        split: Splits = keep_all,
     ) -> Plan:
         """Visual tokens entering each layer of each sample, (batch, layers); every sample has n_vision >= 1.
 
         Layers before `free_from`, and layers whose shape is `FULL`, keep every token that an opening leaves. With
         `max_cuts`, a sample falls at the entrance of so many layers at most, the opening's included. `split` is the
-        recovery's; see `plan.Split`.
+        recovery's; see `plan.Splits`.
         """
 
     def opens(self, n_vision: Int[np.ndarray, "batch"]) -> Opening | None:

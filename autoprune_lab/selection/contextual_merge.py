@@ -2,15 +2,24 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from autoprune_lab.evidence.evidence import Evidence
 from autoprune_lab.schedule.plan import Counts
-from autoprune_lab.selection.groups import Compared, Groups, check_compared, compared_by, means, members, rows_of
+from autoprune_lab.selection.groups import (
+    Compared,
+    Groups,
+    check_compared,
+    check_share,
+    compared_by,
+    make_share,
+    means,
+    members,
+    rows_of,
+    spaced,
+)
 from autoprune_lab.selection.recovery import Survivors, best, on_host
 
 
@@ -39,13 +48,11 @@ class ContextualMerge:
     def __post_init__(self) -> None:
         """Raise ValueError for a share outside [0, 1), and for what tokens cannot be compared by."""
         check_compared(self.compare)
-        if not 0 <= self.share < 1:
-            raise ValueError(f"share={self.share} is outside [0, 1): it is the merged part of the allowed tokens")
+        check_share(self.share)
 
     def split(self, allowed: Counts, present: Counts) -> tuple[Counts, Counts]:
         """`share` of what is allowed is merged, unless nothing is dropped."""
-        merged = np.where(allowed < present, np.floor(self.share * allowed).astype(allowed.dtype), 0)
-        return allowed - merged, merged
+        return make_share(self.share, allowed, present)
 
     def __call__(
         self,
@@ -59,10 +66,7 @@ class ContextualMerge:
         if not n_groups:
             return Survivors(keep)
         rest = evidence.vision_mask & ~keep
-        group = torch.arange(n_groups, device=rest.device)
-        filled, step = group < merged[:, None], rest.sum(1) // merged.clamp(min=1)
-        places = (group * step[:, None]).masked_fill(~filled, 0)
-        slots = (~rest).byte().argsort(dim=1, stable=True).gather(1, places)
+        slots, filled = spaced(rest, merged, n_groups)
         points = evidence.hidden.float().masked_fill(~rest[..., None], 0.0)
         unit = normalize(compared_by(self.compare, evidence, points, rest), dim=-1)
         likeness = rows_of(unit, slots) @ unit.mT

@@ -94,6 +94,16 @@ def members(
     return torch.where(own.any(1, keepdim=True), own, chosen)
 
 
+def spaced(
+    rest: Bool[Tensor, "batch vision"], counts: Int[Tensor, "batch"], n_groups: int
+) -> tuple[Int[Tensor, "batch groups"], Bool[Tensor, "batch groups"]]:
+    """Slots of `counts` of each sample's tokens of `rest`, evenly spaced in their order; which of them are filled."""
+    group = torch.arange(n_groups, device=rest.device)
+    filled, step = group < counts[:, None], rest.sum(1) // counts.clamp(min=1)
+    places = (group * step[:, None]).masked_fill(~filled, 0)
+    return (~rest).byte().argsort(dim=1, stable=True).gather(1, places), filled
+
+
 def check_compared(compare: str) -> None:
     """Raise ValueError for what is none of `Compared`."""
     if compare not in get_args(Compared):
@@ -114,3 +124,15 @@ def make_all(allowed: Counts, present: Counts) -> tuple[Counts, Counts]:
     """The split of a recovery that makes or chooses all that stay by itself, unless nothing is dropped."""
     cut = allowed < present
     return np.where(cut, 0, allowed), np.where(cut, allowed, 0)
+
+
+def make_share(share: float, allowed: Counts, present: Counts) -> tuple[Counts, Counts]:
+    """The split of a recovery that makes `share` of what is allowed, rounded down, unless nothing is dropped."""
+    merged = np.where(allowed < present, np.floor(share * allowed).astype(allowed.dtype), 0)
+    return allowed - merged, merged
+
+
+def check_share(share: float) -> None:
+    """Raise ValueError for a share outside [0, 1)."""
+    if not 0 <= share < 1:
+        raise ValueError(f"share={share} is outside [0, 1): it is the merged part of the allowed tokens")

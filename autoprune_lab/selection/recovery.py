@@ -1,7 +1,8 @@
 """Recovery: which tokens fill the planned counts, and what becomes of the rest.
 
 Any function of `drop`'s type is one. A recovery that fills a part of the counts from the tokens that score less is an
-object with a method `split`, which tells `Pruner.plan` how large that part is: see `plan.Split`.
+object with a method `split`, which tells `Pruner.plan` how large that part is: see `plan.Split`. One whose part differs
+from cut to cut of a sample has `splits` instead, one for each cut in turn.
 
 A recovery whose tokens depend on the order in which the visual tokens stand says so in its docstring, in a line that
 begins with `Order:`; so do scorers and complexity estimators. Without that line, the contract (`autoprune check`)
@@ -17,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from autoprune_lab.evidence.evidence import Evidence
+from autoprune_lab.schedule.plan import Split, Splits, keep_all
 
 
 class Survivors(NamedTuple):
@@ -37,6 +39,18 @@ Recovery = Callable[
     Survivors,
 ]
 """(evidence, scores, kept, merged) -> survivors, kept + merged of each sample: the `kept` best scored, unchanged."""
+
+
+def split_of(recovery: object) -> Split:
+    """How a recovery that is the same at every cut splits what is allowed."""
+    split: Split = getattr(recovery, "split", keep_all)
+    return split
+
+
+def splits_of(recovery: object) -> Splits:
+    """How a recovery splits what is allowed, at every cut or cut by cut."""
+    splits: Splits = getattr(recovery, "splits", split_of(recovery))
+    return splits
 
 
 def drop(

@@ -13,6 +13,7 @@ from autoprune_lab.evidence.complexity import attention_entropy, mutual_informat
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.official_budget import OfficialBudget
 from autoprune_lab.selection import scorers
+from autoprune_lab.selection.by_cut import ByCut
 from autoprune_lab.selection.cluster_merge import ClusterMerge
 from autoprune_lab.selection.contextual_merge import ContextualMerge
 from autoprune_lab.selection.dart import Dart
@@ -24,6 +25,7 @@ from autoprune_lab.selection.grid_pooling import GridPooling
 from autoprune_lab.selection.holitom import Holitom
 from autoprune_lab.selection.keep_distinct import KeepDistinct
 from autoprune_lab.selection.per_window import per_window
+from autoprune_lab.selection.pool_dropped import PoolDropped
 from autoprune_lab.selection.recovery import drop
 from autoprune_lab.selection.vidcom2 import vidcom2
 from benchmarks.memory import peak_bytes
@@ -128,7 +130,10 @@ def test_what_is_grouped_on_the_host_is_known_there_before_any_cut(model, inputs
     assert len(seen(model, inputs, stairs(1, recovery=recovery)).waits) - len(seen(model, inputs).waits) == n
 
 
-@pytest.mark.parametrize("recovery", [drop, ContextualMerge(in_place=True), ClusterMerge(), KeepDistinct(), FicocoL()])
+@pytest.mark.parametrize(
+    "recovery",
+    [drop, ContextualMerge(in_place=True), ClusterMerge(), KeepDistinct(), FicocoL(), PoolDropped(), ByCut()],
+)
 def test_no_recovery_waits(model, inputs, recovery):
     assert len(seen(model, inputs, stairs(12, recovery=recovery)).waits) - len(seen(model, inputs).waits) == 2
 

@@ -32,6 +32,19 @@ def test_merged_tokens_count_and_the_allowance_is_used_up(problem):
     assert (plan.merged[plan.kept > 0] == merged_tokens(dropped)[plan.kept > 0]).all()
 
 
+@given(allowances())
+def test_every_cut_of_a_sample_has_its_own_split_and_later_ones_the_last(problem):
+    allowed, n_vision = problem
+    splits = [ContextualMerge(0.5).split, keep_all, ClusterMerge().split]
+    plan = Plan.within(allowed, n_vision, splits)
+    for i, present in enumerate(n_vision):
+        n_cuts = 0
+        for layer, most in enumerate(allowed[i]):
+            kept, merged = splits[min(n_cuts, 2)](np.minimum(most, [present]), np.array([present]))
+            assert (plan.kept[i, layer], plan.merged[i, layer]) == (kept[0], merged[0])
+            n_cuts, present = n_cuts + (kept[0] < present), kept[0] + merged[0]
+
+
 def test_the_plan_that_keeps_most_is_taken():
     plan = Plan.within(np.array([[100, 60]]), np.array([100]), ClusterMerge().split)
     kept = int(plan.kept[0, 1])

@@ -4,6 +4,7 @@ import importlib.util
 import io
 import json
 import math
+import random
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -151,16 +152,31 @@ def test_a_stopped_measurement_waits_too(tmp_path):
         assert n_ended(study.study) == 1
 
 
-def test_the_example_climbs(tmp_path):
+@pytest.fixture(scope="module")
+def example():
     spec = importlib.util.spec_from_file_location("hill_climbing", EXAMPLE)
-    example = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_example_climbs(tmp_path, example):
     with opened(settings(tmp_path, "search.n_trials=12"), FakeEvaluator()) as study:
         _, best = example.climb(study, 12)
     values = [trial.values for trial in study.study.trials if trial.values and max(trial.constraints.values()) <= 0]
     assert best.score == max(score for _, score in values)
     assert best.score > values[0][1]
     assert len(EXAMPLE.read_text().splitlines()) <= 40
+
+
+def test_the_example_changes_one_operator_of_a_stage_at_a_time(example):
+    given = search.Experiment.compose(["experiment=operators"])
+    (settings,), rng = given.baselines, random.Random(0)
+    steps = [set((settings | example.neighbour(settings, given.space, rng)).items()) for _ in range(400)]
+    changed = [step - set(settings.items()) for step in steps]
+    assert all(len(change) == 1 for change in changed)
+    operators = {one for change in changed for one in change if "operators" in one[0]}
+    assert operators == {(f"pruner.recovery.operators.{i}", to) for i in range(3) for to in ("merge", "pool")}
 
 
 def test_on_the_command_line_lines_go_out_and_in(here, checkpoint, capsys, monkeypatch):
