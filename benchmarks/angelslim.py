@@ -51,9 +51,7 @@ def strategies(n_tower_layers: int) -> dict[str, Strategy]:
     pivots = {"layer_idx": 1, "pivot_image_token": 4, "pivot_text_token": 4}
     layers = {"object_layer": middle, "last_vit_layer": read, "alpha": 0.1}
     return {
-        "fastv": Strategy(
-            "special_token_based_attention", 1, last_text, {"llm_q_layers": [1], "llm_k_layers": [1]}
-        ),
+        "fastv": Strategy("special_token_based_attention", 1, last_text, {"llm_q_layers": [1], "llm_k_layers": [1]}),
         "dart": Strategy("dart", 1, pivots, {"llm_k_layers": [1], "feature_map": True}),
         "visionzip": Strategy("visionzip", params={"layer_idx": read}, needs=tower(read)),
         "divprune": Strategy("divprune", needs={"inputs_embeds": True}),

@@ -1,7 +1,7 @@
 """The same methods by this package and by AngelSlim, side by side: time, and which tokens stay.
 
     python -m benchmarks.peers --angelslim ~/AngelSlim               # a checkout; nothing is measured without
-    python -m benchmarks.peers --angelslim ~/AngelSlim --dims tiny   # where the model is small, the host's work shows
+    python -m benchmarks.peers --angelslim ~/AngelSlim --dims small  # where the model is small, what is not it shows
 
 LLaVA with random weights, its vision tower included, answers pictures of noise between 95 text tokens, one prompt at a
 time, for AngelSlim takes no more. Timed are a whole prefill and one decoded token: seconds of the process on a CPU,
