@@ -13,12 +13,14 @@ N_SYSTEM = 35
 """Text tokens before the picture, as in LLaVA-1.5."""
 DIMS = {  # hidden, intermediate, layers, heads, vocabulary
     "tiny": (64, 160, 16, 4, 200),
+    "small": (256, 688, 8, 4, 200),
     "many-heads": (256, 688, 4, 32, 200),
     "bench": (1024, 2752, 16, 16, 1000),
     "llava-1.5-7b": (4096, 11008, 32, 32, 32064),
 }
 TOWERS = {  # CLIP: hidden, intermediate, layers, heads, side of a picture, side of a patch
     "tiny": (32, 64, 3, 2, 24, 4),
+    "small": (64, 128, 3, 2, 96, 4),
     "bench": (256, 1024, 8, 4, 336, 14),
     "llava-1.5-7b": (1024, 4096, 24, 16, 336, 14),
 }

@@ -2,6 +2,8 @@
 
 import json
 import sys
+from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,11 +15,13 @@ from autoprune_lab.evidence.complexity import mutual_information
 from autoprune_lab.schedule.flops import flops_ratio
 from autoprune_lab.schedule.geometry import Geometry
 from autoprune_lab.statistics.adaptivity import ADAPTIVE, FIXED
-from benchmarks import adaptivity, episode_budget, launches, objectives, prefill, throughput
+from benchmarks import adaptivity, angelslim, episode_budget, launches, objectives, peers, prefill, throughput
 from benchmarks.arms import pruners
 from benchmarks.ragged import alike, entering_tokens, padding_percent, told, unequal_prompts
 from benchmarks.random_llava import Prompt, pixel_inputs, random_llava
 from benchmarks.timing import Workload, sliced
+from search.config.catalogue import options_of
+from search.config.experiment import Experiment
 from search.methods.adaptivity import SHUFFLED, UNPRUNED
 from search.methods.arms import ALWAYS, DOWNSAMPLE
 from search.methods.ceiling import EQUAL, HINDSIGHT, IN_MEAN, ORACLE, Arm
@@ -250,3 +254,52 @@ def test_scores_are_ranked_against_the_report_split(monkeypatch, tmp_path, capsy
     assert all({"task", "agreement", "kl", "cosine", "report"} <= row.keys() for row in kept["settings"])
     rows = [{"task": i, "agreement": -i, "kl": i**3, "cosine": [0, 2, 1][i], "report": i} for i in range(3)]
     assert list(objectives.ranks(rows).values()) == pytest.approx([1, -1, 1, 0.5])
+
+
+@pytest.fixture
+def paired(sighted):
+    """DivPrune beside itself, and evenly spread tokens beside it."""
+    divprune, uniform = (
+        Experiment.compose([f"method={name}", "budget=none", f"pruner.policy.keep={6.5 / VISION}"]).pruner()
+        for name in ("divprune", "uniform")
+    )
+
+    other = partial(divprune.attach, sighted, keep_indices=True)
+    return [peers.Pair("divprune", 6, one, other) for one in (divprune, uniform)]
+
+
+def test_peers_are_compared_by_time_and_by_what_they_keep(sighted, paired, monkeypatch):
+    def kept_in(self, context):
+        with context() as trace, torch.inference_mode():
+            sighted(**pixel_inputs(sighted, [self.prompt]))
+        return trace.samples[0].kept[-1]
+
+    monkeypatch.setattr(peers.Answer, "kept_in", kept_in)
+    answer = peers.Answer(sighted, Prompt(VISION), steps=2)
+    alike, unlike = peers.compare(answer, paired, rounds=2)
+    assert alike["same"] == 100 > unlike["same"]
+    for row in (alike, unlike):
+        for phase in ("prefill", "step"):
+            assert row[f"{phase}_ratio_q1"] <= row[f"{phase}_ratio"] <= row[f"{phase}_ratio_q3"]
+            assert row[f"{phase}_ms"] > 0
+    with pytest.raises(ValueError, match=r"divprune keeps 6 tokens, AngelSlim 6: not 5 both"):
+        peers.compare(answer, [replace(paired[0], tokens=5)], rounds=1)
+
+
+def test_without_angelslim_nothing_is_compared(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(sys, "argv", ["peers"])
+    peers.main()
+    assert "name a checkout" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["peers", "--angelslim", str(tmp_path)])
+    with pytest.raises(SystemExit, match="its wheels leave that out"):
+        peers.main()
+
+
+def test_angelslim_is_told_the_settings_of_the_papers():
+    """Every method is one of ours, and names layers that its requirements capture."""
+    for name, strategy in angelslim.strategies(24).items():
+        assert name in options_of("method", ())
+        named = {key: value for key, value in strategy.params.items() if key in ("layer_idx", "object_layer")}
+        captured = {layer for key, layers in strategy.needs.items() if key.endswith("layers") for layer in layers}
+        assert set(named.values()) <= captured
+    assert angelslim.strategies(24)["hiprune"].params["object_layer"] == 8

@@ -1,5 +1,6 @@
 """Anatomy: where a transformers vision-language model keeps the parts that pruning touches."""
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -78,16 +79,26 @@ class Anatomy:
 
     def attention(self, layer: int) -> Any:
         """The attention module of `layer`; None where it has none."""
-        return attention_of(self.layers[layer])
+        return self._attentions[layer]
+
+    @cached_property
+    def _attentions(self) -> list[Any]:
+        return [attention_of(layer) for layer in self.layers]
 
     @cached_property
     def attentive(self) -> tuple[int, ...]:
         """Layers that have attention."""
-        return tuple(i for i in range(len(self.layers)) if self.attention(i) is not None)
+        return tuple(i for i, attention in enumerate(self._attentions) if attention is not None)
 
     def attention_below(self, layer: int) -> int | None:
         """The nearest layer with attention, at or below `layer`."""
         return max((i for i in self.attentive if i <= layer), default=None)
+
+    def attention_above(self, layer: int) -> int:
+        """The nearest layer with attention above `layer`; the number of layers where there is none."""
+        attentive = self.attentive
+        place = bisect_right(attentive, layer)
+        return attentive[place] if place < len(attentive) else len(self.layers)
 
     def kind(self, layer: int) -> str:
         """One of `_ATTENTION`; of a layer without attention, see `mixers`."""
@@ -118,10 +129,16 @@ class Anatomy:
 
     def source(self, layer: int) -> int:
         """The layer whose keys and values this one attends to: itself, or the last one of its kind that makes some."""
-        if not takes_keys(self.layers[layer]):
-            return layer
-        kind, before = self.kind(layer), range(layer)
-        return max(i for i in before if self.kind(i) == kind and not takes_keys(self.layers[i]))
+        return self._sources[layer]
+
+    @cached_property
+    def _sources(self) -> list[int]:
+        sources, last = list[int](), dict[str, int]()
+        for i, layer in enumerate(self.layers):
+            if not takes_keys(layer):
+                last[self.kind(i)] = i
+            sources.append(last[self.kind(i)])
+        return sources
 
     @cached_property
     def streams(self) -> int:

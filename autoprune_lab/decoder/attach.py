@@ -114,7 +114,9 @@ def _alone(decoder: nn.Module) -> Iterator[None]:
 
 def _hook(session: Session, undo: ExitStack, own: Callable[[], AbstractContextManager[Any]]) -> None:
     anatomy = session.anatomy
-    within = functools.partial(functools.partial, _within, own)  # no closure: a copy of the model would share it
+
+    def within(hook: Callable[..., Any]) -> Callable[..., Any]:
+        return hook if own is nullcontext else functools.partial(_within, own, hook)
 
     def before(module: nn.Module, hook: Callable[..., Any]) -> None:
         undo.callback(module.register_forward_pre_hook(within(hook), with_kwargs=True).remove)

@@ -67,10 +67,10 @@ def _first_counting(cache: Cache) -> int:
 
 def pruned_of(cache: Cache) -> Pruned | None:
     """How the prompt in `cache` was pruned; None: it was not. ValueError if that was forgotten."""
-    pruned = getattr(cache, PRUNED, None)
-    layers: Any = () if is_static(cache) else cache.layers
+    pruned: Pruned | None = getattr(cache, PRUNED, None)
+    layers: Any = () if is_static(cache) or pruned is not None else cache.layers
     counted = {layer.get_seq_length() for layer in layers if hasattr(layer, "get_seq_length")}
-    if pruned is None and len(counted) > 1:
+    if len(counted) > 1:
         raise ValueError("this cache was pruned, but not by an attached pruner: start again from the prompt")
     return pruned
 

@@ -56,7 +56,7 @@ class Prefill:
         self.cache: Any = None
         self.room: int | None = None  # in a static cache, behind the prompt
         self.plan: Plan | None = None
-        self.uploaded: dict[int, tuple[Tensor, Tensor]] = {}  # the plan on the device, by layer that cuts
+        self.uploaded: dict[int, tuple[Tensor, Tensor]] = {}  # the plan on the device, by layer that it cuts at
         self.ahead: dict[int, Ahead] = {}  # the stages that these begin
         self.n_cuts = np.zeros(len(prompt.rows), dtype=np.int64)  # of each sample, by the plan
         self.opening = pruner.opens(self.stage.n_vision)
@@ -134,19 +134,21 @@ class Prefill:
         """May the attention at or below `layer` be read from here on, before the next layer with attention?"""
         if self.episodes is not None and layer == self.episodes.layer:
             return True
-        following = next((i for i in self.anatomy.attentive if i > layer), len(self.anatomy.layers))
-        return any(map(self._is_looked_at, range(layer, following)))
+        return any(map(self._is_looked_at, range(layer, self.anatomy.attention_above(layer))))
 
     def _is_looked_at(self, layer: int) -> bool:
         """Will the next layer look at this one? -1: at what enters the decoder."""
-        if layer + 1 == len(self.anatomy.layers) or not self.stage.n_vision.any():
+        if layer + 1 == len(self.anatomy.layers):
             return False
-        return self._cuts(layer + 1) or (self.plan is None and layer == self.pruner.probe_layer)
+        looks = self._cuts(layer + 1) or (self.plan is None and layer == self.pruner.probe_layer)
+        return looks and bool(self.stage.n_vision.any())
 
     def _cuts(self, layer: int) -> bool:
         """Do tokens go at the entrance of `layer`, by the plan or by an opening before it?"""
-        planned = self.plan is not None or (self.opening is not None and self.opening.layer == layer)
-        return planned and must_cut(self._wanted(layer)[0] < self.stage.n_vision)
+        if self.plan is not None:
+            return layer in self.uploaded
+        opens = self.opening is not None and self.opening.layer == layer
+        return opens and must_cut(self._wanted(layer)[0] < self.stage.n_vision)
 
     def _wanted(self, layer: int) -> tuple[Count, Count]:
         """Tokens to keep, and tokens to make of the rest."""

@@ -39,6 +39,9 @@ class Plan(NamedTuple):
 
         Raises ValueError for a split that passes what is allowed or makes more tokens than are dropped.
         """
+        if split is keep_all:
+            kept = np.minimum.accumulate(np.minimum(tokens, n_vision[:, None]), axis=1)
+            return cls(kept, np.zeros_like(kept))
         kept, merged, present = np.empty_like(tokens), np.empty_like(tokens), n_vision
         splits, n_cuts = [split] if callable(split) else split, np.zeros_like(n_vision)
         for layer in range(tokens.shape[1]):

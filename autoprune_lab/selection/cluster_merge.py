@@ -58,7 +58,7 @@ class ClusterMerge:
         points = rows_of(evidence.hidden, pool).float().masked_fill(~real[..., None], 0.0)
         distance = distances(points)
         noise = _NOISE * random(evidence).gather(1, pool)
-        centres = density_peaks(distance, real, merged, noise)[:, :n_groups]
+        centres = density_peaks(distance, real, merged, noise, n_groups)[:, :n_groups]
         filled = torch.arange(n_groups, device=pool.device) < merged[:, None]
         likeness = -rows_of(distance, centres)
         tokens = means(points, real, likeness, centres, filled, _MEMBERS)
@@ -70,17 +70,18 @@ def density_peaks(
     real: Bool[Tensor, "batch n"],
     n_centres: Int[Tensor, "batch"],
     noise: Float[Tensor, "batch n"],
+    most: int,
 ) -> Int[Tensor, "batch n"]:
     """The `real` points in the order in which they make good centres: dense, and far from anything denser.
 
     Density is exp(-mean of the squared `n_centres` least distances, its own 0 included) + `noise`; the densest point's
-    distance is the largest of all.
+    distance is the largest of all. `most`: no sample has more centres, as the host knows.
 
     Source: A. Rodriguez and A. Laio, Science 344 (2014), with k nearest neighbours.
     """
     both = real[:, :, None] & real[:, None]
-    nearest = distance.masked_fill(~both, torch.inf).sort(dim=-1).values
-    counted = torch.arange(distance.shape[-1], device=distance.device) < n_centres[:, None, None]
+    nearest = distance.masked_fill(~both, torch.inf).topk(min(most, distance.shape[-1]), largest=False).values
+    counted = torch.arange(nearest.shape[-1], device=distance.device) < n_centres[:, None, None]
     mean_square = torch.where(counted, nearest.square(), 0.0).sum(-1) / n_centres.clamp(min=1)[:, None]
     density = ((-mean_square).exp() + noise).masked_fill(~real, -1.0)
     farthest = distance.masked_fill(~both, 0.0).amax((1, 2))[:, None, None]

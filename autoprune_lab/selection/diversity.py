@@ -29,7 +29,8 @@ def max_min_diversity(evidence: Evidence) -> Float[Tensor, "batch vision"]:
 
 def _farthest(evidence: Evidence, n: int | None = None) -> Float[Tensor, "batch vision"]:
     """The first `n` places, see `first_picks`."""
-    return farthest_first(distances(evidence), evidence.vision_mask, n)
+    distance, real = distances(evidence), evidence.vision_mask
+    return farthest_first(distance.masked_fill_(~real[..., None], torch.inf) if evidence.padded else distance, real, n)
 
 
 def distances(evidence: Evidence) -> Float[Tensor, "batch vision vision"]:
@@ -43,9 +44,9 @@ def farthest_first(
 ) -> Float[Tensor, "batch vision"]:
     """See `max_min_diversity`, of the tokens `among` only; the first `n` places, see `first_picks`.
 
-    `distance` is used up: all is done in place, for it is as large as tokens squared.
+    `distance` from others is infinite. It is used up: all is done in place, for it is as large as tokens squared.
     """
-    distance.masked_fill_(~among[:, :, None], torch.inf).diagonal(dim1=1, dim2=2).fill_(torch.inf)
+    distance.diagonal(dim1=1, dim2=2).fill_(torch.inf)
     first = distance.amin(1)
     nearest = torch.full_like(first, torch.inf)  # to what is picked
 
@@ -80,5 +81,6 @@ def non_duplication(evidence: Evidence, pivots: int = 8) -> Float[Tensor, "batch
 
 
 def visual(evidence: Evidence) -> Float[Tensor, "batch vision hidden"]:
-    """Hidden states in float32, 0 at padding: behind every real token in norm, and never NaN."""
-    return evidence.hidden.float().masked_fill(~evidence.vision_mask[..., None], 0)
+    """Hidden states in float32, 0 at padding: behind every real token in norm, and never NaN. Not to be written on."""
+    hidden = evidence.hidden.float()
+    return hidden.masked_fill(~evidence.vision_mask[..., None], 0) if evidence.padded else hidden

@@ -128,23 +128,22 @@ class Fastvid:
 
     def _counts(self, lengths: list[int], n: int, count: int) -> tuple[int, int, list[int], int]:
         """Salient and context tokens a frame, anchors of each segment's anchor frames: the most within `count`; all."""
-        best, most = (0, 0, [0] * len(lengths)), 0
-        for total in range(1, n + 1):
-            context = int(total * self.context)
-            parts = [-(-length // self.stride) for length in lengths]
-            room = n - (total - context)
-            anchors = [min(context * length // part, room) for length, part in zip(lengths, parts, strict=True)]
-            made = sum(lengths) * (total - context) + sum(np.multiply(parts, anchors).tolist())
-            if most < made <= count:
-                best, most = (total - context, context, anchors), made
-        return *best, most
+        total, parts = np.arange(1, n + 1), -(-np.asarray(lengths) // self.stride)
+        context = (total * self.context).astype(np.int64)
+        salient = total - context
+        anchors = np.minimum(context[:, None] * lengths // parts, (n - salient)[:, None])
+        made = sum(lengths) * salient + anchors @ parts
+        best = int(np.where(made <= count, made, 0).argmax())
+        if not 0 < made[best] <= count:
+            return 0, 0, [0] * len(lengths), 0
+        return int(salient[best]), int(context[best]), anchors[best].tolist(), int(made[best])
 
     def _peaks(
         self, tokens: Float[Tensor, "frames places width"], real: Bool[Tensor, "frames places"], n: int
     ) -> Int[Tensor, "frames n"]:
         """The places of the `n` best density peaks among the `real` tokens of each frame."""
         near = real.sum(1).clamp(max=_NEIGHBOURS)
-        return density_peaks(distances(tokens), real, near, torch.zeros_like(tokens[..., 0]))[:, :n]
+        return density_peaks(distances(tokens), real, near, torch.zeros_like(tokens[..., 0]), _NEIGHBOURS)[:, :n]
 
     def _anchors(
         self, own: Float[Tensor, "anchors width"], points: Float[Tensor, "n width"], real: Bool[Tensor, "n"]

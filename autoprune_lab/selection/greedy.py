@@ -32,18 +32,21 @@ def picking_order(
     `value` is that of the first step, `after(place, pick)` gives the next step's. All others rank alike behind the
     first `n`; None: one step per visual token. A sample of which nothing is left picks token 0, in vain.
     """
-    scores = torch.zeros_like(value)
-    for place in range(value.shape[1] if n is None else min(n, value.shape[1])):
-        pick = value.masked_fill(~left, -torch.inf).argmax(-1, keepdim=True)
-        left = left.scatter(1, pick, False)
-        scores = scores - left.float()
-        value = after(place, pick)
-    return scores
+    gone, picks = ~left, list[Pick]()
+    steps = value.shape[1] if n is None else min(n, value.shape[1])
+    for place in range(steps):
+        if picks:
+            value = after(place - 1, picks[-1])
+        picks.append(value.masked_fill(gone, -torch.inf).argmax(-1, keepdim=True))
+        gone.scatter_(1, picks[-1], True)
+    scores = torch.zeros_like(value).masked_fill_(left, -steps)
+    places = -torch.arange(steps, dtype=scores.dtype, device=scores.device).expand(len(scores), -1)
+    return scores.scatter_reduce_(1, torch.cat(picks, 1), places, "amax") if picks else scores
 
 
 def row_at(matrix: Shaped[Tensor, "batch n m"], pick: Pick) -> Shaped[Tensor, "batch m"]:
     """Each sample's row at its pick."""
-    return matrix.take_along_dim(pick[..., None], 1)[:, 0]
+    return matrix.gather(1, pick[..., None].expand(-1, -1, matrix.shape[2]))[:, 0]
 
 
 def extent(

@@ -115,8 +115,9 @@ class Holitom:
     ) -> tuple[Float[Tensor, "groups width"], Int[Tensor, "groups"]]:
         """New tokens and their centres, in order of place."""
         distance, every = distances(points[None]), torch.ones(1, len(points), dtype=torch.bool, device=points.device)
-        near = torch.full((1,), min(self.nearest, n_groups), device=points.device)
-        peaks = density_peaks(distance, every, near, torch.zeros_like(points[None, :, 0]))
+        most = min(self.nearest, n_groups)
+        near = torch.full((1,), most, device=points.device)
+        peaks = density_peaks(distance, every, near, torch.zeros_like(points[None, :, 0]), most)
         centre = peaks[0, :n_groups].sort().values
         members = members_of(distance[0, centre].argmin(0), n_groups)
         members[:, centre] = 0.0  # a centre is in its own group, whatever else lies on it

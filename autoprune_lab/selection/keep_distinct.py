@@ -9,10 +9,12 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from autoprune_lab.evidence.evidence import Evidence
+from autoprune_lab.evidence.transfer import upload
 from autoprune_lab.schedule.plan import Counts
+from autoprune_lab.selection.groups import rows_of
 from autoprune_lab.selection.recovery import Survivors, best, on_host
 
-_NO_COSINE = -2.0
+_HIDDEN = -4.0  # added to a cosine: below any other
 
 
 @dataclass(frozen=True)
@@ -56,34 +58,47 @@ class KeepDistinct:
         """Keep the `kept` best scored tokens of each sample and `merged` distinct ones of the others."""
         keep = best(evidence, scores, kept)
         left = evidence.vision_mask & ~keep & (merged > 0)[:, None]
-        order = scores.masked_fill(~left, -torch.inf).argsort(dim=1, descending=True, stable=True)
-        place, cosine = order.argsort(dim=1), _cosines(evidence, left, self.double)
-        for _ in range(self._n_rounds(evidence.counts - on_host(kept), on_host(merged))):
-            place, left = _round(place, left, cosine, (left.sum(1) - merged).clamp(0, self.step))
-        return Survivors(keep | left)
+        order = scores.argsort(dim=1, descending=True, stable=True)
+        order = order.gather(
+            1, (~left).byte().gather(1, order).argsort(dim=1, stable=True)
+        )  # those that are left first
+        cosine, rounds = _cosines(evidence, left, self.double), self._rounds(evidence, kept, merged)
+        for width, counts in zip(rounds[:, 0].max(1), upload(torch.from_numpy(rounds), keep.device), strict=True):
+            order = _round(order[:, :width], counts[0, :, None], counts[1, :, None], cosine)
+        stays = torch.arange(order.shape[1], device=keep.device) < merged[:, None]
+        return Survivors(keep | torch.zeros_like(keep).scatter(1, order, stays))
 
-    def _n_rounds(self, rest: Counts, merged: Counts) -> int:
-        """Rounds until no sample has more than `merged` of its `rest` left; at most the first half goes in each."""
-        left, rounds = np.where(merged > 0, rest, 0), 0
-        while (left > merged).any():
-            left, rounds = left - np.minimum((left - merged).clip(0, self.step), (left + 1) // 2), rounds + 1
-        return rounds
+    def _rounds(
+        self, evidence: Evidence, kept: Int[Tensor, "batch"], merged: Int[Tensor, "batch"]
+    ) -> Int[np.ndarray, "rounds 2 batch"]:
+        """Tokens before each round, and those that go in it, at most the first half; until no sample has too many."""
+        wanted, rounds = on_host(merged), list[tuple[Counts, Counts]]()
+        left = np.where(wanted > 0, evidence.counts - on_host(kept), 0)
+        while (left > wanted).any():
+            rounds.append((left, np.minimum((left - wanted).clip(0, self.step), (left + 1) // 2)))
+            left = left - rounds[-1][1]
+        return np.reshape(rounds, (len(rounds), 2, len(wanted))).astype(np.int64)
 
 
 def _round(
-    place: Int[Tensor, "batch vision"],
-    left: Bool[Tensor, "batch vision"],
+    order: Int[Tensor, "batch left"],
+    n: Int[Tensor, "batch 1"],
+    n_gone: Int[Tensor, "batch 1"],
     cosine: Float[Tensor, "batch vision vision"],
-    n_gone: Int[Tensor, "batch"],
-) -> tuple[Int[Tensor, "batch vision"], Bool[Tensor, "batch vision"]]:
-    """Places and tokens after a round: the first half, the most like the other half first and gone, then that one."""
-    first, second = left & (place % 2 == 0), left & (place % 2 == 1)
-    likeness = cosine.masked_fill(~second[:, None], _NO_COSINE).amax(-1).masked_fill(~first, _NO_COSINE - 1)
-    rank = likeness.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-    gone = first & (rank < n_gone[:, None])
-    n_gone = gone.sum(1, keepdim=True)
-    n_first = first.sum(1, keepdim=True) - n_gone
-    return torch.where(first, rank - n_gone, n_first + place // 2), left & ~gone
+) -> Int[Tensor, "batch left"]:
+    """The `n` tokens in their new order, `n_gone` fewer: those of the first half most like the other one go.
+
+    Of equally like ones the first in the picture goes. Slots of others stand behind, each once.
+    """
+    place = torch.arange(order.shape[1], device=order.device)
+    is_first, is_second = place[::2] < n, place[1::2] < n
+    behind = cosine.shape[1] * ~is_first
+    first, second = (order[:, ::2] + behind).sort(dim=1).values % cosine.shape[1], order[:, 1::2]
+    hidden = torch.full_like(cosine[:, 0], _HIDDEN).scatter(1, second, _HIDDEN * (~is_second).to(cosine.dtype))
+    likeness = rows_of(cosine, first).add_(hidden[:, None]).amax(-1).masked_fill(~is_first, 2 * _HIDDEN)
+    first = first.gather(1, likeness.argsort(dim=1, descending=True, stable=True))
+    stays = torch.cat([is_first & (place[: first.shape[1]] >= n_gone), is_second], dim=1)
+    return torch.cat([first, second], dim=1).gather(1, (~stays).byte().argsort(dim=1, stable=True))
 
 
 def _cosines(

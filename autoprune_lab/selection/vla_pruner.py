@@ -90,7 +90,7 @@ class CombineThenFilter:
         steps = int((on_host(kept) + on_host(merged)).max(initial=0))
         for number, count in enumerate(share.unbind(1)):
             among = candidates & (picture == number)
-            order = farthest_first(distance.clone(), among, steps)
+            order = farthest_first(distance.masked_fill(~among[..., None], torch.inf), among, steps)
             keep |= among & top_n(order.masked_fill(~among, -torch.inf), count)
         return Survivors(keep)
 

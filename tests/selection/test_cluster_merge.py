@@ -61,7 +61,7 @@ def test_merged_tokens_may_stand_behind_the_kept_ones():
 
 def test_centres_are_dense_and_apart():
     points = torch.tensor([[0.0], [0.1], [0.2], [5.0], [5.1], [9.0]])
-    order = density_peaks(torch.cdist(points, points)[None], REAL, torch.tensor([2]), 1e-6 * torch.arange(6)[None])
+    order = density_peaks(torch.cdist(points, points)[None], REAL, torch.tensor([2]), 1e-6 * torch.arange(6)[None], 2)
     assert sorted(points[order[0, :2]].flatten().round().tolist()) == [0.0, 5.0]
 
 

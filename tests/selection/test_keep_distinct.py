@@ -24,8 +24,8 @@ def vispruner(hidden, scores, n_important, n_diverse, step):
 @pytest.mark.parametrize("step", [1, 3, 8])
 @pytest.mark.parametrize("seed", range(3))
 def test_equals_vispruner_in_plain_loops(seed, step):
-    counts, kept, merged = [90, 47, 30, 11], torch.tensor([10, 8, 30, 0]), torch.tensor([10, 9, 0, 1])
-    evidence = evidence_of(random_attention(seed, 4, 2, 5, 90), counts, [5, 3, 4, 2], seed=seed)
+    counts, kept, merged = [90, 47, 30, 11, 90], torch.tensor([10, 8, 30, 0, 2]), torch.tensor([10, 9, 0, 1, 60])
+    evidence = evidence_of(random_attention(seed, 5, 2, 5, 90), counts, [5, 3, 4, 2, 5], seed=seed)
     scores = text_attention(evidence)
     survivors = KeepDistinct(step=step)(evidence, scores, kept, merged)
     assert survivors.hidden is None
