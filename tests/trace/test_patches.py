@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from autoprune_lab.schedule.geometry import Geometry
-from autoprune_lab.trace.patches import SHADE, surviving_patches, telling_layers
+from autoprune_lab.trace.contact_sheet import telling_layers
+from autoprune_lab.trace.patches import SHADE, surviving_patches
 from autoprune_lab.trace.sample import SampleTrace
 from autoprune_lab.trace.trace import Trace
 
