@@ -163,6 +163,12 @@ def data_marks() -> dict[str, str]:
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:12] for file in files}
 
 
+def studies_of(file: Path | None, made_of: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file of before holds, if its studies were made of the same data; what is new since changes none."""
+    known = json.loads(file.read_text()) if file and file.is_file() else {"made_of": {"": None}}
+    return known if known["made_of"].items() <= made_of.items() else {"truths": {}, "studies": []}
+
+
 def main() -> None:
     """Run what is missing in the JSON file, print the table, write it, draw it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -177,9 +183,7 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     made_of = {"trials": given.trials, **data_marks()}
-    known = json.loads(given.out.read_text()) if given.out and given.out.is_file() else {}
-    if not known.get("made_of", {"": ""}).items() <= made_of.items():  # a file that is new makes no study another
-        known = {"truths": {}, "studies": []}
+    known = studies_of(given.out, made_of)
     rows, checkpoints = known["studies"], [n for n in given.at if n <= given.trials]
     truths = {name: ParetoFront.of(*np.array(points).T) for name, points in known["truths"].items()}
     truths = {
