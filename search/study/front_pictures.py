@@ -3,6 +3,7 @@
 import math
 import sys
 import tempfile
+import time
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,7 @@ from search.study.outages import StorageError
 
 ARTIFACTS = "artifacts"  # in the study's folder
 NAME = "kept-patches.jpg"
+SHARE, BESIDE = 0.02, 3.0  # of a study's time, and seconds beside it, that pictures may take
 QUALITY = 90  # a PNG takes ten times as long
 
 
@@ -28,15 +30,20 @@ class FrontPictures:
     """Called by `search.study.objective.Objective`; reads the prompts of four samples once more for each picture.
 
     A study's results do not depend on its pictures: where one cannot be made, that is said once, and no other is tried.
+    Trials that end sooner than pictures are made go without one now and then: `SHARE`.
     """
 
     folder: Path
     evaluator: ModelEvaluator
     _failed: bool = field(default=False, init=False)
+    _began: float = field(default_factory=time.monotonic, init=False)
+    _spent: float = field(default=0.0, init=False)  # seconds
 
     def __call__(self, trial: optuna.Trial, pruner: Pruner, cost: float, score: float) -> None:
         """Keep the trial's picture, if it enters the front as that stands."""
-        if self._failed or not _enters(trial.study, cost, score):
+        now = time.monotonic()
+        rests = self._spent > BESIDE + SHARE * (now - self._began)
+        if self._failed or rests or not _enters(trial.study, cost, score):
             return
         try:
             self._keep(trial, pruner)
@@ -45,6 +52,7 @@ class FrontPictures:
         except Exception as error:  # of any family's processor, of a disk
             self._failed = True
             print(f"\nautoprune: no pictures of what trials keep: {one_line(error)}", file=sys.stderr)
+        self._spent += time.monotonic() - now
 
     @cached_property
     def _shown(self) -> ShownSamples:

@@ -1,5 +1,6 @@
 """A trial that enters the front keeps a picture of what it keeps, as an artifact of optuna's; no study dies of one."""
 
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -19,6 +20,12 @@ from search.study.front_pictures import ARTIFACTS, FrontPictures
 from search.study.storage import StudyStorage
 
 WORDS = ("policy=fixed", "scorer=random", "search.n_trials=8")
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch):
+    """However busy the machine is."""
+    monkeypatch.setattr(front_pictures, "BESIDE", math.inf)
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +94,14 @@ def test_results_are_those_of_a_study_without_pictures_and_a_picture_that_fails_
     assert [(t.params, t.values) for t in study.trials] == [(t.params, t.values) for t in plain.trials]
     assert not any(artifacts(study).values())
     assert capsys.readouterr().err.count("no pictures of what trials keep: patches are where nobody knows") == 1
+
+
+def test_pictures_rest_where_they_have_had_their_share_of_the_time(tmp_path, evaluator, monkeypatch):
+    monkeypatch.setattr(front_pictures, "BESIDE", 0.0)
+    monkeypatch.setattr(front_pictures, "SHARE", 0.0)
+    given = settings(tmp_path, *WORDS)
+    study = illustrated(given, FrontPictures(given.out, evaluator))
+    assert [number for number, some in artifacts(study).items() if some] == entered(study)[:1]
 
 
 def test_a_storage_that_is_away_is_not_taken_for_a_picture_that_failed(tmp_path, evaluator, monkeypatch):
