@@ -4,7 +4,6 @@ import math
 from dataclasses import replace
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from answering import answering
 from fake_evaluator import FakeEvaluator, objective, run, settings
@@ -13,7 +12,7 @@ from PIL import Image
 
 from autoprune_lab.evaluation import kept_patches
 from autoprune_lab.tasks.shapes import ShapesTask
-from autoprune_lab.trace.contact_sheet import DARK, LINE, PANEL, contact_sheet
+from autoprune_lab.trace.contact_sheet import PANEL
 from search.config.errors import ConfigError
 from search.study import front_pictures, loop
 from search.study.front_pictures import ARTIFACTS, FrontPictures
@@ -118,14 +117,3 @@ def test_pictures_are_switched_by_a_word_that_makes_no_other_study(tmp_path):
     on, off = settings(tmp_path), settings(tmp_path, "search.pictures=false")
     assert (on.typed.search.pictures, off.typed.search.pictures) == (True, False)
     assert on.made_of() == off.made_of()
-
-
-def test_a_sheet_is_dark_where_patches_have_gone():
-    picture = np.full((1, 8, 12, 3), 200, dtype=np.uint8)
-    depths = np.array([[[4, 1, 4], [1, 4, 1]]])
-    sheet = np.asarray(contact_sheet(picture, depths, 4, ["what?"]))
-    height = PANEL * 8 // 12
-    first, second = (sheet[6 + 2 * LINE :][:height, left:][:, :PANEL] for left in (6, 12 + PANEL))
-    assert (first == 200).all()
-    light = [second[row, column, 0] for row in (10, height - 10) for column in (10, PANEL // 2, PANEL - 10)]
-    assert light == [200, int(200 * DARK), 200, int(200 * DARK), 200, int(200 * DARK)]
