@@ -55,9 +55,12 @@ def botorch(n_startup_trials: int, seed: int) -> optuna.samplers.BaseSampler:
     try:
         from optuna_integration import BoTorchSampler
 
-        return BoTorchSampler(n_startup_trials=n_startup_trials, consider_running_trials=True, seed=seed)
+        sampler: optuna.samplers.BaseSampler = BoTorchSampler(
+            n_startup_trials=n_startup_trials, consider_running_trials=True, seed=seed
+        )
     except ImportError as error:
         raise ConfigError("search=botorch needs BoTorch: pip install 'autoprune-lab[botorch]'") from error
+    return sampler
 
 
 def grid(space: Space, points: int, order: int) -> optuna.samplers.GridSampler:
