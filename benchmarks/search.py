@@ -43,13 +43,15 @@ ARMS = {
     "ehvi": ["search=ehvi"],
     "gp": ["search=gp"],
     "gp, 10 random first": ["search=gp", f"{TPE}=10"],
+    "botorch": ["search=botorch"],
     "nsga2": ["search=nsga2"],
     "nsga3": ["search=nsga3"],
     "qmc": ["search=qmc"],
     "grid": ["search=grid"],
     "random": ["search=random"],
 }
-DRAWN = (DEFAULT, "ehvi", "gp, 10 random first", "nsga2", "qmc", "random")
+SHORTER = {"botorch": 40}  # trials of a study whose sampler is slow
+DRAWN = (DEFAULT, "ehvi", "botorch", "gp, 10 random first", "nsga2", "qmc", "random")
 CLOSE, LEAST = 1.0, 0.3  # percent: near enough; the least that is drawn
 Rows = Sequence[Mapping[str, Any]]
 Truths = Mapping[str, ParetoFront]
@@ -108,7 +110,8 @@ def summarise(rows: Rows, truths: Truths, checkpoints: Sequence[int]) -> list[di
             line: dict[str, Any] = {"problem": problem, "arm": arm, "seeds": len(mine)}
             line["within 1 %"] = within if within < math.inf else None
             both = sorted(set(mine) & set(by_arm[DEFAULT]))
-            for n in checkpoints:
+            line |= {f"{figure}@{n}": None for n in checkpoints for figure in ("regret", "sd", "p")}
+            for n in (n for n in checkpoints if n <= regret.shape[1]):
                 values = regret[:, n - 1]
                 line |= {f"regret@{n}": values.mean(), f"sd@{n}": values.std(ddof=1) if len(mine) > 1 else 0.0}
                 gains = [mine[s]["hypervolume"][n - 1] - by_arm[DEFAULT][s]["hypervolume"][n - 1] for s in both]
@@ -126,8 +129,9 @@ def show(table: Sequence[Mapping[str, Any]], checkpoints: Sequence[int]) -> None
     for line in table:
         cells = ""
         for n in checkpoints:
-            p = "-" if line[f"p@{n}"] is None else f"{line[f'p@{n}']:.3f}"
-            cells += f"{line[f'regret@{n}']:>8.2f}{line[f'sd@{n}']:>6.2f}{p:>7}"
+            for figure, width, digits in (("regret", 8, 2), ("sd", 6, 2), ("p", 7, 3)):
+                value = line[f"{figure}@{n}"]
+                cells += f"{'-' if value is None else f'{value:.{digits}f}':>{width}}"
         within = "-" if line["within 1 %"] is None else f"{line['within 1 %']:.0f}"
         last = f"{within:>12}{line['ran']:>6.2f}{line['seconds']:>7.1f}"
         print(f"{line['problem']:<17}{line['arm']:<22}{line['seeds']:>5}{cells}{last}")
@@ -159,6 +163,12 @@ def data_marks() -> dict[str, str]:
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:12] for file in files}
 
 
+def studies_of(file: Path | None, made_of: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file of before holds, if its studies were made of the same data; what is new since changes none."""
+    known = json.loads(file.read_text()) if file and file.is_file() else {"made_of": {"": None}}
+    return known if known["made_of"].items() <= made_of.items() else {"truths": {}, "studies": []}
+
+
 def main() -> None:
     """Run what is missing in the JSON file, print the table, write it, draw it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -173,9 +183,7 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     made_of = {"trials": given.trials, **data_marks()}
-    known = json.loads(given.out.read_text()) if given.out and given.out.is_file() else {}
-    if known.get("made_of") != made_of:
-        known = {"truths": {}, "studies": []}
+    known = studies_of(given.out, made_of)
     rows, checkpoints = known["studies"], [n for n in given.at if n <= given.trials]
     truths = {name: ParetoFront.of(*np.array(points).T) for name, points in known["truths"].items()}
     truths = {
@@ -184,7 +192,7 @@ def main() -> None:
     ran = {(row["problem"], row["arm"], row["seed"]) for row in rows}
     wanted = [(p, arm, seed) for arm in given.arms for p in given.problems for seed in range(given.seeds)]
     for name, arm, seed in tqdm([one for one in wanted if one not in ran], unit="study"):
-        row = one_study(PROBLEMS[name], ARMS[arm], seed, given.trials)
+        row = one_study(PROBLEMS[name], ARMS[arm], seed, min(given.trials, SHORTER.get(arm, given.trials)))
         rows.append({"problem": name, "arm": arm, "seed": seed} | row)
         truths[name] = joined(truths[name], rows[-1:])
         if given.out:

@@ -181,11 +181,13 @@ def _search(study: "optuna.Study", experiment: Experiment, observers: "Sequence[
 
 
 def _objective(experiment: Experiment) -> "Objective":
+    from search.study.front_pictures import FrontPictures
     from search.study.model_evaluator import open_evaluator
     from search.study.objective import Objective
 
     evaluator = open_evaluator(experiment.model, experiment.task, experiment.typed, progress=True)
-    return Objective.of(experiment, replace(evaluator, tells=True))
+    pictures = FrontPictures(experiment.out, evaluator) if experiment.typed.search.pictures else None
+    return replace(Objective.of(experiment, replace(evaluator, tells=True)), illustrate=pictures)
 
 
 def _report(study: "optuna.Study", experiment: Experiment) -> None:

@@ -17,6 +17,8 @@ from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.tasks.base import Sample
 
+MOST = 4  # samples
+
 
 @dataclass(frozen=True, eq=False)
 class ShownSamples:
@@ -27,6 +29,14 @@ class ShownSamples:
     grid: tuple[int, int]
     cells: Int[np.ndarray, "samples tokens"]
     batch: Batch
+
+
+def of_each_kind(samples: Sequence[Sample]) -> list[Sample]:
+    """The first sample of each kind that has one picture, at most MOST kinds, spread over all."""
+    single = [sample for sample in samples if len(sample.images) == 1 and not sample.videos]
+    firsts = list({sample.kind: sample for sample in reversed(single)}.values())[::-1]
+    places = np.linspace(0, len(firsts) - 1, min(len(firsts), MOST)).round().astype(int)
+    return [firsts[place] for place in places]
 
 
 def show(vlm: VLM, samples: Sequence[Sample]) -> ShownSamples:

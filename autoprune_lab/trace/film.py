@@ -11,12 +11,12 @@ from PIL import Image
 
 from autoprune_lab.fronts.shown import ShownFigure
 from autoprune_lab.fronts.styles import COLOURS
+from autoprune_lab.trace.contact_sheet import dimmed
 
 SECONDS = "seconds"  # of the states that an episode tells, the one that is the time
 MILLISECONDS = 500  # that the GIF shows a decision
 WIDTH = 600  # pixels of the GIF, about
 GAP = 2  # white pixels between two pictures, before they are enlarged
-DARK = 0.25  # what is left of a dropped patch's brightness
 SHADES = 64
 HEIGHT = 1.8  # inches of one panel
 
@@ -97,19 +97,11 @@ class Film:
 
 def _frame(decision: Decision) -> Image.Image:
     """The pictures in a row, dropped patches dark, about WIDTH wide: enlarged by a whole number, or made smaller."""
-    dimmed = [_dimmed(*pair) for pair in zip(decision.pictures, decision.kept, strict=True)]
-    height = max(len(picture) for picture in dimmed)
-    strips = [np.pad(one, ((0, height - len(one)), (0, GAP), (0, 0)), constant_values=255) for one in dimmed]
+    shown = [dimmed(*pair) for pair in zip(decision.pictures, decision.kept, strict=True)]
+    height = max(len(picture) for picture in shown)
+    strips = [np.pad(one, ((0, height - len(one)), (0, GAP), (0, 0)), constant_values=255) for one in shown]
     image = Image.fromarray(np.concatenate(strips, axis=1)[:, :-GAP])
     if image.width <= WIDTH:
         times = WIDTH // image.width
         return image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
     return image.resize((WIDTH, max(1, round(image.height * WIDTH / image.width))), Image.Resampling.BOX)
-
-
-def _dimmed(
-    picture: UInt8[np.ndarray, "height width 3"], kept: Bool[np.ndarray, "rows columns"]
-) -> UInt8[np.ndarray, "height width 3"]:
-    places = [np.arange(n) * cells // n for n, cells in zip(picture.shape[:2], kept.shape, strict=True)]
-    light = np.where(kept[np.ix_(*places)], 1.0, DARK)[..., None]
-    return (picture * light).astype(np.uint8)

@@ -4,17 +4,17 @@ from collections.abc import Sequence
 from math import isqrt
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
 from autoprune_lab.fronts.shown import ShownFigure
+from autoprune_lab.trace.contact_sheet import telling_layers
 from autoprune_lab.trace.sample import SampleTrace
 
 Picture = Image.Image | np.ndarray
 
-MOST_LAYERS = 5
 MOST_FRAMES = 8
 WIDTH = 2.1  # inches of one panel
 SHADE = 0.75  # opacity over a dropped patch
@@ -68,13 +68,6 @@ def plot_frames(
             told = f"{kept[step].sum()} of {kept[step].size}"
             axes.set_title(f"layer {layer}, {times[first[step]]:.1f} s: {told}", fontsize=8)
     return figure
-
-
-def telling_layers(counts: Int[np.ndarray, "layers"]) -> list[int]:
-    """The first layer and those that fewer tokens enter than the one before; some of them where they are many."""
-    falls = [0, *(np.flatnonzero(np.diff(counts)) + 1).tolist()]
-    spread = np.linspace(0, len(falls) - 1, min(len(falls), MOST_LAYERS)).round().astype(int)
-    return [falls[i] for i in spread]
 
 
 def surviving_patches(

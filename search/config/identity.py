@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 FREE = (
     *("study", "folder", "out", "cache", "report", "tracking", "launcher", "model.device", "model.strict"),
-    *("batch_size", "threads", "features_gib", "prefix_gib"),
-    *("search.n_trials", "search.storage", "search.workers", "search.heartbeat", "search.patience"),
+    *("batch_size", "threads", "features_gib", "prefix_gib", "search.n_trials", "search.pictures"),
+    *("search.storage", "search.workers", "search.heartbeat", "search.patience"),
 )
 
 LATER = {"frames": 8, "fps": 1.0}

@@ -19,7 +19,8 @@ class SearchSettings:
     What is wanted: see `search.config.goal`; `score` None is `task`, unset so that a study of before there was any
     choice is still the same study. With mode best, optuna's `pruner` compares a trial with the best one after each of
     `blocks` parts of the samples; with mode front, a trial that will surely not add `least_gain` of the hypervolume
-    ends behind one (None: never). `pinned`: what would be searched had no value been typed: PATH=VALUE.
+    ends behind one (None: never). `pictures`: is what a trial keeps that enters the front kept as a picture? `pinned`:
+    what would be searched had no value been typed: PATH=VALUE.
     """
 
     n_trials: int = 60
@@ -36,6 +37,7 @@ class SearchSettings:
     pruner: dict[str, Any] | None = None
     blocks: int = 10
     least_gain: float | None = None
+    pictures: bool = True
     pinned: list[str] = field(default_factory=list)
 
 

@@ -37,6 +37,9 @@ LIMIT = "limit/"  # + a figure's name; <= 0: within its limit
 FIGURE = "figure/"  # + the name of a figure that has a limit, as the task gives it
 INVALID = 1e6  # how far over a setting counts that no policy accepts
 
+Illustrate = Callable[[optuna.Trial, Pruner, float, float], None]
+"""Told of every trial within all bounds, with its cost and score, before it ends."""
+
 
 @dataclass(frozen=True)
 class Answered:
@@ -68,6 +71,7 @@ class Objective:
     calibrator: Calibrator | None = None
     futility: Futility | None = None
     slopes: Slopes | None = None
+    illustrate: Illustrate | None = None
 
     @classmethod
     def of(cls, experiment: "Experiment", evaluator: Evaluator) -> "Objective":
@@ -121,6 +125,8 @@ class Objective:
         if answered.scores is not None:
             trial.set_user_attr(ANSWERED, answered.scores)
         _note(trial, {**answered.attributes, COST: answered.cost})
+        if self.illustrate is not None and max(answered.constraints.values()) <= 0:
+            self.illustrate(trial, pruner, answered.cost, answered.score)
         _constrain(trial, answered.constraints)
         return self.goal.values(answered.cost, answered.score)
 

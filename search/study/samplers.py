@@ -47,6 +47,22 @@ def qmc(scrambling: int, seed: int) -> optuna.samplers.QMCSampler:
     )
 
 
+def botorch(n_startup_trials: int, seed: int) -> optuna.samplers.BaseSampler:
+    """BoTorch's Gaussian processes: qLogEHVI for a front, qEI for one objective; what is running counts, too.
+
+    Raises ConfigError where the packages are not installed.
+    """
+    try:
+        from optuna_integration import BoTorchSampler
+
+        sampler: optuna.samplers.BaseSampler = BoTorchSampler(
+            n_startup_trials=n_startup_trials, consider_running_trials=True, seed=seed
+        )
+    except ImportError as error:
+        raise ConfigError("search=botorch needs BoTorch: pip install 'autoprune-lab[botorch]'") from error
+    return sampler
+
+
 def grid(space: Space, points: int, order: int) -> optuna.samplers.GridSampler:
     """Every combination of the space's choices and steps, or of `points` values of a range, in an order from a seed.
 

@@ -18,7 +18,8 @@ from autoprune_lab.tasks.driving import DrivingTask
 from autoprune_lab.tasks.driving_closed_loop import DrivingClosedLoopTask
 from autoprune_lab.testbed.build import build_processor, build_untrained
 from autoprune_lab.testbed.driving.layout import layout
-from autoprune_lab.trace.film import DARK, Decision, Film
+from autoprune_lab.trace.contact_sheet import DARK
+from autoprune_lab.trace.film import Decision, Film
 from policies.fixed import FixedPolicy
 from policies.logistic_adaptive import LogisticAdaptivePolicy
 

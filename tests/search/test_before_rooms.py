@@ -195,6 +195,7 @@ def test_mlflow_holds_the_study_in_one_run_before_and_after_it_went_on(studies, 
     newer = {name: now[name] for name in now.keys() - then.keys()}  # fields of since, which an old study leaves unset
     assert {**then, **newer} == now
     assert newer.pop("threads") == "auto"  # about the host, not about the study
+    assert newer.pop("search.pictures") == "True"  # about what is shown of it
     assert set(newer.values()) <= {"None"}
 
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from autoprune_lab.schedule.geometry import Geometry
-from autoprune_lab.trace.patches import SHADE, surviving_patches, telling_layers
+from autoprune_lab.trace.patches import SHADE, surviving_patches
 from autoprune_lab.trace.sample import SampleTrace
 from autoprune_lab.trace.trace import Trace
 
@@ -62,19 +62,6 @@ def test_a_grey_picture_is_drawn_grey(trace):
     shown = axes.images[0].get_array()
     assert shown.shape == (4, 4, 3)
     assert (shown == shown[..., :1]).all()
-
-
-@pytest.mark.parametrize(
-    ("counts", "layers"),
-    [
-        ([9, 9, 9], [0]),
-        ([9, 9, 4, 4, 1], [0, 2, 4]),
-        ([4, 4, 1], [0, 2]),  # cut before layer 0
-        (range(20, 0, -1), [0, 5, 10, 14, 19]),
-    ],
-)
-def test_the_layers_shown_are_the_first_and_those_where_tokens_fall(counts, layers):
-    assert telling_layers(np.array(counts)) == layers
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import base64
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,11 @@ import numpy as np
 from PIL import Image
 
 from autoprune_lab.errors import one_line
-from autoprune_lab.evaluation.kept_patches import depths, show
+from autoprune_lab.evaluation.kept_patches import depths, of_each_kind, show
 from autoprune_lab.pruner import Pruner
-from autoprune_lab.tasks.base import Sample
 from search.results.study_result import PATCHES
 from search.study.model_evaluator import ModelEvaluator
 
-MOST = 4  # samples
 SMALL = 200  # pixels; larger pictures are photographs, and go as JPEG
 
 
@@ -30,7 +28,7 @@ def write(folder: Path, evaluator: ModelEvaluator, pruners: Mapping[int, Pruner]
 def painted(evaluator: ModelEvaluator, pruners: Mapping[int, Pruner]) -> dict[str, Any]:
     """What `write` writes. A study's results do not depend on its pictures: whatever goes wrong is named instead."""
     try:
-        shown = show(evaluator.vlm, _of_each_kind(evaluator.prepared.samples))
+        shown = show(evaluator.vlm, of_each_kind(evaluator.prepared.samples))
     except Exception as error:  # of any family's processor
         return {"why": one_line(error)}
     rows, columns = shown.grid
@@ -54,14 +52,6 @@ def painted(evaluator: ModelEvaluator, pruners: Mapping[int, Pruner]) -> dict[st
         except Exception as error:  # a budget that these prompts cannot meet, say
             whys[str(number)] = one_line(error)
     return {"samples": samples, "layers": evaluator.geometries[0].n_layers, "depths": kept, "whys": whys}
-
-
-def _of_each_kind(samples: Sequence[Sample]) -> list[Sample]:
-    """The first sample of each kind that has one picture, at most MOST kinds, spread over all."""
-    single = [sample for sample in samples if len(sample.images) == 1 and not sample.videos]
-    firsts = list({sample.kind: sample for sample in reversed(single)}.values())[::-1]
-    places = np.linspace(0, len(firsts) - 1, min(len(firsts), MOST)).round().astype(int)
-    return [firsts[place] for place in places]
 
 
 def _uri(picture: np.ndarray) -> str:

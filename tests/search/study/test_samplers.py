@@ -1,6 +1,9 @@
 """Every search of conf/search runs, keeps the bound, and goes on from where it was; on an evaluator without a model."""
 
+import builtins
+import importlib.util
 import itertools
+import sys
 
 import optuna
 import pytest
@@ -15,6 +18,14 @@ from search.study.preflight import check_study  # noqa: F401  (imports torch onc
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 FIXED = ("policy=fixed", "scorer=random")
+BOTORCH = pytest.mark.skipif(
+    importlib.util.find_spec("botorch") is None, reason="BoTorch is not installed: pip install 'autoprune-lab[botorch]'"
+)
+QUICK = ["search.sampler.n_startup_trials=4"]  # a process learns from the fifth trial on
+
+
+def each(names):
+    return [pytest.param(name, marks=BOTORCH if name == "botorch" else ()) for name in names]
 
 
 def check(given):
@@ -26,7 +37,7 @@ def points(study):
 
 
 @pytest.mark.parametrize("mode", ["front", "best"])
-@pytest.mark.parametrize("search", options_of("search"))
+@pytest.mark.parametrize("search", each(options_of("search")))
 def test_every_search_finds_points_within_the_bound(tmp_path, search, mode):
     given = settings(tmp_path, *FIXED, f"search={search}", f"search.mode={mode}", "search.n_trials=10")
     check(given)
@@ -37,10 +48,10 @@ def test_every_search_finds_points_within_the_bound(tmp_path, search, mode):
     assert max(from_study(study).costs) <= 0.5
 
 
-@pytest.mark.parametrize("search", ["ehvi", "gp", "gradient", "nsga3", "qmc", "grid"])
+@pytest.mark.parametrize("search", each(["botorch", "ehvi", "gp", "gradient", "nsga3", "qmc", "grid"]))
 def test_an_interrupted_search_goes_on_as_if_it_had_not_stopped(tmp_path, search):
-    more = ["search.sampler.n_startup_trials=4"] if search == "gp" else []
-    words = (*FIXED, f"search={search}", "search.n_trials=10", *more)
+    more = QUICK if search in ("botorch", "gp") else []
+    words = (*FIXED, f"search={search}", f"search.n_trials={7 if search == 'botorch' else 10}", *more)
     whole = run(settings(tmp_path / "whole", *words), FakeEvaluator())
     with pytest.raises(KeyboardInterrupt):
         run(settings(tmp_path / "cut", *words), FakeEvaluator(stop_at=2))
@@ -48,6 +59,60 @@ def test_an_interrupted_search_goes_on_as_if_it_had_not_stopped(tmp_path, search
     if search == "grid":  # the same points; optuna numbers them by the trial, so the order is another
         resumed, expected = sorted(resumed, key=str), sorted(expected, key=str)
     assert resumed == expected
+
+
+@BOTORCH
+@pytest.mark.parametrize(
+    ("mode", "space", "n_trials"),
+    [("front", FIXED, 7), ("best", ("space=policies",), 12)],  # of policies, each one's own settings come first
+)
+def test_botorch_learns_limits_and_in_a_space_with_groups(tmp_path, mode, space, n_trials):
+    words = [*space, "search=botorch", f"search.mode={mode}", f"search.n_trials={n_trials}", *QUICK]
+    study = run(settings(tmp_path, *words, "search.limits={collision_rate: 0.27}"), FakeEvaluator())
+    assert len(points(study)) == n_trials
+    over = [trial.constraints["limit/collision_rate"] > 0 for trial in study.trials]
+    assert 0 < sum(over) < n_trials
+
+
+def test_botorch_that_is_not_there_is_one_line_with_the_remedy(tmp_path, monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *args, **kwargs):
+        if name.partition(".")[0] == "optuna_integration":
+            raise ModuleNotFoundError(f"No module named '{name}'")
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(
+        ConfigError, match=r"^search.sampler: search=botorch needs .* pip install 'autoprune-lab\[botorch\]'"
+    ):
+        check(settings(tmp_path, *FIXED, "search=botorch"))
+
+
+def test_a_sampler_of_optunahub_is_named_through_a_module_of_one_s_own(tmp_path, monkeypatch):
+    pytest.importorskip("optunahub", reason="optunahub is not installed: pip install optunahub")
+    package = tmp_path / "hub" / "samplers" / "middle"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(
+        "import optunahub\n\n\n"
+        "class MiddleSampler(optunahub.samplers.SimpleBaseSampler):\n"
+        "    def __init__(self, seed=None, search_space=None):\n"
+        "        super().__init__(search_space, seed=seed)\n\n"
+        "    def sample_relative(self, study, trial, search_space):\n"
+        "        return {name: (d.low + d.high) / 2 for name, d in search_space.items() if name.endswith('ratio')}\n"
+    )
+    (tmp_path / "my_samplers.py").write_text(
+        "import optunahub\n\n"
+        f"hub = optunahub.load_local_module('samplers/middle', registry_root={str(tmp_path / 'hub')!r})\n"
+        "MiddleSampler = hub.MiddleSampler\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    words = ["~search.sampler", "+search.sampler={_target_: my_samplers.MiddleSampler, seed: ${seed}}"]
+    given = settings(tmp_path, *FIXED, *words, "search.n_trials=6", "search.baselines=[]")
+    check(given)
+    ratios = [trial.params["pruner.budget.flops_ratio"] for trial in run(given, FakeEvaluator()).trials]
+    assert ratios[3:] == pytest.approx([0.37] * 3)  # the first ones have nothing to be relative to
+    sys.modules.pop("my_samplers")
 
 
 def test_a_grid_is_every_combination_once(tmp_path):

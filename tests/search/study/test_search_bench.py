@@ -1,5 +1,6 @@
 """Searches on problems whose front is known: the shipped grid, its front, and how regret is reckoned."""
 
+import json
 import math
 
 import numpy as np
@@ -9,9 +10,9 @@ import pytest
 from autoprune_lab.evaluation.evaluate import evaluate
 from autoprune_lab.evaluation.prompts import prepare
 from autoprune_lab.fronts.front import ParetoFront
-from benchmarks.front_grid import COST, answer, composed, read, settings, table_of
+from benchmarks.front_grid import COST, WORLDS, answer, composed, read, settings, table_of
 from benchmarks.problems import Grid
-from benchmarks.search import draw, joined, one_study, regrets, summarise, trials_until
+from benchmarks.search import draw, joined, one_study, regrets, show, studies_of, summarise, trials_until
 from search.study.model_evaluator import ModelEvaluator
 
 WORLD = "shapes"
@@ -23,17 +24,19 @@ def study_row(arm, seed, *hypervolumes, problem="p"):
     return known | {"front": [[0.1, 0.5]], "ran": 1.0, "seconds": 1.0}
 
 
-def test_a_table_has_every_setting_once_and_no_score_over_the_bound():
-    rows, wanted = read(table_of(WORLD)), list(settings(composed(WORLD).space))
+@pytest.mark.parametrize("world", WORLDS)
+def test_a_table_has_every_setting_once_and_no_score_over_the_bound(world):
+    rows, wanted = read(table_of(world)), list(settings(composed(world).space))
     assert len(rows) == len(wanted) == 2250
     assert [[row[path] for path in wanted[0]] for row in rows] == [list(map(str, one.values())) for one in wanted]
-    assert all((float(row[COST]) > 0.5) == (row["chain"] == "") for row in rows)
+    assert all((float(row[COST]) > 0.5) == (row["exist"] == "") for row in rows)
 
 
-def test_a_row_is_what_the_model_answers():
-    experiment = composed(WORLD)
+@pytest.mark.parametrize("world", WORLDS)
+def test_a_row_is_what_the_model_answers(world):
+    experiment = composed(world)
     row = {"pruner.policy.depths.0": "0.1875", "pruner.policy.keep.0": "0.2", "pruner.policy.keep.1": "0.05"}
-    row = next(one for one in read(table_of(WORLD)) if row.items() <= one.items())
+    row = next(one for one in read(table_of(world)) if row.items() <= one.items())
     values = {
         d.path: row[d.path] if d.type == "categorical" else float(row[d.path]) for d in experiment.space.dimensions
     }
@@ -79,3 +82,26 @@ def test_arms_are_compared_seed_by_seed_and_drawn():
     assert other["regret@2"] == pytest.approx(60)
     assert other["p@2"] == pytest.approx(0.0625)
     assert len(draw(rows, {"p": TRUTH}).axes[0].lines) == 3
+
+
+def test_a_study_that_is_shorter_has_no_figures_beyond_its_end(capsys):
+    rows = [study_row("tpe", seed, 0.1, 0.2, 0.3) for seed in (0, 1)]
+    rows += [study_row("botorch", seed, 0.2, 0.3 + seed / 100) for seed in (0, 1)]
+    table = summarise(rows, {"p": TRUTH}, [2, 3])
+    tpe, botorch = table
+    assert botorch["regret@2"] == pytest.approx(23.75)
+    assert [botorch[f"{figure}@3"] for figure in ("regret", "sd", "p")] == [None] * 3
+    assert tpe["regret@3"] == pytest.approx(25)
+    show(table, [2, 3])
+    assert capsys.readouterr().out.splitlines()[-1].split()[6:9] == ["-", "-", "-"]
+    assert len(draw(rows, {"p": TRUTH}).axes[0].lines) == 3
+
+
+def test_studies_are_kept_where_data_are_new_and_run_again_where_they_are_others(tmp_path):
+    file = tmp_path / "search.json"
+    assert studies_of(file, {"trials": 80}) == studies_of(None, {}) == {"truths": {}, "studies": []}
+    held = {"made_of": {"trials": 80, "a.csv": "1"}, "truths": {}, "studies": [study_row("tpe", 0, 0.2)]}
+    file.write_text(json.dumps(held))
+    assert studies_of(file, {"trials": 80, "a.csv": "1", "b.csv": "2"}) == held
+    assert studies_of(file, {"trials": 80, "a.csv": "2"})["studies"] == []
+    assert studies_of(file, {"trials": 40, "a.csv": "1"})["studies"] == []
