@@ -1,6 +1,6 @@
 """highway-env in a closed loop: every second three views of a highway in, one of its meta-actions out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 
@@ -119,15 +119,24 @@ class HighwayEpisode(Episode):
         ).told()
 
 
-def ride_by_expert(name: str) -> Ride:
-    """What the expert makes of a ride, told the speed as a model is."""
+def ridden(name: str, decided: Callable[[Moment], str]) -> Ride:
+    """What comes of a ride in which someone who sees moments, not pictures, decides."""
     episode = HighwayEpisode(name)
     while not episode.is_over:
-        moment = episode.highway.moment
-        episode.act(decide(replace(moment, speed=float(told(moment.speed)))))
+        episode.act(decided(episode.highway.moment))
     ride = Ride.read(episode.outcome())
     assert ride is not None
     return ride
+
+
+def ride_by_expert(name: str) -> Ride:
+    """What the expert makes of a ride."""
+    return ridden(name, _expert)
+
+
+def _expert(moment: Moment) -> str:
+    """Its action, told the speed as a model is."""
+    return decide(replace(moment, speed=float(told(moment.speed))))
 
 
 def _highway(name: str) -> Highway:
@@ -138,7 +147,7 @@ def _highway(name: str) -> Highway:
 @lru_cache(KEPT)
 def _first(name: str) -> Sample:
     moment = _highway(name).moment
-    return replace(_shown(name, moment), answers=(decide(replace(moment, speed=float(told(moment.speed)))),))
+    return replace(_shown(name, moment), answers=(_expert(moment),))
 
 
 def _shown(name: str, moment: Moment) -> Sample:

@@ -5,9 +5,9 @@ import torch
 from autoprune_lab.testbed.highway import losses
 from autoprune_lab.testbed.highway.expert import ACTIONS
 from autoprune_lab.testbed.highway.layout import layout
-from autoprune_lab.testbed.highway.lessons import Lessons, make_lesson, ridden_lesson
+from autoprune_lab.testbed.highway.lessons import Lessons, make_lesson
 from autoprune_lab.testbed.highway.simulator import missing
-from autoprune_lab.testbed.training.contract import Course, Polish
+from autoprune_lab.testbed.training.contract import Course
 from autoprune_lab.testbed.training.reader import Reading
 
 
@@ -19,11 +19,6 @@ def terms(probes: losses.Probes, reading: Reading, lessons: Lessons) -> dict[str
         "exit": 0.3 * losses.exit_loss(probes, reading, lessons),
         "vision": 0.1 * losses.vision_loss(probes, reading.projected, reading.cls, lessons)[0],
     }
-
-
-def polish_loss(reading: Reading, lessons: Lessons) -> torch.Tensor:
-    """The answer's alone."""
-    return losses.answer_loss(reading)
 
 
 def tally(reading: Reading, lessons: Lessons) -> torch.Tensor:
@@ -40,7 +35,7 @@ COURSE = Course(
     kinds=ACTIONS,
     vision_steps=250,
     vision_batch=16,
-    steps=600,
+    steps=450,
     batch=16,
     watched=losses.WATCHED,
     make_lesson=make_lesson,
@@ -49,6 +44,5 @@ COURSE = Course(
     terms=terms,
     tally=tally,
     half=True,
-    polish=Polish(100, ridden_lesson, polish_loss, rate=0.25, memory=0.95),
     missing=missing,
 )

@@ -19,6 +19,7 @@ from autoprune_lab.testbed.highway.scene import (
     WIDTH,
     Car,
     Moment,
+    has_lane,
 )
 
 GRID = IMAGE_SIZE // PATCH
@@ -57,12 +58,12 @@ def label(moment: Moment) -> Labels:
 def looks(moment: Moment, labels: Labels) -> ndarray:
     """Patches that decide the action, (2, P): who is next ahead in the lane, then who is in those beside it."""
     cars, first, second = moment.seen(), np.zeros(N_PATCHES, bool), np.zeros(N_PATCHES, bool)
-    for car in [car for car in moment.in_lane(0) if car.ahead > 0][:1]:
-        first |= labels.owner == cars.index(car)
-    for change in (1, -1):
-        for car in nearest(moment, change):
-            if car is not None:
-                second |= labels.owner == cars.index(car)
+    ahead, _ = nearest(moment, 0)
+    if ahead is not None:
+        first = labels.owner == cars.index(ahead)
+    for car in (*nearest(moment, 1), *nearest(moment, -1)):
+        if car is not None:
+            second |= labels.owner == cars.index(car)
     return np.stack([first, second])
 
 
@@ -81,7 +82,7 @@ def gaps(moment: Moment) -> ndarray:
     found = []
     for change in (0, 1, -1):
         ahead, behind = nearest(moment, change)
-        there = float(0 <= moment.lane - change < LANES)
+        there = float(has_lane(moment, change))
         found += [there * (ahead.ahead if ahead else AHEAD), there * (-behind.ahead if behind else BEHIND)]
     return np.array(found) / 10
 

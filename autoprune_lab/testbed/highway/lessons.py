@@ -106,15 +106,26 @@ def mirrored(moment: Moment) -> Moment:
 def lesson_of(moment: Moment, rng: np.random.Generator) -> Lessons:
     """One picture of each view with QUESTIONS speeds behind them, the first the moment's own; unbatched."""
     speeds = [moment.speed, *rng.uniform(SPEEDS[0] - 1, SPEEDS[-1] + 1, QUESTIONS - 1)]
-    columns = [torch.stack(column) for column in zip(*(_segment(moment, float(v), rng) for v in speeds), strict=True)]
+    segments = [_segment(moment, float(speed), rng) for speed in speeds]
+    tokens, targets, rows, action, worths = (torch.stack(column) for column in zip(*segments, strict=True))
     labels = label(moment)
     views = np.stack(np.split(draw(moment), len(VIEWS), axis=1))
     pixels = torch.from_numpy(views).permute(0, 3, 1, 2) / 127.5 - 1
     seen = torch.from_numpy(looks(moment, labels)).float()
     look = torch.cat([seen, (seen.sum(1, keepdim=True) == 0).float()], 1)
-    dense = (labels.classes, labels.ground.astype(np.float32), labels.place.astype(np.float32))
-    told_gaps = torch.from_numpy(gaps(moment)).float()
-    return Lessons(pixels.float(), *columns, look / look.sum(1, keepdim=True), told_gaps, *map(torch.from_numpy, dense))
+    return Lessons(
+        pixels=pixels.float(),
+        tokens=tokens,
+        targets=targets,
+        rows=rows,
+        action=action,
+        worth=worths,
+        look=look / look.sum(1, keepdim=True),
+        gaps=torch.from_numpy(gaps(moment)).float(),
+        classes=torch.from_numpy(labels.classes),
+        ground=torch.from_numpy(labels.ground).float(),
+        place=torch.from_numpy(labels.place).float(),
+    )
 
 
 def _segment(moment: Moment, speed: float, rng: np.random.Generator) -> tuple[Tensor, ...]:

@@ -49,9 +49,17 @@ class Highway:
         _import_quietly()
         from highway_env.envs.highway_env import HighwayEnvFast
 
-        action = {"type": "DiscreteMetaAction", "target_speeds": list(SPEEDS)}
         self._env: Any = HighwayEnvFast(
-            {"lanes_count": LANES, "vehicles_count": OTHERS, "vehicles_density": density, "action": action}
+            {
+                "lanes_count": LANES,
+                "vehicles_count": OTHERS,
+                "vehicles_density": density,
+                "action": {"type": "DiscreteMetaAction", "target_speeds": list(SPEEDS)},
+                "observation": {
+                    "type": "AttributesObservation",
+                    "attributes": ["time"],
+                },  # the cheapest: pictures count
+            }
         )
         self._env.reset(seed=seed)
         self._start = self._metres()
@@ -114,7 +122,7 @@ def draw(moment: Moment) -> UInt8[ndarray, "64 192 3"]:
     RoadGraphics.display_traffic(road, surface, offscreen=True)
     picture = np.moveaxis(pygame.surfarray.array3d(surface), 0, 1)
     haze = np.linspace(0, HAZE, size[0])[:, None]
-    return np.rint(picture + haze * (255.0 - picture)).astype(np.uint8)
+    return np.asarray(np.rint(picture + haze * (255.0 - picture)), dtype=np.uint8)
 
 
 @cache
