@@ -33,7 +33,8 @@ from autoprune_lab.fronts.styles import COLOURS
 from autoprune_lab.metrics.highway import Ride, figures
 from autoprune_lab.models.checkpoint import VLM, load_model
 from autoprune_lab.pruner import Pruner
-from autoprune_lab.schedule.budget import Budget
+from autoprune_lab.schedule.budget import Budget, BudgetError
+from autoprune_lab.schedule.geometry import Geometry
 from autoprune_lab.schedule.mean_budget import MeanBudget
 from autoprune_lab.selection import scorers
 from autoprune_lab.statistics.records import Records, wilson
@@ -52,14 +53,14 @@ Arms = dict[str, dict[float, Pruner]]
 """Pruners by name, then by FLOPs ratio."""
 
 
-def arms(ratios: list[float], bits: np.ndarray, tune: Any) -> Arms:
-    """The pruners that are compared; `bits` and `tune`, the decisions' geometries, calibrate the adaptive one."""
+def arms(ratios: list[float], bits: np.ndarray, geometries: Sequence[Geometry]) -> Arms:
+    """The pruners that are compared; the decisions' `bits` and `geometries` calibrate the adaptive one."""
 
     def each(made: Callable[[float], Pruner]) -> dict[float, Pruner]:
         return {ratio: made(ratio) for ratio in ratios}
 
     def adaptive(ratio: float) -> Pruner:
-        return Pruner(LogisticAdaptivePolicy(), MeanBudget(flops_ratio=ratio)).calibrated(bits, tune)
+        return Pruner(LogisticAdaptivePolicy(), MeanBudget(flops_ratio=ratio)).calibrated(bits, geometries)
 
     return {
         "fixed, cut at layer 2": each(lambda ratio: Pruner(FixedPolicy(2), Budget(flops_ratio=ratio))),
@@ -140,7 +141,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="embedded:highway-s0")
     parser.add_argument("--split", default="report", choices=["tune", "report"])
-    parser.add_argument("--ratios", type=float, nargs="+", default=[0.35, 0.2])
+    parser.add_argument("--ratios", type=float, nargs="+", default=[0.35, 0.25])
     parser.add_argument("--per-kind", type=int, default=20, help="rides of each kind")
     parser.add_argument("--jobs", type=int, default=1, help="processes; 2 and more change the time, not the figures")
     parser.add_argument("--film", default="report-dense-0", help="the ride that is shown")
@@ -150,11 +151,17 @@ def main() -> None:
     torch.set_num_threads(1)  # processes are forked, and each has a core
     vlm, task = load_model(args.model), HighwayTask(args.split, args.per_kind)
     prepared, tune = prepare(vlm, task, BATCH), prepare(vlm, HighwayTask("tune", 10), BATCH)
-    pruners = arms(args.ratios, *read_decisions(vlm, tune, Pruner(LogisticAdaptivePolicy())))
+    bits, geometries = read_decisions(vlm, tune, Pruner(LogisticAdaptivePolicy()))
+    pruners, unreachable = arms(args.ratios, bits, geometries), dict[str, str]()
     _RUNS[UNPRUNED] = vlm, prepared, None
     for name, by_ratio in pruners.items():
         for ratio, pruner in by_ratio.items():
-            _RUNS[f"{name}, {ratio}"] = vlm, prepared, pruner
+            try:
+                pruner.plan(bits[:1], geometries[:1])
+            except BudgetError as error:
+                unreachable[f"{name}, {ratio}"] = str(error)
+            else:
+                _RUNS[f"{name}, {ratio}"] = vlm, prepared, pruner
     _RUNS[BLIND] = vlm, prepared, Pruner(FixedPolicy(layer=1, keep=0.0), probe_layer=0)
     found, rows = dict[str, Records](), list[dict[str, Any]]()
     with ProcessPoolExecutor(args.jobs, mp_context=get_context("fork")) as pool:
@@ -167,7 +174,7 @@ def main() -> None:
     others += [reference(f"always {action}", _always(action, names)) for action in ALWAYS]
     print(*map(json.dumps, others), sep="\n")
     if args.out:
-        tables = {"arms": rows, "no model": others}
+        tables = {"arms": rows, "unreachable": unreachable, "no model": others}
         args.out.write_text(json.dumps({"model": args.model, "rides": len(names), **tables}, indent=1) + "\n")
     if args.pictures:
         args.pictures.mkdir(parents=True, exist_ok=True)

@@ -3,32 +3,18 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Self
+from typing import TypeVar
 
 import numpy as np
+
+Outcome = TypeVar("Outcome")
 
 PENALTY = {"pedestrian": 0.5, "car": 0.6, "barrier": 0.65}
 RAN_RED = 0.7
 
 
-class Told:
-    """A dataclass of plain values that goes through a record as text."""
-
-    def told(self) -> str:
-        """As text, for a record."""
-        return json.dumps(asdict(self))  # type: ignore[call-overload]  # the classes that say so are dataclasses
-
-    @classmethod
-    def read(cls, text: str) -> Self | None:
-        """What `told` wrote; None for anything else."""
-        try:
-            return cls(**json.loads(text))
-        except (ValueError, TypeError):
-            return None
-
-
 @dataclass(frozen=True)
-class Drive(Told):
+class Drive:
     """One drive.
 
     `completion`: share of the route, in [0, 1]; `seconds` it took. `hit`: what was touched, "" for nothing. `close`:
@@ -58,6 +44,23 @@ class Drive(Told):
         Differs: a collision ends the drive, as does leaving the road, which has no factor of its own.
         """
         return self.completion * PENALTY.get(self.hit, 1.0) * (RAN_RED if self.ran_red else 1.0)
+
+    def told(self) -> str:
+        """As text, for a record."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def read(cls, text: str) -> "Drive | None":
+        """What `told` wrote; None for anything else."""
+        return read_as(cls, text)
+
+
+def read_as(kind: type[Outcome], text: str) -> Outcome | None:
+    """The outcome of an episode whose fields stand in the text as JSON; None for anything else."""
+    try:
+        return kind(**json.loads(text))
+    except (ValueError, TypeError):
+        return None
 
 
 def figures(drives: Sequence[Drive]) -> dict[str, float]:

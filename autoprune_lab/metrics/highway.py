@@ -1,15 +1,16 @@
 """Figures of rides on highway-env's highway: what came of each, and means over many."""
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from autoprune_lab.metrics.closed_loop import PENALTY, Told
+from autoprune_lab.metrics.closed_loop import PENALTY, read_as
 
 
 @dataclass(frozen=True)
-class Ride(Told):
+class Ride:
     """One ride.
 
     `completion`: share of the way, in [0, 1]; `seconds` it took, `metres` driven. `short_ttc`: a collision within
@@ -33,6 +34,15 @@ class Ride(Told):
     def score(self) -> float:
         """The driving score, in [0, 1], as `Drive` has it: the share of the way, times a factor for a collision."""
         return self.completion * (PENALTY["car"] if self.crashed else 1.0)
+
+    def told(self) -> str:
+        """As text, for a record."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def read(cls, text: str) -> "Ride | None":
+        """What `told` wrote; None for anything else."""
+        return read_as(cls, text)
 
 
 def figures(rides: Sequence[Ride]) -> dict[str, float]:

@@ -76,7 +76,6 @@ def test_a_few_steps_learn_to_see(lessons):
 
 def test_the_course_runs_from_start_to_a_loadable_checkpoint(tmp_path):
     small = replace(layout(), n_layers=9, hidden=32)
-    polish = replace(COURSE.polish, steps=1)
-    course = replace(COURSE, layout=small, batch=1, vision_batch=1, vision_steps=2, polish=polish)
+    course = replace(COURSE, layout=small, batch=1, vision_batch=1, vision_steps=2)
     run.train(course, tmp_path, seed=1, steps=2)
     assert load_model(str(tmp_path)).model.config.text_config.hidden_size == 32
