@@ -4,23 +4,19 @@
 
 Every arm drives the same rides; success with Wilson's 95 % interval, differences to the unpruned model paired by ride.
 Beside them the expert, who goes by what the pictures show, and drivers who look at nothing. `--pictures` also draws
-success against FLOPs, and one ride as a GIF in which dropped patches are dark. Needs autoprune-lab[highway]. All
-numbers are from the embedded model.
+one ride as a GIF in which dropped patches are dark. Needs autoprune-lab[highway]. All numbers are from the embedded
+model.
 """
 
 import argparse
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from itertools import cycle
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -28,8 +24,6 @@ from tqdm import tqdm
 from autoprune_lab.evaluation.evaluate import evaluate, read_decisions
 from autoprune_lab.evaluation.film import film
 from autoprune_lab.evaluation.prompts import PreparedTask, prepare
-from autoprune_lab.fronts.plot import MARKERS
-from autoprune_lab.fronts.styles import COLOURS
 from autoprune_lab.metrics.highway import Ride, figures
 from autoprune_lab.models.checkpoint import VLM, load_model
 from autoprune_lab.pruner import Pruner
@@ -39,13 +33,15 @@ from autoprune_lab.schedule.mean_budget import MeanBudget
 from autoprune_lab.selection import scorers
 from autoprune_lab.statistics.records import Records, wilson
 from autoprune_lab.statistics.resampling import difference
-from autoprune_lab.tasks.highway import KINDS, HighwayTask, ridden, ride_by_expert
+from autoprune_lab.tasks.base import Sample
+from autoprune_lab.tasks.highway import KINDS, HighwayTask, expert, ridden
+from autoprune_lab.testbed.highway.scene import Moment
 from benchmarks.driving import points
 from policies.fixed import FixedPolicy
 from policies.layerwise import LayerwisePolicy
 from policies.logistic_adaptive import LogisticAdaptivePolicy
 
-UNPRUNED, BLIND, FILMED = "unpruned", "the model, pictures gone after layer 0", "logistic, adaptive in the mean"
+UNPRUNED, BLIND, FILMED = "unpruned", "the model, pictures gone after layer 0", "fixed, cut at layer 2"
 BATCH = 60
 SHOWN = ("driving_score", "route_completion", "collision_rate", "short_ttc", "speed", "reward")
 ALWAYS = ("IDLE", "SLOWER", "FASTER")
@@ -63,10 +59,10 @@ def arms(ratios: list[float], bits: np.ndarray, geometries: Sequence[Geometry]) 
         return Pruner(LogisticAdaptivePolicy(), MeanBudget(flops_ratio=ratio)).calibrated(bits, geometries)
 
     return {
-        "fixed, cut at layer 2": each(lambda ratio: Pruner(FixedPolicy(2), Budget(flops_ratio=ratio))),
+        FILMED: each(lambda ratio: Pruner(FixedPolicy(2), Budget(flops_ratio=ratio))),
         "random, cut at layer 2": each(lambda ratio: Pruner(FixedPolicy(2), Budget(flops_ratio=ratio), scorers.random)),
         "layerwise (pdrop)": each(lambda ratio: Pruner(LayerwisePolicy(), Budget(flops_ratio=ratio))),
-        FILMED: each(adaptive),
+        "logistic, adaptive in the mean": each(adaptive),
     }
 
 
@@ -79,61 +75,53 @@ def _ridden(name: str) -> tuple[str, Records]:
 
 def row(name: str, arm: Records, unpruned: Records) -> dict[str, Any]:
     """One line of the table; shares in percent."""
-    wins, theirs = (_successes(records) for records in (arm, unpruned))
-    gap = difference(wins, theirs, [record.kind for record in arm.rows])
-    found = HighwayTask().summary(arm.rows)
-    by_kind = {kind: [float(w) for w, record in zip(wins[0], arm.rows, strict=True) if record.kind == kind]
-               for kind in KINDS}  # fmt: skip
+    wins, theirs = (_successes(_rides(records)) for records in (arm, unpruned))
+    kinds = [record.kind for record in arm.rows]
     return {
         "": name,
         "FLOPs": round(arm.flops_ratio, 3),
-        **_success(wins),
-        "minus unpruned": points(gap),
-        **{figure: round(found[figure], 3) for figure in SHOWN},
-        "GFLOPs a decision": round(found["gflops_per_decision"], 3),
-        **{kind: round(100 * float(np.mean(won)), 1) for kind, won in by_kind.items()},
+        "minus unpruned": points(difference(wins, theirs, kinds)),
+        "GFLOPs a decision": round(HighwayTask().summary(arm.rows)["gflops_per_decision"], 3),
+        **_figures(_rides(arm), kinds),
     }
 
 
-def _always(action: str, names: Sequence[str]) -> list[Ride]:
-    return [ridden(name, lambda _: action) for name in names]
-
-
-def reference(name: str, rides: list[Ride]) -> dict[str, Any]:
+def reference(name: str, decided: Callable[[Moment], str], samples: Sequence[Sample]) -> dict[str, Any]:
     """A line of the table for who drives without a model."""
-    found = figures(rides)
-    wins = np.array([[ride.succeeds for ride in rides]], dtype=float)
-    return {"": name, **_success(wins), **{figure: round(found[figure], 3) for figure in SHOWN}}
+    return {"": name, **_figures([ridden(one.id, decided) for one in samples], [one.kind for one in samples])}
 
 
-def _success(wins: np.ndarray) -> dict[str, Any]:
+def _figures(rides: Sequence[Ride], kinds: Sequence[str]) -> dict[str, Any]:
+    wins, found = _successes(rides)[0], figures(rides)
     low, high = wilson(float(wins.mean()), wins.size)
-    return {"success": round(100 * float(wins.mean()), 1), "95 %": f"{100 * low:.1f} to {100 * high:.1f}"}
+    by_kind = {kind: wins[[one == kind for one in kinds]].mean() for kind in KINDS}
+    return {
+        "success": round(100 * float(wins.mean()), 1),
+        "95 %": f"{100 * low:.1f} to {100 * high:.1f}",
+        **{figure: round(found[figure], 3) for figure in SHOWN},
+        **{kind: round(100 * float(share), 1) for kind, share in by_kind.items()},
+    }
 
 
-def _successes(records: Records) -> np.ndarray:
+def _rides(records: Records) -> list[Ride]:
     told = [Ride.read(record.prediction) for record in records.rows]
-    return np.array([[ride is not None and ride.succeeds for ride in told]], dtype=float)
+    assert all(told)
+    return [ride for ride in told if ride is not None]
 
 
-def draw_front(rows: list[dict[str, Any]], file: Path) -> None:
-    """Success against FLOPs, a line for every name; `rows` are those of `row`, the unpruned model first."""
-    figure, axis = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
-    names = dict.fromkeys(line[""].rsplit(", ", 1)[0] for line in rows[1:])
-    for name, colour, marker in zip(names, cycle(COLOURS), cycle(MARKERS), strict=False):
-        mine = [line for line in rows[1:] if line[""].startswith(name)]
-        success = np.array([line["success"] for line in mine])
-        low, high = np.array([[float(word) for word in line["95 %"].split(" to ")] for line in mine]).T
-        bars = np.clip([success - low, high - success], 0, None)
-        axis.errorbar([line["FLOPs"] for line in mine], success, yerr=bars, fmt=f"{marker}-", color=colour, capsize=2,
-                      markersize=6, label=name)  # fmt: skip
-    axis.axhline(rows[0]["success"], color="grey", linestyle=":", label=UNPRUNED)
-    axis.set(xlabel="FLOPs, of the unpruned prefill", ylabel="success (%)", ylim=(-3, 103),
-             title="embedded:highway-s0, rides of highway-env, report split")  # fmt: skip
-    axis.grid(alpha=0.25)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False, fontsize=8)
-    figure.savefig(file, dpi=100)
+def _successes(rides: Sequence[Ride]) -> np.ndarray:
+    return np.array([[ride.succeeds for ride in rides]], dtype=float)
+
+
+def without_model(samples: Sequence[Sample]) -> list[dict[str, Any]]:
+    """The expert, and who does always the same."""
+    drivers: dict[str, Callable[[Moment], str]] = {"the expert, no model": expert}
+    drivers |= {f"always {action}": partial(_always, action) for action in ALWAYS}
+    return [reference(name, decided, samples) for name, decided in drivers.items()]
+
+
+def _always(action: str, _: Moment) -> str:
+    return action
 
 
 def main() -> None:
@@ -169,16 +157,15 @@ def main() -> None:
             found[name] = records
             rows.append(row(name, records, found[UNPRUNED]))
             print(json.dumps(rows[-1]), flush=True)
-    names = [sample.id for sample in task.samples()]
-    others = [reference("the expert, no model", [ride_by_expert(name) for name in names])]
-    others += [reference(f"always {action}", _always(action, names)) for action in ALWAYS]
+    others = without_model(task.samples())
     print(*map(json.dumps, others), sep="\n")
     if args.out:
         tables = {"arms": rows, "unreachable": unreachable, "no model": others}
-        args.out.write_text(json.dumps({"model": args.model, "rides": len(names), **tables}, indent=1) + "\n")
+        args.out.write_text(
+            json.dumps({"model": args.model, "rides": len(prepared.samples), **tables}, indent=1) + "\n"
+        )
     if args.pictures:
         args.pictures.mkdir(parents=True, exist_ok=True)
-        draw_front(rows[:-1], args.pictures / "highway-front.png")
         shown = next(sample for sample in task.samples() if sample.id == args.film)
         film(vlm, task, shown, pruners[FILMED][args.ratios[0]]).write_gif(args.pictures / "highway-ride.gif")
 

@@ -129,13 +129,8 @@ def ridden(name: str, decided: Callable[[Moment], str]) -> Ride:
     return ride
 
 
-def ride_by_expert(name: str) -> Ride:
-    """What the expert makes of a ride."""
-    return ridden(name, _expert)
-
-
-def _expert(moment: Moment) -> str:
-    """Its action, told the speed as a model is."""
+def expert(moment: Moment) -> str:
+    """The expert's action, told the speed as a model is."""
     return decide(replace(moment, speed=float(told(moment.speed))))
 
 
@@ -147,7 +142,7 @@ def _highway(name: str) -> Highway:
 @lru_cache(KEPT)
 def _first(name: str) -> Sample:
     moment = _highway(name).moment
-    return replace(_shown(name, moment), answers=(_expert(moment),))
+    return replace(_shown(name, moment), answers=(expert(moment),))
 
 
 def _shown(name: str, moment: Moment) -> Sample:

@@ -4,7 +4,7 @@ import pytest
 
 from autoprune_lab.metrics.highway import Ride
 from autoprune_lab.tasks.base import TaskError
-from autoprune_lab.tasks.highway import KINDS, METRES, HighwayEpisode, HighwayTask, ride_by_expert
+from autoprune_lab.tasks.highway import KINDS, METRES, HighwayEpisode, HighwayTask, expert, ridden
 from autoprune_lab.testbed.highway.expert import ACTIONS
 from autoprune_lab.testbed.highway.simulator import missing
 
@@ -35,7 +35,7 @@ def test_samples_are_what_rides_begin_with():
 @needs_highway
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_expert_arrives(kind):
-    ride = ride_by_expert(f"tune-{kind}-0")
+    ride = ridden(f"tune-{kind}-0", expert)
     assert ride.succeeds
     assert ride.metres >= METRES
 
