@@ -72,16 +72,18 @@ format: $(READY)  ## let ruff rewrite
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-train: $(READY)  ## train the embedded models again, shapes and dense with seeds 0, 1, 2, and driving, into runs/train
+train: $(READY)  ## train the embedded models again, shapes and dense with seeds 0, 1, 2, driving and the highway, into runs/train
 	for world in shapes dense; do for seed in 0 1 2; do \
 		$(BIN)/autoprune train --world $$world --seed $$seed --out runs/train/$$world-s$$seed || exit 1; done; done
 	$(BIN)/autoprune train --world driving --out runs/train/driving-s0
 	$(BIN)/autoprune train --world driving_loop --out runs/train/driving-loop-s0
+	$(BIN)/autoprune train --world highway --out runs/train/highway-s0
 
 bench: $(READY)  ## the figures of docs/testbed.md and docs/driving.md, and the speed of the budget
 	$(BIN)/python -m benchmarks.testbed --out benchmarks/results/testbed-shapes-s0.json --pictures docs/pictures
 	$(BIN)/python -m benchmarks.driving --out benchmarks/results/driving-s0.json --pictures docs/pictures
 	$(BIN)/python -m benchmarks.closed_loop --out benchmarks/results/closed_loop.json --pictures docs/pictures
+	$(BIN)/python -m benchmarks.highway --out benchmarks/results/highway.json --pictures docs/pictures
 	$(BIN)/python -m benchmarks.budget --out benchmarks/results/budget.json
 
 notebooks: $(READY)  ## small studies over three seeds, then every notebook, which keeps its outputs; figures go to docs/pictures

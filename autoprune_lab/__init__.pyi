@@ -136,6 +136,7 @@ from .tasks.errors import TaskError as TaskError
 from .tasks.files import FilesTask as FilesTask
 from .tasks.gqa import GQATask as GQATask
 from .tasks.hallusionbench import HallusionBenchTask as HallusionBenchTask
+from .tasks.highway import HighwayTask as HighwayTask
 from .tasks.lerobot import LeRobotTask as LeRobotTask
 from .tasks.longvideobench import LongVideoBenchTask as LongVideoBenchTask
 from .tasks.mlvu import MLVUTask as MLVUTask

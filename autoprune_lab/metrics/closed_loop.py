@@ -3,8 +3,11 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import TypeVar
 
 import numpy as np
+
+Outcome = TypeVar("Outcome")
 
 PENALTY = {"pedestrian": 0.5, "car": 0.6, "barrier": 0.65}
 RAN_RED = 0.7
@@ -49,10 +52,15 @@ class Drive:
     @classmethod
     def read(cls, text: str) -> "Drive | None":
         """What `told` wrote; None for anything else."""
-        try:
-            return cls(**json.loads(text))
-        except (ValueError, TypeError):
-            return None
+        return read_as(cls, text)
+
+
+def read_as(kind: type[Outcome], text: str) -> Outcome | None:
+    """The outcome of an episode whose fields stand in the text as JSON; None for anything else."""
+    try:
+        return kind(**json.loads(text))
+    except (ValueError, TypeError):
+        return None
 
 
 def figures(drives: Sequence[Drive]) -> dict[str, float]:

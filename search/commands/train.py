@@ -35,5 +35,8 @@ def run(given: argparse.Namespace) -> int:
     from autoprune_lab.testbed.training.run import train
     from autoprune_lab.testbed.worlds import course_of
 
-    train(course_of(given.world), given.out, given.seed, given.steps)
+    course = course_of(given.world)
+    if lacking := course.missing():
+        raise ConfigError(f"--world {given.world}: {lacking}")
+    train(course, given.out, given.seed, given.steps)
     return 0

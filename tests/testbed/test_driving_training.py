@@ -137,4 +137,4 @@ def test_the_course_runs_from_start_to_a_loadable_checkpoint(tmp_path):
     run.train(course, tmp_path, seed=1, steps=2)
     assert load_model(str(tmp_path)).model.config.text_config.hidden_size == 32
     assert 3 * load_model(str(tmp_path)).model.config.image_seq_length == N_PATCHES
-    assert world_names() == ["dense", "driving", "driving_loop", "shapes"]
+    assert world_names() == ["dense", "driving", "driving_loop", "highway", "shapes"]

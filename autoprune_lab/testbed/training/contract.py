@@ -34,6 +34,7 @@ class Course:
     `tally` sums its figures over a batch, one row a figure and one column a kind, then one row of how many were asked;
     `figures` names the rows. `half`: the decoder's matrices run in bfloat16. `start`: the checkpoint that
     training goes on from, stage 1 left out where it has no steps; `rate`: of the learning rates of stage 2.
+    `missing`: what the lessons need that is not installed, with the remedy.
     """
 
     world: str
@@ -54,3 +55,4 @@ class Course:
     start: str | None = None
     rate: float = 1.0
     polish: Polish | None = None
+    missing: Callable[[], str | None] = lambda: None

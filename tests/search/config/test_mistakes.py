@@ -252,6 +252,13 @@ def test_a_budget_below_a_deep_cut_names_that_floor(here, capsys, no_model, chec
     refused(argv, ["flops_ratio=0.5 is unreachable", "8 FULL", "alone cost 0.5"], capsys, here)
 
 
+@pytest.mark.parametrize("argv", [["study", "task=highway"], ["evaluate", "task=highway"], ["train", "--out", "x"]])
+def test_a_simulator_that_is_not_installed_is_named(argv, here, capsys, no_model, checkpoint, monkeypatch):
+    monkeypatch.setattr("autoprune_lab.testbed.highway.simulator.find_spec", lambda name: None)
+    more = ["--world", "highway"] if argv[0] == "train" else [f"model.path={checkpoint}"]
+    refused([*argv, *more], ["highway-env is not installed", "pip install 'autoprune-lab[highway]'"], capsys, here)
+
+
 def empty(folder):
     for file in folder.iterdir():
         file.unlink()
