@@ -102,6 +102,11 @@ def check_compact(anatomy: Anatomy) -> None:
             f"positions='compact' would flatten the three position axes of {name} (mrope) even where nothing is "
             "pruned: use positions='original'"
         )
+    if anatomy.expert is not None:
+        raise ValueError(
+            f"positions='compact': the action expert of {type(anatomy.expert.model).__name__} counts its places from "
+            "the full prompt; use positions='original'"
+        )
     if any(counts_places(layer) for layer in anatomy.layers):
         raise ValueError(
             f"positions='compact': layers of {name} scale attention by a token's place in the full prompt; "
