@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class Sample:
     """One question about zero or more pictures and videos (which may be opened only when asked for).
 
-    They are shown before the question, pictures first. `kind` groups samples.
+    They are shown before the question, pictures first. `kind` groups samples. `state`: of the robot that sees them, for
+    models that answer in actions.
     """
 
     id: str
@@ -28,6 +29,7 @@ class Sample:
     answers: tuple[str, ...]
     kind: str
     videos: Sequence["Video"] = ()
+    state: tuple[float, ...] = ()
 
 
 class Episode(ABC):
@@ -82,6 +84,10 @@ class Task(ABC):
 
     def episode(self, sample: Sample) -> Episode | None:
         """In a closed loop: the episode that begins with the sample; None where a sample is answered once."""
+        return None
+
+    def actions(self) -> tuple[int, int] | None:
+        """How many actions of how many numbers answer a sample; None where it is answered in other words."""
         return None
 
     def chance(self) -> Mapping[str, float]:

@@ -199,7 +199,7 @@ def prompts(model: Mapping[str, Any], task: "Task") -> tuple[Path, list[Geometry
     `model`: the arguments that load it. No weights are read.
     """
     from autoprune_lab.decoder.anatomy import geometry_by
-    from autoprune_lab.evaluation.prompts import extremes, prompt_lengths
+    from autoprune_lab.evaluation.prompts import check_answers, extremes, prompt_lengths
     from autoprune_lab.models.checkpoint import check_checkpoint, load_processor, model_config
     from autoprune_lab.models.placement import Placement
     from autoprune_lab.models.processor import refuse_videos
@@ -210,6 +210,7 @@ def prompts(model: Mapping[str, Any], task: "Task") -> tuple[Path, list[Geometry
     _tell(task)
     config, visual_ids = model_config(folder, trusted)
     processor, samples = load_processor(folder, trusted), task.samples()
+    check_answers(processor, task)
     if any(sample.videos for sample in samples):
         refuse_videos(processor)
     lengths = prompt_lengths(processor, visual_ids, extremes(samples))

@@ -2,16 +2,21 @@
 
 from contextlib import ExitStack
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import transformers as hf
 from families import Sample
-from mapping import AUDIO, IMAGE, PIXELS, tiny_model
+from mapping import AUDIO, IMAGE, PIXELS, drawn, tiny_config
 from oracle import Oracle, eager
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+from toys import tokenizer
 from transformers import PreTrainedModel
+
+from autoprune_lab.models.pi0_pictures import PI0ImageProcessor
 
 N_PATCHES = 16  # visual tokens of a picture
 STATE, CHUNK, ACTION = 4, 5, 3  # see EXCEPTIONS of `mapping`
@@ -24,10 +29,10 @@ class Acting:
     model_type, first_attentive, n_unattended = "pi0", 0, 0
 
     def build(self, attention: str | None = None) -> PreTrainedModel:
-        """The model; the same weights whatever the attention."""
-        model = tiny_model(self.model_type, attention)
-        model._init_weights(model.embed_action_time.sinusoid_embeds)  # frequencies are no weights
-        return model
+        """The model, tower and all; the same weights whatever the attention."""
+        torch.manual_seed(0)
+        config = tiny_config(self.model_type)
+        return drawn(hf.AutoModelForImageTextToText.from_config(config, attn_implementation=attention).eval())
 
     @cached_property
     def model(self) -> PreTrainedModel:
@@ -88,3 +93,29 @@ class ActingOracle(Oracle):
         mask = kwargs["attention_mask"].clone()
         mask[..., self.visual[gone]] = torch.finfo().min
         return args, kwargs | {"attention_mask": mask}
+
+
+MEAN, STD = [0.5, -1.0], [0.25, 2.0]
+"""Of the two numbers of an action, and of a state, in `checkpoint`'s data."""
+
+
+class _Processor(hf.PI0Processor):
+    """Takes pictures' processors of any class."""
+
+    def check_argument_for_proper_class(self, name: str, part: Any) -> type:
+        return type(part)
+
+
+def checkpoint(folder: Path, **processor: Any) -> str:
+    """The model and its processor, as transformers saves them; the folder."""
+    Acting().build().save_pretrained(folder)
+    side = {"height": PIXELS, "width": PIXELS}
+    pictures = PI0ImageProcessor(
+        size={f"max_{name}": n for name, n in side.items()}, pad_size=side, image_seq_length=N_PATCHES
+    )
+    numbers = {f"{what}_{name}": n for what in ("state", "actions") for name, n in (("mean", MEAN), ("std", STD))}
+    given = numbers | {"max_state_dim": STATE, "chunk_size": CHUNK} | processor
+    _Processor(pictures, tokenizer("llava"), **given).save_pretrained(folder)
+    for file in folder.glob("*.json"):  # as the stock class writes it
+        file.write_text(file.read_text().replace("_Processor", "PI0Processor"))
+    return str(folder)

@@ -251,7 +251,7 @@ def tiny_model(model_type: str, attention: str | None = None, seed: int = 0, emp
             if buffer.is_meta:
                 shape = buffer.shape if buffer.numel() < MANY else 0
                 module.register_buffer(name, torch.zeros(shape, dtype=buffer.dtype))
-    return _drawn(model)
+    return drawn(model)
 
 
 _from_config = hf.AutoModel.from_config
@@ -267,7 +267,7 @@ def _parts(config: PretrainedConfig) -> list[PretrainedConfig]:
     return own + [inner for part in own for inner in _parts(part)]
 
 
-def _drawn(model: PreTrainedModel) -> PreTrainedModel:
+def drawn(model: PreTrainedModel) -> PreTrainedModel:
     """Random weights, and peaked attention, so that the choice of tokens matters.
 
     Logits that nothing scales down (Gemma 4, Granite) are peaked as they are; more would show rounding alone.
