@@ -1,4 +1,4 @@
-"""Acting: what a session does where a model answers in actions: its prompts come as embeddings, its expert in passes."""
+"""Acting: a session of a model that answers in actions: its prompts come as embeddings, its expert runs in passes."""
 
 from collections.abc import Callable
 from typing import Any

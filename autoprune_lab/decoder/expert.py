@@ -1,7 +1,8 @@
 """Expert: a second decoder, which reads the cache that the prompt's own one has filled, and makes actions (pi0).
 
-The prompt goes once through a vision-language model inside. The expert's tokens are no part of it: pass after pass, while
-noise becomes actions, they attend to the keys and values that the layer of the same number holds, and to each other.
+The prompt goes once through a vision-language model inside. The expert's tokens are no part of it: pass after pass,
+while noise becomes actions, they attend to the keys and values that the layer of the same number holds, and to each
+other.
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ _READER, _EXPERT = "vlm", "dit"
 
 @dataclass(frozen=True, eq=False)
 class Expert:
-    """`model` is the whole, `owner` the part of it that embeds prompts; `reader` reads them, `decoder` makes actions."""
+    """`model` is the whole, `owner` its part that embeds prompts; `reader` reads them, `decoder` makes actions."""
 
     model: PreTrainedModel
     owner: nn.Module
@@ -48,7 +49,8 @@ class Expert:
             raise ValueError(f"n_prompt tells a prompt from its answer, and {name} answers in actions: leave it out")
         if has_history:
             raise ValueError(
-                f"a history tells what the words of earlier answers looked at, and {name} answers in actions: leave it out"
+                f"a history tells what the words of earlier answers looked at, and {name} answers in actions: "
+                "leave it out"
             )
 
 

@@ -72,7 +72,7 @@ class Session:
         self.generating: Generating | None = None
         self.shown: dict[str, Shown] = {}  # what the tower was last shown, by kind
         self._showing: str | None = None
-        self.filled: Bool[Tensor, "pictures"] | None = None  # which of them are there at all; None: all
+        self.filled: Tensor | None = None  # which of them are there at all; None: all
         self.called = False
         self.continued = set[bool]()  # caches that were decoded on: were they pruned?
         self._turn = threading.RLock()

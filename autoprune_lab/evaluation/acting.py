@@ -28,7 +28,7 @@ def acted(
     model: Any = vlm.model
     shape = model.config.chunk_size, model.config.max_action_dim
     named = [prepared.samples[place].id for place in batch.places] if seeds is None else seeds
-    noise = torch.stack([_noise(seed, shape) for seed in named]).to(model.device, model.dtype)
+    noise = torch.stack([noise_of(seed, shape) for seed in named]).to(model.device, model.dtype)
     pruned = attached(pruner, model, warn=False) if pruner else nullcontext()
     with torch.inference_mode(), pruned as trace:
         actions = model.sample_actions(**batch.arguments(), noise=noise)
@@ -36,6 +36,7 @@ def acted(
     return in_units(vlm.processor, actions), whole if trace is None else trace.samples
 
 
-def _noise(seed: str, shape: tuple[int, int]) -> Float[Tensor, "steps dim"]:
+def noise_of(seed: str, shape: tuple[int, int]) -> Float[Tensor, "steps dim"]:
+    """Standard normal numbers that a word stands for, drawn on the CPU wherever the model is."""
     generator = torch.Generator().manual_seed(int.from_bytes(sha256(seed.encode()).digest()[:8], "big") >> 1)
     return torch.randn(shape, generator=generator)

@@ -295,9 +295,9 @@ def generated(
         tokens = vlm.model.generate(
             **arguments, max_new_tokens=most, do_sample=False, logits_processor=list(processors)
         )
-    traces = trace.samples if trace is not None else [
-        SampleTrace.unpruned(prepared.geometries[i]) for i in batch.places
-    ]
+    traces = (
+        trace.samples if trace is not None else [SampleTrace.unpruned(prepared.geometries[i]) for i in batch.places]
+    )
     return tokens[:, arguments["input_ids"].shape[1] :], traces
 
 

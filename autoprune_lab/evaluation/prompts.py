@@ -139,11 +139,13 @@ def check_answers(processor: Any, task: Task) -> None:
         return
     asked, (steps, dim) = task.actions(), action_shape(processor)
     if asked is None:
-        raise TaskError(f"task {task.name} is answered in words, the checkpoint answers in actions: choose task=lerobot")
+        raise TaskError(
+            f"task {task.name} is answered in words, the checkpoint answers in actions: choose task=lerobot"
+        )
     if asked[0] > steps or asked[1] != dim:
         raise TaskError(
-            f"task {task.name} asks for {asked[0]} actions of {asked[1]} numbers, the checkpoint makes {steps} of {dim}: "
-            "choose a smaller task.horizon, or the robot's own data"
+            f"task {task.name} asks for {asked[0]} actions of {asked[1]} numbers, the checkpoint makes {steps} of "
+            f"{dim}: choose a smaller task.horizon, or the robot's own data"
         )
 
 

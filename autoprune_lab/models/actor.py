@@ -32,8 +32,9 @@ def action_shape(processor: Any) -> tuple[int, int]:
 def in_units(processor: Any, actions: "Tensor") -> Float[np.ndarray, "batch steps dim"]:
     """Actions as the model makes them, (batch, steps, padded), in the robot's own units, without their padding."""
     mean, std = np.array(processor.actions_mean), np.array(processor.actions_std)
-    normal: np.ndarray = actions[..., : len(mean)].double().cpu().numpy()
-    return normal * (std + 1e-8) + mean  # what `PI0Processor.normalize` undone is
+    normal = actions[..., : len(mean)].double().cpu().numpy()
+    units: np.ndarray = normal * (std + 1e-8) + mean  # undoes `PI0Processor.normalize`
+    return units
 
 
 def check_statistics(folder: Path, processor: Any, config: Any) -> None:
@@ -49,8 +50,8 @@ def check_statistics(folder: Path, processor: Any, config: Any) -> None:
         fit = len(mean) == len(std) <= most and all(isinstance(n, int | float) and isfinite(n) for n in (*mean, *std))
         if not fit:
             raise CheckpointError(
-                f"{file}: {what}_mean and {what}_std must be equally many finite numbers, {most} at most as config.json "
-                "says"
+                f"{file}: {what}_mean and {what}_std must be equally many finite numbers, {most} at most as "
+                "config.json says"
             )
     for name in ("max_state_dim", "chunk_size"):
         if (said := getattr(processor, name)) != (meant := getattr(config, name)):
