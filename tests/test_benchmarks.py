@@ -7,17 +7,23 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from acting import N_PATCHES, Acting
 
+from autoprune_lab.decoder.meter import flop_counter
 from autoprune_lab.evaluation.timing import interleaved
 from autoprune_lab.evidence.complexity import mutual_information
+from autoprune_lab.pruner import Pruner
+from autoprune_lab.schedule.budget import Budget
 from autoprune_lab.schedule.flops import flops_ratio
 from autoprune_lab.schedule.geometry import Geometry
 from autoprune_lab.statistics.adaptivity import ADAPTIVE, FIXED
+from benchmarks import acting as decisions
 from benchmarks import adaptivity, episode_budget, launches, objectives, prefill, throughput
 from benchmarks.arms import pruners
 from benchmarks.ragged import alike, entering_tokens, padding_percent, told, unequal_prompts
 from benchmarks.random_llava import Prompt, pixel_inputs, random_llava
 from benchmarks.timing import Workload, sliced
+from policies.fixed import FixedPolicy
 from search.methods.adaptivity import SHUFFLED, UNPRUNED
 from search.methods.arms import ALWAYS, DOWNSAMPLE
 from search.methods.ceiling import EQUAL, HINDSIGHT, IN_MEAN, ORACLE, Arm
@@ -250,3 +256,20 @@ def test_scores_are_ranked_against_the_report_split(monkeypatch, tmp_path, capsy
     assert all({"task", "agreement", "kl", "cosine", "report"} <= row.keys() for row in kept["settings"])
     rows = [{"task": i, "agreement": -i, "kl": i**3, "cosine": [0, 2, 1][i], "report": i} for i in range(3)]
     assert list(objectives.ranks(rows).values()) == pytest.approx([1, -1, 1, 0.5])
+
+
+def test_a_decision_s_parts_are_counted_pruned_as_they_run():
+    tiny = Acting()
+    sample = tiny.sample(cameras=2)
+    inputs = tiny.batch([sample])
+    model, whole = decisions.stock(tiny.model.config, 2, N_PATCHES)
+    pruner = Pruner(FixedPolicy(2), Budget(flops_ratio=0.6))
+    with flop_counter() as counter:
+        tiny.model.sample_actions(**inputs)
+    assert decisions.by_part(counter) == whole
+    with flop_counter() as counter, pruner.attach(tiny.model) as trace:
+        tiny.model.sample_actions(**inputs)
+    counted, (record,) = decisions.by_part(counter), trace.samples
+    assert decisions.pruned(model, whole, 2 * N_PATCHES, 0.6) == counted | {
+        "prompt's decoder": counted["prompt's decoder"] - record.scoring_flops
+    }

@@ -155,9 +155,14 @@ def geometry_of(model: PreTrainedModel) -> Geometry:
 
 
 def geometry_by(config: PretrainedConfig, trust_remote_code: bool = False) -> Geometry:
-    """`geometry_of` the model that a *whole* config describes; no weights are made or read.
+    """`geometry_of` the model that a *whole* config describes. Raises CostError as `made_by` does."""
+    return geometry_of(made_by(config, trust_remote_code))
 
-    Raises CostError where the model cannot be made of its config alone: nothing is known of its costs then.
+
+def made_by(config: PretrainedConfig, trust_remote_code: bool = False) -> PreTrainedModel:
+    """The model that a *whole* config describes, on torch's meta device: no weights are made or read.
+
+    Raises CostError where it cannot be made of its config alone: nothing is known of its costs then.
     """
     try:
         with torch.device("meta"):
@@ -166,7 +171,7 @@ def geometry_by(config: PretrainedConfig, trust_remote_code: bool = False) -> Ge
             )
     except Exception as error:  # a stranger's numbers, anywhere in transformers
         raise CostError(f"{type(config).__name__} makes no model whose costs can be told: {one_line(error)}") from error
-    return geometry_of(model)
+    return model
 
 
 def _reader(model: PreTrainedModel) -> PreTrainedModel:

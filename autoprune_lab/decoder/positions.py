@@ -4,8 +4,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PretrainedConfig
 
-from autoprune_lab.decoder.anatomy import Anatomy
+from autoprune_lab.decoder.anatomy import Anatomy, made_by
 from autoprune_lab.decoder.checks import form
 from autoprune_lab.decoder.layout import Stage
 from autoprune_lab.decoder.mixers import attention_of
@@ -91,6 +92,11 @@ def reads_positions(layer: Any) -> bool:
     """
     attention = attention_of(layer)
     return attention is not None and "position_ids" in names_of(attention)
+
+
+def check_compact_by(config: PretrainedConfig, trust_remote_code: bool = False) -> None:
+    """`check_compact` of the model that a *whole* config describes; no weights are made or read."""
+    check_compact(Anatomy.of(made_by(config, trust_remote_code)))
 
 
 def check_compact(anatomy: Anatomy) -> None:

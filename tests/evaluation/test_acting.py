@@ -106,3 +106,11 @@ def test_a_command_measures_it_pruned_and_unpruned(folder, demos, capsys):
     assert "unreadable         0.0000    0.0000" in out
     assert main(["evaluate", *words, "task.horizon=6"]) == 2
     assert "asks for 6 actions of 2 numbers" in capsys.readouterr().err
+
+
+def test_renumbered_positions_are_refused_before_weights_are_read(folder, demos, capsys, monkeypatch):
+    monkeypatch.delattr("autoprune_lab.models.checkpoint._load_weights")
+    words = ["model=path", f"model.path={folder}", "task=lerobot", f"task.path={demos}", "task.split=all"]
+    for command in (["evaluate", *words, "method=autoprune"], ["study", *words[:-1], "pruner.positions=compact"]):
+        assert main(command) == 2
+        assert "counts its places from the full prompt; use positions='original'" in capsys.readouterr().err
