@@ -37,7 +37,7 @@ def stock(config: PI0Config, cameras: int, tokens: int) -> tuple[PI0ForCondition
     """The model without weights, and FLOPs of each part in one decision; `tokens` a camera."""
     side = config.vlm_config.vision_config.image_size
     with torch.device("meta"):
-        model = PI0ForConditionalGeneration(config).eval()
+        model = PI0ForConditionalGeneration(config).eval().to("meta")  # transformers may make tables elsewhere
         ids = torch.full((1, cameras * tokens + N_TEXT), 3)
         pixels, seen = torch.empty(1, cameras, 3, side, side), torch.ones(1, cameras, dtype=torch.bool)
         given = {
