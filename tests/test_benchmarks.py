@@ -9,17 +9,23 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from acting import N_PATCHES, Acting
 
+from autoprune_lab.decoder.meter import flop_counter
 from autoprune_lab.evaluation.timing import interleaved
 from autoprune_lab.evidence.complexity import mutual_information
+from autoprune_lab.pruner import Pruner
+from autoprune_lab.schedule.budget import Budget
 from autoprune_lab.schedule.flops import flops_ratio
 from autoprune_lab.schedule.geometry import Geometry
 from autoprune_lab.statistics.adaptivity import ADAPTIVE, FIXED
+from benchmarks import acting as decisions
 from benchmarks import adaptivity, angelslim, episode_budget, launches, objectives, peers, prefill, throughput
 from benchmarks.arms import pruners
 from benchmarks.ragged import alike, entering_tokens, padding_percent, told, unequal_prompts
 from benchmarks.random_llava import Prompt, pixel_inputs, random_llava
 from benchmarks.timing import Workload, sliced
+from policies.fixed import FixedPolicy
 from search.config.catalogue import options_of
 from search.config.experiment import Experiment
 from search.methods.adaptivity import SHUFFLED, UNPRUNED
@@ -303,3 +309,20 @@ def test_angelslim_is_told_the_settings_of_the_papers():
         captured = {layer for key, layers in strategy.needs.items() if key.endswith("layers") for layer in layers}
         assert set(named.values()) <= captured
     assert angelslim.strategies(24)["hiprune"].params["object_layer"] == 8
+
+
+def test_a_decision_s_parts_are_counted_pruned_as_they_run():
+    tiny = Acting()
+    sample = tiny.sample(cameras=2)
+    inputs = tiny.batch([sample])
+    model, whole = decisions.stock(tiny.model.config, 2, N_PATCHES)
+    pruner = Pruner(FixedPolicy(2), Budget(flops_ratio=0.6))
+    with flop_counter() as counter:
+        tiny.model.sample_actions(**inputs)
+    assert decisions.by_part(counter) == whole
+    with flop_counter() as counter, pruner.attach(tiny.model) as trace:
+        tiny.model.sample_actions(**inputs)
+    counted, (record,) = decisions.by_part(counter), trace.samples
+    assert decisions.pruned(model, whole, 2 * N_PATCHES, 0.6) == counted | {
+        "prompt's decoder": counted["prompt's decoder"] - record.scoring_flops
+    }

@@ -12,6 +12,7 @@ from transformers import AutoModelForImageTextToText, GenerationMixin, Pretraine
 
 from autoprune_lab.decoder.costs import CostError, described
 from autoprune_lab.decoder.deepstack import adds_features, is_known
+from autoprune_lab.decoder.expert import Expert
 from autoprune_lab.decoder.mixers import OTHERS, attention_of, leaks, takes_keys
 from autoprune_lab.decoder.signatures import names_of
 from autoprune_lab.models.errors import one_line
@@ -35,6 +36,7 @@ class Anatomy:
     """`decoder` owns `layers`, `config` is its (text) config, `tower` the vision tower if there is one.
 
     `visual_ids` are the tokens that stand for images and videos; empty: the model is told where these go, by `MARKS`.
+    Where an `expert` makes actions, `model` is the vision-language model inside that reads the prompt.
     """
 
     model: PreTrainedModel
@@ -43,19 +45,22 @@ class Anatomy:
     config: PretrainedConfig
     visual_ids: tuple[int, ...]
     tower: nn.Module | None
+    expert: Expert | None = None
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> "Anatomy":
         """Find the parts by the names transformers gives them; ValueError says what a model lacks."""
         _refuse(model, _reads_otherwise(model))  # before a decoder is looked for: T5's has no `layers`
-        decoder: Any = _decoder(model)
+        expert, reader = Expert.of(model), _reader(model)
+        decoder: Any = _decoder(reader)
         anatomy = cls(
-            model=model,
+            model=reader,
             decoder=decoder,
             layers=decoder.layers,
             config=decoder.config,
-            visual_ids=_visual_ids(model),
-            tower=_tower(model.base_model),
+            visual_ids=_visual_ids(reader),
+            tower=_tower(reader.base_model),
+            expert=expert,
         )
         _refuse(model, next(_problems(anatomy), None))  # whatever would silently give another answer
         return anatomy
@@ -163,13 +168,18 @@ class Anatomy:
 
 def geometry_of(model: PreTrainedModel) -> Geometry:
     """`Anatomy.geometry` of a model that nobody attaches to."""
-    return described(_decoder(model))
+    return described(_decoder(_reader(model)))
 
 
 def geometry_by(config: PretrainedConfig, trust_remote_code: bool = False) -> Geometry:
-    """`geometry_of` the model that a *whole* config describes; no weights are made or read.
+    """`geometry_of` the model that a *whole* config describes. Raises CostError as `made_by` does."""
+    return geometry_of(made_by(config, trust_remote_code))
 
-    Raises CostError where the model cannot be made of its config alone: nothing is known of its costs then.
+
+def made_by(config: PretrainedConfig, trust_remote_code: bool = False) -> PreTrainedModel:
+    """The model that a *whole* config describes, on torch's meta device: no weights are made or read.
+
+    Raises CostError where it cannot be made of its config alone: nothing is known of its costs then.
     """
     try:
         with torch.device("meta"):
@@ -178,7 +188,13 @@ def geometry_by(config: PretrainedConfig, trust_remote_code: bool = False) -> Ge
             )
     except Exception as error:  # a stranger's numbers, anywhere in transformers
         raise CostError(f"{type(config).__name__} makes no model whose costs can be told: {one_line(error)}") from error
-    return geometry_of(model)
+    return model
+
+
+def _reader(model: PreTrainedModel) -> PreTrainedModel:
+    """The model that reads prompts: itself, or one inside whose cache an expert reads."""
+    expert = Expert.of(model)
+    return model if expert is None else expert.reader
 
 
 def _decoder(model: PreTrainedModel) -> nn.Module:
@@ -247,5 +263,10 @@ def _problems(anatomy: Anatomy) -> Iterator[str]:
         yield f"decoder layers reuse the keys and values of earlier ones, and are not handed them as `{SHARED}`"
     if adds_features(anatomy.decoder) and not is_known(anatomy.decoder):
         yield "its decoder adds image features between layers in a way that is not known"
+    if anatomy.expert is not None:
+        if kinds != {_FULL}:
+            yield f"its action expert reads the cache of {sorted(kinds - {_FULL})} layers, which lets keys go"
+        if "flash" in implementation:
+            yield "flash attention cannot hide actions from the robot's state; load it with attn_implementation='sdpa'"
     if implementation == "flex_attention":
         yield "flex_attention has no 4-D masks; load it with attn_implementation='sdpa'"

@@ -12,12 +12,14 @@ import torch
 from torch import Tensor, nn
 from transformers.masking_utils import create_masks_for_generate
 
+from autoprune_lab.decoder.acting import Acting
 from autoprune_lab.decoder.anatomy import Anatomy
 from autoprune_lab.decoder.cache import cache_of, is_whole
 from autoprune_lab.decoder.contract import PrunerLike
 from autoprune_lab.decoder.deepstack import adds_features, following
 from autoprune_lab.decoder.eager import called_eagerly, eager, plain
 from autoprune_lab.decoder.episodes import Episodes
+from autoprune_lab.decoder.expert import EMBED
 from autoprune_lab.decoder.extent import NPrompt, check_n_prompt
 from autoprune_lab.decoder.positions import check_compact
 from autoprune_lab.decoder.session import Session
@@ -68,6 +70,8 @@ def attached(
     if pruner.positions == "compact":
         check_compact(anatomy)
     check_n_prompt(n_prompt)
+    if anatomy.expert is not None:
+        anatomy.expert.check(n_prompt, history is not None)
     session = Session(anatomy, pruner, keep_indices, n_prompt, _episodes(pruner, anatomy, history))
     with _alone(anatomy.decoder), eager(anatomy), ExitStack() as undo:
         _ = anatomy.geometry  # a decoder whose costs cannot be told is refused here, before anything is hooked
@@ -124,7 +128,10 @@ def _hook(session: Session, undo: ExitStack, own: Callable[[], AbstractContextMa
     def after(module: nn.Module, hook: Callable[..., Any]) -> None:
         undo.callback(module.register_forward_hook(within(hook)).remove)
 
-    undo.enter_context(_calling(anatomy.model, session.call, session))
+    if anatomy.expert is None:
+        undo.enter_context(_calling(anatomy.model, session.call, session))
+    else:
+        _hook_expert(Acting(session, anatomy.expert), undo, before)
     if anatomy.speaker is not None:
         undo.enter_context(_calling(anatomy.speaker, session.speak))
     before(anatomy.decoder, lambda module, args, kwargs: session.begin(_named(module.forward, args, kwargs)))
@@ -148,6 +155,16 @@ def _hook(session: Session, undo: ExitStack, own: Callable[[], AbstractContextMa
     if adds_features(anatomy.decoder):
         undo.enter_context(following(anatomy.decoder, session.stage))
     after(anatomy.decoder, functools.partial(_leave, session))
+
+
+def _hook_expert(acting: Acting, undo: ExitStack, before: Callable[[nn.Module, Callable[..., Any]], None]) -> None:
+    expert: Any = acting.expert
+    undo.enter_context(_embedding(acting))
+    undo.enter_context(_calling(expert.reader, acting.read))
+    undo.enter_context(_calling(expert.decoder, acting.act))
+    for index, layer in enumerate(expert.layers):
+        _, _, *names = names_of(layer)
+        before(layer, functools.partial(_enter_expert, acting, index, names))
 
 
 def _within(own: Callable[[], AbstractContextManager[Any]], hook: Callable[..., Any], *args: Any) -> Any:
@@ -221,6 +238,21 @@ def _enter(
     side_by_side = joined(own, n_streams)
     hidden, kwargs = session.enter(index, side_by_side, given)
     return (own if hidden is side_by_side else parted(hidden, n_streams),), kwargs
+
+
+def _embedding(acting: Acting) -> Any:
+    embed = getattr(acting.expert.owner, EMBED)
+
+    def embedding(*args: Any, **kwargs: Any) -> Any:
+        return acting.embed(embed, _named(embed, args, kwargs))
+
+    return shadowed(acting.expert.owner, EMBED, called_eagerly(embed, embedding))
+
+
+def _enter_expert(
+    acting: Acting, index: int, names: Sequence[str], module: nn.Module, args: Any, kwargs: Any
+) -> tuple[Any, Any]:
+    return args[:1], acting.enter(index, dict(zip(names, args[1:], strict=False)) | kwargs)
 
 
 def _leave(session: Session, module: nn.Module, args: Any, output: Any) -> Any:

@@ -59,6 +59,17 @@ def _unpruned_length(cache: Cache, layer_idx: int = 0) -> int:
     return length and length + pruned.width - pruned.stages[counting].index.shape[1]
 
 
+def measure_whole(cache: Cache) -> None:
+    """Let masks on a pruned cache be made for the prompt as it was before: its readers narrow them layer by layer."""
+    vars(cache)["get_mask_sizes"] = functools.partial(_unpruned_sizes, cache)  # on this one cache
+
+
+def _unpruned_sizes(cache: Cache, query_length: int, layer_idx: int) -> tuple[int, int]:
+    pruned = getattr(cache, PRUNED)
+    n_keys, n_forgotten = type(cache).get_mask_sizes(cache, query_length, layer_idx)
+    return n_keys + pruned.width - pruned.stages[layer_idx].index.shape[1], n_forgotten
+
+
 def _first_counting(cache: Cache) -> int:
     """The layer whose length is the cache's: the first one of attention, since a state has none."""
     layers: Any = cache.layers

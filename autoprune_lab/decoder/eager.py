@@ -39,6 +39,8 @@ def eager(anatomy: Anatomy) -> Iterator[None]:
     """
     above, compiled = list[nn.Module](), list[nn.Module]()
     _find(anatomy.model, anatomy.layers, above, compiled)
+    if (expert := anatomy.expert) is not None:
+        _find(expert.model, expert.layers, above, compiled)
     for module in above:
         if hasattr(module, "_orig_mod"):
             raise ValueError(

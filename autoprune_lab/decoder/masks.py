@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from autoprune_lab.decoder.layout import Stage
+from autoprune_lab.decoder.layout import Stage, take
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +44,20 @@ def narrow_mask(mask: Tensor, stage: Stage, samples: Tensor) -> Tensor:
         return mask
     visible = visible_keys(stage) if room is None else pad(visible_keys(stage), (0, n_keys - n), value=True)
     return torch.where(visible.view(batch, 1, 1, -1), mask, hiding(mask))
+
+
+def narrow_keys(mask: Tensor, stage: Stage) -> Tensor:
+    """Columns of a 4-D mask, over the prompt before pruning and tokens behind it: of the former the stage's stay.
+
+    Rows are tokens that are no part of the prompt.
+    """
+    n, n_keys = stage.others.shape[1], mask.shape[3]
+    behind = torch.arange(n, n_keys, device=mask.device).expand(len(stage.index), -1)
+    mask = take(mask, torch.cat([stage.index, behind], dim=1)[:, None, None], dim=3)
+    if not stage.ragged:
+        return mask
+    visible = pad(visible_keys(stage), (0, n_keys - n), value=True)
+    return torch.where(visible[:, None, None], mask, hiding(mask))
 
 
 def hiding(mask: Tensor) -> bool | float:

@@ -4,8 +4,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PretrainedConfig
 
-from autoprune_lab.decoder.anatomy import Anatomy
+from autoprune_lab.decoder.anatomy import Anatomy, made_by
 from autoprune_lab.decoder.checks import form
 from autoprune_lab.decoder.layout import Stage
 from autoprune_lab.decoder.mixers import attention_of
@@ -93,6 +94,11 @@ def reads_positions(layer: Any) -> bool:
     return attention is not None and "position_ids" in names_of(attention)
 
 
+def check_compact_by(config: PretrainedConfig, trust_remote_code: bool = False) -> None:
+    """`check_compact` of the model that a *whole* config describes; no weights are made or read."""
+    check_compact(Anatomy.of(made_by(config, trust_remote_code)))
+
+
 def check_compact(anatomy: Anatomy) -> None:
     """Raise ValueError for a model whose positions cannot be renumbered in one row."""
     name = type(anatomy.model).__name__
@@ -101,6 +107,11 @@ def check_compact(anatomy: Anatomy) -> None:
         raise ValueError(
             f"positions='compact' would flatten the three position axes of {name} (mrope) even where nothing is "
             "pruned: use positions='original'"
+        )
+    if anatomy.expert is not None:
+        raise ValueError(
+            f"positions='compact': the action expert of {type(anatomy.expert.model).__name__} counts its places from "
+            "the full prompt; use positions='original'"
         )
     if any(counts_places(layer) for layer in anatomy.layers):
         raise ValueError(

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import Cache
 
 from autoprune_lab.decoder.anatomy import Anatomy
-from autoprune_lab.decoder.cache import as_held, cache_of, is_static, is_whole, pruned_of, remember
+from autoprune_lab.decoder.cache import as_held, cache_of, is_static, is_whole, measure_whole, pruned_of, remember
 from autoprune_lab.decoder.checks import form
 from autoprune_lab.decoder.contract import PrunerLike
 from autoprune_lab.decoder.decode import Decode
@@ -72,6 +72,7 @@ class Session:
         self.generating: Generating | None = None
         self.shown: dict[str, Shown] = {}  # what the tower was last shown, by kind
         self._showing: str | None = None
+        self.filled: Tensor | None = None  # which of them are there at all; None: all
         self.called = False
         self.continued = set[bool]()  # caches that were decoded on: were they pruned?
         self._turn = threading.RLock()
@@ -96,8 +97,7 @@ class Session:
             raise ValueError("n_prompt is for forward(prompt + answer); generate knows its prompt: attach without it")
         with self.turn():
             outer, self.generating = self.generating, Generating(width, given)
-            self.shown = {}
-            self.meter.take()
+            self.look()
             try:
                 yield
             finally:
@@ -115,8 +115,7 @@ class Session:
             self.prompt = self._read(arguments) if is_whole(cache_of(arguments)) else None
             _check_pictures(arguments, self.prompt, self.anatomy.visual_ids)
             if not arguments.get("mm_encoder_outputs"):  # otherwise `generate` has just run the tower for this call
-                self.shown = {}
-                self.meter.take()
+                self.look()
             self.arguments, self.run = own_labels(arguments), None
             try:
                 return forward(**self.arguments)
@@ -153,10 +152,18 @@ class Session:
         told, embeds = arguments, arguments.get("inputs_embeds")
         if embeds is not None or arguments.get("image_embeds") is not None:
             pixels = {name: value for name, value in self.generating.given.items() if name in _PICTURES}
-            made = {kind: self.shown.get(kind, Shown()).output for kind in KINDS}  # the tower has run for this call
             ids = arguments.get("input_ids") if embeds is None else self.generating.embedded(embeds)
-            told = arguments | pixels | {"input_ids": ids, "mm_encoder_outputs": made}
+            told = arguments | pixels | {"input_ids": ids, "mm_encoder_outputs": self.made()}
         return self.call(lambda **_: forward(**arguments), told)
+
+    def look(self, filled: Bool[Tensor, "batch pictures"] | None = None) -> None:
+        """The tower runs anew; where a batch is padded with pictures that nobody sees, `filled` is False at them."""
+        self.shown, self.filled = {}, None if filled is None else filled.flatten().bool()
+        self.meter.take()
+
+    def made(self) -> dict[str, Any]:
+        """What the tower has just made, by kind, for the call to come."""
+        return {kind: self.shown.get(kind, Shown()).output for kind in KINDS}
 
     def show(self, kind: str, features: Callable[..., Any], arguments: dict[str, Any]) -> Any:
         """The model makes features of images or videos; videos may go the way of images."""
@@ -172,7 +179,7 @@ class Session:
     def see(self, layer: int, call: Call) -> None:
         """The vision tower ran a layer that may be asked for."""
         if self._showing is not None:
-            self.shown[self._showing].calls[layer] = call
+            self.shown[self._showing].calls[layer] = call if self.filled is None else call.of(self.filled)
 
     def begin(self, arguments: dict[str, Any]) -> None:
         """The decoder starts."""
@@ -237,6 +244,11 @@ class Session:
             if line:
                 warnings.warn(line, UnprunedWarning, stacklevel=4)  # points at the with-block
 
+    def go_on(self, pruned: bool) -> None:
+        """A call goes on from a cache whose prompt was `pruned`, or not."""
+        self.called = True
+        self.continued.add(pruned)
+
     def _begin(self, prompt: Prompt) -> Prefill | Repeat:
         """The run over prompts that no cache holds yet."""
         if self.episodes is not None:
@@ -275,7 +287,7 @@ class Session:
             self.episodes.check_step(ids)
         if _has_pictures(self.arguments):
             self._tell_late(int(stands_for_picture(ids, self.anatomy.visual_ids, _marks(self.arguments)).sum()))
-        self.continued.add(pruned is not None)
+        self.go_on(pruned is not None)
         return Decode(self.anatomy, pruned, mask, cache) if buffers is None else Step(self.anatomy, buffers)
 
     def _finish(self, run: Prefill, hidden: Tensor) -> None:
@@ -295,6 +307,8 @@ class Session:
             pruned = pruned.without_end(max(pruned.width - width, 0))  # candidates may be taken back
             if run.room is None:
                 remember(run.cache, pruned)
+                if self.anatomy.expert is not None:
+                    measure_whole(run.cache)
             else:
                 lay(run.cache, self.anatomy, pruned, run.room, hidden)
         elif generating is not None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -24,6 +25,10 @@ class Call:
     hidden: Tensor
     kwargs: Mapping[str, Any]
     output: Tensor | None = None
+
+    def of(self, pictures: Bool[Tensor, "pictures"]) -> "Call":
+        """The same of some pictures; whatever else the layer got is of all of them alike."""
+        return Call(self.hidden[pictures], self.kwargs, None if self.output is None else self.output[pictures])
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,12 +14,15 @@ from torch import Tensor
 from autoprune_lab.decoder.attach import attached, needs_pixels
 from autoprune_lab.decoder.checks import refuse_nan
 from autoprune_lab.decoder.prefix import replayed
+from autoprune_lab.evaluation.acting import acted
 from autoprune_lab.evaluation.episodes import Played, one_row, played_out
 from autoprune_lab.evaluation.prefixes import Prefixes
 from autoprune_lab.evaluation.prompts import Batch, PreparedTask, at_once
 from autoprune_lab.evidence.calibration import Calibrated, CalibrationError
 from autoprune_lab.evidence.evidence import Evidence
 from autoprune_lab.evidence.history import History
+from autoprune_lab.metrics.actions import worded
+from autoprune_lab.models.actor import answers_in_actions, refuse_actions
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.models.generation import Certainty, greedily
 from autoprune_lab.progress import progress as bar
@@ -254,8 +257,11 @@ def _answer(
     pruner: Pruner | None,
     prefixes: Prefixes | None,
     history: Sequence[History] | None = None,
-) -> tuple[list[str], list[float], Sequence[SampleTrace]]:
-    """Each sample's answer, the model's probability of it, and what happened to its tokens."""
+) -> tuple[list[str], Sequence[float | None], Sequence[SampleTrace]]:
+    """Each sample's answer, the model's probability of it if it answers in words, and what happened to its tokens."""
+    if answers_in_actions(vlm.processor):
+        chunks, traces = acted(vlm, prepared, batch, pruner)
+        return list(map(worded, chunks)), [None] * len(chunks), traces
     certainty = Certainty()
     most = prepared.task.max_new_tokens
     new, traces = generated(vlm, prepared, batch, pruner, prefixes, [certainty], most, history)
@@ -277,7 +283,9 @@ def generated(
     """At most so many new ids of each sample, greedily by what `processors` leave of the logits; and the traces.
 
     `history`: of the episodes whose decisions they are. `keep_indices`: traces say which tokens stay.
+    Raises CheckpointError for a model that answers in actions.
     """
+    refuse_actions(vlm.processor, vlm.name)
     pixels = needs_pixels(pruner, vlm.model)
     arguments = batch.arguments(pixels)
     prefix = prefixes.of(batch, pruner) if prefixes is not None and pruner is not None and not pixels else None
@@ -287,7 +295,9 @@ def generated(
         tokens = vlm.model.generate(
             **arguments, max_new_tokens=most, do_sample=False, logits_processor=list(processors)
         )
-    traces = trace.samples if trace is not None else [_unpruned(prepared.geometries[i]) for i in batch.places]
+    traces = (
+        trace.samples if trace is not None else [SampleTrace.unpruned(prepared.geometries[i]) for i in batch.places]
+    )
     return tokens[:, arguments["input_ids"].shape[1] :], traces
 
 
@@ -298,13 +308,8 @@ def _told(pruner: Pruner, bits: Float[np.ndarray, "batch"]) -> Pruner:
     )
 
 
-def _unpruned(geometry: Geometry) -> SampleTrace:
-    everything = np.full(geometry.n_layers, geometry.n_vision)
-    return SampleTrace(geometry, everything, everything, unpruned_flops(geometry), 0)
-
-
 def _record(
-    prepared: PreparedTask, place: int, answer: str, confidence: float, trace: SampleTrace, judge: Judge | None
+    prepared: PreparedTask, place: int, answer: str, confidence: float | None, trace: SampleTrace, judge: Judge | None
 ) -> Record:
     if judge is not None:
         return row_of(prepared, place, trace, judge(answer.strip(), place), answer.strip(), (), confidence)

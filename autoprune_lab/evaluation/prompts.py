@@ -12,6 +12,7 @@ from autoprune_lab.decoder.anatomy import geometry_of
 from autoprune_lab.decoder.eager import plain
 from autoprune_lab.decoder.layout import Prompt
 from autoprune_lab.evaluation.features import VisionEncoder, n_bytes, refuse_another_count
+from autoprune_lab.models.actor import action_shape, answers_in_actions
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.models.errors import CheckpointError, one_line
 from autoprune_lab.models.processor import refuse_videos
@@ -94,10 +95,11 @@ def prepare(
     place in the task.
 
     A sample whose picture cannot be decoded, or that the processor refuses, is left out and named. Raises TaskError
-    where that leaves none, unless it `may_be_empty`.
+    where that leaves none, unless it `may_be_empty`, and as `check_answers` does.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size {batch_size} must be at least 1")
+    check_answers(vlm.processor, task)
     samples = task.samples()
     encode = VisionEncoder(vlm)
     lengths: dict[int, tuple[int, int]] = {}
@@ -129,6 +131,22 @@ def prepare(
         tuple(replace(batch, places=tuple(shown[place] for place in batch.places)) for batch in batches),
         dict(sorted(left_out.items())),
     )
+
+
+def check_answers(processor: Any, task: Task) -> None:
+    """Raise TaskError where a model answers in actions, and the task is answered in words, or in other actions."""
+    if not answers_in_actions(processor):
+        return
+    asked, (steps, dim) = task.actions(), action_shape(processor)
+    if asked is None:
+        raise TaskError(
+            f"task {task.name} is answered in words, the checkpoint answers in actions: choose task=lerobot"
+        )
+    if asked[0] > steps or asked[1] != dim:
+        raise TaskError(
+            f"task {task.name} asks for {asked[0]} actions of {asked[1]} numbers, the checkpoint makes {steps} of "
+            f"{dim}: choose a smaller task.horizon, or the robot's own data"
+        )
 
 
 def batch_of(vlm: VLM, samples: Sequence[Sample]) -> Batch:
@@ -236,7 +254,7 @@ class _Maker:
     def _moved(self, inputs: dict[str, Any]) -> dict[str, Any]:
         model = self.vlm.model
         moved = {name: value.to(model.device) for name, value in inputs.items()}
-        for name in {"pixel_values", "pixel_values_videos"} & moved.keys():
+        for name in {"pixel_values", "pixel_values_videos", "state"} & moved.keys():
             moved[name] = moved[name].to(model.dtype)
         return moved
 
@@ -318,15 +336,26 @@ def _refusal(processor: Any, sample: Sample) -> LeftOut | None:
 def _tokenise(processor: Any, samples: Sequence[Sample]) -> dict[str, Any]:
     texts = [prompt_text(processor, sample) for sample in samples]
     images = [list(sample.images) for sample in samples]
-    filmed = _filmed(processor, texts, samples)
+    given = _filmed(processor, texts, samples) | _states(processor, samples)
     try:
         inputs = processor(
-            text=texts, images=images if any(images) else None, padding=True, return_tensors="pt", **filmed
+            text=texts, images=images if any(images) else None, padding=True, return_tensors="pt", **given
         )
     except Exception as error:  # of any kind: every processor has its own for pictures it does not take
         names = ", ".join(sample.id for sample in samples)
         raise RefusedError(f"{type(processor).__name__} cannot read {names}: {one_line(error)}") from error
     return {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor) and name != "labels"}
+
+
+def _states(processor: Any, samples: Sequence[Sample]) -> dict[str, Any]:
+    """The robot's states as a processor takes them that answers in actions, else nothing. Raises RefusedError."""
+    if not answers_in_actions(processor):
+        return {}
+    n = len(processor.state_mean)
+    for sample in samples:
+        if len(sample.state) != n:
+            raise RefusedError(f"{sample.id} has a state of {len(sample.state)} numbers, the checkpoint reads {n}")
+    return {"state": [sample.state for sample in samples], "max_length": None}
 
 
 def _filmed(processor: Any, texts: Sequence[str], samples: Sequence[Sample]) -> dict[str, Any]:

@@ -156,6 +156,10 @@ class Part(Task):
         """As the task does."""
         return self.whole.episode(sample)
 
+    def actions(self) -> tuple[int, int] | None:
+        """As the task does."""
+        return self.whole.actions()
+
 
 @dataclass(eq=False)
 class _Pending:

@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from autoprune_lab.decoder.attach import attached, needs_pixels
 from autoprune_lab.evaluation.prompts import Batch, PreparedTask
+from autoprune_lab.models.actor import refuse_actions
 from autoprune_lab.models.checkpoint import VLM
 from autoprune_lab.models.generation import greedily
 from autoprune_lab.pruner import Pruner
@@ -117,6 +118,7 @@ def _own_seconds(vlm: VLM, batch: Batch, pruner: Pruner, pixels: bool) -> Float[
 def _answer_seconds(
     vlm: VLM, batches: tuple[Batch, ...], pruner: Pruner | None, max_new_tokens: int, pixels: bool
 ) -> Seconds:
+    refuse_actions(vlm.processor, vlm.name)
     arguments = [batch.arguments(pixels) for batch in batches]
     context = attached(pruner, vlm.model, warn=False) if pruner else nullcontext()
     with greedily(vlm.model), context, stopwatch(vlm.model.device) as spent:

@@ -13,7 +13,7 @@ from autoprune_lab.models.folder import CONFIG, find_folder, read_config, weight
 from autoprune_lab.models.generation import check_token_ids, read_generation
 from autoprune_lab.models.headers import read_headers
 from autoprune_lab.models.placement import Placement
-from autoprune_lab.models.visual_tokens import visual_token_ids
+from autoprune_lab.models.visual_tokens import prompt_config, visual_token_ids
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin
@@ -118,7 +118,7 @@ def model_config(folder: Path, trust_remote_code: bool = False) -> "tuple[Pretra
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    token = getattr(config, "image_token_id", None)
+    token = getattr(prompt_config(config), "image_token_id", None)
     if type(token) is not int or not 0 <= token < 2**31:
         raise CheckpointError(f"{folder / 'config.json'} names no image_token_id: this model cannot be pruned here")
     return config, visual_token_ids(config)

@@ -4,6 +4,7 @@ import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from autoprune_lab.models.actor import TEMPLATE, answers_in_actions, check_statistics
 from autoprune_lab.models.errors import CheckpointError, is_of_code, one_line
 from autoprune_lab.models.folder import read_json
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 LLAVA = ("llava", "llava_next", "llava_next_video", "llava_onevision")
 OWN = "processor_config.json"
 NO_TORCHVISION = "needs torchvision, even for pictures, and it is not installed: pip install torchvision"
+TORCHVISION_ALONE = ("PI0Processor",)  # transformers has their pictures on no other backend
 CLASS_TOKENS = {"clip_vision_model": 1, "siglip_vision_model": 0}  # beside the patches
 
 
@@ -25,9 +27,9 @@ def stock_processor(folder: Path, trust_remote_code: bool = False) -> "Processor
     """
     from transformers import AutoProcessor
 
-    kind = _video_class(folder)
+    kind = _class_without_torchvision(folder)
     try:
-        loader = AutoProcessor if kind is None else for_pictures(kind)
+        loader = AutoProcessor if kind is None else for_pictures(kind, _pictures_of(kind))
         processor = loader.from_pretrained(folder, trust_remote_code=trust_remote_code)
         _complete(processor, folder, trust_remote_code)
     except CheckpointError:
@@ -63,10 +65,16 @@ def refuse_videos(processor: Any) -> None:
 
 
 def _complete(processor: "ProcessorMixin", folder: Path, trust_remote_code: bool) -> None:
-    """Give a LLaVA processor what its own file leaves out and config.json knows; refuse what differs."""
+    """Give a LLaVA processor what its own file leaves out and config.json knows; refuse what differs.
+
+    One that answers in actions words its prompts itself.
+    """
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    if answers_in_actions(processor):
+        check_statistics(folder, processor, config)
+        processor.chat_template = TEMPLATE
     if config.model_type not in LLAVA:
         return
     said = read_json(folder / OWN) if (folder / OWN).exists() else {}
@@ -94,18 +102,21 @@ def _image_tokens(config: "PretrainedConfig") -> dict[str, Any]:
     }
 
 
-def for_pictures(kind: type["ProcessorMixin"]) -> type["ProcessorMixin"]:
-    """The same processor class without its video processor, which transformers cannot make without torchvision."""
+def for_pictures(kind: type["ProcessorMixin"], pictures: Any = None) -> type["ProcessorMixin"]:
+    """The same processor class without its video processor, which transformers cannot make without torchvision.
+
+    `pictures`: a class for its image processor, where that cannot be made either.
+    """
     from transformers import AutoImageProcessor, AutoTokenizer, ProcessorMixin
 
-    parts: dict[str, Any] = {"image_processor": AutoImageProcessor, "tokenizer": AutoTokenizer}
+    parts: dict[str, Any] = {"image_processor": pictures or AutoImageProcessor, "tokenizer": AutoTokenizer}
 
     def load_parts(cls: Any, /, path: Any, processor_dict: Any = None, **options: Any) -> list[Any]:
         return [parts[name].from_pretrained(path, **options) if name in parts else None for name in _parts_of(kind)]
 
     def check(self: Any, name: str, part: Any) -> Any:
-        if part is None:
-            return type(None)
+        if part is None or type(part) is pictures:
+            return type(part)
         return kind.check_argument_for_proper_class(self, name, part)  # type: ignore[no-untyped-call]
 
     changed = {
@@ -121,8 +132,17 @@ def _parts_of(kind: type["ProcessorMixin"]) -> list[str]:
     return names
 
 
-def _video_class(folder: Path) -> type["ProcessorMixin"] | None:
-    """The stock class of the folder's model type if it wants a video processor that cannot be made here.
+def _pictures_of(kind: type["ProcessorMixin"]) -> Any:
+    """Our own class for its pictures; None: transformers has one that needs no torchvision."""
+    if kind.__name__ not in TORCHVISION_ALONE:
+        return None
+    from autoprune_lab.models.pi0_pictures import PI0ImageProcessor
+
+    return PI0ImageProcessor
+
+
+def _class_without_torchvision(folder: Path) -> type["ProcessorMixin"] | None:
+    """The stock class of the folder's model type if a part of it, for videos or for pictures, cannot be made here.
 
     Raises CheckpointError where the class itself needs torchvision.
     """
@@ -139,6 +159,7 @@ def _video_class(folder: Path) -> type["ProcessorMixin"] | None:
         return None
     kind = processor_class_from_name(name) if name else None
     try:
-        return kind if kind is not None and "video_processor" in _parts_of(kind) else None
+        lacks = kind is not None and ("video_processor" in _parts_of(kind) or kind.__name__ in TORCHVISION_ALONE)
+        return kind if lacks else None
     except ImportError as error:  # a class that stands in for one which cannot be imported
         raise CheckpointError(f"{name} {NO_TORCHVISION}") from error

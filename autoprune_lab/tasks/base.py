@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class Sample:
     """One question about zero or more pictures and videos (which may be opened only when asked for).
 
-    They are shown before the question, pictures first. `kind` groups samples.
+    They are shown before the question, pictures first. `kind` groups samples. `state`: of the robot that sees them, for
+    models that answer in actions.
     """
 
     id: str
@@ -28,6 +29,7 @@ class Sample:
     answers: tuple[str, ...]
     kind: str
     videos: Sequence["Video"] = ()
+    state: tuple[float, ...] = ()
 
 
 class Episode(ABC):
@@ -88,6 +90,10 @@ class Task(ABC):
     def closed_loop(self) -> bool:
         """Do answers decide what is shown next? A task does one or the other with all of its samples."""
         return self.episode(self.samples()[0]) is not None
+
+    def actions(self) -> tuple[int, int] | None:
+        """How many actions of how many numbers answer a sample; None where it is answered in other words."""
+        return None
 
     def chance(self) -> Mapping[str, float]:
         """Score per kind of the best answer that ignores the picture; empty when unknown."""

@@ -105,7 +105,13 @@ def _selected(task: Benchmark) -> _Selected:
     lost = {row.group or row.id for row in chosen if row.id in broken}
     samples = [
         Sample(
-            row.id, Album(row.pictures), row.question, row.answers, row.kind, tuple(one.video() for one in row.videos)
+            row.id,
+            Album(row.pictures),
+            row.question,
+            row.answers,
+            row.kind,
+            tuple(one.video() for one in row.videos),
+            row.state,
         )
         for row in sorted(chosen, key=lambda row: row.kind)
         if (row.group or row.id) not in lost

@@ -85,6 +85,10 @@ class DownsampledTask(Task):
             raise TaskError(f"task {self.name} is a closed loop, which cannot be shown with smaller pictures")
         return None
 
+    def actions(self) -> tuple[int, int] | None:
+        """The task's."""
+        return self.task.actions()
+
     def chance(self) -> Mapping[str, float]:
         """The task's."""
         return self.task.chance()

@@ -62,6 +62,10 @@ class LeRobotTask(Benchmark):
             asked = episode[: max(len(episode) - self.horizon + 1, 0) : self.every]
             yield from each(asked, partial(self._asked, folder, episode))
 
+    def actions(self) -> tuple[int, int]:
+        """See Task."""
+        return self.horizon, _folder_of(self).action_dim
+
     def score(self, prediction: str, sample: Sample) -> float:
         """See the class."""
         folder = _folder_of(self)
@@ -84,10 +88,12 @@ class LeRobotTask(Benchmark):
             raise UnfitError("frames that do not follow one another")
         done = np.array([_numbers(one, ACTION, folder.action_dim) for one in ahead])
         words = folder.task(given)
-        state = " ".join(f"{value:.4g}" for value in _numbers(given, STATE)) if STATE in given.values else ""
-        question = self.prompt.replace("{task}", words).replace("{state}", state)
+        state = tuple(_numbers(given, STATE)) if STATE in given.values else ()
+        told = " ".join(f"{value:.4g}" for value in state)
+        question = self.prompt.replace("{task}", words).replace("{state}", told)
         name = f"{number}-{given.number(FRAME)}"
-        yield Row(name, folder.pictures(given), question, (worded(done),), words, f"episode {number}")
+        answers = (worded(done),)
+        yield Row(name, folder.pictures(given), question, answers, words, f"episode {number}", state=state)
 
 
 @dataclass(frozen=True)

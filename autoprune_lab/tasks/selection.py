@@ -39,6 +39,7 @@ class Row:
     group: str = ""
     where: Where | None = None
     videos: tuple[Footage, ...] = ()
+    state: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

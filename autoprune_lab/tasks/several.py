@@ -64,6 +64,11 @@ class SeveralTask(Task):
         name, own = self._own[sample.id]
         return self._parts[name].episode(own)
 
+    def actions(self) -> tuple[int, int] | None:
+        """What all of them ask for; None where they ask for unlike answers."""
+        asked = {part.actions() for part in self._parts.values()}
+        return asked.pop() if len(asked) == 1 else None
+
     def chance(self) -> Mapping[str, float]:
         """Of the benchmarks in `finer`, that know it."""
         known = {name: self._parts[name].chance() for name in self.finer}

@@ -39,6 +39,12 @@ class SampleTrace:
     attention_from: dict[int, int] = field(default_factory=dict)
     history: History = ()
 
+    @classmethod
+    def unpruned(cls, geometry: Geometry) -> "SampleTrace":
+        """Of a sample that no pruner has touched."""
+        everything = np.full(geometry.n_layers, geometry.n_vision)
+        return cls(geometry, everything, everything, unpruned_flops(geometry), 0)
+
     @property
     def flops_ratio(self) -> float:
         """Pruned / unpruned prefill FLOPs of the decoder, text included, scoring not; in (0, 1]."""

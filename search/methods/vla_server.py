@@ -14,16 +14,22 @@ from vla_eval.model_servers.base import SessionContext
 from vla_eval.model_servers.predict import PredictModelServer
 from vla_eval.specs import IMAGE_RGB, LANGUAGE, RAW, DimSpec
 
+from autoprune_lab.evaluation.acting import acted
 from autoprune_lab.evaluation.evaluate import generated
-from autoprune_lab.evaluation.prompts import at_once
+from autoprune_lab.evaluation.prompts import PreparedTask, at_once
 from autoprune_lab.evidence.history import History
 from autoprune_lab.metrics.actions import read_actions
+from autoprune_lab.models.actor import answers_in_actions
 from autoprune_lab.models.checkpoint import load_model
 from autoprune_lab.tasks.base import Sample
 from autoprune_lab.tasks.shown import shown
+from autoprune_lab.trace.sample import SampleTrace
 from search.methods.asked import Asked, pruner_of
 
 logger = logging.getLogger(__name__)
+
+Decided = tuple[Sequence[np.ndarray], Sequence[SampleTrace]]
+"""An action, or a chunk of them, for each session, and what happened to its tokens."""
 
 
 @dataclass
@@ -39,9 +45,12 @@ class PrunedModelServer(PredictModelServer):  # type: ignore[misc]
     """Answers observations greedily, pruned by a tuned pruner's file; without `pruner` unpruned.
 
     A model that says its actions in numbers: `action_dim` of them are one action, several such a chunk, whatever words
-    stand between. Pictures are shown in the observation's order, before its task's description. An answer without a
-    whole action is one of zeros, counted and told when the episode ends. `packages`: those that the pruner's file may
-    name code of, joined by `+`. The rest is as in `load_model` and in vla-eval's `PredictModelServer`.
+    stand between. An answer without a whole action is one of zeros, counted and told when the episode ends. Or a model
+    whose expert makes chunks of actions (pi0) in the units of its processor's statistics, from noise that is drawn by
+    the decision's number in its episode; it reads the observation's `states`, or `state`, and neither `action_dim` nor
+    `max_new_tokens` concern it. Pictures are shown in the observation's order, before its task's description.
+    `packages`: those that the pruner's file may name code of, joined by `+`. The rest is as in `load_model` and in
+    vla-eval's `PredictModelServer`.
     """
 
     def __init__(
@@ -66,15 +75,16 @@ class PrunedModelServer(PredictModelServer):  # type: ignore[misc]
         self.action_dim, self.max_new_tokens = action_dim, max_new_tokens
         self.pruner = pruner_of(pruner, packages, "--args.packages={}") if pruner else None
         self.vlm = load_model(path, dtype, device, attention, device_map, revision)
+        self.acts = answers_in_actions(self.vlm.processor)
         self.sessions: dict[str, Session] = {}
 
     def get_action_spec(self) -> dict[str, DimSpec]:
-        """Numbers, as the model says them."""
+        """Numbers, as the model says or makes them."""
         return {"actions": RAW}
 
     def get_observation_spec(self) -> dict[str, DimSpec]:
-        """Pictures and words."""
-        return {"image": IMAGE_RGB, "language": LANGUAGE}
+        """Pictures and words, and the robot's state for a model with an expert."""
+        return {"image": IMAGE_RGB, "language": LANGUAGE} | ({"state": RAW} if self.acts else {})
 
     async def on_episode_start(self, config: dict[str, Any], ctx: SessionContext) -> None:
         """An episode begins without a history."""
@@ -95,25 +105,34 @@ class PrunedModelServer(PredictModelServer):  # type: ignore[misc]
         samples = [_sample(obs, ctx) for obs, ctx in zip(obs_batch, ctx_batch, strict=True)]
         sessions = [self.sessions.setdefault(ctx.session_id, Session()) for ctx in ctx_batch]
         now = at_once(self.vlm, Asked(tuple(samples), self.max_new_tokens, "vla-eval"), samples)
-        histories = [session.history for session in sessions]
-        new, traces = generated(self.vlm, now, now.batches[0], self.pruner, None, [], self.max_new_tokens, histories)
-        answers = self.vlm.processor.batch_decode(new, skip_special_tokens=True)  # type: ignore[no-untyped-call]
+        actions, traces = (self._acted if self.acts else self._said)(now, sessions)
         for session, trace in zip(sessions, traces, strict=True):
             session.history = trace.history
             session.flops_ratios.append(trace.flops_ratio)
-        return [{"actions": self._action(answer, one)} for answer, one in zip(answers, sessions, strict=True)]
+        return [{"actions": action.astype(np.float32)} for action in actions]
+
+    def _acted(self, now: PreparedTask, sessions: Sequence[Session]) -> Decided:
+        numbers = [str(len(session.flops_ratios)) for session in sessions]
+        chunks, traces = acted(self.vlm, now, now.batches[0], self.pruner, numbers)
+        return list(chunks), traces
+
+    def _said(self, now: PreparedTask, sessions: Sequence[Session]) -> Decided:
+        histories = [session.history for session in sessions]
+        new, traces = generated(self.vlm, now, now.batches[0], self.pruner, None, [], self.max_new_tokens, histories)
+        answers = self.vlm.processor.batch_decode(new, skip_special_tokens=True)  # type: ignore[no-untyped-call]
+        return [self._action(answer, one) for answer, one in zip(answers, sessions, strict=True)], traces
 
     def _action(self, answer: str, session: Session) -> np.ndarray:
         actions = read_actions(answer, self.action_dim)
         if actions is None:
             session.unreadable += 1
             logger.warning("no action of %d numbers in the answer %.80r", self.action_dim, answer)
-            return np.zeros(self.action_dim, dtype=np.float32)
-        return (actions[0] if len(actions) == 1 else actions).astype(np.float32)
+            return np.zeros(self.action_dim)
+        return actions[0] if len(actions) == 1 else actions
 
 
 def _sample(observation: dict[str, Any], ctx: SessionContext) -> Sample:
-    """What an observation shows. Raises ValueError for one without words, or with what is no picture."""
+    """What an observation shows. Raises ValueError for one without words, with what is no picture, or no state."""
     pictures, words = observation.get("images", {}), observation.get("task_description")
     if not isinstance(words, str):
         raise ValueError(f"session {ctx.session_id}: the observation has no task_description to ask the model with")
@@ -121,7 +140,11 @@ def _sample(observation: dict[str, Any], ctx: SessionContext) -> Sample:
     for picture in found:
         if not (isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.ndim == 3):
             raise ValueError(f"session {ctx.session_id}: a picture must be a (height, width, 3) array of uint8")
-    return Sample(ctx.session_id, [shown(Image.fromarray(picture)) for picture in found], words, (), "")
+    state = np.asarray(observation.get("states", observation.get("state", ())))
+    if state.ndim != 1 or not (state.size == 0 or np.issubdtype(state.dtype, np.number)):
+        raise ValueError(f"session {ctx.session_id}: a state must be a list of numbers")
+    images = [shown(Image.fromarray(picture)) for picture in found]
+    return Sample(ctx.session_id, images, words, (), "", state=tuple(map(float, state)))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Finds every mistake that can be found before a model is loaded. Writes nothing."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,7 @@ def check_evaluation(experiment: Experiment, pruner: Pruner) -> Path:
     """
     check_calibrated(pruner, "pruner.complexity")
     folder, geometries = prompts(experiment.model_settings, experiment.task)
+    _check_positions(experiment.model_settings, folder, [pruner])
     bits = np.zeros(len(geometries))
     try:
         pruner.calibrated(bits, geometries).plan(bits, geometries)
@@ -57,6 +58,7 @@ def check_study(experiment: Experiment) -> Path:
         _check_bounds(typed.budget, geometries, [pruner])  # it is why a range below the bound is empty
         raise
     _check_bounds(typed.budget, geometries, [pruner, *corners])
+    _check_positions(experiment.model_settings, folder, [pruner, *corners])
     _check_pinned(typed, [pruner, *corners], geometries)
     _ = experiment.baselines  # built here, as are the next, so that a mistake is told before a model is loaded
     samplers.check(experiment)
@@ -76,6 +78,21 @@ def tell_pinned(typed: Schema) -> None:
     """Say in a line what this study does not search."""
     if pinned := typed.search.pinned:
         print(f"autoprune: study {typed.study}: not searched, for it was typed: {', '.join(pinned)}", file=sys.stderr)
+
+
+def _check_positions(model: Mapping[str, Any], folder: Path, pruners: Sequence[Pruner]) -> None:
+    """Raise ConfigError where positions are renumbered that the model cannot have renumbered; no weights are read."""
+    if all(pruner.positions == "original" for pruner in pruners):
+        return
+    from autoprune_lab.decoder.positions import check_compact_by
+    from autoprune_lab.models.checkpoint import model_config
+
+    trusted = bool(model.get("trust_remote_code"))
+    config, _ = model_config(folder, trusted)
+    try:
+        check_compact_by(config, trusted)
+    except ValueError as error:
+        raise ConfigError(f"pruner: {error}") from error
 
 
 def _check_report(experiment: Experiment) -> None:
@@ -195,7 +212,7 @@ def prompts(model: Mapping[str, Any], task: "Task") -> tuple[Path, list[Geometry
     `model`: the arguments that load it. No weights are read.
     """
     from autoprune_lab.decoder.anatomy import geometry_by
-    from autoprune_lab.evaluation.prompts import extremes, prompt_lengths
+    from autoprune_lab.evaluation.prompts import check_answers, extremes, prompt_lengths
     from autoprune_lab.models.checkpoint import check_checkpoint, load_processor, model_config
     from autoprune_lab.models.placement import Placement
     from autoprune_lab.models.processor import refuse_videos
@@ -206,6 +223,7 @@ def prompts(model: Mapping[str, Any], task: "Task") -> tuple[Path, list[Geometry
     _tell(task)
     config, visual_ids = model_config(folder, trusted)
     processor, samples = load_processor(folder, trusted), task.samples()
+    check_answers(processor, task)
     if any(sample.videos for sample in samples):
         refuse_videos(processor)
     lengths = prompt_lengths(processor, visual_ids, extremes(samples))

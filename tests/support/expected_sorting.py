@@ -20,7 +20,7 @@ _SORTED = {
         instructblipvideo internvl janus kimi_k25 kosmos-2 kosmos-2.5 lfm2_vl lfm3_vl lighton_ocr llama4 llava
         llava+qwen3_moe llava_next llava_next_video llava_onevision minicpm_ocr minicpmv4_6 minicpmv4_7
         minimax_m3_vl mistral3 mistral3+ministral3 mistral3+mistral4 molmo2 muse_glimmer muse_spark
-        nemotron_h_omni ovis2 paddleocr_vl paligemma paligemma+gemma2 perception_lm pp_chart2table qianfan_ocr
+        nemotron_h_omni ovis2 paddleocr_vl paligemma paligemma+gemma2 perception_lm pi0 pp_chart2table qianfan_ocr
         qwen2_5_omni_thinker qwen2_5_vl qwen2_vl qwen3_5 qwen3_5_moe qwen3_omni_moe_thinker qwen3_vl qwen3_vl_moe
         shieldgemma2 smolvlm step3p7 unlimited_ocr video_llama_3 video_llava vipllava
     """,
@@ -40,7 +40,7 @@ _SORTED = {
         dots3_note glm5_next mistral_large4 qwen4_exp
     """,
     "not applicable": """
-        blip evolla florence2 git idefics mistral4 mllama pi0 pix2struct pp_formulanet t5gemma2 udop
+        blip evolla florence2 git idefics mistral4 mllama pix2struct pp_formulanet t5gemma2 udop
         vision-encoder-decoder
     """,
 }
@@ -60,6 +60,7 @@ REPRESENTATIVES = [
     "muse_glimmer",  # layers without a rotary embedding
     "nemotron_h_omni",  # layers of a state space, of an MLP, of experts
     "paligemma+gemma2",  # windows behind a prefix, soft-capped logits
+    "pi0",  # an expert that makes actions on the prompt's cache
     "qwen3_5",  # layers of linear attention
     "qwen3_vl_moe",  # features added between layers, positions in a plane, experts
     "unlimited_ocr",  # windows that a prompt is never out of

@@ -157,6 +157,11 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
     },
     "ovis2": {"visual_indicator_token_ids": [1] * 5},
     "perception_lm": {"vision_config": hf.TimmWrapperConfig(model_args={"embed_dim": 64})},
+    "pi0": {f"vlm_config.text_config.{name}": SIZES[name] for name in (*_PLAIN, "head_dim")}
+    | {f"vlm_config.{name}": value for name, value in _TOWER.items() if name.startswith("vision")}
+    | {f"dit_config.{name}": SIZES[name] for name in (*_PLAIN, "head_dim")}
+    | {"vlm_config.vision_config.patch_size": PIXELS // 4, "vlm_config.projection_dim": HIDDEN}
+    | {"chunk_size": 5, "max_state_dim": 4, "max_action_dim": 3, "num_inference_steps": 3},
     "qwen2_5_omni_thinker": {"vision_start_token_id": OTHER, "audio_start_token_id": 1},
     "qwen3_omni_moe_thinker": {"vision_start_token_id": OTHER, "audio_start_token_id": 1},
     "step3p7": {"text_config.sliding_window": 24},
@@ -246,7 +251,7 @@ def tiny_model(model_type: str, attention: str | None = None, seed: int = 0, emp
             if buffer.is_meta:
                 shape = buffer.shape if buffer.numel() < MANY else 0
                 module.register_buffer(name, torch.zeros(shape, dtype=buffer.dtype))
-    return _drawn(model)
+    return drawn(model)
 
 
 _from_config = hf.AutoModel.from_config
@@ -262,7 +267,7 @@ def _parts(config: PretrainedConfig) -> list[PretrainedConfig]:
     return own + [inner for part in own for inner in _parts(part)]
 
 
-def _drawn(model: PreTrainedModel) -> PreTrainedModel:
+def drawn(model: PreTrainedModel) -> PreTrainedModel:
     """Random weights, and peaked attention, so that the choice of tokens matters.
 
     Logits that nothing scales down (Gemma 4, Granite) are peaked as they are; more would show rounding alone.

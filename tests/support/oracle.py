@@ -7,7 +7,8 @@ since nothing before them sees them, one pass gives the logits of every step.
 """
 
 import inspect
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cache, partial
 
 import numpy as np
@@ -55,16 +56,22 @@ class Oracle:
     @torch.no_grad()
     def logits(self, ids: torch.Tensor, counts: np.ndarray) -> torch.Tensor:
         """(tokens, vocabulary) for prompt + decoded `ids`; `counts` visual tokens enter each layer."""
-        self.kept, self.attention = [], []
-        self.alive = torch.ones(len(ids), dtype=torch.bool)
         model = eager(self.family)
+        with self.told(model, counts, len(ids)):
+            return model(**self.family.batch([Sample(ids, self.sample.images)]), use_cache=False).logits[0]
+
+    @contextmanager
+    def told(self, model: PreTrainedModel, counts: np.ndarray, n_tokens: int) -> Iterator[None]:
+        """Inside the block the layers are told which of `n_tokens` went."""
+        self.kept, self.attention = [], []
+        self.alive = torch.ones(n_tokens, dtype=torch.bool)
         with ExitStack() as undo:
             for layer, count in zip(self.layers(model), counts, strict=True):
                 enter = layer.register_forward_pre_hook(partial(self._enter, int(count)), with_kwargs=True)
                 attend = layer.self_attn.register_forward_hook(lambda m, args, out: self.attention.append(out[1][0]))
                 undo.callback(enter.remove)
                 undo.callback(attend.remove)
-            return model(**self.family.batch([Sample(ids, self.sample.images)]), use_cache=False).logits[0]
+            yield
 
     def _enter(self, count, layer, args, kwargs):
         _, _, *names = inspect.signature(type(layer).forward).parameters

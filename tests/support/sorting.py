@@ -9,6 +9,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from acting import Acting, ActingOracle
 from arms import ARMS
 from families import Sample
 from mapping import AUDIO, HIDDEN, IMAGE, N_PATCHES, N_QUERIES, OTHER, PIXELS, VIDEO, base, tiny_model
@@ -36,7 +37,6 @@ NOT_APPLICABLE = {
     "idefics": "the decoder reads the picture by cross-attention",
     "mllama": "the decoder reads the picture by cross-attention",
     "mistral4": "a language model without pictures; Mistral 3 models with this decoder are `mistral3`",
-    "pi0": "no prompt is decoded: a prefix of pictures and words is read by an action expert",
     "pix2struct": "encoder-decoder: pictures are read by the encoder",
     "pp_formulanet": "encoder-decoder: pictures are read by the encoder",
     "t5gemma2": "encoder-decoder: pictures are read by the encoder",
@@ -267,6 +267,7 @@ def oracle_of(tiny: Tiny, *args: Any) -> TinyOracle:
 def owner(model: PreTrainedModel) -> nn.Module:
     """The module that owns the decoder's layers."""
     module = model.get_decoder()
+    module = getattr(module, "vlm", module)
     while not hasattr(module, "layers"):
         module = next(getattr(module, name) for name in INNER if hasattr(module, name))
     return module
@@ -290,7 +291,7 @@ def sort(model_type: str) -> Finding:
         attaches = _attaches(model_type)
         return Finding(model_type, "broken" if attaches else "not applicable", attaches or NOT_APPLICABLE[model_type])
     try:
-        tiny = Tiny(model_type)
+        tiny = Acting() if model_type == Acting.model_type else Tiny(model_type)
         tiny.model  # noqa: B018 - built here
     except Exception as error:
         return Finding(model_type, "broken", f"not built: {_line(error)}")
@@ -303,7 +304,7 @@ def sort(model_type: str) -> Finding:
         return Finding(model_type, "refused", _line(error))
     except Exception as error:
         return Finding(model_type, "broken", f"attach: {_line(error)}")
-    cells = _cells(tiny)
+    cells = _acting_cells(tiny) if isinstance(tiny, Acting) else _cells(tiny)
     faults = Finding(model_type, "exact", **cells).faults
     why = "; ".join(f"{name}: {cells[name]}" for name in faults)
     return Finding(model_type, "broken" if faults else "exact", why, **cells)
@@ -345,6 +346,36 @@ def _cells(tiny: Tiny) -> dict[str, str]:
     cells["positions"] = tried(check_compact, tiny, long)
     cells["flops"] = tried(check_flops, tiny, long)
     return cells
+
+
+def _acting_cells(tiny: Acting) -> dict[str, str]:
+    long, short = tiny.sample("long", seed=1), tiny.sample("short", seed=2)
+    return {
+        "image": tried(check_actions, tiny, [long]),
+        "batch": tried(check_actions, tiny, [long, short]),
+        "positions": tried(check_compact, tiny, long),
+        "flops": tried(check_flops, tiny, long),
+    }
+
+
+def check_actions(tiny: Acting, samples: list[Sample]) -> str:
+    """Keep-all equals the stock model's actions; arms equal the oracle's."""
+    inputs = tiny.batch(samples)
+    stock = tiny.model.sample_actions(**inputs)
+    with patch.object(prefill, "must_cut", lambda falls: True), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnprunedWarning)
+        with Pruner(FixedPolicy(layer=2, keep=1.0)).attach(tiny.model):
+            kept = tiny.model.sample_actions(**inputs)
+    _within(kept, stock, KEPT, "keep-all")
+    for arm in ("stairs", "adaptive", "entrance"):
+        with pruner(arm).attach(tiny.model) as trace:
+            actions = tiny.model.sample_actions(**inputs)
+        for i, (sample, record) in enumerate(zip(samples, trace.samples, strict=True)):
+            expected = ActingOracle(tiny, sample, ARMS[arm][1]).actions(record.planned)
+            _within(actions[i], expected, CLOSE, arm)
+        if (actions - stock).abs().max() < 1e-3:
+            raise Fault(f"{arm}: actions do not change")
+    return "exact"
 
 
 def tried(check: Callable[..., str], *args: Any) -> str:
