@@ -41,6 +41,7 @@ ARMS = {
     "tpe, 20 random first": ["search=tpe", f"{TPE}=20"],
     "tpe, one by one": ["search=tpe", "search.sampler.multivariate=false", "search.sampler.group=false"],
     "ehvi": ["search=ehvi"],
+    "ehvi, then tpe": ["search=ehvi_then_tpe"],
     "gp": ["search=gp"],
     "gp, 10 random first": ["search=gp", f"{TPE}=10"],
     "botorch": ["search=botorch"],
@@ -51,7 +52,7 @@ ARMS = {
     "random": ["search=random"],
 }
 SHORTER = {"botorch": 40}  # trials of a study whose sampler is slow
-DRAWN = (DEFAULT, "ehvi", "botorch", "gp, 10 random first", "nsga2", "qmc", "random")
+DRAWN = (DEFAULT, "ehvi", "ehvi, then tpe", "botorch", "gp, 10 random first", "nsga2", "random")
 CLOSE, LEAST = 1.0, 0.3  # percent: near enough; the least that is drawn
 Rows = Sequence[Mapping[str, Any]]
 Truths = Mapping[str, ParetoFront]
@@ -141,7 +142,7 @@ def draw(rows: Rows, truths: Truths) -> Figure:
     """Regret after n trials, one panel a problem: median over the seeds, and the band of their middle half."""
     figure = Figure(figsize=(4.2 * len(truths), 3.6), layout="constrained")
     for axes, (problem, truth) in zip(figure.subplots(1, len(truths), squeeze=False)[0], truths.items(), strict=True):
-        for arm, colour in zip(DRAWN, COLOURS, strict=False):
+        for arm, colour in zip(DRAWN, COLOURS, strict=True):
             mine = [row for row in rows if (row["problem"], row["arm"]) == (problem, arm)]
             if not mine:
                 continue

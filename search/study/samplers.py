@@ -11,6 +11,7 @@ import optuna
 from search.config.errors import ConfigError
 from search.config.experiment import Experiment
 from search.config.space import Space
+from search.study.in_turn import InTurn
 
 
 def check(experiment: Experiment) -> None:
@@ -45,6 +46,13 @@ def qmc(scrambling: int, seed: int) -> optuna.samplers.QMCSampler:
     return optuna.samplers.QMCSampler(
         scramble=True, seed=scrambling, independent_sampler=others, warn_independent_sampling=False
     )
+
+
+def ehvi_then_tpe(n_ehvi: int, seed: int) -> InTurn:
+    """EHVI, which is ahead while trials are few, for so many; then TPE, which goes on improving."""
+    from search.study.ehvi import EHVISampler  # here: it loads scipy's optimisers
+
+    return InTurn(EHVISampler(seed), optuna.samplers.TPESampler(multivariate=True, group=True, seed=seed), n_ehvi)
 
 
 def botorch(n_startup_trials: int, seed: int) -> optuna.samplers.BaseSampler:

@@ -48,9 +48,9 @@ def test_every_search_finds_points_within_the_bound(tmp_path, search, mode):
     assert max(from_study(study).costs) <= 0.5
 
 
-@pytest.mark.parametrize("search", each(["botorch", "ehvi", "gp", "gradient", "nsga3", "qmc", "grid"]))
+@pytest.mark.parametrize("search", each(["botorch", "ehvi", "ehvi_then_tpe", "gp", "gradient", "nsga3", "qmc", "grid"]))
 def test_an_interrupted_search_goes_on_as_if_it_had_not_stopped(tmp_path, search):
-    more = QUICK if search in ("botorch", "gp") else []
+    more = {"botorch": QUICK, "gp": QUICK, "ehvi_then_tpe": ["search.sampler.n_ehvi=6"]}.get(search, [])
     words = (*FIXED, f"search={search}", f"search.n_trials={7 if search == 'botorch' else 10}", *more)
     whole = run(settings(tmp_path / "whole", *words), FakeEvaluator())
     with pytest.raises(KeyboardInterrupt):
@@ -59,6 +59,21 @@ def test_an_interrupted_search_goes_on_as_if_it_had_not_stopped(tmp_path, search
     if search == "grid":  # the same points; optuna numbers them by the trial, so the order is another
         resumed, expected = sorted(resumed, key=str), sorted(expected, key=str)
     assert resumed == expected
+
+
+def test_one_sampler_follows_another_after_so_many_trials(tmp_path):
+    def study(*words):
+        given = settings(tmp_path / words[0], *FIXED, *words, "search.n_trials=14")
+        return given, run(given, FakeEvaluator())
+
+    (given, both), (_, first) = study("search=ehvi_then_tpe", "search.sampler.n_ehvi=12"), study("search=ehvi")
+    params = [trial.params for trial in both.trials]
+    assert params[:12] == [trial.params for trial in first.trials[:12]]
+    known = optuna.create_study(directions=given.goal.directions)
+    known.add_trials(both.trials[:12])
+    known.sampler = settings(tmp_path, *FIXED, "search=tpe").sampler(12)
+    given.space.suggest(trial := known.ask())
+    assert trial.params == params[12] != first.trials[12].params
 
 
 @BOTORCH
