@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from acting import N_PATCHES, Acting
+from expected_sorting import OLDER
 
 from autoprune_lab.decoder.meter import flop_counter
 from autoprune_lab.evaluation.timing import interleaved
@@ -311,6 +312,7 @@ def test_angelslim_is_told_the_settings_of_the_papers():
     assert angelslim.strategies(24)["hiprune"].params["object_layer"] == 8
 
 
+@pytest.mark.skipif(OLDER, reason="of transformers 5.23")
 def test_a_decision_s_parts_are_counted_pruned_as_they_run():
     tiny = Acting()
     sample = tiny.sample(cameras=2)

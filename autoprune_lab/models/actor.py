@@ -38,8 +38,13 @@ def in_units(processor: Any, actions: "Tensor") -> Float[np.ndarray, "batch step
 
 
 def check_statistics(folder: Path, processor: Any, config: Any) -> None:
-    """Raise CheckpointError for a processor without its data set's statistics, and for one of another robot's model."""
+    """Raise CheckpointError for a processor without its data set's statistics, and for one of another robot's model.
+
+    Also for one of an older transformers, which takes those of some data set where the file has none.
+    """
     file = folder / "processor_config.json"
+    if hasattr(processor.state_mean, "dtype"):  # a tensor, of the file or not
+        raise CheckpointError(f"{folder}: this transformers makes statistics up; pip install 'transformers>=5.23'")
     for what, most in (("state", config.max_state_dim), ("actions", config.max_action_dim)):
         mean, std = (getattr(processor, f"{what}_{name}") for name in ("mean", "std"))
         if mean is None or std is None:

@@ -38,9 +38,7 @@ class ByCut:
     def __post_init__(self) -> None:
         """Take any sequence; raise ValueError for none, an unknown operator, or a recovery that goes by cuts itself."""
         object.__setattr__(self, "operators", tuple(self.operators))
-        if not self.operators or not set(self.operators) <= set(get_args(Operator)):
-            known = ", ".join(get_args(Operator))
-            raise ValueError(f"operators={self.operators} must be one of {known} for each cut, at least one")
+        check_operators(self.operators)
         for name in ("merge", "pool"):
             if hasattr(getattr(self, name), "splits"):
                 raise ValueError(f"{name}={getattr(self, name)} goes by cuts itself: give one that is the same at each")
@@ -80,6 +78,13 @@ class ByCut:
 
     def _recovery(self, operator: Operator) -> Recovery:
         return drop if operator == "prune" else self.merge if operator == "merge" else self.pool
+
+
+def check_operators(operators: Sequence[str]) -> None:
+    """Raise ValueError for what is none of `Operator`, and for none at all."""
+    if not operators or not set(operators) <= set(get_args(Operator)):
+        known = ", ".join(get_args(Operator))
+        raise ValueError(f"operators={tuple(operators)} must be one of {known} for each cut, at least one")
 
 
 def _only(

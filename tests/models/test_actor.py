@@ -1,20 +1,25 @@
 """pi0's processor, without torchvision: prompts as they are, and statistics that must be there."""
 
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from acting import CHUNK, MEAN, N_PATCHES, STATE, STD, checkpoint
+from expected_sorting import OLDER
 from PIL import Image
 
-from autoprune_lab.models.actor import action_shape, answers_in_actions, in_units
+from autoprune_lab.models.actor import action_shape, answers_in_actions, check_statistics, in_units
 from autoprune_lab.models.checkpoint import check_checkpoint, load_model, load_processor, model_config
 from autoprune_lab.models.errors import CheckpointError
 from autoprune_lab.models.pi0_pictures import PI0ImageProcessor
 from autoprune_lab.models.template import apply_template
 
+current = pytest.mark.skipif(OLDER, reason="of transformers 5.23")
 
+
+@current
 def test_a_checkpoint_is_loaded_as_it_was_saved(tmp_path):
     vlm = load_model(checkpoint(tmp_path))
     assert type(vlm.model).__name__ == "PI0ForConditionalGeneration"
@@ -41,6 +46,7 @@ def test_pictures_keep_their_shape_and_fill_up_at_the_right_and_below():
     assert (pixels[:, 112:] == 0).all()
 
 
+@current
 def test_actions_are_unnormalised_as_the_processor_normalised_them(tmp_path):
     processor = load_processor(checkpoint(tmp_path))
     actions = np.random.default_rng(0).normal(size=(1, CHUNK, 2))
@@ -48,6 +54,7 @@ def test_actions_are_unnormalised_as_the_processor_normalised_them(tmp_path):
     np.testing.assert_allclose(in_units(processor, padded), actions, atol=1e-7)
 
 
+@current
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -62,3 +69,9 @@ def test_statistics_that_do_not_fit_are_refused_in_one_line(tmp_path, given, sai
     path = checkpoint(tmp_path, **given)
     with pytest.raises(CheckpointError, match=re.escape(said)):
         load_processor(path)
+
+
+def test_a_processor_that_makes_statistics_up_is_refused(tmp_path):
+    older = SimpleNamespace(state_mean=torch.zeros(8))
+    with pytest.raises(CheckpointError, match=r"makes statistics up; pip install 'transformers>=5.23'"):
+        check_statistics(tmp_path, older, None)

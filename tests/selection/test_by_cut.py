@@ -9,7 +9,7 @@ import torch
 from autoprune_lab.plugins.plain_evidence import alone, evidence_of, random_attention
 from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.plan import Plan
-from autoprune_lab.selection.by_cut import ByCut
+from autoprune_lab.selection.by_cut import ByCut, check_operators
 from autoprune_lab.selection.cluster_merge import ClusterMerge
 from autoprune_lab.selection.contextual_merge import ContextualMerge
 from autoprune_lab.selection.grid_pooling import GridPooling
@@ -92,7 +92,6 @@ def test_each_cut_is_split_as_its_operator_splits():
     ("given", "message"),
     [
         ({"operators": ()}, r"at least one"),
-        ({"operators": ("prune", "blend")}, r"one of prune, merge, pool for each cut"),
         ({"merge": ByCut()}, r"merge=.* goes by cuts itself"),
     ],
 )
@@ -100,6 +99,8 @@ def test_what_means_nothing_is_refused_in_one_line(given, message):
     with pytest.raises(ValueError, match=message) as caught:
         ByCut(**given)
     assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"one of prune, merge, pool for each cut"):
+        check_operators(("prune", "blend"))
 
 
 def test_the_tower_s_layers_are_those_that_a_recovery_at_work_names():
