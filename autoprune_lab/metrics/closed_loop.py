@@ -1,20 +1,35 @@
 """Figures of drives in a closed loop: what came of each, its driving score, and means over many."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TypeVar
+from typing import Self
 
 import numpy as np
-
-Outcome = TypeVar("Outcome")
 
 PENALTY = {"pedestrian": 0.5, "car": 0.6, "barrier": 0.65}
 RAN_RED = 0.7
 
 
 @dataclass(frozen=True)
-class Drive:
+class Outcome:
+    """What came of an episode: fields that are JSON."""
+
+    def told(self) -> str:
+        """As text, for a record."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def read(cls, text: str) -> Self | None:
+        """What `told` wrote; None for anything else."""
+        try:
+            return cls(**json.loads(text))
+        except (ValueError, TypeError):
+            return None
+
+
+@dataclass(frozen=True)
+class Drive(Outcome):
     """One drive.
 
     `completion`: share of the route, in [0, 1]; `seconds` it took. `hit`: what was touched, "" for nothing. `close`:
@@ -45,23 +60,6 @@ class Drive:
         """
         return self.completion * PENALTY.get(self.hit, 1.0) * (RAN_RED if self.ran_red else 1.0)
 
-    def told(self) -> str:
-        """As text, for a record."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def read(cls, text: str) -> "Drive | None":
-        """What `told` wrote; None for anything else."""
-        return read_as(cls, text)
-
-
-def read_as(kind: type[Outcome], text: str) -> Outcome | None:
-    """The outcome of an episode whose fields stand in the text as JSON; None for anything else."""
-    try:
-        return kind(**json.loads(text))
-    except (ValueError, TypeError):
-        return None
-
 
 def figures(drives: Sequence[Drive]) -> dict[str, float]:
     """Means over drives.
@@ -72,7 +70,7 @@ def figures(drives: Sequence[Drive]) -> dict[str, float]:
     """
     if not drives:
         raise ValueError("no drives to average")
-    columns: dict[str, list[bool] | list[float]] = {
+    columns: dict[str, Sequence[float]] = {
         "success_rate": [drive.succeeds for drive in drives],
         "driving_score": [drive.score for drive in drives],
         "route_completion": [drive.completion for drive in drives],
@@ -84,4 +82,9 @@ def figures(drives: Sequence[Drive]) -> dict[str, float]:
         "unreadable": [drive.unreadable for drive in drives],
         "seconds": [drive.seconds for drive in drives],
     }
+    return means(columns)
+
+
+def means(columns: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Of each figure's numbers, or yes and no."""
     return {name: float(np.mean(np.array(values, dtype=float))) for name, values in columns.items()}

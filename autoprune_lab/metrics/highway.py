@@ -1,16 +1,13 @@
 """Figures of rides on highway-env's highway: what came of each, and means over many."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-import numpy as np
-
-from autoprune_lab.metrics.closed_loop import PENALTY, read_as
+from autoprune_lab.metrics.closed_loop import PENALTY, Outcome, means
 
 
 @dataclass(frozen=True)
-class Ride:
+class Ride(Outcome):
     """One ride.
 
     `completion`: share of the way, in [0, 1]; `seconds` it took, `metres` driven. `short_ttc`: a collision within
@@ -35,22 +32,13 @@ class Ride:
         """The driving score, in [0, 1], as `Drive` has it: the share of the way, times a factor for a collision."""
         return self.completion * (PENALTY["car"] if self.crashed else 1.0)
 
-    def told(self) -> str:
-        """As text, for a record."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def read(cls, text: str) -> "Ride | None":
-        """What `told` wrote; None for anything else."""
-        return read_as(cls, text)
-
 
 def figures(rides: Sequence[Ride]) -> dict[str, float]:
     """Means over rides; `speed` in m/s, over all of their seconds."""
     if not rides:
         raise ValueError("no rides to average")
     seconds = sum(ride.seconds for ride in rides)
-    columns: dict[str, list[bool] | list[float]] = {
+    columns: dict[str, Sequence[float]] = {
         "success_rate": [ride.succeeds for ride in rides],
         "driving_score": [ride.score for ride in rides],
         "route_completion": [ride.completion for ride in rides],
@@ -59,5 +47,4 @@ def figures(rides: Sequence[Ride]) -> dict[str, float]:
         "reward": [ride.reward for ride in rides],
         "unreadable": [ride.unreadable for ride in rides],
     }
-    means = {name: float(np.mean(np.array(values, dtype=float))) for name, values in columns.items()}
-    return means | {"speed": sum(ride.metres for ride in rides) / seconds if seconds else 0.0}
+    return means(columns) | {"speed": sum(ride.metres for ride in rides) / seconds if seconds else 0.0}

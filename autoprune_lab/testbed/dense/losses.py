@@ -16,7 +16,7 @@ from autoprune_lab.testbed.dense.lessons import PREFIX, Lessons
 from autoprune_lab.testbed.dense.scene import COLOURS, GRID, SHAPES, SIZES
 from autoprune_lab.testbed.dense.wording import FEW, KINDS, MANY, TRAILS
 from autoprune_lab.testbed.shapes.losses import OFFSET, SIDE_WORDS
-from autoprune_lab.testbed.training.looking import places
+from autoprune_lab.testbed.training.looking import LOOKING_HEADS, places
 from autoprune_lab.testbed.training.reader import NONE, Reading
 from autoprune_lab.testbed.training.token_code import PLACE_CODE, TINY, place_code, unit
 
@@ -24,7 +24,7 @@ FIRST, SECOND, ROUTE, GLANCE = (2, 3), (4, 5), 6, (2, 3, 4, 5)
 HOP = ((7, 8), (10, 11), (13, 14))
 KNOWN = (ROUTE, *(layers[-1] for layers in HOP))  # after these the last row knows the station it has come to
 WATCHED = frozenset({0, *FIRST, *SECOND, ROUTE, *(layer for layers in HOP for layer in layers)})
-LOOKING_HEADS, GLANCE_HEAD = slice(0, 2), 3
+GLANCE_HEAD = 3
 EVENLY = 0.5  # how much it counts that counted things are looked at alike
 NOUN, OTHER, LAST = 0, 1, 2  # rows of a segment
 DENSE = (1 + len(SHAPES), 1 + len(COLOURS) * len(SIZES), 2, 3, 11, 4)

@@ -17,13 +17,12 @@ from autoprune_lab.testbed.driving.lessons import Lessons
 from autoprune_lab.testbed.driving.render import CLASSES, GRID, GROUND, VIEWS
 from autoprune_lab.testbed.driving.scene import KINDS
 from autoprune_lab.testbed.driving.wording import LONG, SIDE
-from autoprune_lab.testbed.training.looking import places
+from autoprune_lab.testbed.training.looking import missed_looks
 from autoprune_lab.testbed.training.reader import Reading
-from autoprune_lab.testbed.training.token_code import PLACE_CODE, TINY, place_code, rms_loss, unit
+from autoprune_lab.testbed.training.token_code import PLACE_CODE, place_code, rms_loss, unit
 
 AHEAD, ASIDE, PLAN = (2, 3), (5, 6), 8
 WATCHED = frozenset({*AHEAD, *ASIDE, PLAN})
-LOOKING_HEADS = slice(0, 2)
 SOFT_X, SOFT_Y = 0.35, 0.2  # metres: how far a wrong coordinate is still half right
 
 _VIEW_OF_PATCH = torch.arange(len(VIEWS)).repeat_interleave(N_PATCHES // len(VIEWS))
@@ -108,14 +107,8 @@ def answer_loss(reading: Reading, kernel: Tensor) -> Tensor:
 
 def looking_loss(reading: Reading, lessons: Lessons) -> Tensor:
     """The looking heads of the last row fall where the situation points; minus log of the mass there."""
-    loss = torch.zeros((), device=lessons.look.device)
-    n_prefix = len(lessons.prefix)
-    for hop, layers in enumerate((AHEAD, ASIDE)):
-        wanted = lessons.look[:, None, :, hop] > 0
-        for layer in layers:
-            seen = reading.attention[layer][:, LOOKING_HEADS, :, 0]
-            loss = loss - (places(seen, n_prefix) * wanted).sum(-1).clamp(min=TINY).log().mean()
-    return loss / 4
+    looks = (AHEAD, lessons.look[:, :, 0]), (ASIDE, lessons.look[:, :, 1])
+    return missed_looks(reading, len(lessons.prefix), looks)
 
 
 def exit_loss(probes: Probes, reading: Reading, lessons: Lessons) -> Tensor:

@@ -12,13 +12,12 @@ from autoprune_lab.testbed.highway.expert import ACTIONS
 from autoprune_lab.testbed.highway.labels import CLASSES, GRID, GROUND
 from autoprune_lab.testbed.highway.lessons import Lessons
 from autoprune_lab.testbed.highway.scene import VIEWS
-from autoprune_lab.testbed.training.looking import places
+from autoprune_lab.testbed.training.looking import missed_looks
 from autoprune_lab.testbed.training.reader import Reading
-from autoprune_lab.testbed.training.token_code import PLACE_CODE, TINY, place_code, rms_loss, unit
+from autoprune_lab.testbed.training.token_code import PLACE_CODE, place_code, rms_loss, unit
 
 AHEAD, ASIDE, ACTION = (2, 3), (5, 6), 8
 WATCHED = frozenset({*AHEAD, *ASIDE, ACTION})
-LOOKING_HEADS = slice(0, 2)
 
 
 class Probes(nn.Module):
@@ -69,14 +68,8 @@ def answer_loss(reading: Reading) -> Tensor:
 
 def looking_loss(reading: Reading, lessons: Lessons) -> Tensor:
     """The looking heads of the last row fall where the moment points; minus log of the mass there."""
-    loss = torch.zeros((), device=lessons.look.device)
-    n_prefix = len(lessons.prefix)
-    for hop, layers in enumerate((AHEAD, ASIDE)):
-        wanted = lessons.look[:, None, None, hop] > 0
-        for layer in layers:
-            seen = reading.attention[layer][:, LOOKING_HEADS, :, 0]
-            loss = loss - (places(seen, n_prefix) * wanted).sum(-1).clamp(min=TINY).log().mean()
-    return loss / 4
+    looks = (AHEAD, lessons.look[:, None, 0]), (ASIDE, lessons.look[:, None, 1])
+    return missed_looks(reading, len(lessons.prefix), looks)
 
 
 def exit_loss(probes: Probes, reading: Reading, lessons: Lessons) -> Tensor:

@@ -14,13 +14,12 @@ from autoprune_lab.testbed.shapes.layout import vocabulary
 from autoprune_lab.testbed.shapes.lessons import PREFIX, Lessons
 from autoprune_lab.testbed.shapes.scene import COLOURS, GRID, SHAPES, SIZES
 from autoprune_lab.testbed.shapes.wording import KINDS
-from autoprune_lab.testbed.training.looking import places
+from autoprune_lab.testbed.training.looking import LOOKING_HEADS, places
 from autoprune_lab.testbed.training.reader import NONE, Reading
 from autoprune_lab.testbed.training.token_code import PLACE_CODE, TINY, place_code, unit
 
 FIRST, SECOND, ROUTE, HOP2, HOP3, GLANCE = (2, 3), (4, 5), (6,), (7, 8), (10, 11), (1, 2, 3, 4, 5)
 WATCHED = frozenset({0, *FIRST, *SECOND, *ROUTE, *HOP2, *HOP3, *GLANCE})
-LOOKING_HEADS = slice(0, 2)
 NOUN, OTHER, LAST = 0, 1, 2  # rows of a segment
 OFFSET = (3, 9)  # the two dimensions of that code that fall steadily with row and column
 SIDE_WORDS = ("left", "right", "above", "below")
