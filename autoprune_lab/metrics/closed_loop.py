@@ -3,12 +3,13 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Self
+from typing import TypeVar
 
 import numpy as np
 
 PENALTY = {"pedestrian": 0.5, "car": 0.6, "barrier": 0.65}
 RAN_RED = 0.7
+Kind = TypeVar("Kind", bound="Outcome")
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Outcome:
         return json.dumps(asdict(self))
 
     @classmethod
-    def read(cls, text: str) -> Self | None:
+    def read(cls: type[Kind], text: str) -> Kind | None:
         """What `told` wrote; None for anything else."""
         try:
             return cls(**json.loads(text))
@@ -85,6 +86,6 @@ def figures(drives: Sequence[Drive]) -> dict[str, float]:
     return means(columns)
 
 
-def means(columns: Mapping[str, Sequence[float]]) -> dict[str, float]:
+def means(columns: Mapping[str, Sequence[float | bool]]) -> dict[str, float]:
     """Of each figure's numbers, or yes and no."""
     return {name: float(np.mean(np.array(values, dtype=float))) for name, values in columns.items()}
