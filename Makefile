@@ -93,12 +93,12 @@ notebooks: $(READY)  ## small studies over three seeds, then every notebook, whi
 
 pictures: study bench notebooks  ## every figure of docs/pictures; about an hour of one core
 	$(BIN)/autoprune study experiment=driving
-	$(BIN)/autoprune study experiment=quick study=page search.n_trials=40 report.points=6
+	$(BIN)/autoprune study experiment=quick study=page search=tpe search.n_trials=40 report.points=6
 	$(BIN)/autoprune table model=embedded_dense task=dense report.task.per_kind=20 batch_size=64 --tokens 192 128 80 \
 		--out runs/methods-table
-	$(BIN)/autoprune sweep policy=layerwise task=dense model=embedded_dense,embedded_dense_s1,embedded_dense_s2 \
+	$(BIN)/autoprune sweep policy=layerwise search=tpe task=dense model=embedded_dense,embedded_dense_s1,embedded_dense_s2 \
 		search.n_trials=24 task.per_kind=6 batch_size=64 study=worlds --at 0.35
-	$(BIN)/autoprune study policy=layerwise search.n_trials=24 task.per_kind=6 batch_size=64 folder=runs/worlds study=shapes
+	$(BIN)/autoprune study policy=layerwise search=tpe search.n_trials=24 task.per_kind=6 batch_size=64 folder=runs/worlds study=shapes
 	$(BIN)/autoprune transfer runs/worlds/* report.task.per_kind=20 --out runs/worlds-transfer
 	$(BIN)/python -m benchmarks.study_page runs/page
 	$(BIN)/python -m benchmarks.pictures

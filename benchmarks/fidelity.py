@@ -45,10 +45,10 @@ def _words(least_gain: float, blocks: int = BLOCKS) -> list[str]:
 
 
 ARMS: dict[str, list[str]] = {
-    WHOLE: [],
-    "least_gain=0": _words(0),
-    "least_gain=0.0003": _words(0.0003),
-    "least_gain=0.001": _words(0.001),
+    WHOLE: ["search=tpe"],
+    "least_gain=0": ["search=tpe", *_words(0)],
+    "least_gain=0.0003": ["search=tpe", *_words(0.0003)],
+    "least_gain=0.001": ["search=tpe", *_words(0.001)],
     "ehvi": ["search=ehvi"],
     "ehvi, least_gain=0.0003": ["search=ehvi", *_words(0.0003)],
 }

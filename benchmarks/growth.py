@@ -6,7 +6,7 @@ objective (`benchmarks.recorded`), so that no model runs. Milliseconds of CPU a 
 - loop: everything from one trial's end to the next one's, with random settings: the loop, the journal, the objective
 - terminal: the line that says how far the search is
 - MLflow: finding what is not sent, and the study's figures after the trial; nothing is sent
-- TPE: what the default sampler adds to `loop`; it is optuna's own, and reads all trials
+- TPE: what the sampler of later trials adds to `loop`; it is optuna's own, and reads all trials
 """
 
 import argparse

@@ -5,7 +5,7 @@
 Every search runs on problems whose front is known (`benchmarks.problems`), for the same seeds, with the published
 baseline first, as `autoprune study` does; no model runs. Regret is the part of the true front's hypervolume (left of
 FLOPs ratio 0.5, above score 0) that the front of the first n trials lacks, in percent. `within 1 %`: trials until the
-regret is at most that, the median over the seeds. The first arm, the default, is what the others are tested against:
+regret is at most that, the median over the seeds. The first arm, TPE, is what the others are tested against:
 paired Wilcoxon over the seeds, two-sided, not corrected for the number of tests.
 """
 
@@ -34,9 +34,9 @@ from benchmarks.problems import BOUND, DATA, Default, Grid, Problem, found
 TPE = "search.sampler.n_startup_trials"
 GRIDS: dict[str, Problem] = {f"{world}, grid": Grid(world) for world in WORLDS if table_of(world).is_file()}
 PROBLEMS = GRIDS | {"shapes, default": Default()}
-DEFAULT = "tpe"
+BASELINE = "tpe"
 ARMS = {
-    DEFAULT: ["search=tpe"],
+    BASELINE: ["search=tpe"],
     "tpe, 5 random first": ["search=tpe", f"{TPE}=5"],
     "tpe, 20 random first": ["search=tpe", f"{TPE}=20"],
     "tpe, one by one": ["search=tpe", "search.sampler.multivariate=false", "search.sampler.group=false"],
@@ -52,7 +52,7 @@ ARMS = {
     "random": ["search=random"],
 }
 SHORTER = {"botorch": 40}  # trials of a study whose sampler is slow
-DRAWN = (DEFAULT, "ehvi", "ehvi, then tpe", "botorch", "gp, 10 random first", "nsga2", "random")
+DRAWN = (BASELINE, "ehvi", "ehvi, then tpe", "botorch", "gp, 10 random first", "nsga2", "random")
 CLOSE, LEAST = 1.0, 0.3  # percent: near enough; the least that is drawn
 Rows = Sequence[Mapping[str, Any]]
 Truths = Mapping[str, ParetoFront]
@@ -99,7 +99,7 @@ def trials_until(regret: Float[np.ndarray, "studies trials"], most: float = CLOS
 
 
 def summarise(rows: Rows, truths: Truths, checkpoints: Sequence[int]) -> list[dict[str, Any]]:
-    """One row a problem and arm: mean regret and its standard deviation over the seeds, and p against the default."""
+    """One row a problem and arm: mean regret and its standard deviation over the seeds, and p against TPE."""
     table = []
     for problem, truth in truths.items():
         by_arm = {arm: {r["seed"]: r for r in rows if (r["problem"], r["arm"]) == (problem, arm)} for arm in ARMS}
@@ -110,12 +110,12 @@ def summarise(rows: Rows, truths: Truths, checkpoints: Sequence[int]) -> list[di
             within = trials_until(regret)
             line: dict[str, Any] = {"problem": problem, "arm": arm, "seeds": len(mine)}
             line["within 1 %"] = within if within < math.inf else None
-            both = sorted(set(mine) & set(by_arm[DEFAULT]))
+            both = sorted(set(mine) & set(by_arm[BASELINE]))
             line |= {f"{figure}@{n}": None for n in checkpoints for figure in ("regret", "sd", "p")}
             for n in (n for n in checkpoints if n <= regret.shape[1]):
                 values = regret[:, n - 1]
                 line |= {f"regret@{n}": values.mean(), f"sd@{n}": values.std(ddof=1) if len(mine) > 1 else 0.0}
-                gains = [mine[s]["hypervolume"][n - 1] - by_arm[DEFAULT][s]["hypervolume"][n - 1] for s in both]
+                gains = [mine[s]["hypervolume"][n - 1] - by_arm[BASELINE][s]["hypervolume"][n - 1] for s in both]
                 line[f"p@{n}"] = float(wilcoxon(gains).pvalue) if np.any(gains) and len(gains) > 1 else None
             for key in ("ran", "seconds"):
                 line[key] = float(np.mean([row[key] for row in mine.values()]))
@@ -148,7 +148,7 @@ def draw(rows: Rows, truths: Truths) -> Figure:
                 continue
             low, middle, high = np.percentile(regrets(mine, truth), (25, 50, 75), axis=0).clip(LEAST)
             trials = np.arange(1, len(middle) + 1)
-            axes.plot(trials, middle, color=colour, label=arm, linewidth=2 if arm == DEFAULT else 1.3)
+            axes.plot(trials, middle, color=colour, label=arm, linewidth=2 if arm == BASELINE else 1.3)
             axes.fill_between(trials, low, high, color=colour, alpha=0.15, linewidth=0)
         axes.axhline(CLOSE, color="grey", linestyle=":", linewidth=1)
         axes.set(yscale="log", ylim=(LEAST, 100), xlabel="trials", title=problem)

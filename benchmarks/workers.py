@@ -3,9 +3,13 @@
 The same study, by the command line, with random settings, without tracking and without a cache; arms take turns. Wall
 seconds count, start-up included; CPU seconds say how busy the machine was. The load before each run is printed too: at
 more than a few tenths the wall seconds mean nothing.
+
+`--busy 2` runs every arm beside two endless loops as well, and prints how many times its idle CPU seconds that takes:
+threads that spin while they wait pay for waiting.
 """
 
 import argparse
+import itertools
 import json
 import os
 import resource
@@ -13,22 +17,40 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 
-def one_run(n_workers: int, threads: int, words: list[str]) -> dict[str, Any]:
-    """Seconds of a whole study."""
+@contextmanager
+def busy(n_loops: int) -> Iterator[None]:
+    """So many processes that count for ever."""
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(n_loops)]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+
+
+def one_run(n_workers: int, threads: int, words: list[str], loops: int = 0) -> dict[str, Any]:
+    """Seconds of a whole study, beside so many loops, whose own are not counted."""
     load, before, start = os.getloadavg()[0], resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         command = [
             *(sys.executable, "-m", "search.cli", "study", f"folder={folder}", "tracking=none", "cache=null"),
             *("search=random", f"search.workers={n_workers}", f"threads={n_workers * threads}", *words),
         ]
-        subprocess.run(command, check=True, capture_output=True)
-    wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+        with busy(loops):
+            subprocess.run(command, check=True, capture_output=True)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    wall = time.perf_counter() - start
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"workers": n_workers, "threads each": threads, "load before": load, "wall": wall, "cpu": cpu}
+    arm = {"workers": n_workers, "threads each": threads, "loops": loops}
+    return arm | {"load before": load, "wall": wall, "cpu": cpu}
 
 
 def main() -> None:
@@ -37,14 +59,19 @@ def main() -> None:
     parser.add_argument("words", nargs="*", default=["experiment=quick", "search.n_trials=40"], metavar="KEY=VALUE")
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--busy", type=int, default=0, metavar="LOOPS", help="run each arm beside so many loops, too")
     parser.add_argument("--out", type=Path, help="JSON")
     given = parser.parse_args()
     arms = [(1, given.cores), (given.cores, 1)]
     rows = []
+    besides = sorted({0, given.busy})
     for i in range(given.rounds):
-        for n_workers, threads in arms if i % 2 == 0 else arms[::-1]:
-            rows.append(one_run(n_workers, threads, given.words))
+        for (n_workers, threads), loops in list(itertools.product(arms, besides))[:: 1 if i % 2 == 0 else -1]:
+            rows.append(one_run(n_workers, threads, given.words, loops))
             print("  ".join(f"{name} {value:.4g}" for name, value in rows[-1].items()), flush=True)
+    for n_workers, threads in arms if given.busy else ():
+        cpu = {n: median(r["cpu"] for r in rows if (r["workers"], r["loops"]) == (n_workers, n)) for n in besides}
+        print(f"workers {n_workers}  threads each {threads}  CPU busy / idle {cpu[given.busy] / cpu[0]:.2f}")
     if given.out:
         given.out.write_text(json.dumps(rows, indent=1) + "\n")
 

@@ -131,12 +131,17 @@ class Experiment:
         return self.typed.budget
 
     def sampler(self, n_before: int, space: Space | None = None) -> "optuna.samplers.BaseSampler":
-        """The sampler of the trial after `n_before` others; what the config calls `_partial_` is given the space."""
+        """The sampler of the trial after `n_before` others: its `seed`, and `n_before` if it takes one, go by them.
+
+        What the config calls `_partial_` is given the space.
+        """
         import optuna
 
         node = dict(self.typed.search.sampler)
         if node.get("seed") is not None:
             node["seed"] = (int(node["seed"]) * 1_000_003 + n_before) % 2**32
+        if "n_before" in node:
+            node["n_before"] = n_before
         made = _of_optuna(node, "search.sampler")
         if isinstance(made, partial):
             made = made(space or self.space)

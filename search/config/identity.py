@@ -4,6 +4,9 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
+from search.config.catalogue import files_of
 from search.config.dimension import GROUP
 from search.config.goal import OWN_SCORE
 from search.config.paths import leaves
@@ -11,6 +14,7 @@ from search.config.paths import leaves
 if TYPE_CHECKING:
     from search.config.compose import Settings
 
+SAMPLER = "search.sampler._target_"
 FREE = (
     *("study", "folder", "out", "cache", "report", "tracking", "launcher", "model.device", "model.strict"),
     *("batch_size", "threads", "features_gib", "prefix_gib", "search.n_trials", "search.pictures"),
@@ -60,3 +64,10 @@ def options_of_then(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str
     groups = {path: node["choices"] for path, node in then.get("space", {}).items() if node.get("type") == GROUP}
     chosen = {path: now.get("space", {}).get(path, {}).get("choices", had) for path, had in groups.items()}
     return [f"space.{path}.choices=[{','.join(had)}]" for path, had in groups.items() if chosen[path] != had]
+
+
+def search_of(made_of: Mapping[str, Any]) -> list[str]:
+    """The word that chooses the search that a study was made with; none where it is no option of `search`."""
+    options = {name: yaml.safe_load(file.read_text()) for name, file in files_of("search").items()}
+    targets = {option["sampler"]["_target_"]: name for name, option in options.items()}
+    return [f"search={targets[made_of[SAMPLER]]}"] if made_of.get(SAMPLER) in targets else []

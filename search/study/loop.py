@@ -16,7 +16,7 @@ from search.config.dimension import Values
 from search.config.errors import ConfigError
 from search.config.experiment import Experiment
 from search.config.goal import Goal
-from search.config.identity import difference, options_of_then
+from search.config.identity import SAMPLER, difference, options_of_then, search_of
 from search.study.cut_off import give_back
 from search.study.ledger import Ledger
 from search.study.objective import Objective
@@ -45,8 +45,10 @@ def check_same(study: optuna.Study, now: Mapping[str, Any]) -> None:
             f"go on with {' '.join(words)}, or take another name with study=NAME"
         )
     if differs := difference(then, now):
+        searched = search_of(then) if then.get(SAMPLER) != now.get(SAMPLER) else []
+        goes_on = "".join(f"{word} goes on with its search; else " for word in searched)
         raise ConfigError(
-            f"study '{study.study_name}' was made with other settings: {differs}; "
+            f"study '{study.study_name}' was made with other settings: {differs}; {goes_on}"
             "take another name with study=NAME, or start over with --fresh (the old one is kept aside)"
         )
 

@@ -11,7 +11,6 @@ import optuna
 from search.config.errors import ConfigError
 from search.config.experiment import Experiment
 from search.config.space import Space
-from search.study.in_turn import InTurn
 
 
 def check(experiment: Experiment) -> None:
@@ -48,11 +47,16 @@ def qmc(scrambling: int, seed: int) -> optuna.samplers.QMCSampler:
     )
 
 
-def ehvi_then_tpe(n_ehvi: int, seed: int) -> InTurn:
-    """EHVI, which is ahead while trials are few, for so many; then TPE, which goes on improving."""
+def ehvi_then_tpe(space: Space, n_ehvi: int, n_before: int, seed: int) -> optuna.samplers.BaseSampler:
+    """EHVI, which is ahead while trials are few, for the first `n_ehvi`; then TPE, which goes on improving.
+
+    TPE from the first trial where the space has groups, of whose options EHVI learns only what all have in common.
+    """
+    if space.groups or n_before >= n_ehvi:
+        return optuna.samplers.TPESampler(multivariate=True, group=True, seed=seed)
     from search.study.ehvi import EHVISampler  # here: it loads scipy's optimisers
 
-    return InTurn(EHVISampler(seed), optuna.samplers.TPESampler(multivariate=True, group=True, seed=seed), n_ehvi)
+    return EHVISampler(seed)
 
 
 def botorch(n_startup_trials: int, seed: int) -> optuna.samplers.BaseSampler:

@@ -5,8 +5,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from autoprune_lab.plugins.renamed import renamed
 from search.config.errors import ConfigError
 from search.config.experiment import Experiment
+from search.config.identity import search_of
 from search.config.trust import check_code, check_words
 from search.study import loop
 from search.study.launchers import Job, LocalLauncher, Work
@@ -82,6 +84,9 @@ def as_begun(experiment: Experiment, packages: Sequence[str] = ()) -> Experiment
         raise ConfigError(f"there is no study '{storage.name}' in {where} to join: begin it with autoprune study")
     settings = experiment.settings
     begun = check_words(study.user_attrs.get(loop.WORDS, []), experiment)
-    joined = Experiment.compose([*begun, *settings.overrides], settings.folders)
+    words = [*begun, *settings.overrides]
+    if not any(word.startswith("search=") for word in words):  # then's default, which may not be today's
+        words = [*search_of(renamed(study.user_attrs.get(loop.SETTINGS, {}))), *words]
+    joined = Experiment.compose(words, settings.folders)
     check_code(joined, experiment, packages)
     return joined

@@ -33,7 +33,7 @@ WEIGHTS = "cb04d71dcac4"  # mark of the model that answered
 SCORER = "pruner.scorer._target_"
 LAST, TEXT = "autoprune_lab.scoring.last_token_attention", "autoprune_lab.scoring.text_attention"
 FEW = ("report.ratios=[0.5]", "report.points=2", "report.task.per_kind=4")
-OLD = ("study=old", "policy=logistic_adaptive", "task.per_kind=4", "search.baselines=[]", *FEW)
+OLD = ("study=old", "search=tpe", "policy=logistic_adaptive", "task.per_kind=4", "search.baselines=[]", *FEW)
 GRID = (
     "study=grid",
     "policy=fixed",
@@ -42,7 +42,7 @@ GRID = (
     "search.baselines=[]",
     "task.per_kind=1",
 )
-GROUPS = ("study=groups", "space=policies", "task.per_kind=2", "search.sampler.n_startup_trials=2")
+GROUPS = ("study=groups", "search=tpe", "space=policies", "task.per_kind=2", "search.sampler.n_startup_trials=2")
 SHELF = "space.policy.choices=[autoprune_official,complexity_spend,fixed,layerwise,logistic_adaptive]"  # of then
 PRUNERS = {
     "autoprune_official": ["method=autoprune_official"],

@@ -43,7 +43,7 @@ def killed_study(folder, words, kills, most):
     ("kills", "n_trials"), [(8, 30), pytest.param(50, 150, marks=pytest.mark.slow)], ids=["few", "many"]
 )
 def test_kill_9_at_random_moments(tmp_path, kills, n_trials):
-    words = (f"search.n_trials={n_trials}", "search.sampler.n_startup_trials=5")
+    words = (f"search.n_trials={n_trials}", "search.sampler.n_ehvi=5")
     whole = work(tmp_path / "whole", words)
     of_two_trials = 2 * _size(tmp_path / "whole" / "s" / "journal.log") // n_trials
     study = killed_study(tmp_path / "killed", words, kills, of_two_trials)

@@ -76,6 +76,14 @@ def test_one_sampler_follows_another_after_so_many_trials(tmp_path):
     assert trial.params == params[12] != first.trials[12].params
 
 
+def test_a_space_with_groups_is_tpe_s_from_the_first_trial(tmp_path):
+    params = []
+    for search in ("ehvi_then_tpe", "tpe"):
+        given = settings(tmp_path / search, "space=policies", f"search={search}", "search.n_trials=12")
+        params.append([trial.params for trial in run(given, FakeEvaluator()).trials])
+    assert params[0] == params[1]
+
+
 @BOTORCH
 @pytest.mark.parametrize(
     ("mode", "space", "n_trials"),

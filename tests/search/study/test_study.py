@@ -103,6 +103,13 @@ def test_a_typed_value_is_not_searched_and_the_study_knows(tmp_path):
         run(settings(tmp_path, "policy=fixed", "pruner.policy.layer=4"), FakeEvaluator())
 
 
+def test_a_study_of_another_search_says_how_it_goes_on(tmp_path):
+    run(settings(tmp_path, "search=tpe", "search.n_trials=2"), FakeEvaluator())
+    with pytest.raises(ConfigError, match=r"was 'optuna.samplers.TPESampler', now .*; search=tpe goes on with"):
+        run(settings(tmp_path, "search.n_trials=3"), FakeEvaluator())
+    assert len(run(settings(tmp_path, "search=tpe", "search.n_trials=3"), FakeEvaluator()).trials) == 3
+
+
 def test_n_trials_is_the_total(tmp_path):
     evaluator = FakeEvaluator()
     run(settings(tmp_path, "search.n_trials=5"), evaluator)
@@ -118,7 +125,8 @@ def test_a_longer_study_begins_like_the_shorter_one(tmp_path):
 
 def test_every_trial_carries_the_constraint_and_refused_ones_never_ran(tmp_path):
     evaluator = FakeEvaluator()
-    given = settings(tmp_path, "policy=fixed", "search.n_trials=25", "space.pruner.policy.layer.high=12", "seed=2")
+    words = ("policy=fixed", "search=tpe", "search.n_trials=25", "space.pruner.policy.layer.high=12", "seed=2")
+    given = settings(tmp_path, *words)
     study = run(given, evaluator)
     refused = [t for t in study.trials if t.state == TrialState.PRUNED]
     complete = [t for t in study.trials if t.state == TrialState.COMPLETE]
