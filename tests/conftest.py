@@ -44,7 +44,7 @@ def own_modules(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     for name in set(sys.modules) - known:
         spec = getattr(sys.modules[name], "__spec__", None)
         places = [*(spec.submodule_search_locations or ()), spec.origin or ""] if spec else []
-        if any(place.startswith(temporary) for place in places):
+        if any(str(place).startswith(temporary) for place in places):
             del sys.modules[name]
 
 
