@@ -49,6 +49,8 @@ ARMS: dict[str, list[str]] = {
     "least_gain=0": ["search=tpe", *_words(0)],
     "least_gain=0.0003": ["search=tpe", *_words(0.0003)],
     "least_gain=0.001": ["search=tpe", *_words(0.001)],
+    "ehvi, then tpe": ["search=ehvi_then_tpe"],
+    "ehvi, then tpe, least_gain=0.0003": ["search=ehvi_then_tpe", *_words(0.0003)],
     "ehvi": ["search=ehvi"],
     "ehvi, least_gain=0.0003": ["search=ehvi", *_words(0.0003)],
 }

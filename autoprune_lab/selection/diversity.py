@@ -12,6 +12,8 @@ from torch.nn.functional import normalize
 from autoprune_lab.evidence.evidence import Evidence
 from autoprune_lab.selection.greedy import Pick, picking_order, row_at
 
+_MANY = 2**22  # distances: 16 MiB
+
 
 def max_min_diversity(evidence: Evidence) -> Float[Tensor, "batch vision"]:
     """Minus the place, from 0, at which greedy max-min selection picks a token.
@@ -29,8 +31,35 @@ def max_min_diversity(evidence: Evidence) -> Float[Tensor, "batch vision"]:
 
 def _farthest(evidence: Evidence, n: int | None = None) -> Float[Tensor, "batch vision"]:
     """The first `n` places, see `first_picks`."""
-    distance, real = distances(evidence), evidence.vision_mask
+    real, batch = evidence.vision_mask, len(evidence.vision_mask)
+    if batch * real.shape[1] ** 2 > max(evidence.hidden.numel(), _MANY):
+        return _farthest_by_rows(normalize(visual(evidence), dim=-1), real, n)
+    distance = distances(evidence)
     return farthest_first(distance.masked_fill_(~real[..., None], torch.inf) if evidence.padded else distance, real, n)
+
+
+def _farthest_by_rows(
+    unit: Float[Tensor, "batch vision hidden"], real: Bool[Tensor, "batch vision"], n: int | None
+) -> Float[Tensor, "batch vision"]:
+    """The same; of the distances, tokens squared, no more are held at a time than the hidden states are."""
+
+    def to_real(some: Float[Tensor, "batch part hidden"]) -> Float[Tensor, "batch part vision"]:
+        distance: Tensor = (some @ unit.mT).neg_().add_(1)
+        return distance.masked_fill_(~real[:, None], torch.inf)
+
+    def nearest_other(start: int, some: Float[Tensor, "batch part hidden"]) -> Float[Tensor, "batch part"]:
+        distance = to_real(some)
+        distance.diagonal(offset=start, dim1=1, dim2=2).fill_(torch.inf)
+        return distance.amin(-1)
+
+    size = max(unit.shape[2], _MANY // real.numel())
+    first = torch.cat([nearest_other(i, unit[:, i : i + size]) for i in range(0, unit.shape[1], size)], dim=1)
+    nearest = torch.full_like(first, torch.inf)  # to what is picked
+
+    def after(_: int, pick: Pick) -> Tensor:
+        return torch.minimum(nearest, to_real(row_at(unit, pick)[:, None])[:, 0], out=nearest)
+
+    return picking_order(real, first, after, n)
 
 
 def distances(evidence: Evidence) -> Float[Tensor, "batch vision vision"]:

@@ -35,12 +35,15 @@ def rater_attention(evidence: Evidence) -> Float[Tensor, "batch vision"]:
     Differs: SparseVLM picks its raters once, before layer 0, by the dot products of the input embeddings (softmax
     over the text, mean over the visual tokens, above the mean); here each layer that cuts picks its own.
     """
-    rows = torch.cat([part.mean(1) for part, _ in evidence.row_chunks()], dim=1)
-    mass = rows.sum(-1)
+    mass = torch.cat([part.mean(1).sum(-1) for part, _ in evidence.row_chunks()], dim=1)
     n_rows = evidence.text_mask.sum(-1, keepdim=True).clamp(min=1)
     above = evidence.text_mask & (mass > mass.sum(-1, keepdim=True) / n_rows)
     raters = torch.where(above.any(-1, keepdim=True), above, evidence.text_mask).unsqueeze(-1)
-    return (rows * raters).sum(1) / raters.sum(1).clamp(min=1)
+    total, start = torch.zeros_like(mass[:, :1]), 0
+    for part, real in evidence.row_chunks():  # once more: all rows together are text x visual numbers
+        total = total + (part.mean(1) * raters[:, start : start + real.shape[1]]).sum(1)
+        start += real.shape[1]
+    return total / raters.sum(1).clamp(min=1)
 
 
 def prefill_attention(evidence: Evidence) -> Float[Tensor, "batch vision"]:

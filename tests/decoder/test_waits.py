@@ -221,7 +221,8 @@ def test_rows_that_come_part_by_part_give_the_same_numbers(monkeypatch, model):
     monkeypatch.setattr(tap, "_FEW", 0)
     parts, again = looked_at(model, inputs, LOOKS)
     torch.testing.assert_close(parts, whole, atol=1e-6, rtol=1e-5)
-    assert [4 * one.scoring_flops for one in samples] == [one.scoring_flops for one in again]  # each looks anew
+    # each looks anew, raters twice: who they are, and what they see
+    assert [5 * one.scoring_flops for one in samples] == [one.scoring_flops for one in again]
     (attention,), _ = looked_at(model, inputs, [lambda evidence: evidence.attention])
     monkeypatch.undo()
     (expected,), _ = looked_at(model, inputs, [lambda evidence: evidence.attention])

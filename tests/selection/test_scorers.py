@@ -69,7 +69,12 @@ def greedy_max_min(hidden):
     return picked
 
 
-def test_max_min_diversity_picks_in_the_order_of_a_plain_greedy_search():
+@pytest.mark.parametrize("held", [None, 0])
+def test_max_min_diversity_picks_in_the_order_of_a_plain_greedy_search(monkeypatch, held):
+    """Also where the distances are too many to be held: then nobody asks for all of them."""
+    if held is not None:
+        monkeypatch.setattr(diversity, "_MANY", held)
+        monkeypatch.setattr(diversity, "distances", None)
     counts = [40, 23, 2]
     evidence = evidence_of(torch.zeros(3, 1, 1, 40), counts)
     for scores, hidden, count in zip(diversity.max_min_diversity(evidence), evidence.hidden, counts, strict=True):
