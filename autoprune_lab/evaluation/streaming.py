@@ -1,9 +1,10 @@
 """A task answered batch by batch: only one batch is in memory, and answers reach the disk as they come."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,13 +17,20 @@ from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.geometry import Geometry
 from autoprune_lab.statistics.records import LeftOut
 from autoprune_lab.tasks.base import Episode, Sample, Task
+from autoprune_lab.tasks.drawn import TOGETHER, is_long
 
 Places = tuple[int, ...]
+Parts = TypeVar("Parts", list[Places], range)
+
+SOON = 5.0  # seconds until the first answers are written
 
 
 @dataclass(frozen=True)
 class Shard:
-    """What one of `of` processes answers: every `of`-th batch, from the `index`-th on; `index` counts from 1."""
+    """What one of `of` processes answers: every `of`-th batch, from the `index`-th on; `index` counts from 1.
+
+    Of a task whose batches are not all made before the first is answered: every `of`-th sample.
+    """
 
     index: int = 1
     of: int = 1
@@ -32,9 +40,9 @@ class Shard:
         if not 1 <= self.index <= self.of:
             raise ValueError(f"shard {self.index}/{self.of}: the first number must be from 1 to the second")
 
-    def share(self, batches: list[Places]) -> list[Places]:
-        """This shard's batches; those of all shards are all batches."""
-        return batches[self.index - 1 :: self.of]
+    def share(self, parts: Parts) -> Parts:
+        """This shard's parts, batches or places; those of all shards are all of them."""
+        return parts[self.index - 1 :: self.of]
 
 
 WHOLE = Shard()
@@ -43,6 +51,9 @@ WHOLE = Shard()
 @dataclass(frozen=True, eq=False)
 class Stream:
     """A task as batches of like length, the same batches as `prepare` makes, prepared one at a time.
+
+    Of very many samples that are made from seeds, some thousand are made and put into batches at a time, so that the
+    first answers need not wait for all questions.
 
     `bars`: show how many samples are done, samples/s and the time left.
     """
@@ -53,36 +64,36 @@ class Stream:
     bars: bool = False
 
     @cached_property
-    def samples(self) -> tuple[Sample, ...]:
+    def samples(self) -> Sequence[Sample]:
         """All samples of the task; pictures in files are not opened."""
         return self.task.samples()
 
     @cached_property
     def batches(self) -> list[Places]:
-        """The samples' places in the task, batch by batch."""
-        return [tuple(places) for places in by_length(self.vlm.processor, self.samples, self.batch_size)]
+        """The samples' places in the task, batch by batch, of like length in the whole task."""
+        return self._grouped(range(len(self.samples)))
 
     def answer(self, arms: Mapping[Answers, Pruner | None], shard: Shard = WHOLE, every: float = 30.0) -> None:
         """Answer what each arm lacks of the shard, and add it to the arm's folder.
 
-        A batch's features serve all arms. Parts are written `every` so many seconds and at the end, also when an
-        error or Ctrl-C is the end: what is lost is the batch under way, or to kill -9 that many seconds. Samples that
-        cannot be shown to the model are noted in the folders too.
+        A batch's features serve all arms. Parts are written after the first SOON seconds, then `every` so many seconds
+        and at the end, also when an error or Ctrl-C is the end: what is lost is the batch under way, or to kill -9 that
+        many seconds. Samples that cannot be shown to the model are noted in the folders too.
         """
         done = {answers: answers.places() | answers.left_out().keys() for answers in arms}
         missing = {answers: set(range(len(self.samples))) - done[answers] for answers in arms}
-        shares = shard.share(self.batches)
-        n_done = sum(place in done[answers] for answers in arms for places in shares for place in places)
+        mine = self._places(shard)
+        n_done = sum(place in done[answers] for answers in arms for place in mine)
         pending = _Pending({answers: [] for answers in arms}, every)
         try:
             with progress(
                 doing=f"answering {self.task.name}",
-                total=len(arms) * sum(map(len, shares)),
+                total=len(arms) * len(mine),
                 initial=n_done,
                 unit="samples",
                 shown=self.bars,
             ) as bar:
-                for places in shares:
+                for places in self._shares(shard, set().union(*missing.values())):
                     for answers, rows, left_out in self._answer(places, arms, missing):
                         pending.add(answers, rows)
                         answers.leave_out(left_out)
@@ -108,6 +119,29 @@ class Stream:
             geometries.update(zip(shown, prepared.geometries, strict=True))
         order = sorted(geometries)
         return pruner.calibrated(np.array([bits[place] for place in order]), [geometries[place] for place in order])
+
+    def _places(self, shard: Shard) -> Sequence[int]:
+        """What the shard answers."""
+        if is_long(self.samples):
+            return shard.share(range(len(self.samples)))
+        return [place for places in shard.share(self.batches) for place in places]
+
+    def _shares(self, shard: Shard, missing: set[int]) -> Iterator[Places]:
+        """The shard's batches; where samples are made as they are needed, without those of which nothing is missing."""
+        if not is_long(self.samples):
+            yield from shard.share(self.batches)
+            return
+        mine = shard.share(range(len(self.samples)))
+        for start in range(0, len(mine), TOGETHER):
+            window = mine[start : start + TOGETHER]
+            if not missing.isdisjoint(window):
+                yield from self._grouped(window)
+
+    def _grouped(self, places: Sequence[int]) -> list[Places]:
+        """Batches of these samples."""
+        chosen = [self.samples[place] for place in places]
+        groups = by_length(self.vlm.processor, chosen, self.batch_size)
+        return [tuple(places[i] for i in group) for group in groups]
 
     def _answer(
         self, places: Places, arms: Mapping[Answers, Pruner | None], missing: Mapping[Answers, set[int]]
@@ -168,14 +202,15 @@ class _Pending:
     rows: dict[Answers, list[Answer]]
     every: float
     since: float = field(default_factory=time.monotonic)
+    is_first: bool = True
 
     def add(self, answers: Answers, rows: list[Answer]) -> None:
         self.rows[answers] += rows
-        if time.monotonic() - self.since >= self.every:
+        if time.monotonic() - self.since >= (min(SOON, self.every) if self.is_first else self.every):
             self.write()
 
     def write(self) -> None:
         for answers, rows in self.rows.items():
             answers.add(rows)
             rows.clear()
-        self.since = time.monotonic()
+        self.since, self.is_first = time.monotonic(), False

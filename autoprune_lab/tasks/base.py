@@ -75,8 +75,8 @@ class Task(ABC):
     max_new_tokens: int
 
     @abstractmethod
-    def samples(self) -> tuple[Sample, ...]:
-        """All samples, in a fixed order."""
+    def samples(self) -> Sequence[Sample]:
+        """All samples, in a fixed order; they may be made only when they are asked for."""
 
     @abstractmethod
     def score(self, prediction: str, sample: Sample) -> float:

@@ -7,7 +7,7 @@ from functools import cache, lru_cache, partial
 from PIL import Image
 
 from autoprune_lab.tasks.base import Sample
-from autoprune_lab.tasks.drawn import KEPT, DrawnTask, drawn_sample, scene_and_question
+from autoprune_lab.tasks.drawn import KEPT, TOGETHER, DrawnTask, drawn_sample, scene_and_question
 from autoprune_lab.testbed.dense.draw import draw
 from autoprune_lab.testbed.dense.questions import ask
 from autoprune_lab.testbed.dense.scene import IMAGE_SIZE, Scene, make_scene
@@ -36,7 +36,7 @@ def _sample(split: str, kind: str, i: int) -> Sample:
     return drawn_sample(split, kind, i, asked, partial(_pictures, split, kind, i), IMAGE_SIZE)
 
 
-@lru_cache(KEPT)
+@lru_cache(TOGETHER)
 def _scene(split: str, kind: str, i: int) -> tuple[Scene, Question]:
     hops = TRAILS.index(kind) if kind in TRAILS else None
     return scene_and_question(split, kind, i, ANSWERS, partial(make_scene, hops=hops), ask)

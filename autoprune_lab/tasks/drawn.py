@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -14,9 +14,49 @@ from autoprune_lab.testbed.shapes.questions import Question
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-KEPT = 2048  # samples of each world whose scenes and pictures are kept: a study draws each once
+KEPT = 2048  # samples of each world whose pictures are kept: a study draws each once
+TOGETHER = 4096  # samples that are made to look at them together, where a task has more; so many scenes are kept
 # First entry of every seed; training draws from single-number seeds of 1000 and more (testbed/training).
 SPLITS = {"tune": 3, "report": 4}
+
+
+@dataclass(frozen=True)
+class Seeded(Sequence[Sample]):
+    """Kind by kind `per_kind` samples, each made from a seed of its own when it is asked for.
+
+    `make`: sample `i` of a kind. It should keep what it made: samples are asked for more than once.
+    """
+
+    make: Callable[[str, int], Sample]
+    kinds: tuple[str, ...]
+    per_kind: int
+
+    def __len__(self) -> int:
+        return len(self.kinds) * self.per_kind
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Sample, ...]: ...
+    def __getitem__(self, index: int | slice) -> Sample | tuple[Sample, ...]:
+        places = range(len(self))[index]
+        return self._at(places) if isinstance(places, int) else tuple(map(self._at, places))
+
+    def _at(self, place: int) -> Sample:
+        kind, i = divmod(place, self.per_kind)
+        return self.make(self.kinds[kind], i)
+
+
+def is_long(samples: Sequence[Sample]) -> bool:
+    """Are they made from seeds, and so many that making all of them takes a while?"""
+    return isinstance(samples, Seeded) and len(samples) > TOGETHER
+
+
+def spread(samples: Sequence[Sample]) -> Sequence[Sample]:
+    """All of them; TOGETHER, evenly spread, of so many that making all of them takes a while."""
+    if not is_long(samples):
+        return samples
+    return [samples[i * len(samples) // TOGETHER] for i in range(TOGETHER)]
 
 
 @dataclass(frozen=True)
@@ -35,9 +75,9 @@ class DrawnTask(Task):
     def sample(self, kind: str, i: int) -> Sample:
         """Sample `i` of a kind: the same whatever `per_kind`."""
 
-    def samples(self) -> tuple[Sample, ...]:
+    def samples(self) -> Seeded:
         """Kind by kind, `per_kind` each."""
-        return tuple(self.sample(kind, i) for kind in self.chance() for i in range(self.per_kind))
+        return Seeded(self.sample, tuple(self.chance()), self.per_kind)
 
     def score(self, prediction: str, sample: Sample) -> float:
         """1 when the text equals the answer; spaces between digits do not count."""

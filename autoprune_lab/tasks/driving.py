@@ -10,7 +10,7 @@ from PIL import Image
 from autoprune_lab.metrics.trajectory import PlanError, figures, nearness, plan_error
 from autoprune_lab.statistics.records import Record
 from autoprune_lab.tasks.base import Sample, Task, check_choice
-from autoprune_lab.tasks.drawn import KEPT
+from autoprune_lab.tasks.drawn import KEPT, TOGETHER, Seeded
 from autoprune_lab.tasks.pictures import Drawings
 from autoprune_lab.testbed.driving.expert import STEP, Situation, drive, situations
 from autoprune_lab.testbed.driving.render import IMAGE_SIZE, VIEWS, draw
@@ -35,9 +35,9 @@ class DrivingTask(Task):
     def __post_init__(self) -> None:
         check_choice(self.split, SPLITS, self.per_kind)
 
-    def samples(self) -> tuple[Sample, ...]:
+    def samples(self) -> Seeded:
         """Kind by kind, `per_kind` each; sample i is the same whatever `per_kind`."""
-        return tuple(_sample(self.split, kind, i) for kind in KINDS for i in range(self.per_kind))
+        return Seeded(partial(_sample, self.split), KINDS, self.per_kind)
 
     def score(self, prediction: str, sample: Sample) -> float:
         """The plan's `nearness` to the expert's; 0 for what is no plan.
@@ -89,7 +89,7 @@ def situation_of(sample_id: str) -> Situation:
     return moment(sample_id)[1]
 
 
-@lru_cache(KEPT)
+@lru_cache(TOGETHER)
 def moment(sample_id: str) -> tuple[Scene, Situation]:
     """Scene and situation behind a sample's id, SPLIT-KIND-NUMBER."""
     split, kind, number = sample_id.split("-")

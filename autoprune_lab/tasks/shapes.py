@@ -7,7 +7,7 @@ from functools import cache, lru_cache, partial
 from PIL import Image
 
 from autoprune_lab.tasks.base import Sample
-from autoprune_lab.tasks.drawn import KEPT, DrawnTask, drawn_sample, scene_and_question
+from autoprune_lab.tasks.drawn import KEPT, TOGETHER, DrawnTask, drawn_sample, scene_and_question
 from autoprune_lab.testbed.shapes.draw import draw
 from autoprune_lab.testbed.shapes.questions import Question, ask
 from autoprune_lab.testbed.shapes.scene import IMAGE_SIZE, Scene, make_scene
@@ -35,7 +35,7 @@ def _sample(split: str, kind: str, i: int) -> Sample:
     return drawn_sample(split, kind, i, asked, partial(_pictures, split, kind, i), IMAGE_SIZE)
 
 
-@lru_cache(KEPT)
+@lru_cache(TOGETHER)
 def _scene(split: str, kind: str, i: int) -> tuple[Scene, Question]:
     return scene_and_question(split, kind, i, ANSWERS, make_scene, ask)
 

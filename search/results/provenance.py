@@ -13,12 +13,13 @@ import optuna
 
 from autoprune_lab.schedule import policy
 from autoprune_lab.tasks.base import Sample
+from autoprune_lab.tasks.drawn import spread
 
 PROVENANCE = "provenance"  # attribute of a study
 PACKAGES = ("autoprune-lab", "torch", "transformers", "numpy", "optuna", "mlflow", "hydra-core")
 
 
-def note_provenance(study: optuna.Study, samples: Iterable[Sample]) -> None:
+def note_provenance(study: optuna.Study, samples: Sequence[Sample]) -> None:
     """Add what this process runs with to the study's notes, if it is not the last one there."""
     noted = study.user_attrs.get(PROVENANCE, [])
     now = {
@@ -48,10 +49,13 @@ def commit(folder: Path) -> dict[str, Any]:
     return {"commit": head, "changed": bool(_git(place, "status", "--porcelain", "-uno"))} if head else {}
 
 
-def fingerprint(samples: Iterable[Sample]) -> str:
-    """Sixteen letters that change with any sample's id, question or answers, or their order. Pictures are not read."""
+def fingerprint(samples: Sequence[Sample]) -> str:
+    """Sixteen letters that change with any sample's id, question or answers, or their order. Pictures are not read.
+
+    Of very many samples that are made from seeds, some stand for all (`spread`).
+    """
     mark = hashlib.sha256()
-    for sample in samples:
+    for sample in spread(samples):
         mark.update(repr((sample.id, sample.question, tuple(sample.answers))).encode())
     return mark.hexdigest()[:16]
 

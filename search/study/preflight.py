@@ -216,13 +216,14 @@ def prompts(model: Mapping[str, Any], task: "Task") -> tuple[Path, list[Geometry
     from autoprune_lab.models.checkpoint import check_checkpoint, load_processor, model_config
     from autoprune_lab.models.placement import Placement
     from autoprune_lab.models.processor import refuse_videos
+    from autoprune_lab.tasks.drawn import spread
 
     Placement(**{field: model[field] for field in Placement.__dataclass_fields__ if field in model}).check()
     trusted, strict = bool(model.get("trust_remote_code")), bool(model.get("strict", True))
     folder = check_checkpoint(str(model["path"]), model.get("revision"), trusted, strict)
     _tell(task)
     config, visual_ids = model_config(folder, trusted)
-    processor, samples = load_processor(folder, trusted), task.samples()
+    processor, samples = load_processor(folder, trusted), spread(task.samples())
     check_answers(processor, task)
     if any(sample.videos for sample in samples):
         refuse_videos(processor)

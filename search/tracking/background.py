@@ -6,7 +6,7 @@ What waits is what the study has and MLflow has not; it needs no file, and survi
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,7 +27,7 @@ LOCK = "mlflow.lock"
 POLL = 2.0  # seconds between two looks for trials of other processes
 PAUSE = 30.0  # seconds before a server that failed is asked again
 HURRY = 5.0  # seconds that Ctrl-C may be kept waiting
-Samples = Callable[[], Iterable[Sample]]
+Samples = Callable[[], Sequence[Sample]]
 
 
 @contextmanager

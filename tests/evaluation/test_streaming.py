@@ -25,6 +25,7 @@ from autoprune_lab.schedule.budget import Budget
 from autoprune_lab.schedule.mean_budget import MeanBudget
 from autoprune_lab.selection import scorers
 from autoprune_lab.statistics.records import LeftOut, Record
+from autoprune_lab.tasks import drawn
 from autoprune_lab.tasks.base import TaskError
 from autoprune_lab.tasks.pictures import Album
 from autoprune_lab.tasks.shapes import ShapesTask
@@ -164,6 +165,44 @@ def test_one_batch_of_features_is_in_memory_at_a_time(stream, answers, monkeypat
     stream.answer({answers: PRUNER})
     assert len(most) == len(stream.batches)
     assert max(most) == 0
+
+
+@pytest.fixture
+def long(monkeypatch):
+    """A task of 24 samples counts as long, its batches are made of six samples; what of it has been made."""
+    made, make = [], ShapesTask.sample
+    monkeypatch.setattr(ShapesTask, "sample", lambda self, kind, i: made.append((kind, i)) or make(self, kind, i))
+    for module in (drawn, streaming):
+        monkeypatch.setattr(module, "TOGETHER", 6)
+    return made
+
+
+def assert_alike(rows, others):
+    """Equal, though the samples had other neighbours in their batches, and sums were taken in another order."""
+    for row, other in zip(rows, others, strict=True):
+        for name in ("complexity", "confidence"):
+            assert getattr(row, name) == pytest.approx(getattr(other, name), rel=1e-5)
+        assert dataclasses.replace(row, complexity=other.complexity, confidence=other.confidence) == other
+
+
+def test_of_a_long_task_few_samples_are_made_before_the_first_answer(stream, answers, in_memory, long, monkeypatch):
+    n_made = []
+    monkeypatch.setattr(streaming, "evaluate", lambda *given: n_made.append(len({*long})) or evaluate(*given))
+    stream.answer({answers: PRUNER})
+    assert n_made == [6] * 3 + [12] * 3 + [18] * 3 + [24] * 3
+    assert_alike(answers.records().rows, in_memory)
+
+
+def test_shards_share_a_long_task_and_what_is_done_is_not_made_again(stream, answers, in_memory, prepared_ones, long):
+    stream.answer({answers: PRUNER}, Shard(2, 2))
+    assert answers.places() == {*range(1, 24, 2)}
+    assert len({*long}) == 12
+    stream.answer({answers: PRUNER})
+    assert sum(map(len, prepared_ones)) == len(in_memory)
+    assert_alike(answers.records().rows, in_memory)
+    long.clear()
+    stream.answer({answers: PRUNER})
+    assert not long
 
 
 @pytest.mark.parametrize("opening", [None, 40])

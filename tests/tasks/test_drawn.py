@@ -6,7 +6,7 @@ from PIL import Image
 
 from autoprune_lab.evaluation.prompts import extremes
 from autoprune_lab.models.checkpoint import check_checkpoint, load_processor
-from autoprune_lab.tasks import dense, driving, shapes
+from autoprune_lab.tasks import dense, drawn, driving, shapes
 from autoprune_lab.tasks.pictures import Drawings, sizes
 from autoprune_lab.testbed.driving.scene import KINDS
 
@@ -66,3 +66,22 @@ def test_drawings_are_a_sequence_of_pictures():
     assert [picture.size for picture in both] == [(3, 2), (5, 4)]
     assert both[1].size == (5, 4)
     assert len(both[:1]) == 1
+
+
+def test_samples_are_made_when_they_are_asked_for_and_are_a_sequence(monkeypatch):
+    made = []
+    samples = drawn.Seeded(
+        lambda kind, i: made.append((kind, i)) or shapes._sample("tune", kind, i), ("exist", "read"), 3
+    )
+    assert len(samples) == 6
+    assert samples[4].id == samples[-2].id == "tune-read-1"
+    assert made == [("read", 1)] * 2
+    assert [sample.id for sample in samples[1:4]] == ["tune-exist-1", "tune-exist-2", "tune-read-0"]
+    assert list(samples) == list(samples[:])
+    with pytest.raises(IndexError):
+        samples[6]
+    assert drawn.spread(samples) is samples
+    monkeypatch.setattr(drawn, "TOGETHER", 4)
+    made.clear()
+    assert [sample.id for sample in drawn.spread(samples)] == [samples[i].id for i in (0, 1, 3, 4)]
+    assert drawn.spread(samples[:]) == samples[:]  # all are there already
