@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from unsynced import unsynced
 
 # A busy machine is no failure: no time limit per example.
 settings.register_profile("house", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("house")
+unsynced()
 
 
 def pytest_configure(config: pytest.Config) -> None:
