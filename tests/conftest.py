@@ -58,6 +58,12 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole study without its pictures, which take longer than a few trials: for tests that look at none."""
+    monkeypatch.setattr("search.results.pictures.draw", lambda result: None)
+
+
+@pytest.fixture
 def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Loading a model is a failure."""
     from search.config.experiment import Experiment
