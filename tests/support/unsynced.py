@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+from contextlib import suppress
 
 from sqlalchemy import Engine, event
 
@@ -14,5 +15,7 @@ def unsynced() -> None:
 
 
 def _leave_to_itself(connection: object, record: object) -> None:
+    """Or wait for the disk after all, where another one has the file locked at this moment."""
     if isinstance(connection, sqlite3.Connection):
-        connection.execute("PRAGMA synchronous = OFF")
+        with suppress(sqlite3.OperationalError):
+            connection.execute("PRAGMA synchronous = OFF")
