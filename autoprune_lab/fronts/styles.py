@@ -72,7 +72,7 @@ def save(figure: Figure, path: Path | str, **options: Any) -> list[Path]:
 
 
 @contextmanager
-def _laid_out(figure: Figure, dpi: float) -> Iterator[None]:
+def _laid_out(figure: Figure, dpi: int) -> Iterator[None]:
     """Every part in its place at that resolution, and left there meanwhile."""
     engine, before = figure.get_layout_engine(), figure.dpi
     figure.set_dpi(dpi)
