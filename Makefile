@@ -10,6 +10,8 @@ UPGRADE ?= --upgrade
 PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # annotations, shapes included, checked at each call: twice the time, so that one of the two runs in .ci/run does it
 TYPED := --jaxtyping-packages=autoprune_lab,policies,beartype.beartype
+# what is compiled once, tests' rewritten assertions too, is kept for the workers and commands that begin later
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help study test test-all test-lowest test-latest test-wheel lock lint format train bench notebooks pictures docs wheel clean

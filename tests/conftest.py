@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from unsynced import unsynced
 
 # A busy machine is no failure: no time limit per example.
 settings.register_profile("house", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("house")
+unsynced()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -53,6 +55,12 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole study without its pictures, which take longer than a few trials: for tests that look at none."""
+    monkeypatch.setattr("search.results.pictures.draw", lambda result: None)
 
 
 @pytest.fixture

@@ -72,6 +72,7 @@ def test_a_study_is_run_looked_at_and_its_pruner_used(monkeypatch):
     assert "LogisticAdaptivePolicy" in pruner
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_studies_of_several_seeds_are_compared(tmp_path, monkeypatch):
     small = ("experiment=several_seeds", "search.n_trials=4", "~report.arms.layerwise", *SMALL, f"folder={tmp_path}")
     for policy in ("fixed", "logistic_adaptive"):

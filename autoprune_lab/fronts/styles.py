@@ -1,10 +1,12 @@
 """One colour and one marker for a method in every figure, and figures on disk as paper and screen want them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from matplotlib import rc_context
+from matplotlib import rc_context, rcParams
 from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -56,9 +58,28 @@ def style_of(method: str) -> Style:
 
 
 def save(figure: Figure, path: Path | str, **options: Any) -> list[Path]:
-    """Write the figure as PNG, PDF and SVG beside one another; `path` names one of them. Gives the files."""
+    """Write the figure as PNG, PDF and SVG beside one another; `path` names one of them. Gives the files.
+
+    It is laid out once, for the PNG: all three have every part in the same place.
+    """
     files = [Path(path).with_suffix(suffix) for suffix in _FORMATS]
-    with rc_context(_FONTS):
+    with rc_context(_FONTS), _laid_out(figure, _FORMATS[".png"]["dpi"]):
+        if options.get("bbox_inches") == "tight":
+            options["bbox_inches"] = figure.get_tightbbox().padded(rcParams["savefig.pad_inches"])
         for file in files:
             figure.savefig(file, metadata=_SAME.get(file.suffix), **_FORMATS[file.suffix] | options)
     return files
+
+
+@contextmanager
+def _laid_out(figure: Figure, dpi: int) -> Iterator[None]:
+    """Every part in its place at that resolution, and left there meanwhile."""
+    engine, before = figure.get_layout_engine(), figure.dpi
+    figure.set_dpi(dpi)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    try:
+        yield
+    finally:
+        figure.set_dpi(before)
+        figure.set_layout_engine(engine)

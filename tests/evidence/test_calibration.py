@@ -141,14 +141,15 @@ def test_one_kind_of_task_makes_no_classes():
         needs.averaged()
 
 
-def fitted_ones():
+def fitted(kind):
     figures, needs, _ = clustered()
     wide = torch.cat([figures, figures[:, :1] ** 2], dim=1)
-    return [one(TWO, text=1).calibrated(wide, needs, layer=1) for one in (NeededDepth, KindOfNeed)]
+    return kind(TWO, text=1).calibrated(wide, needs, layer=1)
 
 
-@pytest.mark.parametrize("estimator", fitted_ones(), ids=lambda one: type(one).__name__)
-def test_numbers_stand_in_the_pruners_file(estimator, tmp_path):
+@pytest.mark.parametrize("kind", [NeededDepth, KindOfNeed])
+def test_numbers_stand_in_the_pruners_file(kind, tmp_path):
+    estimator = fitted(kind)
     pruner = Pruner(StaircaseTablePolicy(), complexity=estimator, probe_layer=1)
     pruner.save(tmp_path / "p.yaml")
     loaded = Pruner.load(tmp_path / "p.yaml")
@@ -169,7 +170,7 @@ def test_without_numbers_it_says_who_makes_them(kind):
 
 
 def test_at_another_layer_it_refuses():
-    estimator = fitted_ones()[0]
+    estimator = fitted(NeededDepth)
     evidence = evidence_of(uneven_attention(0, 1))
     with pytest.raises(CalibrationError, match=r"calibrated at layer 3, not 1: set pruner\.probe_layer=3"):
         replace(estimator, layer=3)(evidence)

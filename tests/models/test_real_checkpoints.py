@@ -428,6 +428,7 @@ QUICK = [
 
 
 @families
+@pytest.mark.usefixtures("undrawn")
 def test_evaluate_and_study_from_a_folder(folder, name, tmp_path, here, capsys):
     words = ["model=path", f"model.path={folder(name)}", "task=pope", pope(tmp_path)]
     assert main(["evaluate", *words, "policy=fixed", "budget.flops_ratio=0.9", "task.per_kind=4"]) == 0
@@ -517,6 +518,7 @@ def test_a_picture_that_fails_late_is_named_and_left_out(folder, tmp_path, here,
     assert capsys.readouterr().out == shown
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_study_goes_on_without_pictures_that_fail_late(folder, tmp_path, here, capsys):
     file, bad = with_two_bad(tmp_path, layouts.damaged_png())
     words = ["model=path", f"model.path={folder('llava')}", "task=files", f"task.path={file}", *QUICK]

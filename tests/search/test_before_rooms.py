@@ -108,6 +108,7 @@ def test_a_study_is_compared_with_one_of_now_that_differs_in_the_seed(here):
     assert main(["compare", "old-s0", "old-s1"]) == 0
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_study_goes_on_as_it_would_have_gone_on(studies):
     """With the real model: the two new trials are those that the code of before made."""
     log = (studies / "old" / "journal.log").read_bytes()

@@ -14,6 +14,7 @@ import optuna
 import pytest
 from fake_evaluator import FakeEvaluator, objective, settings
 from optuna.trial import TrialState
+from unsynced import unsynced
 
 from search.study import loop, trials
 from search.study.journal import JournalFile
@@ -76,14 +77,14 @@ def launched(folder, words, rank):
 
 def start(folder, words, evaluator=None, act=work, log=None):
     """The same in a process of its own; what it says goes to the file `log`."""
-    process = FORK.Process(target=unsynced, args=(log, act, folder, words, evaluator))
+    process = FORK.Process(target=apart, args=(log, act, folder, words, evaluator))
     process.start()
     return process
 
 
-def unsynced(log, act, *given):
-    """Act without waiting for the disk: what a killed process has written stays in the kernel's hands."""
-    os.fsync = lambda file: None
+def apart(log, act, *given):
+    """Act in a process that does not wait for the disk either."""
+    unsynced()
     if log is not None:
         sys.stderr = log.open("w", buffering=1)
     act(*given)

@@ -63,14 +63,18 @@ def open_study(given):
     return loop.open_study(StudyStorage.of(given.typed), given.made_of())
 
 
-def ran(given, evaluator=None, after_trials=lambda: None):
-    """The study, run to its end, logged, with its files; `after_trials` is called after the last trial."""
+def ran(given, evaluator=None, after_trials=lambda: None, drawn=False):
+    """The study, run to its end, logged, with its files; `after_trials` is called after the last trial.
+
+    Pictures only where it is `drawn`: they take longer than all the rest.
+    """
     study = open_study(given)
     with tracked(study, given) as observers, kept(study, given.out) as page:
         loop.run(study, objective(given, evaluator or FakeEvaluator()), given, [*observers, page])
         after_trials()
         report.tuned_pruners(study, given, study_result.write(study, given.settings))
-        pictures.draw(study_result.StudyResult.read(given.out))
+        if drawn:
+            pictures.draw(study_result.StudyResult.read(given.out))
     return study
 
 

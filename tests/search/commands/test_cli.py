@@ -267,6 +267,7 @@ def test_compare_overlays_studies(studied, here, capsys):
     assert (here / "a" / "b.png").read_bytes()[:4] == b"\x89PNG"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_fresh_keeps_the_old_study(checkpoint, here):
     none = ("~report.arms.fixed", "~report.arms.layerwise", "report.ratios=[]", "report.points=1")
     first = ["study", *quick(checkpoint, "search.n_trials=1", *none)]

@@ -1,6 +1,7 @@
 """Every file of conf/ composes, names code that exists, and lists all of its fields."""
 
 import inspect
+from functools import cache
 
 import pytest
 from hydra.utils import get_object, instantiate
@@ -20,10 +21,16 @@ GROUPS = (
 OPTIONS = [(group, file.stem) for group in GROUPS for file in sorted((conf_dir() / group).glob("*.yaml"))]
 
 
+@cache
+def composed(word):
+    """The settings by that word alone, composed once for all who look at them."""
+    return compose([word])
+
+
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_composes_and_its_targets_take_its_fields(group, option):
-    open_path = "path: ???" in (conf_dir() / group / f"{option}.yaml").read_text()
-    settings = compose([f"{group}={option}", *([f"{group}.path=here"] if open_path else [])])
+    word, open_path = f"{group}={option}", "path: ???" in (conf_dir() / group / f"{option}.yaml").read_text()
+    settings = compose([word, f"{group}.path=here"]) if open_path else composed(word)
     assert settings.choices[group] == option
     for key in ("model", "task", "pruner", "search", "tracking", "launcher"):
         check_targets(settings.config[key], key)
@@ -37,7 +44,7 @@ def test_every_group_is_tested():
 
 @pytest.mark.parametrize("option", [name for name in options_of("space") if name in options_of("policy")])
 def test_every_space_fits_its_policy_and_holds_its_baselines(option):
-    settings = compose([f"policy={option}"])
+    settings = composed(f"policy={option}")
     space = Space.of(settings.config)
     assert {d.path.split(".")[1] for d in space.dimensions} == {"policy", "budget", "scorer"}
     assert settings.typed.search.baselines
@@ -65,7 +72,7 @@ def test_every_sampler_is_made_with_the_seed_of_the_study(option):
 
 @pytest.mark.parametrize(("group", "option"), [o for o in OPTIONS if o[0] in ("scorer", "complexity", "recovery")])
 def test_parts_with_parameters_list_them(group, option):
-    node = compose([f"{group}={option}"]).config["pruner"][group]
+    node = composed(f"{group}={option}").config["pruner"][group]
     function = get_object(node["_target_"])
     named = {n for n, p in inspect.signature(function).parameters.items() if p.default is not p.empty}
     assert named == {key for key in node if not key.startswith("_")}

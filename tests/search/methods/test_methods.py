@@ -26,8 +26,14 @@ every_method = pytest.mark.parametrize("method", METHODS)
 
 
 @cache
+def composed(*words):
+    """Composed once, whoever asks."""
+    return compose(words)
+
+
+@cache
 def pruner(*words):
-    return Experiment.compose(words).pruner()
+    return Experiment(composed(*words)).pruner()
 
 
 def plan(method, **bound):
@@ -46,9 +52,9 @@ def evaluator(checkpoint):
 @pytest.mark.parametrize("budget", BUDGETS)
 @every_method
 def test_every_method_composes_with_every_budget(method, budget):
-    settings = compose([f"method={method}", f"budget={budget}"])
-    assert settings.choices["budget"] == budget
-    assert type(Experiment(settings).pruner().budget) is type(pruner(f"budget={budget}").budget)
+    words = f"method={method}", f"budget={budget}"
+    assert composed(*words).choices["budget"] == budget
+    assert type(pruner(*words).budget) is type(pruner(f"budget={budget}").budget)
 
 
 @every_method

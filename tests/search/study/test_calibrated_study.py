@@ -95,6 +95,7 @@ def words(checkpoint):
     return [*model, *SHORT, *study, "policy=staircase_table", "pruner.policy.edges=[2,3]"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_study_calibrates_once_and_every_trial_holds_the_numbers(here, words, capsys, monkeypatch):
     assert main(["study", *words]) == 0
     said = capsys.readouterr().err

@@ -51,6 +51,7 @@ def test_three_trials_choose_shares_of_the_views(novice, here, capsys):
     assert "runs/driving/tuned" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_figure_over_its_limit_keeps_a_trial_off_the_front(novice, here):
     """The novice's answers are no plans: a limit on those is broken by every trial, the one on collisions by none."""
     main(["study", *words(novice, "search.n_trials=2", "+search.limits.unreadable=0.5")])
@@ -62,6 +63,7 @@ def test_a_limit_on_a_figure_that_driving_does_not_have_is_refused(novice, here,
     assert "collision_rate" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_study_in_the_open_loop_is_reported_in_the_closed_one(novice, here):
     few = ["+report.task.seconds=1.0", "search.n_trials=2", "experiment=driving_closed_loop"]
     assert main(["study", *words(novice, *few)[1:]]) == 0
@@ -102,6 +104,7 @@ def test_what_is_played_at_the_end_is_a_closed_loop_that_no_trial_sees(novice, h
     refused(["study", *words(novice, episodes=[".per_kind=0"])], ["report.episodes", "at least 1"], capsys, here)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_trials_may_drive_and_collisions_bind(novice, here, capsys):
     closed = ["task=driving_closed_loop", "task.seconds=0.5", "+report.task.seconds=0.5", "search.n_trials=2"]
     assert main(["study", *words(novice, *closed, "policy=logistic_adaptive", "space=logistic_adaptive")]) == 0

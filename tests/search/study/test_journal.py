@@ -1,7 +1,6 @@
 """A journal or a settings file that was damaged, is gone or cannot be written: a value, or one line that names it."""
 
 import json
-import os
 import resource
 import shutil
 
@@ -27,9 +26,7 @@ WORDS = ("search.n_trials=3", "policy=fixed", "seed=2")
 def lines(tmp_path_factory):
     """A journal's lines."""
     folder = tmp_path_factory.mktemp("journal")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda file: None)
-        work(folder, WORDS)
+    work(folder, WORDS)
     return (folder / "s" / "journal.log").read_bytes().splitlines(keepends=True)
 
 

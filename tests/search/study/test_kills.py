@@ -1,7 +1,6 @@
 """kill -9 at any moment loses nothing: every trial is there once, the one that was cut off is run again once."""
 
 import copy
-import os
 import random
 import signal
 import time
@@ -16,12 +15,6 @@ from search.study import loop, trials
 from search.study.storage import StudyStorage
 
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
-
-
-@pytest.fixture(autouse=True)
-def unsynced(monkeypatch):
-    """As in the workers' processes: kill -9 takes nothing from the kernel, so nobody has to wait for the disk."""
-    monkeypatch.setattr(os, "fsync", lambda file: None)
 
 
 def killed_study(folder, words, kills, most):

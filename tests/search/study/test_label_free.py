@@ -161,6 +161,7 @@ def test_the_report_scores_with_labels_and_says_what_trials_were_chosen_by(here,
     assert "tune split" not in shown.out
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_where_nobody_has_labels_the_report_scores_by_agreement(here, checkpoint, monkeypatch, capsys):
     samples = ShapesTask.samples
     monkeypatch.setattr(ShapesTask, "samples", lambda task: tuple(replace(s, answers=()) for s in samples(task)))

@@ -1,6 +1,5 @@
 """What a trial costs beside the model does not grow with the study: counted, not timed."""
 
-import os
 import sys
 
 import numpy as np
@@ -28,8 +27,7 @@ def ended(cost, score, over=-0.1):
 
 
 @pytest.fixture(params=["memory", "journal"])
-def study(request, tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "fsync", lambda file: None)
+def study(request, tmp_path):
     storage = Journal(tmp_path / "journal.log") if request.param == "journal" else None
     return optuna.create_study(storage=storage, directions=["minimize", "maximize"])
 
@@ -127,9 +125,8 @@ def operations_of_the_second_of_two_trials(study, given, bench, observe):
     return second - first
 
 
-def test_a_trial_takes_as_many_operations_in_a_long_study_as_in_a_short_one(tmp_path, monkeypatch):
+def test_a_trial_takes_as_many_operations_in_a_long_study_as_in_a_short_one(tmp_path):
     """Whoever walked through the trials that have ended would take one operation a trial more, at least."""
-    monkeypatch.setattr(os, "fsync", lambda file: None)
     given = settings(tmp_path, *WORDS)
     study = loop.open_study(StudyStorage.of(given.typed), given.made_of())
     mirror, progress = Mirror(study, MlflowTracking("sqlite:///none.db"), tmp_path), Progress(study)

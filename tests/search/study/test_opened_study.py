@@ -39,6 +39,7 @@ def test_a_bound_below_the_floor_is_reachable_with_an_opening(checkpoint):
     check_study(Experiment.compose([*words, OPENING]))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_study_and_its_arms_open_alike_and_meet_the_bound(here, checkpoint):
     words = [f"model.path={checkpoint}", "model=path", "task.per_kind=1", "report.task.per_kind=1", "search.n_trials=2"]
     low = [f"{path}=0.17" for path in ("budget.flops_ratio", "pruner.budget.flops_ratio")] + ["report.ratios=[0.17]"]

@@ -173,6 +173,7 @@ def test_a_worker_needs_the_name_and_the_place_only(one_worker):
     assert (place / "report.csv").is_file()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_several_workers_find_what_one_finds(one_worker, checkpoint, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(pipeline, "join", partial(meet, tmp_path, 2))
     words = quick(checkpoint, f"folder={tmp_path}", "search=random", "search.n_trials=4", "search.workers=2")

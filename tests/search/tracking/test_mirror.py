@@ -41,7 +41,7 @@ def resumed(tmp_path_factory, uri):
     """A study of 6 trials, then resumed to 12."""
     folder = tmp_path_factory.mktemp("resumed")
     ran(composed(folder, uri, 6))
-    study = ran(composed(folder, uri, 12))
+    study = ran(composed(folder, uri, 12), drawn=True)
     return folder, study, held(uri, study)
 
 
@@ -160,7 +160,7 @@ def test_sync_changes_nothing_where_nothing_is_missing(resumed, uri, capsys):
 
 def test_what_is_moved_together_goes_on_together(tmp_path):
     before, after = tmp_path / "before", tmp_path / "after"
-    study = ran(composed(before, f"sqlite:///{before}/m.db", 3))
+    study = ran(composed(before, f"sqlite:///{before}/m.db", 3), drawn=True)
     whole = held(f"sqlite:///{before}/m.db", study)
     before.rename(after)
     _artifact_repos_cache.clear()  # of this process: another one would begin without
