@@ -129,8 +129,8 @@ class Stage:
         """These slots, of which those alone are real that a later stage still has."""
         there = as_bytes(torch.zeros_like(self.ranks, dtype=torch.bool)).scatter(1, later.index, as_bytes(later.valid))
         real = there.gather(1, self.index).bool()
-        counts = {"n_valid": later.n_valid, "n_vision": later.n_vision}
-        return replace(self, real=real, **counts, cut=True, ahead=None, as_before=False)
+        counts = later.n_valid, later.n_vision
+        return Stage(self.index, real, self.others, self.ranks, *counts, cut=True)
 
     @cached_property
     def _others(self) -> UInt8[Tensor, "batch slots"]:
