@@ -20,8 +20,9 @@ class Stage:
     padded at the left (with dropped tokens, so that no position appears twice). `real` is False at padding, None
     where nothing is padded. Of every position of the full prompt, `others` tells whether anything but a visual token
     stands there, and `ranks` a visual token's index within its sample. `n_valid` and `n_vision` are the real tokens of
-    each sample, known on the host. `cut`: tokens have gone. `ahead`: what a plan has told of the stage already. What
-    nobody asks for is not computed.
+    each sample, known on the host. `cut`: tokens have gone. `ahead`: what a plan has told of the stage already.
+    `as_before`: padding is nothing but padding of the full prompt, which its masks hide, so that no call hides it
+    again. What nobody asks for is not computed.
     """
 
     index: Int[Tensor, "batch slots"]
@@ -32,11 +33,17 @@ class Stage:
     n_vision: Int[np.ndarray, "batch"]
     cut: bool = False
     ahead: "Ahead | None" = None
+    as_before: bool = False
+
+    @property
+    def n_padding(self) -> Int[np.ndarray, "batch"]:
+        """Slots of each sample that are padding."""
+        return self.index.shape[1] - self.n_valid
 
     @property
     def ragged(self) -> bool:
         """Is there padding?"""
-        return bool((self.n_valid < self.index.shape[1]).any())
+        return bool(self.n_padding.any())
 
     @property
     def aligned(self) -> bool:
@@ -96,13 +103,16 @@ class Stage:
         # padded picks are among the others, and change nothing there
         stays = self._others.scatter_reduce(1, self.vision.slots, as_bytes(keep), "amax")
         if not self.aligned:
-            stays &= as_bytes(self.valid)  # padding at the left may stay: it comes before all that is real
-        order = stays.argsort(dim=1, stable=True)  # those that stay last, each group in its order
-        slots = order[:, order.shape[1] - int(n_valid.max()) :]
+            stays += stays & as_bytes(self.valid)  # 0: it goes, 1: padding, 2: it stays
+        order = stays.argsort(dim=1, stable=True)  # those that stay last, padding before them, each in its order
+        width = int(n_valid.max())
+        slots = order[:, order.shape[1] - width :]
+        as_before = self.as_before and bool((width - n_valid <= self.n_padding).all())
         if ahead is None:
             ahead = foreseen(n_valid - n_vision, n_vision[None], slots.device)[0]
         index = self.index.gather(1, slots)
-        return Stage(index, ahead.real, self.others, self.ranks, n_valid, n_vision, cut=True, ahead=ahead), slots
+        counted = n_valid, n_vision, True, ahead, as_before
+        return Stage(index, ahead.real, self.others, self.ranks, *counted), slots
 
     def relabelled(self, rank: Int[Tensor, "batch vision"]) -> "Stage":
         """The stage whose visual slots hold other tokens than before."""
@@ -119,12 +129,13 @@ class Stage:
         """These slots, of which those alone are real that a later stage still has."""
         there = as_bytes(torch.zeros_like(self.ranks, dtype=torch.bool)).scatter(1, later.index, as_bytes(later.valid))
         real = there.gather(1, self.index).bool()
-        return replace(self, real=real, n_valid=later.n_valid, n_vision=later.n_vision, cut=True, ahead=None)
+        counts = later.n_valid, later.n_vision
+        return Stage(self.index, real, self.others, self.ranks, *counts, cut=True)
 
     @cached_property
     def _others(self) -> UInt8[Tensor, "batch slots"]:
         others = self.others.gather(1, self.index)
-        return torch.where(self.valid, others, 1) if self.ragged else others
+        return torch.where(self.valid, others, 1) if self.ragged and not self.as_before else others
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,7 +217,7 @@ class Prompt:
         masks = valid, visual, rows, text, pictured, late
         n_valid, n_vision, n_rows, n_text, n_pictured, n_late = torch.stack([m.sum(1) for m in masks]).cpu().numpy()
         index = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
-        stage = Stage(index, valid, as_bytes(~visual), seen - 1, n_valid, n_vision)
+        stage = Stage(index, valid, as_bytes(~visual), seen - 1, n_valid, n_vision, as_before=True)
         return cls(stage, rows, last, pictured, n_rows, n_text, n_pictured, n_late)
 
     @property

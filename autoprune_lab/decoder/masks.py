@@ -26,21 +26,37 @@ class Keys:
         return Keys(valid, index)
 
 
-def narrow_mask(mask: Tensor, stage: Stage, samples: Tensor) -> Tensor:
+@dataclass(frozen=True, eq=False)
+class Planes:
+    """A mask of four axes, its samples and heads in one, (planes, n, keys): `which` is whose, (batch, heads, 1, 1)."""
+
+    flat: Tensor
+    which: Tensor
+
+    @classmethod
+    def of(cls, mask: Tensor, samples: Tensor) -> "Planes":
+        """A mask of each sample or of all of them, of each head or of all of them; `samples` (batch, 1) counts them."""
+        size, n_heads = mask.shape[:2]
+        alone = (size, n_heads) == (len(samples), 1)
+        which = samples if alone else torch.arange(size * n_heads, device=mask.device)
+        return cls(mask.flatten(0, 1), which.view(size, n_heads, 1, 1))
+
+
+def narrow_mask(mask: Tensor, stage: Stage, samples: Tensor, planes: Planes | None = None) -> Tensor:
     """Rows and columns of the mask transformers built, padding hidden: any pattern survives.
 
-    `samples` (batch, 1) counts the samples. The columns behind the prompt, of a static cache's room, stay.
+    `samples` (batch, 1) counts the samples; `planes` of the mask, where they are known. A mask of each sample hides
+    the full prompt's padding already. The columns behind the prompt, of a static cache's room, stay.
     """
     if mask.ndim == 2:
         return mask.gather(1, stage.index) * stage.valid
     n, n_keys = stage.others.shape[1], mask.shape[3]
     room = torch.arange(n, n_keys, device=mask.device).expand(len(stage.index), -1) if n_keys > n else None
     columns = stage.index if room is None else torch.cat([stage.index, room], dim=1)
-    (size, n_heads), batch = mask.shape[:2], len(samples)
-    plane = samples if (size, n_heads) == (batch, 1) else torch.arange(size * n_heads, device=mask.device)
+    batch, size, planes = len(samples), len(mask), planes or Planes.of(mask, samples)
     rows, columns = stage.index.view(batch, 1, -1, 1), columns.view(batch, 1, 1, -1)
-    mask = mask.flatten(0, 1)[plane.view(size, n_heads, 1, 1), rows, columns]
-    if not stage.ragged:
+    mask = planes.flat[planes.which, rows, columns]
+    if not stage.ragged or (stage.as_before and size == batch):
         return mask
     visible = visible_keys(stage) if room is None else pad(visible_keys(stage), (0, n_keys - n), value=True)
     return torch.where(visible.view(batch, 1, 1, -1), mask, hiding(mask))

@@ -88,18 +88,19 @@ def probabilities(tapped: Tapped, rows: Tensor) -> Tensor:
 
 def last_probabilities(tapped: Tapped) -> Tensor:
     """Attention of the last query position over all keys, mean over heads: (batch, n), float32; in few kernels."""
-    query, key = tapped.query[:, :, -1], tapped.key
-    batch, kv_heads, n_keys, dim = key.shape
-    if query.shape[1] == kv_heads:
-        logits = key @ query[..., None]
-    else:  # bmm: matmul would write out the transposed queries, and round otherwise
-        columns = query.reshape(batch * kv_heads, -1, dim).mT
-        logits = torch.bmm(key.flatten(0, 1), columns).view(batch, kv_heads, n_keys, -1)
+    query, key = tapped.query[:, :, -1:], tapped.key
+    batch, kv_heads, _, dim = key.shape
+    if shared := query.shape[1] != kv_heads:  # query heads that share a key are its rows: the mask's row fits as it is
+        query = query.reshape(batch, kv_heads, -1, dim)
+        key = key if key.is_contiguous() else key.contiguous()  # einsum would write it out twice
+    keys = 3 if shared else 2  # the axis of the keys
+    logits = torch.einsum("bknd,bkgd->bkgn" if shared else "bknd,bkgd->bkng", key, query)
     logits = _capped(logits.mul_(tapped.scaling), tapped.softcap)
     if tapped.mask is not None:  # without one nothing is hidden from the last row
-        row = tapped.mask.bool()[:, None, :, None] if tapped.mask.ndim == 2 else tapped.mask[:, :, -1, :, None]
+        row = tapped.mask.bool()[:, None, None] if tapped.mask.ndim == 2 else tapped.mask[:, :, -1:]
+        row = row if shared else row.mT
         logits = torch.where(row, logits, -torch.inf) if row.dtype == torch.bool else logits + row
-    return logits.softmax(2, dtype=torch.float32).mean((1, 3))
+    return logits.softmax(keys, dtype=torch.float32).mean((1, 5 - keys))
 
 
 def _capped(logits: Tensor, softcap: float | None) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from autoprune_lab.decoder.anatomy import SHARED, Anatomy
 from autoprune_lab.decoder.layout import Stage
-from autoprune_lab.decoder.masks import causal_mask, narrow_mask, prompt_keys
+from autoprune_lab.decoder.masks import Planes, causal_mask, narrow_mask, prompt_keys
 from autoprune_lab.decoder.per_token import narrow_tokens
 from autoprune_lab.decoder.positions import (
     Rotary,
@@ -83,11 +83,17 @@ class View:
         if isinstance(mask, dict):
             return {kind: self._mask(one, hidden, stage) for kind, one in mask.items()}
         if mask is not None:
-            return narrow_mask(mask, stage, self.samples)
+            return narrow_mask(mask, stage, self.samples, self._planes(mask))
         if not stage.ragged:
             return None
         keys = prompt_keys(stage)  # no window: transformers gave no mask, so the prompt fits into it
         return causal_mask(keys, hidden.shape[1], None, self.anatomy.implementation, hidden.dtype)
+
+    def _planes(self, mask: Tensor) -> Planes | None:
+        if mask.ndim != 4:
+            return None
+        planes: Planes = _once(self._tables, "planes", mask, lambda: Planes.of(mask, self.samples))
+        return planes
 
     def _rotary(self, layer: int, rotary: Any, hidden: Tensor, stage: Stage) -> Any:
         if self.positions == "compact":

@@ -49,15 +49,24 @@ def test_a_mask_of_two_axes_loses_the_columns_that_went():
     assert narrow_mask(given, cut_stage(), SAMPLES).tolist() == [[1, 1, 0, 1, 1], [0, 1, 1, 1, 1]]
 
 
-@pytest.mark.parametrize("stage", [cut_stage(), even_stage()], ids=["ragged", "even"])
+def uneven_stage() -> Stage:
+    """All slots of the first sample, padding and slots 4 5 of the second: more padding than there was in the prompt."""
+    keep = torch.tensor([[True, True, True], [False, False, False]])
+    return prompt_stage().narrow(keep, np.array([3, 0]))[0]
+
+
+@pytest.mark.parametrize("stage", [cut_stage(), even_stage(), uneven_stage()], ids=["ragged", "even", "uneven"])
 @pytest.mark.parametrize("shape", [(2, 1), (1, 1), (2, 3)])
 def test_a_mask_of_four_axes_loses_rows_and_columns_whatever_its_pattern(stage, shape):
     given = torch.rand(*shape, 6, 6, generator=torch.Generator().manual_seed(0)) > 0.5
-    got, added = narrow_mask(given, stage, SAMPLES), narrow_mask(given.float(), stage, SAMPLES)
+    if len(given) == 2:
+        given &= (IDS != PAD)[:, None, None]  # a mask of each sample hides its padding
+    low = given.float().masked_fill_(~given & (IDS == PAD)[: len(given), None, None], LOW)
+    got, added = narrow_mask(given, stage, SAMPLES), narrow_mask(low, stage, SAMPLES)
     for i, (index, valid) in enumerate(zip(stage.index, stage.valid, strict=True)):
         expected = given[i % len(given)][:, index][:, :, index]
         assert torch.equal(got[i], expected & valid)
-        assert torch.equal(added[i], torch.where(valid, expected.float(), LOW))
+        assert torch.equal(added[i], torch.where(valid, low[i % len(given)][:, index][:, :, index], LOW))
 
 
 def keys():

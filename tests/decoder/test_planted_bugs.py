@@ -27,7 +27,7 @@ def _by_place(stage, width, since):
     return masks.Keys(valid, torch.arange(valid.shape[1]).expand_as(valid))
 
 
-def _causal(mask, stage, samples):
+def _causal(mask, stage, *known):
     return masks.causal_mask(masks.prompt_keys(stage), stage.index.shape[1], None, "sdpa", torch.float32)
 
 
