@@ -18,7 +18,7 @@ from search.study import loop, trials
 from search.study.archive import put_aside
 from search.study.storage import StudyStorage
 
-BEAT = 1  # seconds; a worker that misses three is taken for dead
+BEAT = 2  # seconds; a worker that misses three is taken for dead
 
 
 @pytest.fixture(scope="module")
