@@ -23,7 +23,11 @@ from search.results.study_result import StudyResult
 def runs(tmp_path_factory):
     """Two policies under two seeds each, and one alone."""
     folder = tmp_path_factory.mktemp("runs")
-    few = ("report.ratios=[0.5,0.35]", "~report.arms.random", "~report.arms.uniform", "~report.arms.layerwise")
+    few = (
+        "search=tpe",
+        "report.ratios=[0.5,0.35]",
+        *(f"~report.arms.{arm}" for arm in ("random", "uniform", "layerwise")),
+    )
     for seed in (1, 0):
         finished(folder, f"fixed-s{seed}", "policy=fixed", f"seed={seed}", *few)
         finished(folder, f"curve-s{seed}", f"seed={seed}", *few)

@@ -31,7 +31,7 @@ class Ended:
 
 @pytest.fixture
 def ended(tmp_path):
-    result = finished(tmp_path, "s", "policy=fixed", "report.ratios=[0.35]")
+    result = finished(tmp_path, "s", "search=tpe", "policy=fixed", "report.ratios=[0.35]")
     tuned = {int(label): Pruner.load(result.folder / "tuned" / f"trial-{label}.yaml") for label in result.front.labels}
     return Ended(result, tuned)
 

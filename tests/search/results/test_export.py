@@ -15,7 +15,7 @@ from search.results.study_result import StudyResult
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    return finished(tmp_path_factory.mktemp("runs"), "fixed", "policy=fixed", "~report.arms.random")
+    return finished(tmp_path_factory.mktemp("runs"), "fixed", "search=tpe", "policy=fixed", "~report.arms.random")
 
 
 def test_a_point_of_the_front_is_exported_as_it_was_tuned(study, here, capsys):
