@@ -1,7 +1,7 @@
 """Tasks whose questions and pictures are drawn from seeds: the embedded worlds of shapes."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
@@ -47,7 +47,7 @@ class Seeded(Sequence[Sample]):
         return self.make(self.kinds[kind], i)
 
 
-def is_long(samples: Sequence[Sample]) -> bool:
+def is_long(samples: Sized) -> bool:
     """Are they made from seeds, and so many that making all of them takes a while?"""
     return isinstance(samples, Seeded) and len(samples) > TOGETHER
 

@@ -168,12 +168,14 @@ def test_one_batch_of_features_is_in_memory_at_a_time(stream, answers, monkeypat
 
 
 @pytest.fixture
-def long(monkeypatch):
-    """A task of 24 samples counts as long, its batches are made of six samples; what of it has been made."""
+def long(monkeypatch, stream):
+    """A task of 24 samples counts as long, its batches are made of six samples; what of it is made from here on."""
     made, make = [], ShapesTask.sample
     monkeypatch.setattr(ShapesTask, "sample", lambda self, kind, i: made.append((kind, i)) or make(self, kind, i))
     for module in (drawn, streaming):
         monkeypatch.setattr(module, "TOGETHER", 6)
+    assert len(stream.samples) == 24
+    made.clear()  # where types are checked as they run, one was made
     return made
 
 

@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,6 +26,7 @@ from optuna.trial import TrialState, create_trial
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+from autoprune_lab.tasks.base import Sample
 from search.config.errors import ConfigError
 from search.results import provenance
 from search.results.folder import load_optuna_study
@@ -141,18 +142,15 @@ def test_a_trials_own_tags_are_not_overwritten_by_its_notes():
     assert tags == {"kind": "trial", "trial": "0", "state": "COMPLETE", "note": "a?\ufffdb"}
 
 
-@dataclass
-class Asked:
-    id: str = "a"
-    question: str = "which colour?"
-    answers: tuple = ("red",)
+ASKED = Sample("a", (), "which colour?", ("red",), "attribute")
 
 
-@pytest.mark.parametrize("other", [Asked(id="b"), Asked(question="which shape?"), Asked(answers=("red", "blue"))])
+@pytest.mark.parametrize("other", [{"id": "b"}, {"question": "which shape?"}, {"answers": ("red", "blue")}])
 def test_the_fingerprint_changes_with_id_question_and_answers(other):
-    assert provenance.fingerprint([Asked()]) == provenance.fingerprint([Asked()])
-    assert provenance.fingerprint([Asked()]) != provenance.fingerprint([other])
-    assert provenance.fingerprint([Asked(), other]) != provenance.fingerprint([other, Asked()])
+    changed = replace(ASKED, **other)
+    assert provenance.fingerprint([ASKED]) == provenance.fingerprint([replace(ASKED)])
+    assert provenance.fingerprint([ASKED]) != provenance.fingerprint([changed])
+    assert provenance.fingerprint([ASKED, changed]) != provenance.fingerprint([changed, ASKED])
 
 
 def test_the_commit_is_that_of_the_code_else_of_the_folder(tmp_path, monkeypatch):
