@@ -111,8 +111,10 @@ class Stage:
         if ahead is None:
             ahead = foreseen(n_valid - n_vision, n_vision[None], slots.device)[0]
         index = self.index.gather(1, slots)
-        counted = n_valid, n_vision, True, ahead, as_before
-        return Stage(index, ahead.real, self.others, self.ranks, *counted), slots
+        stage = Stage(
+            index, ahead.real, self.others, self.ranks, n_valid, n_vision, cut=True, ahead=ahead, as_before=as_before
+        )
+        return stage, slots
 
     def relabelled(self, rank: Int[Tensor, "batch vision"]) -> "Stage":
         """The stage whose visual slots hold other tokens than before."""
@@ -129,8 +131,7 @@ class Stage:
         """These slots, of which those alone are real that a later stage still has."""
         there = as_bytes(torch.zeros_like(self.ranks, dtype=torch.bool)).scatter(1, later.index, as_bytes(later.valid))
         real = there.gather(1, self.index).bool()
-        counts = later.n_valid, later.n_vision
-        return Stage(self.index, real, self.others, self.ranks, *counts, cut=True)
+        return Stage(self.index, real, self.others, self.ranks, later.n_valid, later.n_vision, cut=True)
 
     @cached_property
     def _others(self) -> UInt8[Tensor, "batch slots"]:

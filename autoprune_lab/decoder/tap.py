@@ -93,14 +93,14 @@ def last_probabilities(tapped: Tapped) -> Tensor:
     if shared := query.shape[1] != kv_heads:  # query heads that share a key are its rows: the mask's row fits as it is
         query = query.reshape(batch, kv_heads, -1, dim)
         key = key if key.is_contiguous() else key.contiguous()  # einsum would write it out twice
-    keys = 3 if shared else 2  # the axis of the keys
+    keys, queries = (3, 2) if shared else (2, 3)  # axes of the logits
     logits = torch.einsum("bknd,bkgd->bkgn" if shared else "bknd,bkgd->bkng", key, query)
     logits = _capped(logits.mul_(tapped.scaling), tapped.softcap)
     if tapped.mask is not None:  # without one nothing is hidden from the last row
         row = tapped.mask.bool()[:, None, None] if tapped.mask.ndim == 2 else tapped.mask[:, :, -1:]
         row = row if shared else row.mT
         logits = torch.where(row, logits, -torch.inf) if row.dtype == torch.bool else logits + row
-    return logits.softmax(keys, dtype=torch.float32).mean((1, 5 - keys))
+    return logits.softmax(keys, dtype=torch.float32).mean((1, queries))
 
 
 def _capped(logits: Tensor, softcap: float | None) -> Tensor:
