@@ -8,7 +8,16 @@ import sys
 from collections.abc import Sequence
 
 from search import commands
-from search.command_line import LOUDNESS, UsageError, parser_of, read, reported, search_here_last, speaking
+from search.command_line import (
+    LOUDNESS,
+    UsageError,
+    old_objects_left_alone,
+    parser_of,
+    read,
+    reported,
+    search_here_last,
+    speaking,
+)
 from search.config.arguments import is_keyword
 from search.config.errors import close
 
@@ -39,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     said = list(sys.argv[1:] if argv is None else argv)
     words = [word for word in said if word != "--debug" and word not in LOUDNESS]
     search_here_last()
-    with speaking(said):
+    with speaking(said), old_objects_left_alone():
         return reported(lambda: _answer(words), "--debug" in said)
 
 

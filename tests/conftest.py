@@ -1,5 +1,6 @@
 """Helpers that several test files share."""
 
+import gc
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from unsynced import unsynced
 settings.register_profile("house", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("house")
 unsynced()
+gc.disable()  # until all tests are collected: nearly everything that collecting makes stays
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -27,6 +29,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.timeout(3600))
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # what is there by now, a million objects, need not be looked through again and again
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -81,12 +81,9 @@ def patch_owners(masks: list[tuple[ndarray, int, int]], grid: int, patch: int, l
 def background(rng: np.random.Generator, size: int) -> ndarray:
     """Soft blotches of a muted tint plus fine grain, (size, size, 3)."""
     tint = rng.uniform(60, 120) + rng.normal(0, 8, 3)
-    tiles = -(-size // _SOFT) + 1
-    coarse = rng.normal(0, 13, (tiles, tiles, 1)).repeat(_SOFT, 0).repeat(_SOFT, 1)[: size + _SOFT, : size + _SOFT]
-    kernel = np.ones(_SOFT) / _SOFT
-    soft = np.apply_along_axis(np.convolve, 0, coarse[..., 0], kernel, "valid")
-    soft = np.apply_along_axis(np.convolve, 1, soft, kernel, "valid")[:size, :size, None]
-    return np.asarray(tint + soft + rng.normal(0, 5, (size, size, 1)))
+    blend = _blend(size)
+    blotches = blend @ rng.normal(0, 13, (blend.shape[1], blend.shape[1])) @ blend.T
+    return np.asarray(tint + blotches[..., None] + rng.normal(0, 5, (size, size, 1)))
 
 
 def clutter(rng: np.random.Generator, canvas: ndarray) -> None:
@@ -99,6 +96,16 @@ def clutter(rng: np.random.Generator, canvas: ndarray) -> None:
             canvas[top, left : left + length] = grey
         else:
             canvas[top : top + length, left] = grey
+
+
+@cache
+def _blend(size: int) -> Float[ndarray, "size blotches"]:
+    """How much of each blotch a pixel shows: the first of a blotch all of it, those behind more and more of the next."""
+    blotch, faded = np.divmod(np.arange(size), _SOFT)
+    share = np.zeros((size, -(-size // _SOFT) + 1))
+    share[np.arange(size), blotch] = 1 - faded / _SOFT
+    share[np.arange(size), blotch + 1] = faded / _SOFT
+    return share
 
 
 @cache

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import filelock
 import optuna
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from autoprune_lab.tasks.base import Sample
 from search.config.experiment import Experiment
@@ -27,6 +27,7 @@ LOCK = "mlflow.lock"
 POLL = 2.0  # seconds between two looks for trials of other processes
 PAUSE = 30.0  # seconds before a server that failed is asked again
 HURRY = 5.0  # seconds that Ctrl-C may be kept waiting
+BEGUN = (TrialState.RUNNING,)
 Samples = Callable[[], Sequence[Sample]]
 
 
@@ -82,6 +83,7 @@ class BackgroundMirror:
 
     def _run(self) -> None:
         self._attempt(self._note)
+        self._attempt(self._wait_for_a_trial)
         retry_at, last = 0.0, False
         while not last:
             last = self._status != RUNNING
@@ -94,6 +96,11 @@ class BackgroundMirror:
 
     def _note(self) -> None:
         note_provenance(self.mirror.study, self._samples())
+
+    def _wait_for_a_trial(self) -> None:
+        """MLflow takes three CPU seconds to load, for which no first trial need wait."""
+        while not self._woken.wait(POLL) and not self.mirror.study.get_trials(deepcopy=False, states=BEGUN):
+            pass
 
     def _send(self) -> None:
         status = self._status
