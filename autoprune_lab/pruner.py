@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -27,6 +28,8 @@ from autoprune_lab.selection.scorers import last_token_attention
 from autoprune_lab.trace.trace import Trace
 
 Positions = Literal["original", "compact"]
+MOST_SIZES = 4096
+"""So many prompt sizes have their plans remembered."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,8 @@ class Pruner:
         sighted = np.flatnonzero([geometry.n_vision for geometry in geometries])
         if sighted.size:
             prompts = [geometries[int(i)] for i in sighted]
-            kept[sighted], merged[sighted] = self._plan(complexities[sighted], prompts)
+            plan = self._plan(complexities[sighted], prompts) if self.policy.adaptive else self._plan_by_size(prompts)
+            kept[sighted], merged[sighted] = plan
         return Plan(kept, merged)
 
     @property
@@ -154,6 +158,22 @@ class Pruner:
         sizing = self.budget or OwnCurve()
         shapes = self._shapes(complexities, prompts[0].n_layers + sizing.extra_layers)
         return sizing.plan(shapes, prompts, self.probe_layer + 1, self.max_cuts, splits_of(self.recovery))
+
+    def _plan_by_size(self, prompts: Sequence[Geometry]) -> Plan:
+        """`_plan` where nothing else of a sample is read: of each size once, however often it comes."""
+        known, unknown = self._by_size, list(dict.fromkeys(size for size in prompts if size not in self._by_size))
+        if len(known) + len(unknown) > MOST_SIZES:
+            known.clear()
+            unknown = list(dict.fromkeys(prompts))
+        if unknown:
+            known |= zip(unknown, zip(*self._plan(np.zeros(len(unknown)), unknown), strict=True), strict=True)
+        kept, merged = zip(*map(known.__getitem__, prompts), strict=True)
+        return Plan(np.stack(kept), np.stack(merged))
+
+    @cached_property
+    def _by_size(self) -> dict[Geometry, tuple[Int[np.ndarray, "layers"], Int[np.ndarray, "layers"]]]:
+        """What is kept and what is merged of the prompts planned so far."""
+        return {}
 
     def _shapes(self, complexities: Float[np.ndarray, "batch"], n_layers: int) -> Float[np.ndarray, "batch layers"]:
         """One checked shape per sample; a policy that is not adaptive is asked once."""

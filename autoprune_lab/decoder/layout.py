@@ -35,12 +35,12 @@ class Stage:
     ahead: "Ahead | None" = None
     as_before: bool = False
 
-    @property
+    @cached_property
     def n_padding(self) -> Int[np.ndarray, "batch"]:
         """Slots of each sample that are padding."""
         return self.index.shape[1] - self.n_valid
 
-    @property
+    @cached_property
     def ragged(self) -> bool:
         """Is there padding?"""
         return bool(self.n_padding.any())

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
 from transformers import Cache
@@ -85,8 +85,13 @@ def cache_bytes(cache: Cache | None, n_tokens: Int[np.ndarray, "batch layers"]) 
         held += sum(state[:1].nbytes for state in states_of(layer) if state is not None)
         if (pair := held_by(layer)) is None:  # without attention, or attends to an earlier one's
             continue
-        held += sum(part[:1, :, :1].nbytes for part in pair) * np.minimum(n, pair[0].shape[2])
+        held += sum(map(_token_bytes, pair)) * np.minimum(n, pair[0].shape[2])
     return held
+
+
+def _token_bytes(part: Shaped[Tensor, "batch heads tokens dim"]) -> int:
+    """What the keys, or values, of one token take in one layer."""
+    return part.shape[1] * part.shape[3] * part.element_size()
 
 
 def _trait(value: Tensor) -> tuple[Any, ...]:

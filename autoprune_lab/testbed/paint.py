@@ -100,7 +100,7 @@ def clutter(rng: np.random.Generator, canvas: ndarray) -> None:
 
 @cache
 def _blend(size: int) -> Float[ndarray, "size blotches"]:
-    """How much of each blotch a pixel shows: the first of a blotch all of it, those behind more and more of the next."""
+    """How much of each blotch a pixel shows: its first one all of it, those behind more and more of the next."""
     blotch, faded = np.divmod(np.arange(size), _SOFT)
     share = np.zeros((size, -(-size // _SOFT) + 1))
     share[np.arange(size), blotch] = 1 - faded / _SOFT

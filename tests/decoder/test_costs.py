@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import transformers as hf
-from families import FAMILIES, IMAGE, KINDS, N_LAYERS, TEXT, WHOLE
+from families import FAMILIES, IMAGE, KINDS, LAST_FULL, N_LAYERS, TEXT, WHOLE
 
 from autoprune_lab.decoder import costs
 from autoprune_lab.decoder.anatomy import Anatomy, geometry_by, geometry_of
@@ -26,7 +26,7 @@ LATENT = {
 }  # fmt: skip
 EXPERTS = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 40}
 WINDOW = {"sliding_window": 24, "layer_types": KINDS}
-UNLIKE = WINDOW | {"head_dim": 12, "global_head_dim": 24, "num_global_key_value_heads": 1}
+UNLIKE = WINDOW | {"layer_types": LAST_FULL, "head_dim": 12, "global_head_dim": 24, "num_global_key_value_heads": 1}
 MIXED = ["dense", "sparse"] * (N_LAYERS // 2)
 
 TEXTS = {

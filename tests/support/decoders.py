@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from families import FAMILIES, GRID, KINDS, MROPE, N_LAYERS, VOCAB, WHOLE, WINDOW, Family, Sample
+from families import FAMILIES, GRID, KINDS, LAST_FULL, MROPE, N_LAYERS, VOCAB, WHOLE, WINDOW, Family, Sample
 from torch import Generator, Tensor
 
 SCALED = {
@@ -11,7 +11,6 @@ SCALED = {
     "max_position_embeddings": 64, "beta_fast": 32.0, "beta_slow": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0,
     "llama_4_scaling_beta": 0.5,
 }  # fmt: skip
-LAST_FULL = [*KINDS[:-1], "full_attention"]
 LATENT = {"qk_rope_head_dim": 4, "qk_nope_head_dim": 8, "v_head_dim": 12, "q_lora_rank": 24, "kv_lora_rank": 24}
 EXPERTS = {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "first_k_dense_replace": 1}
 

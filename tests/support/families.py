@@ -23,6 +23,7 @@ TEXT = {
     "pad_token_id": PAD, "bos_token_id": 1, "eos_token_id": 2,
 }  # fmt: skip
 KINDS = [f"{kind}_attention" for kind in ("sliding", "full", "sliding", "sliding", "full", "sliding")]
+LAST_FULL = [*KINDS[:-1], "full_attention"]  # as Gemma 4 needs it: else its config changes the list that it is given
 WINDOWED = {"sliding_window": WINDOW, "layer_types": KINDS, "query_pre_attn_scalar": 20}
 MROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 2, 2]}}
 
