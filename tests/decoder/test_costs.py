@@ -159,9 +159,9 @@ def test_a_budget_holds_in_torch_s_count_and_so_does_a_decoded_token(name):
     assert unpruned == flops.unpruned_flops(record.geometry)
     assert 0.5 < (spent - record.scoring_flops) / unpruned == record.flops_ratio <= 0.55
     assert flops.kv_cache_bytes(record.geometry, record.counts, 4) == record.kv_cache_bytes == n_bytes
-    counts = record.counts[[anatomy.source(i) for i in range(N_LAYERS)]]  # a step attends to all keys that are there
-    entered = zip(counts + record.geometry.n_text, record.geometry.each, strict=True)
-    seen = [min(n, layer.window or n) + 1 for n, layer in entered]
+    sources = [anatomy.source(i) for i in range(N_LAYERS)]  # a step attends to all keys that are there
+    held_by = [(record.counts[i] + record.geometry.n_text, record.geometry.each[i].window) for i in sources]
+    seen = [min(n, window or n) + 1 for n, window in held_by]
     assert decoded == flops.decode_flops(record.geometry, np.array(seen))
 
 
