@@ -35,6 +35,28 @@ class Unmoved(Watched):
     adaptive = False
 
 
+def test_a_policy_that_reads_no_sample_plans_each_size_once(monkeypatch):
+    sizes = [PROMPT, BLIND, PROMPT.with_tokens(50, 0), PROMPT]
+    pruner = Pruner(FixedPolicy(layer=1, keep=0.3), Budget(flops_ratio=0.6), probe_layer=0)
+    plan = pruner.plan(np.array([3.0, 9.0, 7.0, 1.0]), sizes)
+    for i, size in enumerate(sizes):
+        np.testing.assert_array_equal(plan.kept[i], replace(pruner).plan(np.zeros(1), [size]).kept[0])
+    monkeypatch.setattr(Budget, "fit_batch", None)  # who plans anew, fails
+    again = pruner.plan(np.zeros(4), sizes[::-1])
+    np.testing.assert_array_equal(again.kept, plan.kept[::-1])
+    again.kept[:] = 0  # the caller's own
+    np.testing.assert_array_equal(pruner.plan(np.zeros(4), sizes).kept, plan.kept)
+
+
+def test_sizes_beyond_what_is_remembered_are_planned_all_the_same(monkeypatch):
+    monkeypatch.setattr("autoprune_lab.pruner.MOST_SIZES", 3)
+    pruner = Pruner(FixedPolicy(layer=1, keep=0.3), probe_layer=0)
+    for first in (1, 3, 1):
+        sizes = [PROMPT.with_tokens(n, 10) for n in range(first, first + 2)]
+        assert pruner.plan(np.zeros(2), sizes).tokens[:, 0].tolist() == [first, first + 1]
+        assert len(pruner._by_size) <= 3
+
+
 def test_every_sighted_sample_has_its_own_curve():
     pruner = Pruner(Watched(), probe_layer=0)
     plan = pruner.plan(np.array([3.0, 9.0, 7.0]), [PROMPT, BLIND, PROMPT.with_tokens(50, 0)])
