@@ -142,7 +142,7 @@ def speaking(words: Sequence[str] = ()) -> Iterator[None]:
 def old_objects_left_alone() -> Iterator[None]:
     """What lives long is hardly ever looked through for garbage; young objects are, as always.
 
-    Imports make a million objects that all stay, and to look through them again and again took an eighth of the CPU
+    Imports make a million objects that all stay, and to look through them again and again took a tenth of the CPU
     seconds before a study's first trial.
     """
     young, middle, old = gc.get_threshold()

@@ -98,7 +98,7 @@ class BackgroundMirror:
         note_provenance(self.mirror.study, self._samples())
 
     def _wait_for_a_trial(self) -> None:
-        """MLflow takes three CPU seconds to load, for which no first trial need wait."""
+        """To load MLflow takes CPU seconds, for which no first trial need wait."""
         while not self._woken.wait(POLL) and not self.mirror.study.get_trials(deepcopy=False, states=BEGUN):
             pass
 
