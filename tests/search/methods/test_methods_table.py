@@ -5,6 +5,8 @@ import pandas as pd
 import pytest
 from fake_evaluator import SMALL, refused
 
+from autoprune_lab.evaluation import timing
+from autoprune_lab.evaluation.timing import interleaved
 from autoprune_lab.schedule.flops import flops_ratio, macs_3ndm, mean_tokens_leaving, prefill_flops, unpruned_flops
 from autoprune_lab.schedule.geometry import Geometry
 from search.cli import main
@@ -31,8 +33,10 @@ def tabled(tmp_path_factory, checkpoint):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(model_evaluator.ModelEvaluator, "run", counted)
+        patch.setattr(timing, "interleaved", lambda runs, rounds: interleaved(runs, 1))
         assert main(argv) == 0
         first = ran.copy()
+        patch.setattr("search.methods.figure.draw", lambda *args: [])
         assert main(argv) == 0
     return out, first, ran[len(first) :]
 
