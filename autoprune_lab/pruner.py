@@ -23,7 +23,7 @@ from autoprune_lab.schedule.opening import Opening, check_room
 from autoprune_lab.schedule.plan import Plan
 from autoprune_lab.schedule.policy import Policy, Signal, check_shape
 from autoprune_lab.schedule.sizing import Sizing
-from autoprune_lab.selection.recovery import Recovery, drop, splits_of
+from autoprune_lab.selection.recovery import Recovery, drop, merges, splits_of
 from autoprune_lab.selection.scorers import last_token_attention
 from autoprune_lab.trace.trace import Trace
 
@@ -58,7 +58,8 @@ class Pruner:
     def __post_init__(self) -> None:
         """Raise ValueError for a probe layer below -1, unknown positions, less than one cut, no room for an opening.
 
-        Also for a complexity that was calibrated at another layer than the probe's.
+        Also for a complexity that was calibrated at another layer than the probe's, and for a recovery that merges
+        nothing under a budget that merges.
         """
         if self.probe_layer < -1:
             raise ValueError(f"probe_layer={self.probe_layer} must be at least -1")
@@ -69,6 +70,12 @@ class Pruner:
             raise ValueError(
                 f"complexity was calibrated at layer {layer}, probe_layer is {self.probe_layer}: "
                 f"set probe_layer={layer}, or calibrate it anew"
+            )
+        if self.budget is not None and self.budget.merges and not merges(self.recovery):
+            raise ValueError(
+                f"{type(self.budget).__name__} plans tokens merged of those that it drops, and recovery "
+                f"{getattr(self.recovery, '__name__', self.recovery)} makes none at some cut: take one that merges, as "
+                "ClusterMerge does (recovery=cluster_merge), or another budget"
             )
         if self.opening is not None:
             check_room(self.probe_layer + 1, self.max_cuts)

@@ -9,7 +9,11 @@ from autoprune_lab.pruner import Pruner
 from autoprune_lab.schedule.budget import Budget
 from autoprune_lab.schedule.geometry import Geometry
 from autoprune_lab.schedule.mean_budget import MeanBudget
+from autoprune_lab.schedule.official_budget import OfficialBudget
 from autoprune_lab.schedule.policy import Policy, Signal
+from autoprune_lab.selection.by_cut import ByCut
+from autoprune_lab.selection.cluster_merge import ClusterMerge
+from autoprune_lab.selection.recovery import drop
 from policies.fixed import FixedPolicy
 
 PROMPT = Geometry(4, 64, 96, 8, 8, 8, n_vision=100, n_text=10)
@@ -46,6 +50,13 @@ def test_a_policy_that_reads_no_sample_plans_each_size_once(monkeypatch):
     np.testing.assert_array_equal(again.kept, plan.kept[::-1])
     again.kept[:] = 0  # the caller's own
     np.testing.assert_array_equal(pruner.plan(np.zeros(4), sizes).kept, plan.kept)
+
+
+@pytest.mark.parametrize("recovery", [drop, ByCut(("merge", "prune"))])
+def test_a_budget_that_merges_refuses_a_recovery_that_does_not(recovery):
+    with pytest.raises(ValueError, match=r"OfficialBudget plans tokens merged .* recovery (drop|ByCut.*) makes none"):
+        Pruner(FixedPolicy(layer=1, keep=0.3), OfficialBudget(mean_tokens=10), recovery=recovery)
+    assert Pruner(FixedPolicy(layer=1, keep=0.3), OfficialBudget(mean_tokens=10), recovery=ClusterMerge())
 
 
 def test_sizes_beyond_what_is_remembered_are_planned_all_the_same(monkeypatch):

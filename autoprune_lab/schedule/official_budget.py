@@ -40,6 +40,7 @@ class OfficialBudget(Sizing):
     """
 
     extra_layers: ClassVar[int] = 1
+    merges: ClassVar[bool] = True
     mean_tokens: float | int
     opening_factor: float | int = 2.5
 

@@ -17,11 +17,13 @@ Shapes = Float[np.ndarray, "batch layers"]
 class Sizing(ABC):
     """Says the size of the curves. Subclass as a frozen dataclass.
 
-    `extra_layers`: so many layers more than the decoder has are asked of the policy. `opening`: a cut before layer 0,
-    in tokens or as a part of the sample's own; a field of the sizings that can make one.
+    `extra_layers`: so many layers more than the decoder has are asked of the policy. `merges`: plans hold merged tokens
+    whatever the recovery's split says, so that it must be one that makes some at every cut. `opening`: a cut before
+    layer 0, in tokens or as a part of the sample's own; a field of the sizings that can make one.
     """
 
     extra_layers: ClassVar[int] = 0
+    merges: ClassVar[bool] = False
     opening: int | float | None = None
 
     @abstractmethod

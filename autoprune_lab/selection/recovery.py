@@ -53,6 +53,12 @@ def splits_of(recovery: object) -> Splits:
     return splits
 
 
+def merges(recovery: object) -> bool:
+    """May it make tokens of dropped ones, at every cut?"""
+    splits = splits_of(recovery)
+    return keep_all not in ([splits] if callable(splits) else splits)
+
+
 def drop(
     evidence: Evidence, scores: Float[Tensor, "batch vision"], kept: Int[Tensor, "batch"], merged: Int[Tensor, "batch"]
 ) -> Survivors:

@@ -13,9 +13,11 @@ from autoprune_lab.schedule.budget import Budget
 from autoprune_lab.schedule.flops import flops_ratio
 from autoprune_lab.schedule.geometry import Geometry
 from autoprune_lab.schedule.mean_budget import MeanBudget
+from autoprune_lab.selection.recovery import merges
 from policies.fixed import FixedPolicy
 from search.config.catalogue import conf_dir
 from search.config.compose import compose
+from search.config.errors import ConfigError
 from search.config.experiment import Experiment
 from search.study.model_evaluator import open_evaluator
 
@@ -54,7 +56,11 @@ def evaluator(checkpoint):
 def test_every_method_composes_with_every_budget(method, budget):
     words = f"method={method}", f"budget={budget}"
     assert composed(*words).choices["budget"] == budget
-    assert type(pruner(*words).budget) is type(pruner(f"budget={budget}").budget)
+    if budget == "official" and not merges(pruner(f"method={method}").recovery):
+        with pytest.raises(ConfigError, match=r"merged of those that it drops, and recovery .* makes none"):
+            pruner(*words)
+        return
+    assert type(pruner(*words).budget) is type(pruner(f"budget={budget}", "recovery=cluster_merge").budget)
 
 
 @every_method
