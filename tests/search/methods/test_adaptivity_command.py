@@ -175,5 +175,5 @@ def test_a_policy_that_is_not_adaptive_is_refused(here, checkpoint, capsys, no_m
 
 @pytest.mark.parametrize("budget", ["none", "official"])
 def test_a_budget_that_cannot_be_chosen_must_be_typed(budget, here, checkpoint, capsys, no_model):
-    argv = ["adaptivity", f"model.path={checkpoint}", f"budget={budget}"]
+    argv = ["adaptivity", f"model.path={checkpoint}", f"budget={budget}", "recovery=cluster_merge"]
     refused(argv, [f"budget={budget}", "type budget.flops_ratio=RATIO"], capsys, here)
