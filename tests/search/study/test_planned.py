@@ -80,7 +80,7 @@ def test_pruners_that_keep_the_same_tokens_have_one_key():
 
 @pytest.mark.parametrize("budget", [OfficialBudget(40), Budget(mean_tokens=40, opening=64)])
 def test_who_chooses_at_an_opening_cut_is_part_of_the_key(budget):
-    pruner = Pruner(LogisticAdaptivePolicy(), budget)
+    pruner = Pruner(LogisticAdaptivePolicy(), budget, recovery=ClusterMerge())
     opened = dataclasses.replace(pruner, opening_scorer=scorers.random)
     assert plan(pruner, [SMALL]).key(pruner) != plan(opened, [SMALL]).key(opened)
 
