@@ -19,8 +19,6 @@ GROUPS = (
     "search", "tracking", "launcher", "experiment", "task", "model",
 )  # fmt: skip
 OPTIONS = [(group, file.stem) for group in GROUPS for file in sorted((conf_dir() / group).glob("*.yaml"))]
-
-
 NEEDS = {"budget=official": ["recovery=cluster_merge"]}  # it merges
 
 

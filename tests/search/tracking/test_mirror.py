@@ -21,7 +21,7 @@ from search.results.folder import load_optuna_study
 from search.study import loop
 from search.study.front import from_study
 from search.study.storage import StudyStorage
-from search.tracking import fields
+from search.tracking import background, fields
 from search.tracking.background import tracked, turn
 from search.tracking.fronts import from_mlflow, studies_in_mlflow
 from search.tracking.mirror import Mirror
@@ -192,6 +192,18 @@ def test_ctrl_c_leaves_whole_runs_and_the_study_goes_on_in_them(tmp_path, uri):
     assert stopped.children[0].data.tags["state"] == "FAIL"
     study = ran(given)
     assert complete(uri, study).parent.info.status == "FINISHED"
+
+
+def test_nothing_is_sent_before_a_trial_has_begun(tmp_path, uri, monkeypatch):
+    sent = threading.Event()
+    monkeypatch.setattr(background, "POLL", 0.02)
+    monkeypatch.setattr(Mirror, "send", lambda self, status, going_on: sent.set())
+    given = composed(tmp_path, uri, 5)
+    study = open_study(given)
+    with tracked(study, given):
+        assert not sent.wait(0.3)
+        study.ask()
+        assert sent.wait(10)
 
 
 class KilledError(Exception):
