@@ -6,14 +6,12 @@ CPU seconds, of all threads, and wall seconds from the command to a study's firs
 
 import argparse
 import json
-import os
-import resource
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from statistics import median
+
+from benchmarks.children import seconds
 
 ARMS = {
     "autoprune --help": ["--help"],
@@ -30,17 +28,12 @@ sys.exit(main())
 """Runs a command up to its first trial, which is the end of it."""
 
 
-def seconds(words: list[str]) -> tuple[float, float]:
-    """CPU and wall seconds of a command. Raises CalledProcessError where it fails."""
+def spent(words: list[str]) -> tuple[float, float]:
+    """CPU and wall seconds of a command, a study's up to its first trial."""
     with tempfile.TemporaryDirectory() as folder:
         own = [f"folder={folder}", f"tracking.uri=sqlite:///{folder}/mlflow.db", "cache=null"]
         program = ["-c", ENDED, *words, *own] if words[0] == "study" else ["-m", "search.cli", *words]
-        before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-        subprocess.run(
-            [sys.executable, *program], check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
-        )
-        wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall
+        return seconds([sys.executable, *program], {"OMP_NUM_THREADS": "1"})
 
 
 def main() -> None:
@@ -49,12 +42,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, help="JSON")
     given = parser.parse_args()
-    spent: dict[str, list[tuple[float, float]]] = {arm: [] for arm in ARMS}
+    took: dict[str, list[tuple[float, float]]] = {arm: [] for arm in ARMS}
     for _ in range(given.rounds + 1):
         for arm, words in ARMS.items():
-            spent[arm].append(seconds(words))
+            took[arm].append(spent(words))
     rows = []
-    for arm, (_, *runs) in spent.items():  # the first fills the disk's cache
+    for arm, (_, *runs) in took.items():  # the first fills the disk's cache
         cpu, wall = (median(one) for one in zip(*runs, strict=True))
         rows.append({"command": arm, "cpu_seconds": cpu, "wall_seconds": wall})
         print(f"{arm:<26}{cpu:8.2f} CPU s{wall:8.2f} s")

@@ -12,16 +12,16 @@ import argparse
 import itertools
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from benchmarks.children import seconds
 
 
 @contextmanager
@@ -38,17 +38,14 @@ def busy(n_loops: int) -> Iterator[None]:
 
 def one_run(n_workers: int, threads: int, words: list[str], loops: int = 0) -> dict[str, Any]:
     """Seconds of a whole study, beside so many loops, whose own are not counted."""
-    load, before, start = os.getloadavg()[0], resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         command = [
             *(sys.executable, "-m", "search.cli", "study", f"folder={folder}", "tracking=none", "cache=null"),
             *("search=random", f"search.workers={n_workers}", f"threads={n_workers * threads}", *words),
         ]
         with busy(loops):
-            subprocess.run(command, check=True, capture_output=True)
-            after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    wall = time.perf_counter() - start
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            cpu, wall = seconds(command)
     arm = {"workers": n_workers, "threads each": threads, "loops": loops}
     return arm | {"load before": load, "wall": wall, "cpu": cpu}
 

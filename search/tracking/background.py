@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import filelock
@@ -27,7 +28,6 @@ LOCK = "mlflow.lock"
 POLL = 2.0  # seconds between two looks for trials of other processes
 PAUSE = 30.0  # seconds before a server that failed is asked again
 HURRY = 5.0  # seconds that Ctrl-C may be kept waiting
-BEGUN = (TrialState.RUNNING,)
 Samples = Callable[[], Sequence[Sample]]
 
 
@@ -99,7 +99,8 @@ class BackgroundMirror:
 
     def _wait_for_a_trial(self) -> None:
         """To load MLflow takes CPU seconds, for which no first trial need wait."""
-        while not self._woken.wait(POLL) and not self.mirror.study.get_trials(deepcopy=False, states=BEGUN):
+        begun = partial(self.mirror.study.get_trials, deepcopy=False, states=(TrialState.RUNNING,))
+        while not self._woken.wait(POLL) and not begun():
             pass
 
     def _send(self) -> None:
